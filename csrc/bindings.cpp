@@ -1,0 +1,179 @@
+// The only CPU file that includes pybind11: Plan, Context, and each kernel by itself for the tests.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "plan.h"
+
+namespace py = pybind11;
+using namespace edgepose;
+
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+
+Op op_named(const std::string& name) {
+  static const std::pair<const char*, Op> ops[] = {
+      {"tokens", Op::tokens}, {"add", Op::add}, {"normalize", Op::normalize},
+      {"linear", Op::linear}, {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
+  for (const auto& [known, op] : ops) if (name == known) return op;
+  throw std::invalid_argument("the engine's plan has an unknown step \"" + name + "\"; a newer edgepose may know it");
+}
+
+Activation activation_named(const std::string& name) {
+  if (name == "none") return Activation::none;
+  if (name == "relu") return Activation::relu;
+  if (name == "gelu") return Activation::gelu;
+  throw std::invalid_argument("unknown activation \"" + name + "\"; there are none, relu, gelu");
+}
+
+Tensor tensor_of(const py::array& array) {
+  const bool is_half = array.dtype().kind() == 'f' && array.itemsize() == 2;
+  if (!is_half && !(array.dtype().kind() == 'f' && array.itemsize() == 4))
+    throw std::invalid_argument("a weight tensor is neither float32 nor float16");
+  if (!(array.flags() & py::array::c_style)) throw std::invalid_argument("a weight tensor is not C-contiguous");
+  Tensor tensor{{}, is_half, array.data()};
+  for (py::ssize_t i = 0; i < array.ndim(); i++) {
+    if (array.shape(i) > (1 << 30)) throw std::invalid_argument("a weight tensor is too large");
+    tensor.shape.push_back((int)array.shape(i));
+  }
+  return tensor;
+}
+
+// `spec` as enginefile.py stores it: {frames, joints, arena, buffers: [[rows, columns, ld, offset]], steps: [{op, ...}]},
+// with the steps' tensors by name.
+std::shared_ptr<Plan> make_plan(const py::dict& spec, const std::map<std::string, py::array>& tensors, const std::string& isa) {
+  PlanSpec plan;
+  std::map<std::string, int> index;
+  try {
+    plan.frames = spec["frames"].cast<int>();
+    plan.joints = spec["joints"].cast<int>();
+    plan.arena = spec["arena"].cast<long>();
+    for (const auto& [name, array] : tensors) {
+      index[name] = (int)plan.tensors.size();
+      plan.tensors.push_back(tensor_of(array));
+    }
+    for (const auto& item : spec["buffers"]) {
+      const auto b = item.cast<std::vector<long>>();
+      if (b.size() != 4) throw std::invalid_argument("the engine's plan is not valid: a buffer is not 4 numbers");
+      for (int i = 0; i < 3; i++)
+        if (b[i] < 0 || b[i] > (1 << 30)) throw std::invalid_argument("the engine's plan is not valid: a buffer's size is out of range");
+      plan.buffers.push_back({(int)b[0], (int)b[1], (int)b[2], b[3]});
+    }
+    for (const auto& item : spec["steps"]) {
+      const auto d = item.cast<py::dict>();
+      const auto number = [&](const char* key, int otherwise) { return d.contains(key) ? d[key].cast<int>() : otherwise; };
+      const auto tensor = [&](const char* key) {
+        if (!d.contains(key)) return -1;
+        const auto name = d[key].cast<std::string>();
+        const auto found = index.find(name);
+        if (found == index.end()) throw std::invalid_argument("the engine's plan names a tensor that is not there: " + name);
+        return found->second;
+      };
+      Step step;
+      step.op = op_named(d["op"].cast<std::string>());
+      step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1);
+      step.weight = tensor("weight"), step.bias = tensor("bias");
+      step.gather = tensor("gather"), step.scatter = tensor("scatter");
+      if (d.contains("activation")) step.activation = activation_named(d["activation"].cast<std::string>());
+      step.heads = number("heads", 0);
+      if (d.contains("epsilon")) step.epsilon = d["epsilon"].cast<float>();
+      if (d.contains("group_rows")) step.group_rows = d["group_rows"].cast<std::vector<int>>();
+      plan.steps.push_back(step);
+    }
+  } catch (const py::error_already_set& error) {  // a missing key
+    throw std::invalid_argument(std::string("the engine's plan is not valid: ") + error.what());
+  } catch (const py::cast_error&) {
+    throw std::invalid_argument("the engine's plan is not valid: a value has the wrong type");
+  }
+  return std::make_shared<Plan>(plan, kernels(isa.c_str()));
+}
+
+void need_shape(const py::buffer_info& info, std::vector<py::ssize_t> shape, const char* name) {
+  if (info.shape == shape) return;
+  std::string came, wanted;
+  for (py::ssize_t extent : info.shape) came += std::to_string(extent) + ", ";
+  for (py::ssize_t extent : shape) wanted += std::to_string(extent) + ", ";
+  throw std::invalid_argument(std::string(name) + " has shape (" + came + "); it needs (" + wanted + ")");
+}
+
+class ArrayContext : public Context {
+ public:
+  ArrayContext(std::shared_ptr<Plan> plan, int threads) : Context(plan, threads), plan_(std::move(plan)) {}
+
+  void run(const Floats& x, Floats& y) {
+    const py::ssize_t people = x.ndim() > 0 ? x.shape(0) : 0;
+    need_shape(x.request(), {people, plan_->frames(), plan_->joints(), 2}, "keypoints_norm");
+    need_shape(y.request(), {people, plan_->joints(), 3}, "pose_m");
+    if (people > 1 << 20) throw std::invalid_argument("more than 1048576 people in one call");
+    const float* from = x.data();
+    float* to = y.mutable_data();
+    py::gil_scoped_release nogil;
+    Context::run(from, to, (int)people);
+  }
+
+ private:
+  std::shared_ptr<Plan> plan_;
+};
+
+// The kernels alone, for the tests: each takes the matrices its contract names, rows `ld` floats apart, ld being the
+// distance between the rows of the array (a view of a wider one may be passed).
+struct Matrix {
+  float* data;
+  int rows, columns, ld;
+  explicit Matrix(const py::array_t<float>& a) {
+    if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != 4) || a.strides(0) % 4) throw std::invalid_argument("not rows of float32");
+    data = const_cast<float*>(a.data());
+    rows = (int)a.shape(0), columns = (int)a.shape(1), ld = (int)(a.strides(0) / 4);
+  }
+};
+
+void bind_kernels(py::module_ m) {
+  using Rows = const py::array_t<float>&;
+  m.def("normalize", [](Rows x, Rows y, float epsilon, const std::string& isa) {
+    const Matrix X(x), Y(y);
+    kernels(isa.c_str()).normalize(X.data, Y.data, X.ld, Y.ld, X.rows, X.columns, epsilon);
+  });
+  m.def("add", [](Rows x, Rows c, Rows y, const std::string& isa) {
+    const Matrix X(x), C(c), Y(y);
+    kernels(isa.c_str()).add(X.data, C.data, Y.data, X.ld, C.ld, Y.ld, X.rows, X.columns);
+  });
+  m.def("linear", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
+                     const std::string& activation, const std::string& isa) {
+    const Matrix X(x), B(b), Y(y);
+    const float* r = residual ? residual->data() : nullptr;
+    const Kernels& table = kernels(isa.c_str());
+    const Activation a = activation_named(activation);
+    if (w.itemsize() == 2) table.linear_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
+    else table.linear(X.data, (const float*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
+  });
+  m.def("attention", [](Rows q, Rows k, Rows v, Rows y, const std::string& isa) {
+    const Matrix Q(q), K(k), V(v), Y(y);
+    std::vector<float> scratch(attention_scratch(Q.rows, Q.columns) + 16);
+    float* aligned = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64) % 64 / 4;
+    kernels(isa.c_str()).attention(Q.data, K.data, V.data, Y.data, aligned, Q.ld, Y.ld, Q.rows, Q.columns);
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "The native CPU engine: plans, contexts, kernels. edgepose.backends.native is its user.";
+  m.def("isas", [] {
+    int count;
+    const Kernels* const* found = supported_kernels(&count);
+    std::vector<std::string> names;
+    for (int i = 0; i < count; i++) names.push_back(found[i]->isa);
+    return names;
+  }, "The instruction sets this CPU runs, best first.");
+  py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
+      .def(py::init(&make_plan), py::arg("spec"), py::arg("tensors"), py::arg("isa") = "")
+      .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
+      .def_property_readonly("packed_bytes", &Plan::packed_bytes);
+  py::class_<ArrayContext>(m, "Context")
+      .def(py::init<std::shared_ptr<Plan>, int>(), py::arg("plan"), py::arg("threads"))
+      .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
+  bind_kernels(m.def_submodule("kernels"));
+}

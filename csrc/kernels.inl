@@ -1,0 +1,258 @@
+// The CPU kernels, written once; contracts in kernels.h. No std:: here: an inline function compiled for one
+// instruction set can be the copy the linker keeps for all.
+namespace edgepose::EP_ISA {
+namespace {
+
+// How a product reads its left side: element (r, i) of Rows is x[r * ld + i], of Columns x[i * ld + r].
+struct Rows {
+  const float* x;
+  long ld;
+  EP_INLINE Rows from(int row) const { return {x + row * ld, ld}; }
+  EP_INLINE float at(const float* row, int r, int i) const { return row[r * ld + i]; }
+};
+struct Columns {
+  const float* x;
+  long ld;
+  EP_INLINE Columns from(int row) const { return {x + row, ld}; }
+  EP_INLINE float at(const float* row, int r, int i) const { return row[i * ld + r]; }
+};
+
+// acc[R][kPanel] = left[R,k] @ one packed panel. The registers hold it all; the sum over k runs from 0 upwards.
+template <int R, class Left, class Weight>
+EP_INLINE void tile(const Left& left, const Weight* __restrict w, int k, vf (&acc)[R][kVectors]) {
+#pragma GCC unroll 32
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) acc[r][v] = vf{};
+  // Rows: one pointer a three rows, the rows between a scaled index away, so that 17 rows need 6 registers.
+  const float* row[(R + 2) / 3];
+#pragma GCC unroll 32
+  for (int r = 0; r < (R + 2) / 3; r++) row[r] = left.from(3 * r).x;
+  for (int i = 0; i < k; i++, w += kPanel) {
+    vf wv[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) wv[v] = load(w + v * kLanes);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; r++) {
+      const vf xr = splat(left.at(row[r / 3], r % 3, i));
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; v++) acc[r][v] += xr * wv[v];
+    }
+  }
+}
+
+EP_INLINE vf activate(vf x, Activation activation) {
+  return activation == Activation::none ? x : activation == Activation::relu ? max(x, vf{}) : gelu(x);
+}
+
+// Where a product's rows go: y = activation(product + b) + residual, the first `columns` of a panel.
+struct LinearOut {
+  const float* b;
+  const float* residual;
+  float* y;
+  int ldy, columns;
+  Activation activation;
+  EP_INLINE void write(int r, int v, vf sum) const {
+    const long at = (long)r * ldy + v * kLanes;
+    const int n = columns - v * kLanes;
+    vf value = activate(sum + load(b + v * kLanes), activation);
+    if (n >= kLanes) {
+      if (residual) value += load(residual + at);
+      store(y + at, value);
+    } else {
+      if (residual) value += load(residual + at, n);
+      store(y + at, value, n);
+    }
+  }
+};
+
+// A packed panel times rows, left as it is: z[rows][kPanel].
+struct PlainOut {
+  float* z;
+  int ldz;
+  EP_INLINE void write(int r, int v, vf sum) const { store(z + (long)r * ldz + v * kLanes, sum); }
+};
+
+template <int R, class Left, class Weight, class Out>
+void product_tile(const Left& left, const Weight* w, int k, int row, const Out& out) {
+  vf acc[R][kVectors];
+  tile<R>(left.from(row), w, k, acc);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) out.write(row + r, v, acc[r][v]);
+}
+
+template <int R, class Left, class Weight, class Out>
+EP_INLINE void product_rows(int rows, const Left& left, const Weight* w, int k, int row, const Out& out) {
+  if (rows == R) product_tile<R>(left, w, k, row, out);
+  else if constexpr (R > 1) product_rows<R - 1>(rows, left, w, k, row, out);
+}
+
+// out = left[m,k] @ one packed panel, in tiles of nearly equal height.
+template <class Left, class Weight, class Out>
+void product(const Left& left, const Weight* w, int m, int k, const Out& out) {
+  const int tiles = (m + kTileRows - 1) / kTileRows;
+  for (int t = 0; t < tiles; t++) {
+    const int row = (int)((long)m * t / tiles), next = (int)((long)m * (t + 1) / tiles);
+    product_rows<kTileRows>(next - row, left, w, k, row, out);
+  }
+}
+
+constexpr int kBlockRows = 8 * 17;  // 136 rows of 512 floats are 272 KiB: they stay in L2 while the weights pass by
+
+template <class Weight>
+void linear_any(const float* x, const Weight* w, const float* b, const float* residual, float* y,
+                int ldx, int ldy, int m, int k, int n, Activation activation) {
+  for (int row = 0; row < m; row += kBlockRows) {
+    const int rows = m - row < kBlockRows ? m - row : kBlockRows;
+    const long at = (long)row * ldy;
+    for (int c = 0; c < n; c += kPanel) {
+      const LinearOut out = {b + c, residual ? residual + at + c : nullptr, y + at + c, ldy, n - c, activation};
+      product(Rows{x + (long)row * ldx, ldx}, w + (long)c * k, rows, k, out);
+    }
+  }
+}
+
+void linear(const float* x, const float* w, const float* b, const float* residual, float* y,
+            int ldx, int ldy, int m, int k, int n, Activation activation) {
+  linear_any(x, w, b, residual, y, ldx, ldy, m, k, n, activation);
+}
+
+void linear_f16(const float* x, const uint16_t* w, const float* b, const float* residual, float* y,
+                int ldx, int ldy, int m, int k, int n, Activation activation) {
+  linear_any(x, w, b, residual, y, ldx, ldy, m, k, n, activation);
+}
+
+// to[0..n) = sum of the source rows of entry i.
+EP_INLINE void gather_row(const Sums& sums, int i, const float* from, float* to, int ld, int n) {
+  for (int c = 0; c < n; c += kLanes) {
+    vf s = {};
+    for (int e = sums.start[i]; e < sums.start[i + 1]; e++)
+      s += sums.coefficient[e] * load(from + (long)sums.index[e] * ld + c, n - c);
+    store(to + c, s, n - c);
+  }
+}
+
+template <class Weight>
+void graph_conv_any(const float* x, const Weight* w, const float* b, const float* residual, float* y, float* scratch,
+                    const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
+  const int J = graph.joints;
+  alignas(64) float z[kGraphPeople * kGraphRows * kPanel];
+  for (int first = 0; first < people; first += kGraphPeople) {
+    const int P = people - first < kGraphPeople ? people - first : kGraphPeople;
+    const long at = (long)first * J;
+    // Gathered rows lie group by group, and in a group person by person: a group is one product.
+    for (int g = 0; g < graph.groups; g++)
+      for (int p = 0, to = P * graph.rows[g]; p < P; p++)
+        for (int r = graph.rows[g]; r < graph.rows[g + 1]; r++, to++)
+          gather_row(graph.gather, r, x + (at + p * J) * ldx, scratch + (long)to * ldx, ldx, k);
+    for (int c = 0; c < n; c += kPanel) {
+      const Weight* panel = w + (long)c * k * graph.groups;
+      for (int g = 0; g < graph.groups; g++) {
+        const int row = P * graph.rows[g], rows = P * (graph.rows[g + 1] - graph.rows[g]);
+        product(Rows{scratch + (long)row * ldx, ldx}, panel + (long)g * k * kPanel, rows, k,
+                PlainOut{z + row * kPanel, kPanel});
+      }
+      for (int p = 0; p < P; p++)
+        for (int j = 0; j < J; j++) {
+          const long row = at + p * J + j;
+          const LinearOut out = {b + (long)j * ldb + c, residual ? residual + row * ldy + c : nullptr,
+                                 y + row * ldy + c, ldy, n - c, activation};
+          for (int v = 0; v < kVectors; v++) {
+            vf s = {};
+            for (int g = 0, e = graph.scatter.start[j]; e < graph.scatter.start[j + 1]; e++) {
+              const int r = graph.scatter.index[e];
+              while (r >= graph.rows[g + 1]) g++;
+              const int in_group = graph.rows[g + 1] - graph.rows[g];
+              s += graph.scatter.coefficient[e]
+                   * load(z + (P * graph.rows[g] + p * in_group + r - graph.rows[g]) * kPanel + v * kLanes);
+            }
+            out.write(0, v, s);
+          }
+        }
+    }
+  }
+}
+
+void graph_conv(const float* x, const float* w, const float* b, const float* residual, float* y, float* scratch,
+                const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
+  graph_conv_any(x, w, b, residual, y, scratch, graph, ldx, ldy, ldb, people, k, n, activation);
+}
+
+void graph_conv_f16(const float* x, const uint16_t* w, const float* b, const float* residual, float* y, float* scratch,
+                    const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
+  graph_conv_any(x, w, b, residual, y, scratch, graph, ldx, ldy, ldb, people, k, n, activation);
+}
+
+void normalize(const float* x, float* y, int ldx, int ldy, int m, int n, float epsilon) {
+  for (int r = 0; r < m; r++, x += ldx, y += ldy) {
+    vf total = {}, squares = {};
+    int c = 0;
+    for (; c + kLanes <= n; c += kLanes) total += load(x + c);
+    total += load(x + c, n - c);
+    const float mean = sum(total) / (float)n;
+    for (c = 0; c + kLanes <= n; c += kLanes) {
+      const vf d = load(x + c) - mean;
+      squares += d * d;
+    }
+    float tail = 0;
+    for (int i = c; i < n; i++) tail += (x[i] - mean) * (x[i] - mean);
+    const float scale = 1.f / __builtin_sqrtf((sum(squares) + tail) / (float)n + epsilon);
+    for (c = 0; c + kLanes <= n; c += kLanes) store(y + c, (load(x + c) - mean) * scale);
+    if (c < n) store(y + c, (load(x + c, n - c) - mean) * scale, n - c);
+  }
+}
+
+void add(const float* x, const float* c, float* y, int ldx, int ldc, int ldy, int m, int n) {
+  for (int r = 0; r < m; r++, x += ldx, c += ldc, y += ldy) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, load(x + i) + load(c + i));
+    if (i < n) store(y + i, load(x + i, n - i) + load(c + i, n - i), n - i);
+  }
+}
+
+// Each column of x[n][kPanel] (rows ld apart) becomes its softmax.
+EP_INLINE void softmax_columns(float* x, int n, int ld) {
+  for (int v = 0; v < kPanel; v += kLanes) {
+    vf top = load(x + v), total = {};
+    for (int i = 1; i < n; i++) top = max(top, load(x + (long)i * ld + v));
+    for (int i = 0; i < n; i++) {
+      const vf e = exp(load(x + (long)i * ld + v) - top);
+      total += e;
+      store(x + (long)i * ld + v, e);
+    }
+    const vf scale = 1.f / total;
+    for (int i = 0; i < n; i++) store(x + (long)i * ld + v, load(x + (long)i * ld + v) * scale);
+  }
+}
+
+// The scores stand transposed, a query a lane, so that softmax runs down whole vectors.
+void attention(const float* q, const float* k, const float* v, float* y, float* scratch,
+               int ldx, int ldy, int tokens, int d) {
+  const int dp = (d + kPanel - 1) / kPanel * kPanel;
+  float* values = scratch;                        // [dp / 16][tokens][16]
+  float* queries = values + (long)tokens * dp;    // [d][16]: 16 queries, packed like weights
+  float* scores = queries + (long)d * kPanel;     // [tokens][16]: how these 16 queries weigh each key
+  for (int c = 0; c < dp; c += kLanes)
+    for (int t = 0; t < tokens; t++)
+      store(values + ((long)(c / kPanel) * tokens + t) * kPanel + c % kPanel, load(v + (long)t * ldx + c, d - c));
+  const vf zeros[kVectors] = {};
+  for (int first = 0; first < tokens; first += kPanel) {
+    const int rows = tokens - first < kPanel ? tokens - first : kPanel;
+    for (int i = 0; i < d; i++)
+      for (int t = 0; t < kPanel; t++) queries[i * kPanel + t] = t < rows ? q[(long)(first + t) * ldx + i] : 0.f;
+    product(Rows{k, ldx}, queries, tokens, d, PlainOut{scores, kPanel});
+    softmax_columns(scores, tokens, kPanel);
+    for (int c = 0; c < d; c += kPanel)
+      product(Columns{scores, kPanel}, values + (long)c * tokens, rows, tokens,
+              LinearOut{(const float*)zeros, nullptr, y + (long)first * ldy + c, ldy, d - c, Activation::none});
+  }
+}
+
+}  // namespace
+
+extern const Kernels table;
+const Kernels table = {EP_NAME, kHasHalf, linear, linear_f16, graph_conv, graph_conv_f16, normalize, add, attention};
+
+}  // namespace edgepose::EP_ISA

@@ -1,0 +1,9 @@
+#include "kernels.h"
+
+#if 1  // every CPU: SSE2 on x86-64
+#define EP_GENERIC
+#define EP_ISA generic
+#define EP_NAME "generic"
+#include "vec.h"
+#include "kernels.inl"
+#endif

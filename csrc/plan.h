@@ -1,0 +1,106 @@
+// Runs a list of steps over one arena whose offsets were fixed when the engine was built.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "threads.h"
+
+namespace edgepose {
+
+// A matrix of float32 in the arena, one a person: rows `ld` floats apart, at `offset` floats. With P people everything
+// lies P times: person after person at P * offset, so that P * rows rows are one matrix.
+struct Buffer {
+  int rows, columns, ld;
+  long offset;
+};
+
+enum class Op { tokens, add, normalize, linear, attention, graph_conv };
+
+// One step. x, y, residual are buffers; weight, bias, gather, scatter are tensors; -1 where the step has none.
+//   tokens      y[J, 2T] = the input's (T, J, 2), the frames of a joint side by side
+//   add         y = x + bias[rows, columns]
+//   normalize   y = each row of x, mean 0 and variance 1 (epsilon)
+//   linear      y = activation(x @ weight[k, n] + bias[n]) + residual
+//   attention   y[N, C] = multi-head softmax(q k^T) v of x[N, 3C] = q | k | v (1/sqrt(d) is in the weights)
+//   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n]) + residual
+struct Step {
+  Op op;
+  int x = -1, y = -1, residual = -1;
+  int weight = -1, bias = -1, gather = -1, scatter = -1;
+  Activation activation = Activation::none;
+  int heads = 0;
+  float epsilon = 0;
+  std::vector<int> group_rows;  // graph_conv: gathered rows a group
+};
+
+struct Tensor {
+  std::vector<int> shape;
+  bool is_half;
+  const void* data;  // row-major float32, or IEEE half
+};
+
+struct PlanSpec {
+  int frames = 0, joints = 0;
+  long arena = 0;  // floats a person
+  std::vector<Buffer> buffers;
+  std::vector<Step> steps;  // the last one's y is (joints, 3), the answer
+  std::vector<Tensor> tensors;
+};
+
+// A checked spec with its weights packed for one instruction set. Immutable; shared by any number of contexts.
+class Plan {
+ public:
+  // Throws std::invalid_argument, naming the step, if anything in the spec does not fit: nothing is trusted.
+  // spec.tensors' data may be freed afterwards.
+  Plan(const PlanSpec& spec, const Kernels& kernels);
+  ~Plan();
+
+  const char* isa() const { return kernels_.isa; }
+  int frames() const { return frames_; }
+  int joints() const { return joints_; }
+  std::size_t packed_bytes() const { return packed_bytes_; }
+
+ private:
+  friend class Context;
+  struct Run;  // a step with its pointers resolved
+
+  const Kernels& kernels_;
+  int frames_, joints_;
+  long arena_, scratch_;  // floats: a person's, a thread's
+  std::size_t packed_bytes_ = 0;
+  unsigned char* packed_ = nullptr;
+  std::vector<Buffer> buffers_;
+  std::vector<Run> runs_;
+};
+
+// The working memory and the threads of one caller. One thread at a time may call run().
+class Context {
+ public:
+  // Throws std::invalid_argument for fewer than 1 or more than 256 threads.
+  Context(std::shared_ptr<const Plan> plan, int threads);
+  ~Context();
+
+  // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc.
+  void reserve(int people);
+
+  // pose_m[people][J][3] from keypoints_norm[people][T][J][2]. Takes no lock while its threads are awake.
+  void run(const float* keypoints_norm, float* pose_m, int people);
+
+ private:
+  static void work(void* context, int member);
+  void run_step(const Plan::Run& run, int member);
+
+  std::shared_ptr<const Plan> plan_;
+  Team team_;
+  int capacity_ = 0, people_ = 0;
+  const float* input_ = nullptr;
+  float* arena_ = nullptr;
+  float* scratch_ = nullptr;
+};
+
+}  // namespace edgepose

@@ -1,0 +1,76 @@
+#include "threads.h"
+
+namespace edgepose {
+
+namespace {
+
+constexpr int kBarrierSpins = 256;  // about 5 us: longer than two members' shares of a step differ, shorter than a time slice
+constexpr int kIdleSpins = 2048;    // about 40 us: between two frames of a stream that waits for nothing else
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+}  // namespace
+
+Team::Team(int threads) : size_(threads) {
+  for (int member = 1; member < threads; member++) members_.emplace_back([this, member] { serve(member); });
+}
+
+Team::~Team() {
+  stop_.store(true);
+  job_.fetch_add(1);
+  { std::lock_guard<std::mutex> lock(mutex_); }
+  wake_.notify_all();
+  for (std::thread& member : members_) member.join();
+}
+
+void Team::serve(int member) {
+  unsigned seen = 0;
+  for (;;) {
+    for (int spin = 0; job_.load(std::memory_order_acquire) == seen && spin < kIdleSpins; spin++) pause();
+    if (job_.load(std::memory_order_acquire) == seen) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleepers_.fetch_add(1);
+      wake_.wait(lock, [&] { return job_.load() != seen; });
+      sleepers_.fetch_sub(1);
+    }
+    seen = job_.load(std::memory_order_acquire);
+    if (stop_.load()) return;
+    work_(argument_, member);
+    barrier();
+  }
+}
+
+void Team::run(void (*work)(void*, int), void* argument) {
+  if (size_ == 1) return work(argument, 0);
+  work_ = work;
+  argument_ = argument;
+  job_.fetch_add(1);
+  if (sleepers_.load() > 0) {
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    wake_.notify_all();
+  }
+  work(argument, 0);
+  barrier();
+}
+
+void Team::barrier() {
+  if (size_ == 1) return;
+  const unsigned phase = phase_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.store(phase + 1, std::memory_order_release);
+    return;
+  }
+  for (int spin = 0; phase_.load(std::memory_order_acquire) == phase; spin++) {
+    if (spin < kBarrierSpins) pause();
+    else std::this_thread::yield();
+  }
+}
+
+}  // namespace edgepose

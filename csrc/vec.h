@@ -1,0 +1,122 @@
+// The only file that knows the vector width or includes an intrinsic; included once by each kernels_<isa>.cpp,
+// after it has defined EP_<ISA> and EP_ISA and set its target pragma.
+//
+// A packed weight panel is kPanel columns wide on every CPU: kVectors vectors of kLanes floats.
+#include <cstdint>
+
+namespace edgepose::EP_ISA {
+namespace {
+
+constexpr int kPanel = 16;
+#if defined(EP_AVX512)
+constexpr int kLanes = 16;     // 17 rows x 1 vector = 17 accumulators + 1 weight of 32 registers: one pass for one person
+constexpr int kTileRows = 17;
+#elif defined(EP_AVX2)
+constexpr int kLanes = 8;      // 6 rows x 2 vectors = 12 accumulators + 2 weights + 1 input = 15 of 16 registers
+constexpr int kTileRows = 6;
+#elif defined(EP_NEON)
+constexpr int kLanes = 4;      // 6 rows x 4 vectors = 24 accumulators + 4 weights + 1 input = 29 of 32 registers
+constexpr int kTileRows = 6;
+#else
+constexpr int kLanes = 4;      // 2 rows x 4 vectors = 8 accumulators + 4 weights + 1 input = 13 of SSE2's 16 registers
+constexpr int kTileRows = 2;
+#endif
+constexpr int kVectors = kPanel / kLanes;
+
+#define EP_INLINE inline __attribute__((always_inline))
+
+typedef float vf __attribute__((vector_size(4 * kLanes), may_alias));
+typedef float vf_unaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(4 * kLanes), may_alias));
+
+EP_INLINE vf splat(float x) { return x - vf{}; }
+EP_INLINE vf load(const float* p) { return *(const vf_unaligned*)p; }
+EP_INLINE void store(float* p, vf v) { *(vf_unaligned*)p = v; }
+EP_INLINE vf max(vf a, vf b) { return a > b ? a : b; }
+EP_INLINE vf min(vf a, vf b) { return a < b ? a : b; }
+
+// The first n lanes (n may be <= 0 or >= kLanes); the others read as zero, are not written and need not exist.
+#if defined(EP_AVX512)
+EP_INLINE __mmask16 lanes_below(int n) { return n >= kLanes ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1); }
+EP_INLINE vf load(const float* p, int n) { return (vf)_mm512_maskz_loadu_ps(lanes_below(n), p); }
+EP_INLINE void store(float* p, vf v, int n) { _mm512_mask_storeu_ps(p, lanes_below(n), (__m512)v); }
+#else
+EP_INLINE vf load(const float* p, int n) {
+  vf v = {};
+  for (int i = 0; i < kLanes; i++) if (i < n) v[i] = p[i];
+  return v;
+}
+EP_INLINE void store(float* p, vf v, int n) {
+  for (int i = 0; i < kLanes; i++) if (i < n) p[i] = v[i];
+}
+#endif
+
+// The sum of all lanes, halves added to halves: always the same order.
+#if defined(EP_AVX512)
+EP_INLINE float sum(vf v) {
+  v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  return (v[0] + v[2]) + (v[1] + v[3]);
+}
+#elif defined(EP_AVX2)
+EP_INLINE float sum(vf v) {
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  return (v[0] + v[2]) + (v[1] + v[3]);
+}
+#else
+EP_INLINE float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+#endif
+
+// Half precision is a storage format: widened when loaded, computed in float32. Where the CPU cannot widen a vector,
+// kHasHalf is 0 and the weights are widened once, when they are packed.
+#if defined(EP_AVX512)
+constexpr int kHasHalf = 1;
+EP_INLINE vf load(const uint16_t* p) { return (vf)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)p)); }
+#elif defined(EP_AVX2)
+constexpr int kHasHalf = 1;
+EP_INLINE vf load(const uint16_t* p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+#elif defined(EP_NEON)
+constexpr int kHasHalf = 1;
+EP_INLINE vf load(const uint16_t* p) { return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+#else
+constexpr int kHasHalf = 0;
+EP_INLINE vf load(const uint16_t*) { return vf{}; }
+#endif
+
+EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+// e^x, relative error below 3 ulp for x in [-87, 88]; x is clamped from below.
+// Range reduction by a two-part log 2, then the minimax polynomial of Cephes' expf (Moshier).
+EP_INLINE vf exp(vf x) {
+  x = max(x, splat(-87.f));
+  const vf n = (x * 1.44269504f + 12582912.f) - 12582912.f;
+  const vf r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + (r + 1.f);
+  return p * (vf)((__builtin_convertvector(n, vi) + 127) << 23);
+}
+
+// x/2 (1 + erf(x / sqrt 2)), absolute error below 4e-7 max(1, |x|).
+// erf(z) = z P(z^2) / Q(z^2) on |z| <= 3.9 (beyond it is 1 to float32), fitted for least maximum error (1.5e-8).
+EP_INLINE vf gelu(vf x) {
+  const vf z = min(max(x * 0.707106781f, splat(-3.9f)), splat(3.9f)), s = z * z;
+  vf p = s * 2.0503864561760565e-06f + 0.00028745768941007555f;
+  p = p * s + 0.003836889285594225f;
+  p = p * s + 0.05296695604920387f;
+  p = p * s + 0.1919413059949875f;
+  p = p * s + 1.128378987312317f;
+  vf q = s * 3.823075530817732e-05f + 0.0011817379854619503f;
+  q = q * s + 0.01510922983288765f;
+  q = q * s + 0.11475832015275955f;
+  q = q * s + 0.5034353137016296f;
+  q = q * s + 1.f;
+  const vf half = x * 0.5f;
+  return half * (z * p / q) + half;
+}
+
+}  // namespace
+}  // namespace edgepose::EP_ISA

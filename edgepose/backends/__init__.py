@@ -1,0 +1,15 @@
+"""One file per way to run an engine. Each has a class Backend(header, tensors, threads, isa) with run(x, out) and
+nothing else; it imports its library in its constructor, and raises ImportError if that is not installed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+BACKENDS = {"native": "edgepose itself", "onnx": "onnxruntime", "torchscript": "torch"}
+
+
+def backend(name: str):
+    """The Backend class of `name`. Raises KeyError for an unknown one."""
+    if name not in BACKENDS:
+        raise KeyError(name)
+    return import_module(f"{__name__}.{name}").Backend

@@ -1,0 +1,32 @@
+"""The native CPU engine (csrc/): a plan of fused kernels, weights packed for this CPU when it is loaded."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+
+class Backend:
+    """run(x, out) on the calling thread and `threads` - 1 of its own. Every calling thread has its own working memory."""
+
+    def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str):
+        from .. import _native
+
+        self._new_context = _native.Context
+        self._plan = _native.Plan(header["plan"], tensors, isa)
+        self._threads = threads
+        self._local = threading.local()
+
+    @property
+    def isa(self) -> str:
+        """The instruction set whose kernels run."""
+        return self._plan.isa
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32."""
+        try:
+            context = self._local.context
+        except AttributeError:
+            context = self._local.context = self._new_context(self._plan, self._threads)
+        context.run(x, out)

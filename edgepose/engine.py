@@ -1,0 +1,103 @@
+"""load() and Engine: one compiled model, immutable, shared by many streams."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import enginefile
+from .backends import BACKENDS, backend
+from .enginefile import EngineError
+from .skeleton import MODEL_SKELETONS, Skeleton
+
+SHIPPED = Path(__file__).parent / "weights"
+DEFAULT_THREADS = 1  # for the slowest frame, not the median: with a busy neighbour a second thread waits for time slices
+
+
+class Engine:
+    """A compiled lifter, ready to run. Made by load(); safe to share between streams and between threads.
+
+    header: the engine file's (edgepose/enginefile.py). path: where it came from.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], runner: Any):
+        self.path, self.header = path, header
+        self.model: str = header["model"]
+        self.frames: int = header["frames"]
+        self.precision: str = header["precision"]
+        self.backend: str = header["backend"]
+        self.skeleton: Skeleton = MODEL_SKELETONS[header["skeleton"]]
+        self._runner = runner
+        self._window = (self.frames, len(self.skeleton), 2)
+
+    @property
+    def isa(self) -> str | None:
+        """The instruction set whose kernels run, for the native backend; else None."""
+        return getattr(self._runner, "isa", None)
+
+    def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The 3D poses of B windows: (B, T, J, 2) normalised screen -> (B, J, 3) metres from the root, camera axes.
+
+        keypoints_norm: C-contiguous float32. out: written and returned if given, (B, J, 3) C-contiguous float32.
+        Raises ValueError or TypeError if an array is of another shape or kind; nothing is converted silently.
+        """
+        _check("keypoints_norm", keypoints_norm, self._window)
+        if out is None:
+            out = np.empty((len(keypoints_norm), len(self.skeleton), 3), np.float32)
+        else:
+            _check("out", out, (len(self.skeleton), 3))
+            if len(out) != len(keypoints_norm) or not out.flags.writeable:
+                raise ValueError(f"out is for {len(out)} poses, writeable {out.flags.writeable}; it needs {len(keypoints_norm)}, writeable")
+        self._runner.run(keypoints_norm, out)
+        return out
+
+    def __repr__(self) -> str:
+        return f"Engine({self.model}, {self.frames} frames, {self.backend} {self.precision}{', ' + self.isa if self.isa else ''})"
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not array.flags.c_contiguous:
+        kind = f"{array.dtype}, C-contiguous {array.flags.c_contiguous}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name} is {kind}; it needs a C-contiguous float32 array: np.ascontiguousarray({name}, np.float32)")
+    if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        raise ValueError(f"{name} has shape {array.shape}; it needs (B, {', '.join(map(str, shape))})")
+
+
+def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, isa: str | None = None) -> Engine:
+    """An engine from a file that `edgepose compile` wrote, or a shipped one by its model's name ("ampose").
+
+    threads: how many work on one call (native: the caller and threads - 1 others). isa: the native kernels' instruction
+    set, one of `edgepose doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU.
+    Raises EngineError if there is no such engine, its file is damaged, its backend is not installed, or this machine
+    cannot run it; ValueError if threads is not 1 to 256.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
+        raise ValueError(f"threads is {threads!r}; it needs a whole number from 1 to 256")
+    path = _find(engine)
+    header, tensors = enginefile.read(path)
+    name = header["backend"]
+    try:
+        runner = backend(name)(header, tensors, threads, os.environ.get("EDGEPOSE_ISA", "") if isa is None else isa)
+    except ImportError as error:
+        raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it, or "
+                          f"build a native engine: edgepose compile --model {header['model']}") from error
+    except KeyError as error:
+        raise EngineError(f"{path}: backend {name!r}, or a part of its file, is unknown to this edgepose ({error}); "
+                          f"it has {', '.join(BACKENDS)}") from error
+    except Exception as error:  # whatever the backend's library raises for a file it does not take
+        raise EngineError(f"{path}: the {name} backend does not take it: {error}") from error
+    return Engine(path, header, runner)
+
+
+def _find(engine: str | os.PathLike) -> Path:
+    path = Path(engine)
+    if path.suffix == ".epose" or path.is_file():
+        return path
+    shipped = {file.name.removesuffix("_fp16.epose"): file for file in sorted(SHIPPED.glob("*_fp16.epose"))}
+    if str(engine) in shipped:
+        return shipped[str(engine)]
+    raise EngineError(f"{str(engine)!r} is neither an engine file nor a shipped engine; shipped are {', '.join(shipped)}. "
+                      "Others are built with: edgepose compile --model NAME")

@@ -1,0 +1,109 @@
+"""The .epose file: a compiled model with all that running it needs.
+
+A safetensors file. Its tensors are the native plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
+archive). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
+
+Header: format, model, frames, skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
+built_with (versions), and for the native backend plan (csrc/plan.h).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .skeleton import MODEL_SKELETONS
+
+FORMAT = 1
+UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
+REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
+            "weights_sha256": str, "built_with": dict}
+
+
+class EngineError(RuntimeError):
+    """An engine file cannot be read, does not fit this machine, or its backend is missing. The message says what to do."""
+
+
+def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
+    """SHA-256 over the header's text and each tensor's name, type, shape and bytes, in the order of their names."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        digest.update(tensor.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """`path` holds all of `data` afterwards, or what it held before. Raises OSError with the path if it cannot be written."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {len(data)} bytes to {path}: {error.strerror}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Writes an engine file, atomically. Raises OSError if the disk does not take it."""
+    text = json.dumps({"format": FORMAT, "units": UNITS, **header}, sort_keys=True)
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    write_atomically(Path(path), save(contiguous, {"edgepose": text, "sha256": checksum(text, contiguous)}))
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(header, tensors) of an engine file whose checksum holds.
+
+    Raises EngineError, naming the file and what is wrong with it, if it is missing, truncated, damaged, of another kind,
+    or written by a newer edgepose.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EngineError(f"{path}: no such file. Build it with: edgepose compile --model NAME --out {path.parent}")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError) as error:
+        raise EngineError(f"{path}: not an engine file, or damaged ({error})") from error
+    if "edgepose" not in metadata or "sha256" not in metadata:
+        raise EngineError(f"{path}: a safetensors file, but no engine: it has no edgepose header. "
+                          f"A checkpoint becomes an engine with: edgepose compile --model {path}")
+    if checksum(metadata["edgepose"], tensors) != metadata["sha256"]:
+        raise EngineError(f"{path}: damaged: its contents do not match its checksum. Copy or build it again")
+    header = _header(path, metadata["edgepose"])
+    return header, tensors
+
+
+def _header(path: Path, text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"{path}: the header is not JSON ({error})") from error
+    if not isinstance(header, dict):
+        raise EngineError(f"{path}: the header is not an object")
+    for key, kind in REQUIRED.items():
+        if not isinstance(header.get(key), kind) or isinstance(header.get(key), bool):
+            raise EngineError(f"{path}: the header's {key!r} is {header.get(key)!r}; it needs {kind.__name__}")
+    if header["format"] != FORMAT:
+        raise EngineError(f"{path}: format {header['format']}; this edgepose reads {FORMAT}. Build the engine again, or "
+                          "install the edgepose that wrote it: " + str(header["built_with"].get("edgepose")))
+    if header["skeleton"] not in MODEL_SKELETONS:
+        raise EngineError(f"{path}: skeleton {header['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
+    if not 1 <= header["frames"] <= 4096:
+        raise EngineError(f"{path}: {header['frames']} frames; 1 to 4096 are possible")
+    return header
