@@ -143,3 +143,18 @@ def lower(model: nn.Module, precision: str) -> tuple[dict, dict[str, np.ndarray]
     builder = PlanBuilder(model.frames, len(model.skeleton), precision)
     model.lower(builder, builder.input())
     return builder.plan(), builder.tensors
+
+
+def executed_macs(plan: dict) -> int:
+    """The multiply-accumulates a plan runs for one window: products of weights and of attention, zero rows left out."""
+    buffers, total = plan["buffers"], 0
+    for step in plan["steps"]:
+        rows, columns = buffers[step["y"]][:2]
+        inner = buffers[step["x"]][1] if "x" in step else 0
+        if step["op"] == "linear":
+            total += rows * inner * columns
+        elif step["op"] == "graph_conv":
+            total += sum(step["group_rows"]) * inner * columns
+        elif step["op"] == "attention":
+            total += 2 * rows * rows * columns
+    return total

@@ -175,5 +175,12 @@ PYBIND11_MODULE(_native, m) {
   py::class_<ArrayContext>(m, "Context")
       .def(py::init<std::shared_ptr<Plan>, int>(), py::arg("plan"), py::arg("threads"))
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
+  m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<py::gil_scoped_release>());
+  m.def("probe_read", [](const Floats& x, long times) {
+    const float* data = x.data();
+    const long n = (long)x.size();
+    py::gil_scoped_release nogil;
+    return kernels(nullptr).probe_read(data, n, times);
+  }, py::arg("x").noconvert(), py::arg("times"));
   bind_kernels(m.def_submodule("kernels"));
 }

@@ -58,6 +58,11 @@ struct Kernels {
   // scratch: attention_scratch(tokens, d) floats, 64-byte aligned.
   void (*attention)(const float* q, const float* k, const float* v, float* y, float* scratch,
                     int ldx, int ldy, int tokens, int d);
+
+  // For the benchmark's roofline. probe_flops: n times 16 independent multiply-adds of whole vectors, nothing else;
+  // returns the operations done. probe_read: reads x[0..n) `times` times; returns the bytes read.
+  long (*probe_flops)(long n);
+  long (*probe_read)(const float* x, long n, long times);
 };
 
 constexpr int kGraphPeople = 4;   // people whose gathered rows share one pass over the weights and stay in L2

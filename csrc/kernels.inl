@@ -250,9 +250,37 @@ void attention(const float* q, const float* k, const float* v, float* y, float* 
   }
 }
 
+constexpr int kProbes = 12;  // independent chains: more than latency times units, fewer than registers
+
+long probe_flops(long n) {
+  vf acc[kProbes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kProbes; i++) acc[i] = splat((float)i);
+  const vf a = splat(0.999f), b = splat(0.001f);
+  for (long i = 0; i < n; i++)
+#pragma GCC unroll 16
+    for (int c = 0; c < kProbes; c++) {
+      acc[c] = acc[c] * a + b;
+      EP_KEEP(acc[c]);
+    }
+  return n * kProbes * kLanes * 2;
+}
+
+long probe_read(const float* x, long n, long times) {
+  vf seen[8] = {};
+  for (long t = 0; t < times; t++)
+    for (long i = 0; i + 8 * kLanes <= n; i += 8 * kLanes)
+#pragma GCC unroll 8
+      for (int c = 0; c < 8; c++) seen[c] += load(x + i + c * kLanes);
+  for (int c = 1; c < 8; c++) seen[0] += seen[c];
+  EP_KEEP(seen[0]);
+  return times * (n / (8 * kLanes)) * 8 * kLanes * 4;
+}
+
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {EP_NAME, kHasHalf, linear, linear_f16, graph_conv, graph_conv_f16, normalize, add, attention};
+const Kernels table = {EP_NAME, kHasHalf, linear, linear_f16, graph_conv, graph_conv_f16, normalize, add, attention,
+                       probe_flops, probe_read};
 
 }  // namespace edgepose::EP_ISA

@@ -83,7 +83,14 @@ constexpr int kHasHalf = 0;
 EP_INLINE vf load(const uint16_t*) { return vf{}; }
 #endif
 
-EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+// Makes the compiler take a register's value for used.
+#if defined(__aarch64__)
+#define EP_KEEP(v) __asm__ volatile("" : "+w"(v))
+#elif defined(EP_AVX512)
+#define EP_KEEP(v) __asm__ volatile("" : "+v"(v))
+#else
+#define EP_KEEP(v) __asm__ volatile("" : "+x"(v))
+#endif
 
 // e^x, relative error below 3 ulp for x in [-87, 88]; x is clamped from below.
 // Range reduction by a two-part log 2, then the minimax polynomial of Cephes' expf (Moshier).

@@ -1,0 +1,298 @@
+"""edgepose bench: latency, error, memory and start of each runtime, side by side in one process, interleaved.
+
+Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), and what one would use
+instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is the library as
+it comes (OpenVINO then computes in bfloat16 where the processor can: see its error).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import edgepose
+from edgepose import enginefile, zoo
+from edgepose.benchmarks import measure
+from edgepose.build_engines import checkpoints, export
+from edgepose.build_engines.compile import Lifter, build, evaluation_windows, load_lifter
+from edgepose.build_engines.lower import executed_macs, lower
+
+PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),
+              "onnxruntime": ("fp32", "fp16"), "onnxruntime-default": ("fp32",), "openvino": ("fp32",), "openvino-default": ("fp32",)}
+PEERS = ("torch", "torchscript", "onnxruntime", "openvino")  # those a speed-up is quoted against: float32, same threads
+ROUND_MS = 40.0  # how long one candidate runs in one round
+PACED_CALLS = 20
+
+
+@dataclass
+class Candidate:
+    """One lifter in one runtime.
+
+    lift: (B, T, J, 2) -> (B, J, 3), for the error. frame: what is timed, the same call but for streams. file: what it was
+    loaded from.
+    """
+
+    runtime: str
+    precision: str
+    lift: Callable[[np.ndarray], np.ndarray]
+    frame: Callable[[np.ndarray], object]
+    file: Path
+    weight_bytes: int
+
+
+def make_candidate(lifter: Lifter, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
+    """The lifter in a runtime. Raises ImportError if the runtime is not installed."""
+    if runtime in ("native", "stream"):
+        file = folder / f"{lifter.name}_{precision}.epose"
+        if not file.exists():
+            enginefile.write(file, *build(lifter, "native", precision))
+        engine = edgepose.load(file, threads=threads)
+        frame = engine.run if runtime == "native" else _streaming(engine)
+        return Candidate(runtime, precision, engine.run, frame, file, sum(t.nbytes for t in enginefile.read(file)[1].values()))
+    if runtime in ("torch", "torchscript"):
+        file = folder / f"{lifter.name}.{runtime}"
+        if runtime == "torch":
+            module = lifter.module
+            checkpoints.save_checkpoint(file, module, {"model": lifter.name, "frames": module.frames, "options": {},
+                                                       "skeleton": module.skeleton.name})
+        else:
+            file.write_bytes(export.to_torchscript(lifter.module))
+            module = torch.jit.load(str(file))
+
+        def pose(x: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return module(torch.from_numpy(x)).numpy()
+        return Candidate(runtime, precision, pose, pose, file, 4 * zoo.parameters(lifter.module))
+    file = folder / f"{lifter.name}_{precision}.onnx"
+    if not file.exists():
+        file.write_bytes(export.to_onnx(lifter.module, precision))
+    pose = _onnxruntime(file, threads, runtime) if runtime.startswith("onnxruntime") else _openvino(file, threads, runtime)
+    return Candidate(runtime, precision, pose, pose, file, zoo.parameters(lifter.module) * (2 if precision == "fp16" else 4))
+
+
+def _streaming(engine: edgepose.Engine) -> Callable[[np.ndarray], object]:
+    """Stream.push of the newest frame of each window, one person a window, 20 ms after the frame before."""
+    streams: list[edgepose.Stream] = []
+    timestamp_s = 0.0
+
+    def frame(x: np.ndarray) -> object:
+        nonlocal timestamp_s
+        while len(streams) < len(x):
+            streams.append(edgepose.Stream(engine, layout=engine.skeleton.name, image_size=(1000, 1000)))
+        timestamp_s += 0.02
+        keypoints_px = (x[:, -1] + 1) * 500
+        if len(x) == 1:
+            return streams[0].push(keypoints_px[0], timestamp_s)
+        return edgepose.push_many(streams[:len(x)], list(keypoints_px), timestamp_s)
+    return frame
+
+
+def _onnxruntime(file: Path, threads: int, runtime: str) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if runtime == "onnxruntime":
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"keypoints_norm": x})[0]
+
+
+def _openvino(file: Path, threads: int, runtime: str) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+
+    options = {"PERFORMANCE_HINT": "LATENCY"}
+    if runtime == "openvino":
+        options |= {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(str(file), "CPU", options).create_infer_request()
+    return lambda x: request.infer([x])[0]
+
+
+def cold_start(candidate: Candidate, lifter: Lifter, threads: int) -> dict[str, float]:
+    """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose."""
+    command = [sys.executable, str(Path(__file__).with_name("cold.py")), candidate.runtime, str(candidate.file),
+               str(lifter.module.frames), str(len(lifter.module.skeleton)), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{candidate.runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_group(lifter: Lifter, candidates: list[Candidate], batch: int, threads: int, rounds: int,
+                  pace_hz: float | None, after_round: Callable[[], object]) -> list[dict]:
+    """A row for each candidate, all at one batch size and thread count."""
+    windows, _ = evaluation_windows(lifter.module)
+    x = np.ascontiguousarray(windows[np.arange(batch) % len(windows)])
+    with torch.inference_mode():
+        reference = lifter.module(torch.from_numpy(windows)).numpy()
+    frames = {f"{c.runtime} {c.precision}": lambda c=c: c.frame(x) for c in candidates}
+    trial = measure.interleaved(frames, rounds=1, calls=2)
+    slowest_ms = max(float(timing.times_ms.min()) for timing in trial.values())
+    calls = PACED_CALLS if pace_hz else max(3, min(50, int(ROUND_MS / slowest_ms)))
+    timings = measure.interleaved(frames, rounds, calls, pace_hz, after_round)
+    rows = []
+    for candidate, timing in zip(candidates, timings.values()):
+        error_mm = np.linalg.norm(candidate.lift(windows) - reference, axis=-1) * 1e3
+        quantiles = measure.percentiles(timing.times_ms)
+        row = {"model": lifter.name, "runtime": candidate.runtime, "precision": candidate.precision, "batch": batch,
+               "threads": threads, "frames": lifter.module.frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
+               "mean_error_mm": float(error_mm.mean()), "max_error_mm": float(error_mm.max()),
+               "macs": zoo.macs(lifter.module) * batch, "parameters": zoo.parameters(lifter.module),
+               "weight_bytes": candidate.weight_bytes, **cold_start(candidate, lifter, threads)}
+        if pace_hz:
+            row["cpu_ms_per_frame"] = timing.cpu_ms_per_call
+        rows.append(row)
+    return rows
+
+
+def roofline_ms(lifter: Lifter, row: dict) -> float:
+    """The least time this machine could take for a row: its weights read once, or its products at the measured peak,
+    whichever is longer; both measured now, with the row's threads."""
+    plan, _ = lower(lifter.module, "fp32")
+    seconds = executed_macs(plan) * row["batch"] * 2 / measure.peak_flops(row["threads"])
+    return max(seconds, row["weight_bytes"] / measure.read_bandwidth(row["weight_bytes"], row["threads"])) * 1e3
+
+
+def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console) -> None:
+    """The rows as a table, each with its speed relative to the best float32 peer of the same batch and threads."""
+    table = Table()
+    for heading in ("model", "runtime", "", "batch", "threads", "p50 ms", "p90", "p99", "poses/s", "x best peer", "error mm\nmean / max",
+                    "start ms", "RSS MB", *(["CPU ms\na frame"] if "cpu_ms_per_frame" in rows[0] else []),
+                    *(["of the\nlimit"] if limits_ms[0] else [])):
+        table.add_column(heading, justify="left" if heading in ("model", "runtime", "") else "right")
+    for row, limit_ms in zip(rows, limits_ms):
+        peers = [r["median_ms"] for r in rows if r["runtime"] in PEERS and r["precision"] == "fp32"
+                 and all(r[key] == row[key] for key in ("model", "batch", "threads", "frames"))]
+        table.add_row(
+            row["model"], row["runtime"], row["precision"], str(row["batch"]), str(row["threads"]), f"{row['median_ms']:.3f}",
+            f"{row['p90_ms']:.3f}", f"{row['p99_ms']:.3f}", f"{row['poses_per_s']:.0f}",
+            f"{min(peers) / row['median_ms']:.2f}" if peers else "-", f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}",
+            f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}",
+            *([f"{row['cpu_ms_per_frame']:.2f}"] if "cpu_ms_per_frame" in row else []),
+            *([f"{limit_ms / row['median_ms']:.0%}"] if limit_ms else []))
+    console.print(table)
+
+
+def plot(rows: list[dict], file: Path) -> None:
+    """Median and p99 of each row as bars, one panel a model."""
+    from matplotlib.figure import Figure
+
+    models = sorted({row["model"] for row in rows})
+    figure = Figure(figsize=(9, 0.6 + 0.35 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(models), squeeze=False)[:, 0]
+    for panel, model in zip(panels, models):
+        shown = [row for row in rows if row["model"] == model]
+        labels = [f"{r['runtime']} {r['precision']}, batch {r['batch']}, {r['threads']} thr" for r in shown]
+        panel.barh(labels, [r["p99_ms"] for r in shown], color="#d9dee6", label="p99")
+        panel.barh(labels, [r["median_ms"] for r in shown], height=0.5,
+                   color=["#2a6fbb" if r["runtime"] in ("native", "stream") else "#8a94a3" for r in shown], label="median")
+        panel.invert_yaxis()
+        panel.set(title=model, xlabel="ms a call")
+        panel.legend(loc="lower right")
+    figure.savefig(file, dpi=150)
+
+
+@contextlib.contextmanager
+def neighbour() -> Iterator[None]:
+    """One process that does nothing but use a processor, as a busy machine has."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `edgepose bench`."""
+    parser.add_argument("--models", nargs="+", default=["ampose", "ampose-l"], metavar="MODEL",
+                        help="checkpoints or zoo names; one without shipped weights gets seeded random ones (default: ampose ampose-l)")
+    parser.add_argument("--frames", type=int, default=1, help="window length of the zoo names (default 1)")
+    parser.add_argument("--runtimes", nargs="+", choices=list(PRECISIONS), metavar="RUNTIME",
+                        help=f"of {', '.join(PRECISIONS)} (default: all that are installed)")
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "fp16"], default=["fp32", "fp16"])
+    parser.add_argument("--batch", nargs="+", type=int, default=[1], metavar="B", help="people in one call (default 1)")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N", help="threads a call works on (default 1)")
+    parser.add_argument("--rounds", type=int, default=20, help="interleaved rounds (default 20)")
+    parser.add_argument("--pace", type=float, metavar="HZ", help="frames arrive at this rate, and processor time is counted")
+    parser.add_argument("--neighbour", action="store_true", help="with one spinning process beside the benchmark")
+    parser.add_argument("--roofline", action="store_true", help="measure this machine's peak and bandwidth, and each row's share of them")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs `edgepose bench`; 0, or 1 if something asked for is not there."""
+    console = Console()
+    try:
+        if min(*arguments.batch, *arguments.threads, arguments.rounds) < 1 or (arguments.pace is not None and not arguments.pace > 0):
+            raise ValueError("--batch, --threads, --rounds and --pace need to be above zero")
+        lifters = [_lifter(model, arguments.frames) for model in arguments.models]
+        with neighbour() if arguments.neighbour else contextlib.nullcontext():
+            rows = _run(lifters, arguments, console)
+    except (ValueError, OSError, ImportError, edgepose.EngineError) as error:
+        print(f"edgepose bench: {error}", file=sys.stderr)
+        return 1
+    named = {lifter.name: lifter for lifter in lifters}
+    limits_ms = [roofline_ms(named[row["model"]], row) if arguments.roofline else None for row in rows]
+    print_rows(rows, limits_ms, console)
+    for lifter in lifters:
+        if not lifter.is_trained:
+            console.print(f"{lifter.name}: seeded random weights (none ship); errors are to torch with the same weights")
+    if arguments.json:
+        report = {"machine": measure.machine(), "command": sys.argv, "commit": measure.commit(), "rounds": arguments.rounds,
+                  "rows": rows}
+        if arguments.roofline:
+            report["roofline_ms"] = limits_ms
+        enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
+    if arguments.plot:
+        plot(rows, arguments.plot)
+    return 0
+
+
+def _lifter(model: str, frames: int) -> Lifter:
+    try:
+        return load_lifter(model, frames)
+    except FileNotFoundError:
+        if model not in zoo.MODELS:
+            raise
+        return load_lifter(model, frames, untrained=True)
+
+
+def _run(lifters: list[Lifter], arguments: argparse.Namespace, console: Console) -> list[dict]:
+    rows: list[dict] = []
+    groups = [(lifter, batch, threads) for lifter in lifters for threads in arguments.threads for batch in arguments.batch]
+    with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(groups) * arguments.rounds)
+        for lifter, batch, threads in groups:
+            progress.update(task, description=f"{lifter.name}, batch {batch}, {threads} threads")
+            torch.set_num_threads(threads)
+            candidates = []
+            for runtime in arguments.runtimes or PRECISIONS:
+                for precision in (p for p in PRECISIONS[runtime] if p in arguments.precisions):
+                    try:
+                        candidates.append(make_candidate(lifter, runtime, precision, threads, Path(folder)))
+                    except ImportError:
+                        if arguments.runtimes:
+                            raise
+                        console.print(f"{runtime} is not installed: left out")
+            rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace, lambda: progress.advance(task))
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__.split("\n")[0])
+    add_arguments(parser)
+    sys.exit(main(parser.parse_args()))

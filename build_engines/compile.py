@@ -1,0 +1,253 @@
+"""edgepose compile: a trained lifter becomes engine files for this machine, each with its error in mm and its latency.
+
+checkpoint -> zoo module -> native plan, ONNX, TorchScript -> .epose file -> loaded and compared with torch float32 on the
+shipped evaluation windows -> kept under its final name only if it is within its error budget -> timed -> report.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import nn
+
+import edgepose
+from edgepose import enginefile, zoo
+from edgepose.benchmarks import measure
+from edgepose.build_engines import checkpoints, export
+from edgepose.build_engines.lower import PRECISIONS, lower
+from edgepose.metrics import mpjpe
+from edgepose.skeleton import H36M17
+
+BUDGET_MM = {"fp32": 0.01, "fp16": 0.5}  # mean distance to torch float32 that a product may have
+PRODUCTS = {"native": tuple(PRECISIONS), "onnx": ("fp32", "fp16"), "torchscript": ("fp32",)}
+WINDOWS = Path(edgepose.__file__).parent / "clips" / "evaluation.npz"
+WEIGHTS = Path(edgepose.__file__).parent / "weights"
+UNTRAINED_SEED = 0
+
+
+@dataclass
+class Row:
+    """One product in report.json: the keys of a benchmark row that apply, then the build's own."""
+
+    model: str
+    runtime: str
+    precision: str
+    batch: int
+    threads: int
+    frames: int
+    median_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    poses_per_s: float | None
+    mean_error_mm: float
+    max_error_mm: float
+    macs: int
+    parameters: int
+    weight_bytes: int
+    load_ms: float
+    mpjpe_mm: float | None
+    torch_mpjpe_mm: float | None
+    budget_mm: float
+    is_kept: bool
+    file: str
+
+
+@dataclass(frozen=True)
+class Lifter:
+    """A zoo module to compile and where it came from."""
+
+    name: str
+    module: nn.Module
+    is_trained: bool
+
+    @property
+    def file_stem(self) -> str:
+        """The engine files' name: the model's, with its frames where they are several."""
+        return self.name if self.module.frames == 1 else f"{self.name}{self.module.frames}"
+
+
+def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> Lifter:
+    """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
+
+    untrained: a zoo name with seeded random weights instead, for timing.
+    Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
+    """
+    if untrained:
+        torch.manual_seed(UNTRAINED_SEED)
+        return Lifter(model, zoo.build(model, frames).eval(), False)
+    path = Path(model)
+    if path.suffix != ".safetensors":
+        if model not in zoo.MODELS:
+            raise ValueError(f"--model {model}: neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}")
+        path = WEIGHTS / f"{model if frames == 1 else f'{model}{frames}'}.safetensors"
+        if not path.is_file():
+            shipped = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
+            raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {shipped}). Train them: edgepose train "
+                                    f"--model {model} --frames {frames} --data DIR --out runs; then compile --model runs/"
+                                    f"{path.name}. For its speed alone: --untrained")
+    module, metadata = checkpoints.load_checkpoint(path)
+    return Lifter(metadata["model"], module.eval(), True)
+
+
+def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """The shipped windows for a module: keypoints_norm (N, T, J, 2) float32, target_m (N, J, 3) of the middle frame."""
+    with np.load(WINDOWS) as file:
+        keypoints, target = file["keypoints_norm"].astype(np.float32), file["target_m"].astype(np.float32)
+    first = (keypoints.shape[1] - module.frames) // 2
+    joints = [H36M17.index(joint) for joint in module.skeleton.joints]
+    return np.ascontiguousarray(keypoints[:, first:first + module.frames][:, :, joints]), target[:, joints]
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 of a module's state: which training a product came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def build(lifter: Lifter, backend: str, precision: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """(header, tensors) of one product, ready for enginefile.write."""
+    if precision not in PRODUCTS[backend]:
+        raise ValueError(f"the {backend} backend has no {precision}; it has {', '.join(PRODUCTS[backend])}")
+    module = lifter.module
+    header = {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name, "precision": precision,
+              "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
+              "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
+    if backend == "native":
+        header["plan"], tensors = lower(module, precision)
+    else:
+        payload = export.to_onnx(module, precision) if backend == "onnx" else export.to_torchscript(module)
+        tensors = {"payload": np.frombuffer(payload, np.uint8)}
+    return header, tensors
+
+
+def check(lifter: Lifter, path: Path, threads: int) -> tuple[edgepose.Engine, Row]:
+    """Loads a product and compares it with torch on the evaluation windows; latencies are still to be filled in."""
+    x, target = evaluation_windows(lifter.module)
+    with torch.inference_mode():
+        reference = lifter.module(torch.from_numpy(x)).numpy()
+    start = time.perf_counter()
+    engine = edgepose.load(path, threads=threads)
+    load_ms = (time.perf_counter() - start) * 1e3
+    poses = engine.run(x)
+    error_mm = np.linalg.norm(poses - reference, axis=-1) * 1e3
+    errors = (float(error_mm.mean()), float(error_mm.max()))
+    _, tensors = enginefile.read(path)
+    budget = BUDGET_MM[engine.precision]
+    trained = lifter.is_trained
+    return engine, Row(
+        lifter.name, engine.backend, engine.precision, 1, threads, engine.frames, None, None, None, None, *errors,
+        zoo.macs(lifter.module), zoo.parameters(lifter.module), sum(t.nbytes for t in tensors.values()), load_ms,
+        float(mpjpe(poses * 1e3, target * 1e3)) if trained else None,
+        float(mpjpe(reference * 1e3, target * 1e3)) if trained else None,
+        budget, bool(errors[0] <= budget), "")  # NaN is over every budget
+
+
+def compile_lifter(lifter: Lifter, backends: list[str], precisions: list[str], out: Path, threads: int,
+                   console: Console) -> list[Row]:
+    """Writes every product of `backends` x `precisions` that exists and is within its budget; a row for each.
+
+    Raises OSError if the disk does not take a file; what was not finished is not left behind.
+    """
+    rows: list[Row] = []
+    engines: dict[str, edgepose.Engine] = {}
+    products = [(b, p) for b in backends for p in precisions if p in PRODUCTS[b]]
+    if not products:
+        raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        for backend, precision in products:
+            path = out / f"{lifter.file_stem}_{backend}_{precision}.epose"
+            progress.update(task, description=f"building {path.name}")
+            candidate = path.with_name(f".{path.name}.unchecked.epose")
+            try:
+                enginefile.write(candidate, *build(lifter, backend, precision))
+                progress.update(task, description=f"comparing {path.name} with torch")
+                engine, row = check(lifter, candidate, threads)
+                if row.is_kept:
+                    candidate.replace(path)
+                    row.file = path.name
+                    engines[path.name] = engine
+                else:
+                    path.unlink(missing_ok=True)  # an older product of that name would be taken for this one
+            finally:
+                candidate.unlink(missing_ok=True)
+            rows.append(row)
+        progress.update(task, description="timing")
+        _time(engines, rows)
+    report = {"machine": measure.machine(), "command": sys.argv, "rows": [asdict(row) for row in rows]}
+    enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    return rows
+
+
+def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
+    calls = {}
+    for name, engine in engines.items():
+        x = np.zeros((1, engine.frames, len(engine.skeleton), 2), np.float32)
+        out = np.empty((1, len(engine.skeleton), 3), np.float32)
+        calls[name] = lambda engine=engine, x=x, out=out: engine.run(x, out)
+    timings = measure.interleaved(calls, rounds=10, calls=30)
+    for row in rows:
+        if row.file:
+            for key, value in measure.percentiles(timings[row.file].times_ms).items():
+                setattr(row, key, value)
+            row.poses_per_s = 1e3 / row.median_ms
+
+
+def print_rows(rows: list[Row], out: Path, console: Console) -> None:
+    """The rows as a table."""
+    table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}: engines in {out}/")
+    for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
+        table.add_column(heading, justify="left" if heading in ("engine", "") else "right")
+    for row in rows:
+        latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
+        accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
+        verdict = "ok" if row.is_kept else f"[red]refused: over its budget of {row.budget_mm} mm mean[/red]"
+        table.add_row(row.file or f"{row.runtime} {row.precision}", f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
+                      latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
+    console.print(table)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `edgepose compile`."""
+    parser.add_argument("--model", required=True, help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.MODELS)}")
+    parser.add_argument("--frames", type=int, default=1, help="window length, for a model named by its name (default 1)")
+    parser.add_argument("--precision", nargs="+", choices=sorted(PRECISIONS), default=["fp32", "fp16"])
+    parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
+    parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
+    parser.add_argument("--threads", type=int, default=1, help="for the latencies (default 1)")
+    parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs `edgepose compile`; 0, or 1 if a product was refused or could not be made."""
+    console = Console()
+    try:
+        lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained)
+        rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console)
+    except (ValueError, OSError, edgepose.EngineError) as error:
+        print(f"edgepose compile: {error}", file=sys.stderr)
+        return 1
+    print_rows(rows, arguments.out, console)
+    return 0 if all(row.is_kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="compile.py", description=__doc__.split("\n")[0])
+    add_arguments(parser)
+    sys.exit(main(parser.parse_args()))

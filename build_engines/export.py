@@ -1,0 +1,61 @@
+"""A zoo model as an ONNX graph or a TorchScript archive, as bytes."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+OPSET = 17  # the newest that TensorRT 8.6 reads; LayerNorm is one node from here on
+
+
+def _example(model: nn.Module) -> torch.Tensor:
+    return torch.zeros(2, model.frames, len(model.skeleton), 2)
+
+
+def to_torchscript(model: nn.Module) -> bytes:
+    """The traced and frozen module of a model in evaluation mode; any batch size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated; this product is behind this one file
+        module = torch.jit.freeze(torch.jit.trace(model, _example(model)))
+        buffer = io.BytesIO()
+        torch.jit.save(module, buffer)
+    return buffer.getvalue()
+
+
+def to_onnx(model: nn.Module, precision: str) -> bytes:
+    """An ONNX graph, opset 17, (B, T, J, 2) -> (B, J, 3), B free.
+
+    precision fp16: the weight matrices are stored in half precision and widened by a Cast when the graph is loaded;
+    the arithmetic stays float32, as in the native engine.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(model, (_example(model),), buffer, dynamo=False, opset_version=OPSET, input_names=["keypoints_norm"],
+                          output_names=["pose_m"], dynamic_axes={"keypoints_norm": {0: "people"}, "pose_m": {0: "people"}})
+    graph = onnx.load_from_string(buffer.getvalue())
+    if graph.opset_import[0].version != OPSET:
+        raise RuntimeError(f"the exporter wrote opset {graph.opset_import[0].version} instead of {OPSET}")
+    if precision == "fp16":
+        _halve_weights(graph.graph)
+    onnx.checker.check_model(graph)
+    return graph.SerializeToString()
+
+
+def _halve_weights(graph: onnx.GraphProto) -> None:
+    matrices = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) >= 2]
+    casts = []
+    for tensor in matrices:
+        name = tensor.name
+        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half")
+        tensor.CopyFrom(half)
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
