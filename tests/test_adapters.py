@@ -201,8 +201,8 @@ def test_h36m16_is_the_identity_for_a_model_of_16_joints_and_has_its_nose_filled
     np.testing.assert_allclose(xy["nose"], (xy["thorax"] + xy["head"]) / 2)
 
 
-OWN = {**{joint: joint for joint in LIMBS}, "pelvis": ("left_hip", "right_hip"), "spine": {"left_hip": 0.5, "chin": 0.5},
-       "thorax": "chin", "nose": {"chin": (0.25, 1), "left_hip": (0.75, 0)}, "head": "chin"}
+OWN = {**{joint: joint for joint in LIMBS}, "pelvis": ("left_hip", "right_hip"),
+       "spine": {"left_hip": 0.5, "chin": 0.5}, "thorax": "chin", "nose": {"chin": (0.25, 1), "left_hip": (0.75, 0)}, "head": "chin"}
 
 
 def test_a_layout_of_ones_own_is_a_mapping_by_name():

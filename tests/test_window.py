@@ -80,6 +80,15 @@ def test_a_slower_camera_is_interpolated_between_its_frames():
     assert window.timestamp_s == pytest.approx(1.1)
 
 
+def test_a_camera_of_half_the_rate_fills_every_second_grid_point_whatever_the_clock():
+    for start_s in (0.0, 0.1, 1.7e9 + 1 / 3):
+        window = Window(3, H36M17, delay_frames=1)
+        for n, frame in enumerate(clip_of(200)):
+            window.push(frame, start_s + n * 0.04 - 0.001 * (n % 2))  # each second frame comes early
+            np.testing.assert_array_equal(window.keypoints_norm[-1], frame.astype(np.float32))
+        assert window.timestamp_s == pytest.approx(start_s + 199 * 0.04 - DT, abs=1e-6)
+
+
 def test_a_slower_camera_out_of_step_is_interpolated_on_the_grid():
     """Linear motion at 30 Hz comes out as the same linear motion at 50 Hz, at the grid's own times."""
     window = Window(27, H36M17, delay_frames=13)
@@ -106,6 +115,15 @@ def test_of_a_faster_camera_each_grid_frame_is_the_nearest(camera_hz):
         away_s = np.abs(np.arange(len(clip)) / camera_hz - t)
         nearest = clip[away_s <= away_s.min() + 1e-9].astype(np.float32)
         assert (keypoints == nearest).all(axis=(1, 2)).any()
+
+
+def test_a_grid_point_takes_the_earlier_of_two_frames_if_that_is_nearer():
+    window, (a, b, c) = Window(3, H36M17), clip_of(3)
+    window.push(a, 0.0, "a")
+    assert not window.push(b, 0.010, "b")
+    assert window.push(c, 0.034, "c")
+    np.testing.assert_array_equal(window.keypoints_norm, np.stack([b, c, c]).astype(np.float32))
+    assert window.note == "c" and window.timestamp_s == pytest.approx(0.04)
 
 
 def test_a_camera_of_the_same_rate_with_jitter_gives_one_answer_a_frame():
