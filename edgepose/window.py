@@ -78,18 +78,20 @@ class Window:
         """What was pushed along with the frame that the answer belongs to, or with the camera frame nearest to it."""
         return self._answers[0][1]
 
-    def is_continued_by(self, keypoints_norm: np.ndarray, timestamp_s: float) -> bool:
-        """Whether the frame is of the same person without too long a gap; true of any frame for an empty window.
+    def is_continued_by(self, pelvis_norm: np.ndarray | None, timestamp_s: float) -> bool:
+        """Whether a frame would be of the same person without too long a gap; any frame is, for an empty window.
 
-        keypoints_norm: (J, 2), of which only the pelvis is read.
+        pelvis_norm: (2,), or None if it was not seen: then only the gap is judged.
         """
         if self.is_empty:
             return True
         gap_s = timestamp_s - self._seen_at_s
         if gap_s > self.max_gap_s:
             return False
+        if pelvis_norm is None:
+            return True
         pelvis, thorax, left, right = self._last[self._torso].tolist()
-        jump = math.dist(pelvis, keypoints_norm[self._torso[0]].tolist())
+        jump = math.dist(pelvis, pelvis_norm.tolist())
         # From above, or bent towards the camera, a torso has no length; its width is left.
         torso = max(math.dist(pelvis, thorax), math.dist(left, right))
         return not jump > MAX_JUMP_TORSOS * torso * max(1.0, gap_s / JUMP_FRAME_S)
@@ -101,7 +103,7 @@ class Window:
         it over; `was_reset` then says so with the first answer, as with the very first.
         False while the first delay_frames come in, and for a frame that no grid point has fallen to.
         """
-        if not self.is_continued_by(keypoints_norm, timestamp_s):
+        if not self.is_continued_by(keypoints_norm[self._torso[0]], timestamp_s):
             self.reset()
         self._seen_at_s = timestamp_s
         return self._advance(keypoints_norm, timestamp_s, note)

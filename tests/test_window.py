@@ -172,7 +172,8 @@ def test_after_max_gap_s_the_window_starts_over_and_says_so():
 def test_a_gap_without_a_word_counts_like_one_reported():
     window, clip = Window(5, H36M17, max_gap_s=0.1), clip_of(4)
     window.push(clip[0], 0.0)
-    assert window.is_continued_by(clip[1], 0.1) and not window.is_continued_by(clip[1], 0.11)
+    assert window.is_continued_by(clip[1, 0], 0.1) and not window.is_continued_by(clip[1, 0], 0.11)
+    assert window.is_continued_by(None, 0.1) and not window.is_continued_by(None, 0.11)
     assert window.push(clip[1], 0.1) and not window.was_reset
     assert window.push(clip[2], 0.21) and window.was_reset
     np.testing.assert_array_equal(window.keypoints_norm[0], clip[2].astype(np.float32))
@@ -203,7 +204,7 @@ def test_a_pelvis_that_jumps_by_more_than_half_a_torso_is_someone_else(torso, wi
     person = standing(skeleton, torso, width)
     window = Window(5, skeleton)
     window.push(person, 0.0)
-    assert window.is_continued_by(person + [jump, 0], 0.02) == is_same
+    assert window.is_continued_by(person[0] + [jump, 0], 0.02) == is_same
     assert window.push(person + [jump, 0], 0.02)
     assert window.was_reset == (not is_same)
     assert (window.keypoints_norm[0] == window.keypoints_norm[2]).all() == (not is_same)
@@ -212,8 +213,8 @@ def test_a_pelvis_that_jumps_by_more_than_half_a_torso_is_someone_else(torso, wi
 def test_a_runner_before_a_slow_camera_is_not_someone_else():
     window, person = Window(5, H36M17), standing()
     window.push(person, 0.0)
-    assert window.is_continued_by(person + [0.24, 0], 0.1)
-    assert not window.is_continued_by(person + [0.26, 0], 0.1)
+    assert window.is_continued_by(person[0] + [0.24, 0], 0.1)
+    assert not window.is_continued_by(person[0] + [0.26, 0], 0.1)
 
 
 def test_an_arm_that_jumps_does_not_reset():
