@@ -202,7 +202,8 @@ def test_h36m16_is_the_identity_for_a_model_of_16_joints_and_has_its_nose_filled
 
 
 OWN = {**{joint: joint for joint in LIMBS}, "pelvis": ("left_hip", "right_hip"),
-       "spine": {"left_hip": 0.5, "chin": 0.5}, "thorax": "chin", "nose": {"chin": (0.25, 1), "left_hip": (0.75, 0)}, "head": "chin"}
+       "spine": {"left_hip": 0.5, "chin": 0.5}, "thorax": "chin",
+       "nose": {"chin": (0.25, 1), "left_hip": (0.75, 0)}, "head": "chin"}
 
 
 def test_a_layout_of_ones_own_is_a_mapping_by_name():
@@ -237,6 +238,8 @@ def test_a_mapping_that_cannot_be_right_is_refused(change, message):
 def test_keypoints_that_do_not_fit_the_layout_are_refused(shape):
     with pytest.raises(ValueError, match=r'layout "coco17" needs \(17, 2\) or \(17, 3\)'):
         ADAPTERS["coco17"](np.zeros(shape))
+    with pytest.raises(ValueError, match=r'layout "body25" needs \(25, 2\) or \(25, 3\)'):
+        ADAPTERS["body25"](np.zeros(shape))
 
 
 def test_a_skeleton_with_joints_the_adapter_does_not_give_is_refused():
