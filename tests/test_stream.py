@@ -164,9 +164,10 @@ def test_nobody_is_answered_for_until_the_pelvis_has_been_seen():
     half[ADAPTERS["body25"].layout.index("mid_hip")] = 0
     assert stream.push(None, 0.0) is None and stream.push(half, 0.1) is None
     assert stream.push(clip[0], 0.2).was_reset
-    pose = stream.push(half, 0.22)
-    assert not pose.is_seen[H36M17.index("pelvis")]
-    np.testing.assert_allclose(pose.keypoints_norm[0], normalize_screen(clip[0, 8, :2], SIZE), atol=1e-6)
+    moved = half + np.where(half[:, 2:] > 0, [20, 10, 0], 0)
+    pose = stream.push(moved, 0.22)
+    assert not pose.is_seen[H36M17.index("pelvis")] and not pose.was_reset
+    np.testing.assert_allclose(pose.keypoints_norm[0], normalize_screen(clip[0, 8, :2] + [20, 10], SIZE), atol=1e-6)
 
 
 def test_another_person_does_not_inherit_the_hidden_limbs_of_the_first():
@@ -176,6 +177,16 @@ def test_another_person_does_not_inherit_the_hidden_limbs_of_the_first():
     stream.push(one, 0.0)
     pose = stream.push(other, DT)
     assert pose.was_reset
+    np.testing.assert_array_equal(pose.keypoints_norm[wrist], pose.keypoints_norm[elbow])
+
+
+def test_after_a_reported_gap_no_limb_of_the_forgotten_person_is_left():
+    stream, frame = Stream(FakeEngine(), "h36m17", SIZE, max_gap_s=0.1), person_of("h36m17")[0]
+    wrist, elbow = H36M17.index("left_wrist"), H36M17.index("left_elbow")
+    stream.push(frame, 0.0)
+    assert stream.push(None, 0.2) is None
+    frame[wrist] = 0
+    pose = stream.push(frame, 0.22)
     np.testing.assert_array_equal(pose.keypoints_norm[wrist], pose.keypoints_norm[elbow])
 
 
