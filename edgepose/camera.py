@@ -1,0 +1,117 @@
+"""Between pixels and what the models see; the place of the root in front of the camera; mirroring.
+
+Pixels have x right and y down from the top left corner. Camera axes are x right, y down, z forward, in metres.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgepose.skeleton import Skeleton
+
+H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
+
+
+def normalize_screen(keypoints_px: np.ndarray, image_size: tuple[float, float]) -> np.ndarray:
+    """Normalised screen coordinates: x in [-1, 1], y in [-h/w, h/w], the centre of the picture is 0.
+
+    keypoints_px: (..., 2). image_size: width and height of the whole picture in px, not of the person's box.
+    Both axes are divided by the width, so that the picture keeps its shape; a portrait picture has |y| > 1.
+    Raises ValueError if the last axis is not 2 or the size is not two positive numbers.
+    Source: Pavllo et al. 2019, VideoPose3D common/camera.py.
+    """
+    width, height = checked_image_size(image_size)
+    return _pairs(keypoints_px, "keypoints_px") * (2.0 / width) - (1.0, height / width)
+
+
+def screen_to_px(keypoints_norm: np.ndarray, image_size: tuple[float, float]) -> np.ndarray:
+    """The inverse of `normalize_screen`: (..., 2) normalised screen coordinates to pixels.
+
+    Raises ValueError if the last axis is not 2 or the size is not two positive numbers.
+    """
+    width, height = checked_image_size(image_size)
+    return (_pairs(keypoints_norm, "keypoints_norm") + (1.0, height / width)) * (width / 2.0)
+
+
+def normalize_with_intrinsics(keypoints_px: np.ndarray, fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
+    """Normalised screen coordinates as the cameras the models were trained on would have seen them.
+
+    keypoints_px: (..., 2), lens distortion already removed. fx, fy, cx, cy: focal lengths and centre in px.
+    A ray keeps its direction: only the focal length is exchanged for that of Human3.6M.
+    Raises ValueError if the last axis is not 2 or a focal length is not positive.
+    """
+    _check_intrinsics(fx, fy, cx, cy)
+    return (_pairs(keypoints_px, "keypoints_px") - (cx, cy)) * (H36M_FOCAL / fx, H36M_FOCAL / fy)
+
+
+def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: np.ndarray,
+                     fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
+    """Where the root must be for the pose to be seen at the keypoints: (3,) metres, camera axes.
+
+    pose_m: (J, 3), root-relative, already scaled to the person's size. keypoints_px: (J, 2), the same joints,
+    undistorted. confidence: (J,), the weight of each joint; 0 leaves it out, whatever its coordinates.
+    The distance is as wrong as the size of the pose: 5 % of height is 5 % of distance.
+    Raises ValueError on wrong shapes, a focal length that is not positive, or if the joints with a confidence
+    above 0 do not determine the place (fewer than two, or all in one point of the picture and of the pose).
+    Each joint (x, y, z) seen at (u, v) gives two equations that are linear in t: fx tx - (u - cx) tz =
+    (u - cx) z - fx x, and the same for y; they are solved by weighted least squares.
+    """
+    pose, seen_at, weight = (np.asarray(a, dtype=np.float64) for a in (pose_m, keypoints_px, confidence))
+    if pose.ndim != 2 or pose.shape[1] != 3 or seen_at.shape != (len(pose), 2) or weight.shape != (len(pose),):
+        raise ValueError(f"pose_m, keypoints_px, confidence have shapes {pose.shape}, {seen_at.shape}, {weight.shape}; "
+                         "wanted (J, 3), (J, 2), (J,)")
+    _check_intrinsics(fx, fy, cx, cy)
+    used = weight > 0
+    x, y, z = pose[used].T
+    u, v = seen_at[used].T - [[cx], [cy]]
+    zero = np.zeros_like(u)
+    rows = np.concatenate([np.stack([fx + zero, zero, -u], axis=1), np.stack([zero, fy + zero, -v], axis=1)])
+    right = np.concatenate([u * z - fx * x, v * z - fy * y])
+    if not (np.isfinite(rows).all() and np.isfinite(right).all()):
+        raise ValueError("pose_m or keypoints_px is NaN or infinite in a joint with a confidence above 0")
+    root = np.sqrt(np.tile(weight[used], 2))
+    translation, _, rank, _ = np.linalg.lstsq(rows * root[:, None], right * root, rcond=None)
+    if rank < 3:
+        raise ValueError(f"{used.sum()} joints with a confidence above 0 do not determine the place of the root; "
+                         "wanted at least 2 that are apart in the picture")
+    return translation
+
+
+def flip_left_right(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """The mirror image: x negated, left and right joints swapped. Twice gives back the pose.
+
+    pose: (..., J, 2) normalised screen coordinates or (..., J, 3) metres in camera axes, joints as in `skeleton`.
+    Raises ValueError if the shape does not fit the skeleton.
+    """
+    pose = np.asarray(pose)
+    if pose.ndim < 2 or pose.shape[-2] != len(skeleton) or pose.shape[-1] not in (2, 3):
+        raise ValueError(f"pose has shape {pose.shape}; skeleton {skeleton.name!r} needs "
+                         f"(..., {len(skeleton)}, 2) or (..., {len(skeleton)}, 3)")
+    flipped = pose[..., skeleton.mirror, :]
+    flipped[..., 0] *= -1
+    return flipped
+
+
+def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:
+    """(width, height) in px as given. Raises ValueError unless these are two positive finite numbers."""
+    try:
+        width, height = image_size
+        if 0 < width < math.inf and 0 < height < math.inf:
+            return width, height
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"image_size is {image_size!r}; wanted (width, height), two positive numbers of pixels")
+
+
+def _pairs(points: np.ndarray, name: str) -> np.ndarray:
+    points = np.asarray(points)
+    if points.ndim < 1 or points.shape[-1] != 2:
+        raise ValueError(f"{name} has shape {points.shape}; wanted (..., 2): x and y, without the confidence")
+    return points
+
+
+def _check_intrinsics(fx: float, fy: float, cx: float, cy: float) -> None:
+    if not (0 < fx < math.inf and 0 < fy < math.inf and math.isfinite(cx) and math.isfinite(cy)):
+        raise ValueError(f"fx, fy, cx, cy are {fx}, {fy}, {cx}, {cy}; wanted finite pixels, fx and fy positive")

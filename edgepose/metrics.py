@@ -1,0 +1,101 @@
+"""How far predicted poses are from the measured ones. All in float64; every function takes whole clips.
+
+The root is joint 0 (the pelvis). Means run over all joints, the root included, as in the published H36M figures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+AUC_THRESHOLDS_MM = np.arange(0.0, 151.0, 5.0)  # Mehta et al. 2017: 0 to 150 mm in steps of 5
+
+
+def mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
+    """Mean joint error after moving both roots to the origin ("Protocol 1"), in mm.
+
+    predicted_mm, target_mm: (N, J, 3), same skeleton.
+    Raises ValueError if shapes differ or a value is not finite.
+    Source: Ionescu et al. 2014 (Human3.6M), eq. 8.
+    """
+    return float(_joint_errors(predicted_mm, target_mm).mean())
+
+
+def p_mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
+    """Mean joint error after the best similarity alignment of each frame ("Protocol 2"), in mm.
+
+    predicted_mm, target_mm: (N, J, 3), same skeleton, any root.
+    Raises ValueError if shapes differ, a value is not finite, or a frame has all joints in one point.
+    Source: Umeyama 1991, eq. 40-42; reflections are excluded as there.
+    """
+    predicted, target = _checked(predicted_mm, target_mm)
+    predicted = predicted - predicted.mean(axis=1, keepdims=True)
+    target = target - target.mean(axis=1, keepdims=True)
+    for name, pose in (("predicted_mm", predicted), ("target_mm", target)):
+        flat = np.flatnonzero(np.abs(pose).max(axis=(1, 2)) < 1e-6)  # below a nanometre there is no shape to align
+        if len(flat):
+            raise ValueError(f"{name} has all joints in one point in frame {flat[0]}; no alignment exists")
+    u, d, vt = np.linalg.svd(target.transpose(0, 2, 1) @ predicted)
+    sign = np.ones_like(d)
+    sign[:, 2] = np.where(np.linalg.det(u) * np.linalg.det(vt) < 0, -1.0, 1.0)
+    rotation = (u * sign[:, None, :]) @ vt
+    scale = (d * sign).sum(axis=1) / (predicted**2).sum(axis=(1, 2))
+    aligned = scale[:, None, None] * predicted @ rotation.transpose(0, 2, 1)
+    return float(np.linalg.norm(aligned - target, axis=-1).mean())
+
+
+def pck(predicted_mm: np.ndarray, target_mm: np.ndarray, threshold_mm: float = 150.0) -> float:
+    """Percentage of joints nearer than the threshold to where they should be, after moving both roots to the origin.
+
+    predicted_mm, target_mm: (N, J, 3), same skeleton. A joint exactly at the threshold does not count.
+    Raises ValueError if shapes differ or a value is not finite.
+    Source: Mehta et al. 2017 (MPI-INF-3DHP), 3DPCK.
+    """
+    return float(100.0 * (_joint_errors(predicted_mm, target_mm) < threshold_mm).mean())
+
+
+def auc(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
+    """Mean of `pck` over the thresholds 0, 5, ..., 150 mm, in percent.
+
+    predicted_mm, target_mm: (N, J, 3), same skeleton.
+    The threshold 0 is part of the published mean, so a perfect prediction has 30/31 = 96.8 %.
+    Raises ValueError if shapes differ or a value is not finite.
+    Source: Mehta et al. 2017 (MPI-INF-3DHP).
+    """
+    errors = _joint_errors(predicted_mm, target_mm).ravel()
+    return float(100.0 * (errors < AUC_THRESHOLDS_MM[:, None]).mean())
+
+
+def mpjve(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
+    """Mean joint velocity error of a clip, in mm per frame, after moving both roots to the origin.
+
+    predicted_mm, target_mm: (N, J, 3), N >= 2 consecutive frames of one clip, same skeleton.
+    Raises ValueError if shapes differ, a value is not finite, or there is only one frame.
+    Source: Pavllo et al. 2019, section 5.
+    """
+    predicted, target = _rooted(predicted_mm, target_mm)
+    if len(predicted) < 2:
+        raise ValueError("a velocity needs at least 2 frames; predicted_mm has 1")
+    return float(np.linalg.norm(np.diff(predicted - target, axis=0), axis=-1).mean())
+
+
+def _joint_errors(predicted_mm: np.ndarray, target_mm: np.ndarray) -> np.ndarray:
+    predicted, target = _rooted(predicted_mm, target_mm)
+    return np.linalg.norm(predicted - target, axis=-1)
+
+
+def _rooted(predicted_mm: np.ndarray, target_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    predicted, target = _checked(predicted_mm, target_mm)
+    return predicted - predicted[:, :1], target - target[:, :1]
+
+
+def _checked(predicted_mm: np.ndarray, target_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    predicted = np.asarray(predicted_mm, dtype=np.float64)
+    target = np.asarray(target_mm, dtype=np.float64)
+    if predicted.shape != target.shape:
+        raise ValueError(f"predicted_mm has shape {predicted.shape}, target_mm {target.shape}; they must be the same")
+    if predicted.ndim != 3 or predicted.shape[2] != 3 or predicted.size == 0:
+        raise ValueError(f"predicted_mm and target_mm have shape {predicted.shape}; wanted (N, J, 3), not empty")
+    for name, pose in (("predicted_mm", predicted), ("target_mm", target)):
+        if not np.isfinite(pose).all():
+            raise ValueError(f"{name} has NaN or infinite values; leave those frames out first")
+    return predicted, target

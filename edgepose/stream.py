@@ -1,0 +1,198 @@
+"""One person, from keypoints to pose: the runtime's main path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edgepose.adapters import ADAPTERS, Adapter
+from edgepose.camera import checked_image_size, normalize_screen
+from edgepose.filters import Hold, OneEuro
+from edgepose.skeleton import Skeleton
+from edgepose.window import Window
+
+_Frame = tuple[float, np.ndarray | None, np.ndarray | None]  # timestamp_s, keypoints_norm (J, 2), confidence (J,)
+MOST_PX = 1e6  # no camera has a keypoint further out; a larger number is a broken one
+
+
+class Lifter(Protocol):
+    """What a stream needs of an engine."""
+
+    frames: int
+    skeleton: Skeleton
+
+    def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """(B, T, J, 2) float32, C-contiguous -> (B, J, 3) float32, metres from the root, camera axes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """One person at one moment.
+
+    joints_m: (J, 3) float32, metres from the root; camera axes: x right, y down, z forward.
+    timestamp_s: of the frame the pose belongs to; under delay this is not the frame just pushed.
+    keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates.
+    confidence: (J,) in that frame; 0 where the person was not detected.
+    is_seen: (J,) bool; a joint that is not seen was put in its place by `Hold`.
+    skeleton: names the joints.
+    was_reset: the past was forgotten before this pose: it is the first, or the first after a gap or a jump.
+    """
+
+    joints_m: np.ndarray
+    timestamp_s: float
+    keypoints_norm: np.ndarray
+    confidence: np.ndarray
+    is_seen: np.ndarray
+    skeleton: Skeleton
+    was_reset: bool
+
+
+class Stream:
+    """Lifts one person's keypoints frame by frame. Cheap: make one per person, all on one engine.
+
+    engine: frames, skeleton and run(), as `Lifter` says. layout: a name in ADAPTERS, or an Adapter of your own.
+    image_size: (width, height) of the whole picture in px.
+    delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2: see `Window`.
+    rate_hz: the grid the model was trained on; None takes every frame as it comes: see `Window`.
+    max_gap_s: for how long a missing person's last frame is repeated.
+    smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
+    Raises ValueError on an unknown layout, an impossible image size or a setting out of range.
+    """
+
+    def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
+                 delay_frames: int = 0, rate_hz: float | None = 50.0, max_gap_s: float = 0.5,
+                 smoothing: OneEuro | None = None) -> None:
+        if not isinstance(layout, Adapter):
+            if not isinstance(layout, str) or layout not in ADAPTERS:
+                raise ValueError(f"there is no layout {layout!r}; wanted one of {', '.join(ADAPTERS)}, or an Adapter")
+            layout = ADAPTERS[layout]
+        self.engine, self.image_size = engine, checked_image_size(image_size)
+        self._adapter = layout.onto(engine.skeleton)
+        self._root = engine.skeleton.root
+        self._hold = Hold(engine.skeleton)
+        self._window = Window(engine.frames, engine.skeleton, rate_hz, delay_frames, max_gap_s)
+        self._smoothing = smoothing.fresh() if smoothing else None
+        joints = len(engine.skeleton)
+        self._undetected = (np.zeros(joints), np.zeros(joints, dtype=bool))
+        for shared in self._undetected:
+            shared.flags.writeable = False
+        self._pushed_at_s = -math.inf
+
+    def reset(self) -> None:
+        """Forgets the person and the clock: for another video or another person."""
+        self._window.reset()
+        self._hold.reset()
+        self._pushed_at_s = -math.inf
+
+    def push(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> Pose | None:
+        """Takes one camera frame and answers with a pose, if there is a new one.
+
+        keypoints_px: (K, 2), or (K, 3) with the confidence, in the stream's layout; lists will do. A keypoint of
+        confidence 0 may hold anything, NaN too. None: the person was not detected.
+        timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
+        None while the first delay_frames come in, for a frame between two points of the grid, after a gap of
+        max_gap_s, and until the pelvis has been seen once.
+        Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
+        are NaN, infinite or beyond MOST_PX, or the time is not finite or does not increase.
+        """
+        return _lift([self], [self._checked(keypoints_px, timestamp_s)])[0]
+
+    def _checked(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> _Frame:
+        """The frame in the model's joints, without touching the stream: what is refused here is as if never pushed."""
+        try:
+            timestamp_s = float(timestamp_s + 0.0)  # float() alone takes "1.5"
+        except (TypeError, ValueError):
+            raise TypeError(f"timestamp_s is {timestamp_s!r}; wanted a number of seconds") from None
+        if not (timestamp_s > self._pushed_at_s and timestamp_s < math.inf):
+            raise ValueError(f"timestamp_s is {timestamp_s} after {self._pushed_at_s}; wanted a later, finite time")
+        if keypoints_px is None:
+            return timestamp_s, None, None
+        try:
+            keypoints = np.asarray(keypoints_px)
+        except ValueError:
+            raise ValueError("keypoints_px is a list of rows of different lengths; wanted (K, 2) or (K, 3)") from None
+        if keypoints.dtype.kind not in "fiu":
+            raise TypeError(f"keypoints_px has dtype {keypoints.dtype}; wanted real numbers")
+        if keypoints.ndim != 2:
+            raise ValueError(f"keypoints_px has shape {keypoints.shape}; wanted one person, (K, 2) or (K, 3)")
+        if not np.abs(keypoints).max(initial=0.0) <= MOST_PX:
+            keypoints = _without_absent(keypoints)
+        xy_px, confidence = self._adapter(keypoints)
+        return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
+
+    def _take(self, timestamp_s: float, keypoints_norm: np.ndarray | None, confidence: np.ndarray | None) -> bool:
+        """Brings the window up to date with a checked frame; whether there is something to answer."""
+        self._pushed_at_s = timestamp_s
+        if keypoints_norm is not None:
+            # Before Hold: what it remembers of one person must not fill in another.
+            root_is_seen = confidence[self._root] >= self._hold.seen_above
+            if not self._window.is_continued_by(keypoints_norm[self._root] if root_is_seen else None, timestamp_s):
+                self._hold.reset()
+            placed = self._hold(keypoints_norm, confidence, timestamp_s)
+            if placed is not None:
+                keypoints_norm, is_seen = placed
+                return self._window.push(keypoints_norm, timestamp_s, (confidence, is_seen))
+        is_new = self._window.repeat_last(timestamp_s, self._undetected)
+        if self._window.is_empty:
+            self._hold.reset()
+        return is_new
+
+    def _pose(self, joints_m: np.ndarray) -> Pose:
+        window = self._window
+        if self._smoothing:
+            if window.was_reset:
+                self._smoothing.reset()
+            joints_m = self._smoothing(joints_m, window.timestamp_s)
+        confidence, is_seen = window.note
+        return Pose(joints_m, window.timestamp_s, window.keypoints_norm[window.frames // 2].copy(), confidence, is_seen,
+                    self.engine.skeleton, window.was_reset)
+
+
+def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | None],
+              timestamp_s: float) -> list[Pose | None]:
+    """`push` for many people in one picture, with one call of the engine: a pose or None for each, in their order.
+
+    keypoints_px: for each stream what its `push` takes.
+    Raises what `push` raises, naming the person, and ValueError if the streams do not share one engine, one is listed
+    twice, or there are not as many keypoints as streams. No stream is changed then.
+    """
+    if len(streams) != len(keypoints_px):
+        raise ValueError(f"{len(keypoints_px)} people's keypoints for {len(streams)} streams; wanted one each")
+    if len({id(stream) for stream in streams}) != len(streams):
+        raise ValueError("a stream is listed twice; wanted one stream per person")
+    if any(stream.engine is not streams[0].engine for stream in streams):
+        raise ValueError("the streams have different engines; push_many runs one engine, so push those apart")
+    frames = []
+    for i, (stream, keypoints) in enumerate(zip(streams, keypoints_px)):
+        try:
+            frames.append(stream._checked(keypoints, timestamp_s))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"person {i}: {error}") from None
+    return _lift(streams, frames)
+
+
+def _lift(streams: Sequence[Stream], frames: list[_Frame]) -> list[Pose | None]:
+    asking = [i for i, (stream, frame) in enumerate(zip(streams, frames)) if stream._take(*frame)]
+    poses: list[Pose | None] = [None] * len(streams)
+    if asking:
+        windows = [streams[i]._window.keypoints_norm for i in asking]
+        batch = windows[0][None] if len(windows) == 1 else np.stack(windows)
+        for i, joints_m in zip(asking, streams[asking[0]].engine.run(batch)):
+            poses[i] = streams[i]._pose(joints_m)
+    return poses
+
+
+def _without_absent(keypoints: np.ndarray) -> np.ndarray:
+    """The keypoints with zeros for those of confidence 0. Raises ValueError if that leaves a broken number."""
+    if keypoints.shape[1] == 3:
+        keypoints = np.where(keypoints[:, 2:] == 0, 0.0, keypoints)
+    is_broken = ~(np.abs(keypoints) <= MOST_PX)
+    if is_broken.any():
+        row = int(np.flatnonzero(is_broken.any(axis=1))[0])
+        raise ValueError(f"keypoint {row} is {keypoints[row].tolist()}; wanted finite pixels within {MOST_PX:g}, "
+                         "or confidence 0 if it was not found")
+    return keypoints

@@ -1,0 +1,247 @@
+import numpy as np
+import pytest
+
+from edgepose.adapters import ADAPTERS, BODY25, COCO17, HALPE26, MEDIAPIPE33, MPII16, Adapter
+from edgepose.skeleton import H36M16, H36M17
+
+LAYOUTS = {"coco17": COCO17, "coco17-demo": COCO17, "halpe26": HALPE26, "body25": BODY25, "mediapipe33": MEDIAPIPE33,
+           "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
+LIMBS = [joint for joint in H36M17.joints if joint.startswith(("left_", "right_"))]
+
+PERSON_PX = np.array([
+    (702, 211), (716, 196), (690, 199), (741, 204), (676, 210), (790, 322), (640, 338), (850, 440), (588, 455),
+    (872, 560), (530, 540), (762, 604), (668, 611), (790, 770), (640, 782), (776, 930), (655, 941)], float)
+
+
+def as_dict(adapter, keypoints_px):
+    xy, confidence = adapter(keypoints_px)
+    return dict(zip(adapter.skeleton.joints, xy)), dict(zip(adapter.skeleton.joints, confidence))
+
+
+def random_keypoints(layout, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.uniform(0, 1000, (len(layout), 2)), rng.uniform(0.5, 1, (len(layout), 1))], axis=1)
+
+
+def sources_of(layout_name, joint):
+    """The keypoints that move the joint or lower its confidence, found by trying each."""
+    adapter, layout = ADAPTERS[layout_name], LAYOUTS[layout_name]
+    at, found = adapter.skeleton.index(joint), set()
+    keypoints = random_keypoints(layout)
+    for k, keypoint in enumerate(layout.joints):
+        moved, doubted = keypoints.copy(), keypoints.copy()
+        moved[k, :2] += 10
+        doubted[k, 2] = 0.4
+        moves = not np.allclose(adapter(moved)[0][at], adapter(keypoints)[0][at])
+        assert moves == (adapter(doubted)[1][at] == 0.4) or layout_name == "coco17-demo"
+        if moves:
+            found.add(keypoint)
+    return found
+
+
+def test_the_table_has_a_row_per_layout_under_its_own_name():
+    assert list(ADAPTERS) == list(LAYOUTS)
+    for name, adapter in ADAPTERS.items():
+        assert adapter.layout.name == name and adapter.layout.joints == LAYOUTS[name].joints
+        assert adapter.skeleton is H36M17
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("coco17", {"pelvis": (715, 607.5), "spine": (715, 468.75), "thorax": (715, 330), "nose": (702, 211),
+                "head": (703, 197.5), "right_ankle": (655, 941), "right_wrist": (530, 540)}),
+    ("coco17-demo", {"pelvis": (715, 607.5), "spine": (719.3333, 468.75), "thorax": (710.6667, 299.3333),
+                     "nose": (705.25, 240.75), "head": (705.75, 184), "right_ankle": (655, 941),
+                     "right_wrist": (530, 540)}),
+])
+def test_the_published_person_converts_to_the_published_joints(name, expected):
+    xy, _ = as_dict(ADAPTERS[name], PERSON_PX)
+    for joint, place in expected.items():
+        np.testing.assert_allclose(xy[joint], place, atol=1e-4, err_msg=joint)
+    for joint in LIMBS:
+        np.testing.assert_array_equal(xy[joint], PERSON_PX[COCO17.index(joint)])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_limb_joints_are_copied_exactly_with_their_confidence(name):
+    keypoints = random_keypoints(LAYOUTS[name])
+    xy, confidence = as_dict(ADAPTERS[name], keypoints)
+    for joint in LIMBS:
+        np.testing.assert_array_equal([*xy[joint], confidence[joint]], keypoints[LAYOUTS[name].index(joint)])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_joints_move_and_grow_with_the_person(name):
+    keypoints = random_keypoints(LAYOUTS[name])[:, :2]
+    xy, _ = ADAPTERS[name](keypoints)
+    moved, _ = ADAPTERS[name](2 * keypoints + [100, -50])
+    np.testing.assert_allclose(moved, 2 * xy + [100, -50], atol=1e-9)
+
+
+@pytest.mark.parametrize("name, joint, expected", [
+    ("halpe26", "pelvis", {"hip"}), ("halpe26", "spine", {"neck", "hip"}), ("halpe26", "thorax", {"neck"}),
+    ("halpe26", "nose", {"nose"}), ("halpe26", "head", {"head"}),
+    ("body25", "pelvis", {"mid_hip"}), ("body25", "spine", {"neck", "mid_hip"}), ("body25", "thorax", {"neck"}),
+    ("body25", "nose", {"nose"}), ("body25", "head", {"left_eye", "right_eye"}),
+    ("mediapipe33", "pelvis", {"left_hip", "right_hip"}),
+    ("mediapipe33", "spine", {"left_hip", "right_hip", "left_shoulder", "right_shoulder"}),
+    ("mediapipe33", "nose", {"nose"}), ("mediapipe33", "head", {"left_ear", "right_ear"}),
+    ("mpii16", "pelvis", {"pelvis"}), ("mpii16", "spine", {"pelvis", "thorax"}), ("mpii16", "thorax", {"thorax"}),
+    ("mpii16", "nose", {"thorax", "head_top"}), ("mpii16", "head", {"thorax", "head_top"}),
+    ("h36m16", "nose", {"thorax", "head"}),
+])
+def test_derived_joints_come_from_the_keypoints_of_the_specification(name, joint, expected):
+    assert sources_of(name, joint) == expected
+
+
+def test_the_right_ear_of_mediapipe_does_not_become_the_thorax():
+    assert MEDIAPIPE33.joints[8] == "right_ear"
+    assert sources_of("mediapipe33", "thorax") == {"left_shoulder", "right_shoulder"}
+    keypoints = np.zeros((33, 2))
+    keypoints[[11, 12]] = (100, 50), (60, 54)
+    np.testing.assert_array_equal(as_dict(ADAPTERS["mediapipe33"], keypoints)[0]["thorax"], (80, 52))
+
+
+@pytest.mark.parametrize("layout, positions", [
+    (HALPE26, {"head": 17, "neck": 18, "hip": 19, "right_heel": 25, "left_wrist": 9}),
+    (BODY25, {"neck": 1, "right_shoulder": 2, "left_shoulder": 5, "mid_hip": 8, "right_ankle": 11, "left_ankle": 14,
+              "right_eye": 15, "left_ear": 18, "right_heel": 24}),
+    (MEDIAPIPE33, {"left_eye": 2, "right_eye": 5, "left_shoulder": 11, "right_wrist": 16, "left_thumb": 21,
+                   "left_hip": 23, "right_ankle": 28, "right_foot_index": 32}),
+    (MPII16, {"right_ankle": 0, "pelvis": 6, "thorax": 7, "head_top": 9, "right_wrist": 10, "left_wrist": 15}),
+    (COCO17, {"nose": 0, "left_eye": 1, "right_ear": 4, "left_shoulder": 5, "right_wrist": 10, "left_hip": 11,
+              "right_ankle": 16}),
+])
+def test_keypoints_are_where_the_detector_puts_them(layout, positions):
+    assert {joint: layout.index(joint) for joint in positions} == positions
+
+
+def test_the_neck_and_head_of_mpii_are_weighted():
+    keypoints = np.zeros((16, 2))
+    keypoints[MPII16.index("thorax")] = 120, 240
+    xy, _ = as_dict(ADAPTERS["mpii16"], keypoints)
+    np.testing.assert_allclose(xy["nose"], (90, 180))
+    np.testing.assert_allclose(xy["head"], (50, 100))
+
+
+def test_a_missing_keypoint_of_body25_does_not_drag_a_midpoint_silently():
+    keypoints = random_keypoints(BODY25)
+    keypoints[BODY25.index("mid_hip")] = 0
+    keypoints[BODY25.index("left_eye")] = 0
+    _, confidence = as_dict(ADAPTERS["body25"], keypoints)
+    assert [joint for joint, c in confidence.items() if c == 0] == ["pelvis", "spine", "head"]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_missing_keypoint_that_is_nan_spoils_only_joints_of_confidence_zero(name):
+    keypoints = random_keypoints(LAYOUTS[name])
+    for k in range(len(keypoints)):
+        broken = keypoints.copy()
+        broken[k] = np.nan, np.nan, 0
+        xy, confidence = ADAPTERS[name](broken)
+        assert np.isfinite(xy[confidence > 0]).all()
+
+
+def test_without_confidence_every_joint_is_sure():
+    xy, confidence = ADAPTERS["coco17-demo"](PERSON_PX)
+    assert confidence.shape == (17,) and (confidence == 1).all()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_clip_converts_as_its_frames_do_to_the_bit(name):
+    clip = np.stack([random_keypoints(LAYOUTS[name], seed) for seed in range(6)])
+    clip[2, :, 2] = 0.1
+    xy, confidence = ADAPTERS[name](clip.reshape(2, 3, *clip.shape[1:]))
+    assert xy.shape == (2, 3, 17, 2) and confidence.shape == (2, 3, 17)
+    for frame, frame_xy, frame_confidence in zip(clip, xy.reshape(6, 17, 2), confidence.reshape(6, 17)):
+        np.testing.assert_array_equal(ADAPTERS[name](frame)[0], frame_xy)
+        np.testing.assert_array_equal(ADAPTERS[name](frame)[1], frame_confidence)
+
+
+@pytest.mark.parametrize("hidden", ["nose", "left_eye", "right_eye"])
+def test_someone_seen_from_behind_gets_a_head_where_the_back_points(hidden):
+    keypoints = np.concatenate([PERSON_PX, np.full((17, 1), 0.9)], axis=1)
+    keypoints[COCO17.index(hidden)] = 5, 5, 0.29
+    xy, confidence = as_dict(ADAPTERS["coco17-demo"], keypoints)
+    np.testing.assert_allclose(xy["spine"], (715, 468.75))
+    np.testing.assert_allclose(xy["thorax"], (715, 330))
+    np.testing.assert_allclose(xy["nose"], (715, 330 - 0.25 * 277.5))
+    np.testing.assert_allclose(xy["head"], (715, 330 - 0.5 * 277.5))
+    assert confidence["nose"] == confidence["head"] == 0.3
+    assert confidence["spine"] == confidence["thorax"] == 0.9
+
+
+def test_the_guessed_head_is_no_surer_than_the_back_it_hangs_from():
+    keypoints = np.concatenate([PERSON_PX, np.full((17, 1), 0.9)], axis=1)
+    keypoints[COCO17.index("nose"), 2] = 0
+    keypoints[COCO17.index("left_hip"), 2] = 0.1
+    _, confidence = as_dict(ADAPTERS["coco17-demo"], keypoints)
+    assert confidence["head"] == confidence["nose"] == confidence["spine"] == 0.1
+
+
+def test_a_face_just_seen_is_used():
+    keypoints = np.concatenate([PERSON_PX, np.full((17, 1), 0.3)], axis=1)
+    np.testing.assert_array_equal(ADAPTERS["coco17-demo"](keypoints)[0], ADAPTERS["coco17-demo"](PERSON_PX)[0])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_model_of_16_joints_gets_all_but_the_nose(name):
+    keypoints = random_keypoints(LAYOUTS[name])
+    keypoints[:3, 2] = 0.1
+    narrow, full = ADAPTERS[name].onto(H36M16), ADAPTERS[name]
+    kept = [H36M17.index(joint) for joint in H36M16.joints]
+    for got, whole in zip(narrow(keypoints), full(keypoints)):
+        np.testing.assert_array_equal(got, whole[kept])
+
+
+def test_h36m16_is_the_identity_for_a_model_of_16_joints_and_has_its_nose_filled_in_for_17():
+    keypoints = random_keypoints(H36M16)
+    xy, confidence = ADAPTERS["h36m16"].onto(H36M16)(keypoints)
+    np.testing.assert_array_equal(np.column_stack([xy, confidence]), keypoints)
+    xy, _ = as_dict(ADAPTERS["h36m16"], keypoints)
+    np.testing.assert_allclose(xy["nose"], (xy["thorax"] + xy["head"]) / 2)
+
+
+OWN = {**{joint: joint for joint in LIMBS}, "pelvis": ("left_hip", "right_hip"),
+       "spine": {"left_hip": 0.5, "chin": 0.5}, "thorax": "chin",
+       "nose": {"chin": (0.25, 1), "left_hip": (0.75, 0)}, "head": "chin"}
+
+
+def test_a_layout_of_ones_own_is_a_mapping_by_name():
+    joints = ["chin", *LIMBS]
+    keypoints = random_keypoints(joints)
+    adapter = Adapter.from_mapping(OWN, joints=joints)
+    xy, confidence = as_dict(adapter, keypoints)
+    at = {joint: keypoints[joints.index(joint)] for joint in joints}
+    np.testing.assert_allclose(xy["pelvis"], (at["left_hip"] + at["right_hip"])[:2] / 2)
+    np.testing.assert_allclose(xy["spine"], (at["left_hip"] + at["chin"])[:2] / 2)
+    np.testing.assert_allclose(xy["nose"], [0.25 * at["chin"][0] + 0.75 * at["left_hip"][0], at["chin"][1]])
+    assert confidence["nose"] == min(at["chin"][2], at["left_hip"][2])
+    without_nose = Adapter.from_mapping({j: s for j, s in OWN.items() if j != "nose"}, joints=joints)
+    assert without_nose.skeleton is H36M16
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"head": None}, "leaves out .*'head'"),
+    ({"tail": "chin"}, "unknown .*'tail'"),
+    ({"head": "chinn"}, "no joint 'chinn'.*chin"),
+    ({"head": {"chin": 0.9}}, r"'head' sum to \[0.9 0.9\].*wanted 1"),
+    ({"head": {"chin": (1, 0.5)}}, "'head' sum to"),
+    ({"head": ()}, "at least one"),
+])
+def test_a_mapping_that_cannot_be_right_is_refused(change, message):
+    mapping = {joint: sources for joint, sources in {**OWN, **change}.items() if sources is not None}
+    with pytest.raises(ValueError, match=message):
+        Adapter.from_mapping(mapping, joints=["chin", *LIMBS])
+
+
+@pytest.mark.parametrize("shape", [(16, 2), (17,), (17, 4), (17, 1), (0, 3), (), (3, 18, 2)])
+def test_keypoints_that_do_not_fit_the_layout_are_refused(shape):
+    with pytest.raises(ValueError, match=r'layout "coco17" needs \(17, 2\) or \(17, 3\)'):
+        ADAPTERS["coco17"](np.zeros(shape))
+    with pytest.raises(ValueError, match=r'layout "body25" needs \(25, 2\) or \(25, 3\)'):
+        ADAPTERS["body25"](np.zeros(shape))
+
+
+def test_a_skeleton_with_joints_the_adapter_does_not_give_is_refused():
+    with pytest.raises(ValueError, match="no joint 'left_eye'"):
+        ADAPTERS["coco17"].onto(COCO17)

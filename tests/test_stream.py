@@ -1,0 +1,333 @@
+import math
+
+import numpy as np
+import pytest
+
+from edgepose.adapters import ADAPTERS, Adapter
+from edgepose.camera import normalize_screen
+from edgepose.filters import OneEuro
+from edgepose.skeleton import H36M16, H36M17
+from edgepose.stream import Pose, Stream, push_many
+
+DT = 0.02
+SIZE = (1920, 1080)
+
+
+class FakeEngine:
+    """Mixes all frames of a window, row by row, so that any wrong frame shows and a batch changes no bit."""
+
+    def __init__(self, frames=9, skeleton=H36M17):
+        self.frames, self.skeleton, self.calls = frames, skeleton, []
+        self._weights = np.random.default_rng(7).normal(size=(frames, 2, 3)).astype(np.float32)
+
+    def run(self, keypoints_norm, out=None):
+        assert keypoints_norm.dtype == np.float32 and keypoints_norm.flags.c_contiguous
+        assert keypoints_norm.shape[1:] == (self.frames, len(self.skeleton), 2)
+        self.calls.append(keypoints_norm.copy())
+        return np.stack([np.tanh(np.einsum("tjc,tcd->jd", window, self._weights)) for window in keypoints_norm])
+
+
+def person_of(layout, frames=40, seed=0):
+    """A walking person: (frames, K, 3) px and confidence, never jumping, every keypoint seen."""
+    rng = np.random.default_rng(seed)
+    k = len(ADAPTERS[layout].layout)
+    start = rng.uniform(300, 700, (k, 2)) + [200 * seed, 0]
+    xy = start + rng.normal(0, 2, (frames, k, 2)).cumsum(axis=0)
+    return np.concatenate([xy, rng.uniform(0.5, 1, (frames, k, 1))], axis=2)
+
+
+def same(a, b):
+    if a is None or b is None:
+        return a is b
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in
+               ("joints_m", "timestamp_s", "keypoints_norm", "confidence", "is_seen", "was_reset"))
+
+
+@pytest.mark.parametrize("layout", ADAPTERS)
+@pytest.mark.parametrize("frames", [1, 9, 27])
+def test_streaming_frame_by_frame_equals_the_offline_run_of_the_padded_clip_to_the_bit(layout, frames):
+    engine, clip, delay = FakeEngine(frames), person_of(layout), frames // 2
+    xy_px, confidence = ADAPTERS[layout](clip)
+    xy_norm = normalize_screen(xy_px, SIZE).astype(np.float32)
+    padded = np.pad(xy_norm, ((delay, delay), (0, 0), (0, 0)), mode="edge")
+    offline = engine.run(np.stack([padded[n:n + frames] for n in range(len(clip))]))
+    stream = Stream(engine, layout, SIZE, delay_frames=delay)
+    for n, keypoints_px in enumerate(clip):
+        pose, a = stream.push(keypoints_px, n * DT), n - delay
+        if a < 0:
+            assert pose is None
+            continue
+        np.testing.assert_array_equal(pose.joints_m, offline[a])
+        np.testing.assert_array_equal(pose.keypoints_norm, xy_norm[a])
+        np.testing.assert_array_equal(pose.confidence, confidence[a])
+        assert pose.timestamp_s == pytest.approx(a * DT) and pose.is_seen.all() and pose.skeleton is H36M17
+        assert pose.was_reset == (a == 0)
+
+
+def test_without_delay_every_frame_is_answered_at_its_own_time():
+    stream = Stream(FakeEngine(), "coco17", SIZE)
+    for n, keypoints_px in enumerate(person_of("coco17")):
+        pose = stream.push(keypoints_px, 100 + n * DT)
+        assert isinstance(pose, Pose) and pose.timestamp_s == pytest.approx(100 + n * DT)
+        assert pose.joints_m.shape == (17, 3) and pose.joints_m.dtype == np.float32
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+@pytest.mark.parametrize("smoothing", [None, OneEuro(1.0, 0.5)])
+def test_push_many_equals_push_one_by_one_to_the_bit_with_one_run_of_the_engine(delay, smoothing):
+    people = [person_of("coco17", seed=0), person_of("body25", seed=1), person_of("h36m17", seed=2)]
+    layouts = ("coco17", "body25", "h36m17")
+    many, single = FakeEngine(), FakeEngine()
+    together = [Stream(many, layout, SIZE, delay_frames=delay, smoothing=smoothing) for layout in layouts]
+    alone = [Stream(single, layout, SIZE, delay_frames=delay, smoothing=smoothing) for layout in layouts]
+    rng = np.random.default_rng(3)
+    for n in range(40):
+        frames = [None if rng.random() < 0.2 or (n < 5 and i == 2) else person[n] for i, person in enumerate(people)]
+        calls = len(many.calls)
+        poses = push_many(together, frames, n * DT)
+        expected = [stream.push(frame, n * DT) for stream, frame in zip(alone, frames)]
+        assert all(same(a, b) for a, b in zip(poses, expected)) and len(poses) == 3
+        answered = sum(pose is not None for pose in poses)
+        assert len(many.calls) - calls == (answered > 0) and (not answered or len(many.calls[-1]) == answered)
+    assert answered == 3
+
+
+def test_no_people_are_no_poses():
+    assert push_many([], [], 0.0) == []
+
+
+def test_lists_and_whole_numbers_are_keypoints_too():
+    a, b = (Stream(FakeEngine(), "coco17", SIZE) for _ in range(2))
+    clip = person_of("coco17")[..., :2].astype(np.int32)
+    for n, keypoints_px in enumerate(clip[:5]):
+        assert same(a.push(keypoints_px.tolist(), n), b.push(keypoints_px.astype(float), float(n)))
+
+
+def test_a_model_of_16_joints_and_an_adapter_of_ones_own_are_served():
+    own = Adapter.from_mapping({joint: joint for joint in H36M16.joints}, joints=H36M16.joints)
+    keypoints_px = person_of("h36m16")[0]
+    pose = Stream(FakeEngine(1, H36M16), own, SIZE).push(keypoints_px, 0.0)
+    assert pose.joints_m.shape == (16, 3) and pose.skeleton is H36M16
+    np.testing.assert_array_equal(pose.keypoints_norm, normalize_screen(keypoints_px[:, :2], SIZE).astype(np.float32))
+    assert Stream(FakeEngine(1, H36M16), "coco17", SIZE).push(person_of("coco17")[0], 0.0).confidence.shape == (16,)
+
+
+def test_a_hidden_joint_is_put_beside_its_parent_and_not_in_the_corner():
+    stream, clip = Stream(FakeEngine(1), "h36m17", SIZE), person_of("h36m17")
+    stream.push(clip[0], 0.0)
+    hidden = clip[0] + [30, 20, 0]
+    hidden[H36M17.index("left_wrist")] = 0
+    pose = stream.push(hidden, DT)
+    expected = normalize_screen(clip[0, :, :2] + [30, 20], SIZE)
+    np.testing.assert_allclose(pose.keypoints_norm, expected, atol=1e-6)
+    assert [H36M17.joints[j] for j in np.flatnonzero(~pose.is_seen)] == ["left_wrist"]
+    assert pose.confidence[H36M17.index("left_wrist")] == 0
+
+
+def test_an_absent_keypoint_may_be_nan_if_its_confidence_is_zero():
+    a, b = (Stream(FakeEngine(), "coco17", SIZE) for _ in range(2))
+    for n, keypoints_px in enumerate(person_of("coco17")[:5]):
+        if n:
+            keypoints_px[3 * n - 1] = 0
+        absent = keypoints_px.copy()
+        absent[absent[:, 2] == 0, :2] = np.nan, np.inf
+        pose = a.push(absent, n * DT)
+        assert same(pose, b.push(keypoints_px, n * DT)) and np.isfinite(pose.joints_m).all()
+
+
+def test_an_undetected_person_is_repeated_for_max_gap_s_and_then_forgotten():
+    engine, clip = FakeEngine(), person_of("coco17")
+    stream = Stream(engine, "coco17", SIZE, max_gap_s=0.1)
+    first, second = stream.push(clip[0], 0.0), stream.push(clip[1], 0.02)
+    assert first.was_reset and not second.was_reset
+    for n in range(2, 7):
+        pose = stream.push(None, n * DT)
+        assert pose.timestamp_s == pytest.approx(n * DT) and not pose.is_seen.any() and not pose.confidence.any()
+        np.testing.assert_array_equal(pose.keypoints_norm, second.keypoints_norm)
+    calls = len(engine.calls)
+    assert [stream.push(None, n * DT) for n in range(7, 9)] == [None, None]
+    assert len(engine.calls) == calls
+    back = stream.push(clip[2], 0.2)
+    assert back.was_reset and (engine.calls[-1] == engine.calls[-1][:, :1]).all()
+
+
+def test_a_frame_with_no_joint_seen_counts_as_undetected():
+    a, b, clip = *(Stream(FakeEngine(), "coco17", SIZE) for _ in range(2)), person_of("coco17")
+    for n, keypoints_px in enumerate(clip[:10]):
+        assert same(a.push(np.zeros((17, 3)) if n in (4, 5) else keypoints_px, n * DT),
+                    b.push(None if n in (4, 5) else keypoints_px, n * DT))
+
+
+def test_nobody_is_answered_for_until_the_pelvis_has_been_seen():
+    stream, clip = Stream(FakeEngine(), "body25", SIZE), person_of("body25")
+    half = clip[0].copy()
+    half[ADAPTERS["body25"].layout.index("mid_hip")] = 0
+    assert stream.push(None, 0.0) is None and stream.push(half, 0.1) is None
+    assert stream.push(clip[0], 0.2).was_reset
+    moved = half + np.where(half[:, 2:] > 0, [20, 10, 0], 0)
+    pose = stream.push(moved, 0.22)
+    assert not pose.is_seen[H36M17.index("pelvis")] and not pose.was_reset
+    np.testing.assert_allclose(pose.keypoints_norm[0], normalize_screen(clip[0, 8, :2] + [20, 10], SIZE), atol=1e-6)
+
+
+def test_another_person_does_not_inherit_the_hidden_limbs_of_the_first():
+    stream, (one, other) = Stream(FakeEngine(), "h36m17", SIZE), (person_of("h36m17", seed=s)[0] for s in (0, 4))
+    wrist, elbow = H36M17.index("left_wrist"), H36M17.index("left_elbow")
+    other[wrist] = 0
+    stream.push(one, 0.0)
+    pose = stream.push(other, DT)
+    assert pose.was_reset
+    np.testing.assert_array_equal(pose.keypoints_norm[wrist], pose.keypoints_norm[elbow])
+
+
+def test_after_a_reported_gap_no_limb_of_the_forgotten_person_is_left():
+    stream, frame = Stream(FakeEngine(), "h36m17", SIZE, max_gap_s=0.1), person_of("h36m17")[0]
+    wrist, elbow = H36M17.index("left_wrist"), H36M17.index("left_elbow")
+    stream.push(frame, 0.0)
+    assert stream.push(None, 0.2) is None
+    frame[wrist] = 0
+    pose = stream.push(frame, 0.22)
+    np.testing.assert_array_equal(pose.keypoints_norm[wrist], pose.keypoints_norm[elbow])
+
+
+def test_a_silent_gap_forgets_the_person_even_if_the_pelvis_is_hidden_afterwards():
+    stream, clip = Stream(FakeEngine(), "body25", SIZE, max_gap_s=0.5), person_of("body25")
+    half = clip[0].copy()
+    half[ADAPTERS["body25"].layout.index("mid_hip")] = 0
+    stream.push(clip[0], 0.0)
+    assert stream.push(half, 0.6) is None
+
+
+def test_a_camera_faster_than_the_grid_is_answered_once_a_grid_point():
+    stream, clip = Stream(FakeEngine(), "coco17", SIZE), person_of("coco17")
+    assert [stream.push(keypoints_px, n / 100) is None for n, keypoints_px in enumerate(clip[:7])] == \
+        [False, True, False, True, False, True, False]
+    free = Stream(FakeEngine(), "coco17", SIZE, rate_hz=None)
+    assert all(free.push(keypoints_px, n / 100) for n, keypoints_px in enumerate(clip))
+
+
+def test_smoothing_belongs_to_one_stream_and_starts_afresh_after_a_gap():
+    smoothing, engine = OneEuro(0.2), FakeEngine(1)
+    people = person_of("coco17", seed=0), person_of("coco17", seed=1)
+    plain, smooth = ([Stream(engine, "coco17", SIZE, smoothing=s) for _ in people] for s in (None, smoothing))
+    for n in range(20):
+        t = n * DT + 5.0 * (n >= 10)
+        if n % 10 == 0:
+            references = [OneEuro(0.2), OneEuro(0.2)]
+        raw = push_many(plain, [person[n] for person in people], t)
+        calm = push_many(smooth, [person[n] for person in people], t)
+        for r, c, reference in zip(raw, calm, references):
+            np.testing.assert_array_equal(c.joints_m, reference(r.joints_m, t))
+            assert c.joints_m.dtype == np.float32 and (c.joints_m == r.joints_m).all() == (n % 10 == 0)
+
+
+def test_a_pose_is_not_changed_by_later_pushes():
+    stream, clip = Stream(FakeEngine(), "coco17", SIZE, smoothing=OneEuro()), person_of("coco17")
+    poses = [stream.push(keypoints_px, n * DT) for n, keypoints_px in enumerate(clip)]
+    twin = Stream(FakeEngine(), "coco17", SIZE, smoothing=OneEuro())
+    for n, keypoints_px in enumerate(clip):
+        assert same(poses[n], twin.push(keypoints_px, n * DT))
+
+
+def test_after_a_reset_the_stream_is_as_new():
+    stream, fresh, clip = *(Stream(FakeEngine(), "coco17", SIZE, smoothing=OneEuro()) for _ in range(2)), \
+        person_of("coco17")
+    for n in range(5):
+        stream.push(clip[n], 50 + n * DT)
+    stream.reset()
+    for n in range(5):
+        assert same(stream.push(clip[20 + n], n * DT), fresh.push(clip[20 + n], n * DT))
+
+
+def broken(value, row=4, column=1):
+    keypoints_px = person_of("coco17")[0]
+    keypoints_px[row, column] = value
+    return keypoints_px
+
+
+BAD_KEYPOINTS = [
+    (np.zeros((16, 2)), ValueError, r'shape \(16, 2\); layout "coco17" needs \(17, 2\) or \(17, 3\)'),
+    (np.zeros((17, 4)), ValueError, r"shape \(17, 4\)"), (np.zeros((2, 17, 3)), ValueError, "one person"),
+    (np.zeros(51), ValueError, "one person"), (7.0, ValueError, "one person"), ([], ValueError, "one person"),
+    (np.zeros((0, 3)), ValueError, r"shape \(0, 3\)"), (np.zeros((17, 0)), ValueError, r"shape \(17, 0\)"),
+    ([[1, 2], [1, 2, 3]], ValueError, "different lengths"),
+    (broken(np.nan), ValueError, "keypoint 4 is .*nan.*finite"), (broken(np.inf), ValueError, "keypoint 4 .*inf"),
+    (broken(-np.inf), ValueError, "keypoint 4"), (broken(1e300), ValueError, "keypoint 4 .*1e.300"),
+    (broken(np.nan, column=2), ValueError, "keypoint 4 .*nan"),
+    (broken(np.nan)[:, :2], ValueError, "keypoint 4 .*nan"),
+    (np.zeros((17, 2), object), TypeError, "dtype object"), (np.zeros((17, 2), bool), TypeError, "dtype bool"),
+    (np.zeros((17, 2), complex), TypeError, "dtype complex"), ([["a", "b"]] * 17, TypeError, "dtype <U1"),
+    ("coco17", TypeError, "dtype <U6"), ([[None, 1.0]] * 17, TypeError, "dtype object"),
+]
+BAD_TIMES = [(0.06, ValueError, "0.06 after 0.06; wanted a later"), (0.0, ValueError, "wanted a later"),
+             (math.nan, ValueError, "nan"), (math.inf, ValueError, "inf"), (-math.inf, ValueError, "inf"),
+             (None, TypeError, "None; wanted a number"), ("1.5", TypeError, "'1.5'; wanted a number"),
+             ([1.0, 2.0], TypeError, "wanted a number"), (np.datetime64("2020-01-01"), TypeError, "wanted a number")]
+GOOD = person_of("coco17")[4]
+
+
+def running(count):
+    """Streams of one engine with some past, smoothing and a delay."""
+    engine = FakeEngine()
+    streams = [Stream(engine, "coco17", SIZE, delay_frames=1, smoothing=OneEuro()) for _ in range(count)]
+    for n, keypoints_px in enumerate(person_of("coco17")[:4]):
+        push_many(streams, [keypoints_px] * count, n * DT)
+    return engine, streams
+
+
+def assert_go_on_alike(streams):
+    for n, keypoints_px in enumerate(person_of("coco17")[4:8]):
+        poses = [stream.push(keypoints_px, (n + 4) * DT) for stream in streams]
+        assert poses[0] is not None and all(same(pose, poses[0]) for pose in poses)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("keypoints_px, timestamp_s, error, message",
+                         [(keypoints_px, 0.08, error, message) for keypoints_px, error, message in BAD_KEYPOINTS]
+                         + [(GOOD, *bad) for bad in BAD_TIMES] + [(None, *bad) for bad in BAD_TIMES])
+def test_a_refused_push_says_why_and_loses_nothing(keypoints_px, timestamp_s, error, message):
+    engine, (stream, twin) = running(2)
+    calls = len(engine.calls)
+    with pytest.raises(error, match=message):
+        stream.push(keypoints_px, timestamp_s)
+    assert len(engine.calls) == calls
+    assert_go_on_alike([stream, twin])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("keypoints_px, error, message", BAD_KEYPOINTS)
+def test_one_refused_person_is_named_and_loses_nothing_for_the_others(keypoints_px, error, message):
+    engine, (stream, neighbour, twin) = running(3)
+    calls = len(engine.calls)
+    with pytest.raises(error, match="person 1: .*" + message):
+        push_many([neighbour, stream], [GOOD, keypoints_px], 0.08)
+    assert len(engine.calls) == calls
+    assert_go_on_alike([neighbour, stream, twin])
+
+
+def test_people_that_cannot_go_together_are_refused_and_lose_nothing():
+    _, (a, b, twin) = running(3)
+    with pytest.raises(ValueError, match="1 people's keypoints for 2 streams"):
+        push_many([a, b], [GOOD], 0.08)
+    with pytest.raises(ValueError, match="listed twice"):
+        push_many([a, b, a], [GOOD] * 3, 0.08)
+    with pytest.raises(ValueError, match="different engines"):
+        push_many([a, Stream(FakeEngine(), "coco17", SIZE), b], [GOOD] * 3, 0.08)
+    assert_go_on_alike([a, b, twin])
+
+
+@pytest.mark.parametrize("layout", ["coco-17", "", None, 17, ["coco17"]])
+def test_an_unknown_layout_is_answered_with_those_there_are(layout):
+    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, mpii16"):
+        Stream(FakeEngine(), layout, SIZE)
+
+
+@pytest.mark.parametrize("image_size", [(0, 1080), (1920, -1), (1920,), None, (math.nan, 1), "hd", 1920])
+def test_an_impossible_image_size_is_refused(image_size):
+    with pytest.raises(ValueError, match="image_size is"):
+        Stream(FakeEngine(), "coco17", image_size)
+
+
+def test_a_delay_beyond_the_middle_is_refused():
+    with pytest.raises(ValueError, match="takes 0 to 4"):
+        Stream(FakeEngine(9), "coco17", SIZE, delay_frames=5)
