@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import resource
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepose import _native
+from edgepose import _native, doctor
 
 SETTLE_S = 0.3  # until the threads of the candidate before have stopped spinning
 
@@ -61,28 +59,10 @@ def percentiles(times_ms: np.ndarray) -> dict[str, float]:
     return {f"{name}_ms": float(np.percentile(times_ms, q)) for name, q in (("median", 50), ("p90", 90), ("p99", 99))}
 
 
-def rss_mb() -> float:
-    """The memory this process holds now, in MB (10^6 bytes); its peak where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 1e6
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
 def machine() -> dict[str, object]:
     """What a figure was measured on: processor, cores this process may use, instruction sets, Python."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": name, "architecture": platform.machine(), "cores": cores, "instruction_sets": _native.isas(),
-            "system": platform.system(), "python": platform.python_version()}
+    return {"processor": doctor.processor(), "architecture": platform.machine(), "cores": doctor.cores(),
+            "instruction_sets": _native.isas(), "system": platform.system(), "python": platform.python_version()}
 
 
 def commit() -> str | None:

@@ -7,8 +7,11 @@
 Metres and camera axes (x right, y down, z forward) everywhere; joints relative to the pelvis.
 """
 
+from .adapters import Adapter
 from .engine import Engine, load
 from .enginefile import EngineError
+from .filters import OneEuro
 from .skeleton import Skeleton
+from .stream import Pose, Stream, push_many
 
-__all__ = ["Engine", "EngineError", "Skeleton", "load"]
+__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "load", "push_many"]

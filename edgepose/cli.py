@@ -1,0 +1,45 @@
+"""The console command: `edgepose COMMAND`. Each command is a module with add_arguments(parser) and main(arguments), imported
+only when it is called, so that streaming starts without torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "compile": ("edgepose.build_engines.compile", "build", "a trained lifter -> engine files for this machine"),
+    "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
+    "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
+    "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on motion capture and on real detections"),
+    "stream": ("edgepose.recording", None, "lift a recorded clip frame by frame"),
+    "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs `edgepose COMMAND ...`; the exit status: 0, 1 if the command failed, 2 if it was not understood."""
+    argv = sys.argv[1:] if argv is None else argv
+    overview = argparse.ArgumentParser(prog="edgepose", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                       epilog="\n".join(f"  {name:<10}{text}" for name, (_, _, text) in COMMANDS.items()))
+    overview.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below; each has its own --help")
+    command = overview.parse_args(argv[:1]).command
+    module_name, extra, text = COMMANDS[command]
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if extra is None or (error.name or "").startswith("edgepose"):
+            raise
+        print(f"edgepose {command}: {error.name} is not installed: pip install 'edgepose[{extra}]'", file=sys.stderr)
+        return 1
+    parser = argparse.ArgumentParser(prog=f"edgepose {command}", description=text)
+    module.add_arguments(parser)
+    try:
+        return module.main(parser.parse_args(argv[1:]))
+    except KeyboardInterrupt:
+        print(f"edgepose {command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""edgepose doctor: what this machine has, and which engine it would run and why."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes.util
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from . import _native, enginefile
+from .engine import DEFAULT_THREADS, SHIPPED, load
+from .enginefile import EngineError
+
+LIBRARIES = {  # what each is for
+    "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
+    "onnxruntime": "the onnx backend, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines (not in this version)",
+    "pycuda": "GPU engines (not in this version)", "rich": "tables", "matplotlib": "pictures",
+}
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu() -> str:
+    """The NVIDIA GPUs the driver shows, or why there are none."""
+    shown = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    names = [line.split(":", 1)[1].strip() for file in shown for line in file.read_text().splitlines() if line.startswith("Model")]
+    if names:
+        return ", ".join(names)
+    tegra = Path("/proc/device-tree/model")
+    if tegra.is_file() and "jetson" in tegra.read_text(errors="replace").lower():
+        return tegra.read_text(errors="replace").strip("\0")
+    return "none" if ctypes.util.find_library("cuda") is None else "a CUDA driver library, but no device"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `edgepose doctor`."""
+    parser.add_argument("engines", nargs="*", type=Path, help="engine files to look at (default: those that ship)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs `edgepose doctor`; 1 if an engine cannot be run here."""
+    isas = _native.isas()
+    forced = os.environ.get("EDGEPOSE_ISA")
+    print(f"edgepose     {version('edgepose')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(f"processor    {processor()}, {cores()} core(s) for this process")
+    print(f"kernels      {isas[0]} (this CPU runs {', '.join(isas)})" if not forced else
+          f"kernels      {forced}: EDGEPOSE_ISA forces it (this CPU runs {', '.join(isas)})")
+    print(f"GPU          {gpu()}; this version runs on the CPU")
+    print("libraries")
+    for name, purpose in LIBRARIES.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "-"
+        print(f"  {name:<12} {found:<16} {purpose}")
+    print("engines")
+    runs = [_look(path) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
+    return 0 if all(runs) else 1
+
+
+def _look(path: Path) -> bool:
+    try:
+        header, _ = enginefile.read(path)
+        engine = load(path)
+    except EngineError as error:
+        print(f"  {path.name}: cannot run here: {error}")
+        return False
+    print(f"  {path.name}: {header['model']}, {header['frames']} frame(s), {header['skeleton']}, {header['precision']}; would run on "
+          f"the {engine.backend} backend{f' with {engine.isa} kernels' if engine.isa else ''}, {DEFAULT_THREADS} thread")
+    if engine.backend == "native":
+        why = f"EDGEPOSE_ISA={os.environ['EDGEPOSE_ISA']}" if os.environ.get("EDGEPOSE_ISA") else "the best this CPU runs"
+        print(f"    because it is built for the native backend; {engine.isa} is {why}; one thread has the steadiest latency "
+              "(load(threads=2) for a machine with a core to spare)")
+    return True
