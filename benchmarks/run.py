@@ -27,7 +27,7 @@ import edgepose
 from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
-from edgepose.build_engines.compile import Lifter, build, evaluation_windows, load_lifter
+from edgepose.build_engines.compile import Lifter, build, evaluation_windows, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
 
 PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),
@@ -166,23 +166,26 @@ def roofline_ms(lifter: Lifter, row: dict) -> float:
 
 
 def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console) -> None:
-    """The rows as a table, each with its speed relative to the best float32 peer of the same batch and threads."""
-    table = Table()
-    for heading in ("model", "runtime", "", "batch", "threads", "p50 ms", "p90", "p99", "poses/s", "x best peer", "error mm\nmean / max",
-                    "start ms", "RSS MB", *(["CPU ms\na frame"] if "cpu_ms_per_frame" in rows[0] else []),
-                    *(["of the\nlimit"] if limits_ms[0] else [])):
-        table.add_column(heading, justify="left" if heading in ("model", "runtime", "") else "right")
+    """A table for each model, batch and thread count; "x peer" is the speed relative to the best float32 peer in it."""
+    groups: dict[tuple, list[tuple[dict, float | None]]] = {}
     for row, limit_ms in zip(rows, limits_ms):
-        peers = [r["median_ms"] for r in rows if r["runtime"] in PEERS and r["precision"] == "fp32"
-                 and all(r[key] == row[key] for key in ("model", "batch", "threads", "frames"))]
-        table.add_row(
-            row["model"], row["runtime"], row["precision"], str(row["batch"]), str(row["threads"]), f"{row['median_ms']:.3f}",
-            f"{row['p90_ms']:.3f}", f"{row['p99_ms']:.3f}", f"{row['poses_per_s']:.0f}",
-            f"{min(peers) / row['median_ms']:.2f}" if peers else "-", f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}",
-            f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}",
-            *([f"{row['cpu_ms_per_frame']:.2f}"] if "cpu_ms_per_frame" in row else []),
-            *([f"{limit_ms / row['median_ms']:.0%}"] if limit_ms else []))
-    console.print(table)
+        groups.setdefault((row["model"], row["frames"], row["batch"], row["threads"]), []).append((row, limit_ms))
+    for (model, frames, batch, threads), group in groups.items():
+        table = Table(title=f"{model}, {frames} frame(s), batch {batch}, {threads} thread(s)", title_justify="left")
+        peers = [row["median_ms"] for row, _ in group if row["runtime"] in PEERS and row["precision"] == "fp32"]
+        columns = ["runtime", "", "p50 ms", "p90", "p99", "poses/s", "x peer", "error mm\nmean / max", "start ms", "RSS MB"]
+        columns += ["CPU ms\na frame"] if "cpu_ms_per_frame" in group[0][0] else []
+        columns += ["of the\nlimit"] if group[0][1] else []
+        for heading in columns:
+            table.add_column(heading, justify="left" if heading in ("runtime", "") else "right", no_wrap=True)
+        for row, limit_ms in group:
+            cells = [row["runtime"], row["precision"], f"{row['median_ms']:.3f}", f"{row['p90_ms']:.3f}", f"{row['p99_ms']:.3f}",
+                     f"{row['poses_per_s']:.0f}", f"{min(peers) / row['median_ms']:.2f}" if peers else "-",
+                     f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}", f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}"]
+            cells += [f"{row['cpu_ms_per_frame']:.2f}"] if "cpu_ms_per_frame" in row else []
+            cells += [f"{limit_ms / row['median_ms']:.0%}"] if limit_ms else []
+            table.add_row(*cells)
+        console.print(table)
 
 
 def plot(rows: list[dict], file: Path) -> None:
@@ -235,7 +238,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose bench`; 0, or 1 if something asked for is not there."""
-    console = Console()
+    console = wide_console()
     try:
         if min(*arguments.batch, *arguments.threads, arguments.rounds) < 1 or (arguments.pace is not None and not arguments.pace > 0):
             raise ValueError("--batch, --threads, --rounds and --pace need to be above zero")

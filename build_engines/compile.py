@@ -36,6 +36,7 @@ PRODUCTS = {"native": tuple(PRECISIONS), "onnx": ("fp32", "fp16"), "torchscript"
 WINDOWS = Path(edgepose.__file__).parent / "clips" / "evaluation.npz"
 WEIGHTS = Path(edgepose.__file__).parent / "weights"
 UNTRAINED_SEED = 0
+TABLE_COLUMNS = 128
 
 
 @dataclass
@@ -209,15 +210,21 @@ def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
             row.poses_per_s = 1e3 / row.median_ms
 
 
+def wide_console() -> Console:
+    """A console at least as wide as our tables, also where the output is no terminal."""
+    console = Console()
+    return Console(width=max(console.width, TABLE_COLUMNS))
+
+
 def print_rows(rows: list[Row], out: Path, console: Console) -> None:
     """The rows as a table."""
     table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}: engines in {out}/")
     for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
-        table.add_column(heading, justify="left" if heading in ("engine", "") else "right")
+        table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=True)
     for row in rows:
         latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
         accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
-        verdict = "ok" if row.is_kept else f"[red]refused: over its budget of {row.budget_mm} mm mean[/red]"
+        verdict = "ok" if row.is_kept else f"[red]refused: over {row.budget_mm} mm mean[/red]"
         table.add_row(row.file or f"{row.runtime} {row.precision}", f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
                       latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
     console.print(table)
@@ -236,7 +243,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose compile`; 0, or 1 if a product was refused or could not be made."""
-    console = Console()
+    console = wide_console()
     try:
         lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained)
         rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console)

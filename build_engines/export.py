@@ -21,7 +21,7 @@ def _example(model: nn.Module) -> torch.Tensor:
 def to_torchscript(model: nn.Module) -> bytes:
     """The traced and frozen module of a model in evaluation mode; any batch size."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated; this product is behind this one file
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and tracing fixes the shapes: all of them but the batch are fixed
         module = torch.jit.freeze(torch.jit.trace(model, _example(model)))
         buffer = io.BytesIO()
         torch.jit.save(module, buffer)
@@ -36,7 +36,7 @@ def to_onnx(model: nn.Module, precision: str) -> bytes:
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         torch.onnx.export(model, (_example(model),), buffer, dynamo=False, opset_version=OPSET, input_names=["keypoints_norm"],
                           output_names=["pose_m"], dynamic_axes={"keypoints_norm": {0: "people"}, "pose_m": {0: "people"}})
     graph = onnx.load_from_string(buffer.getvalue())

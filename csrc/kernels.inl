@@ -17,6 +17,10 @@ struct Columns {
   EP_INLINE float at(const float* row, int r, int i) const { return row[i * ld + r]; }
 };
 
+// How far ahead of their use the weights are fetched, in weights: 128 steps of k. One thread, ampose-l, whose weights do not
+// fit the caches: 8.2 ms without, 5.4 ms with (float32; half precision 6.9 and 5.3). To L2: straight to L1 gave 6.4 ms.
+constexpr int kAhead = 128 * kPanel;
+
 // acc[R][kPanel] = left[R,k] @ one packed panel. The registers hold it all; the sum over k runs from 0 upwards.
 template <int R, class Left, class Weight>
 EP_INLINE void tile(const Left& left, const Weight* __restrict w, int k, vf (&acc)[R][kVectors]) {
@@ -29,6 +33,7 @@ EP_INLINE void tile(const Left& left, const Weight* __restrict w, int k, vf (&ac
 #pragma GCC unroll 32
   for (int r = 0; r < (R + 2) / 3; r++) row[r] = left.from(3 * r).x;
   for (int i = 0; i < k; i++, w += kPanel) {
+    prefetch(w + kAhead);
     vf wv[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; v++) wv[v] = load(w + v * kLanes);

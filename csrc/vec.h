@@ -83,6 +83,8 @@ constexpr int kHasHalf = 0;
 EP_INLINE vf load(const uint16_t*) { return vf{}; }
 #endif
 
+EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+
 // Makes the compiler take a register's value for used.
 #if defined(__aarch64__)
 #define EP_KEEP(v) __asm__ volatile("" : "+w"(v))
