@@ -83,7 +83,8 @@ constexpr int kHasHalf = 0;
 EP_INLINE vf load(const uint16_t*) { return vf{}; }
 #endif
 
-EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Into L2. The address need not exist.
+EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // Makes the compiler take a register's value for used.
 #if defined(__aarch64__)
