@@ -181,8 +181,9 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: 
 
     data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on windows
     of the validation subjects and written to the checkpoint, and what is needed to resume to OUT/<name>.state.safetensors.
-    resume: go on from that file. report: called after each step with (steps done, loss in mm, validation MPJPE in mm or
-    nan, seconds left, from the median of the last steps, so that a pause does not count).
+    resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
+    step with (steps done, loss in mm, validation MPJPE in mm or nan, seconds left, from the median of the last steps,
+    so that a pause does not count).
     Raises ValueError for an unknown model, frame count or precision, or a state of another run; FileNotFoundError if
     there is nothing to resume.
     """
@@ -194,7 +195,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: 
     keypoints, target = observe(windows, generator)
     path = Path(out) / f"{checkpoint_name(model, frames)}.safetensors"
     state_path = path.with_suffix(".state.safetensors")
-    run = {"model": model, "frames": frames, "steps": steps, "seed": seed}
+    run = {"model": model, "frames": frames, "seed": seed}
     if resume:
         state, metadata = read_tensors(state_path)
         other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
