@@ -1,0 +1,90 @@
+"""Checkpoints: safetensors files (never pickle) with what it takes to build the module again in their metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Mapping
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from edgepose import zoo
+from edgepose.skeleton import MODEL_SKELETONS
+
+FORMAT = "edgepose checkpoint 1"
+REQUIRED = ("model", "frames", "skeleton", "options")
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes a safetensors file in one step: a reader sees the old file or the new one, never a part of it.
+
+    metadata: values are stored as JSON.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    text = {key: json.dumps(value) for key, value in metadata.items()}
+    partial.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text))
+    os.replace(partial, path)
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """(tensors, metadata) of a file by write_tensors.
+
+    Raises FileNotFoundError if there is none and ValueError if it is something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no edgepose checkpoint: {error}") from None
+
+
+def save_checkpoint(path: str | Path, module: torch.nn.Module, metadata: Mapping[str, Any],
+                    dtype: torch.dtype = torch.float32) -> None:
+    """Writes the module's state with its floating-point tensors as `dtype`.
+
+    metadata: anything JSON can hold. `model` (a name of zoo.MODELS), `frames`, `skeleton` (its name) and `options`
+    (what zoo.build was given beyond those) are needed to build the module again; training adds seed, command, data and
+    figures. Raises ValueError if one of the four is missing.
+    """
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise ValueError(f"a checkpoint's metadata needs {', '.join(REQUIRED)}; missing: {', '.join(missing)}")
+    state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+             for name, tensor in module.state_dict().items()}
+    write_tensors(path, state, {"format": FORMAT, **metadata})
+
+
+def load_checkpoint(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """(module, metadata) of a file by save_checkpoint; the module is in float32 and in evaluation mode.
+
+    Raises FileNotFoundError if there is none; ValueError if it is something else, names a model this version does not
+    build, or its tensors are not the model's (which are missing, not known, or of another shape is in the message).
+    """
+    state, metadata = read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is no edgepose checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    missing = [key for key in REQUIRED if key not in metadata]
+    if missing:
+        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}")
+    if metadata["skeleton"] not in MODEL_SKELETONS:
+        raise ValueError(f"{path}: unknown skeleton {metadata['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
+    skeleton = MODEL_SKELETONS[metadata["skeleton"]]
+    module = zoo.build(metadata["model"], metadata["frames"], skeleton, **metadata["options"])
+    wanted = module.state_dict()
+    differences = [f"missing {name}" for name in wanted if name not in state]
+    differences += [f"not known {name}" for name in state if name not in wanted]
+    differences += [f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+                    for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    if differences:
+        raise ValueError(f"{path} does not fit model {metadata['model']!r}: {'; '.join(differences)}")
+    module.load_state_dict(state)
+    return module.eval(), metadata

@@ -1,0 +1,103 @@
+"""The clips that ship: windows of the validation subjects for the build's checks, and real detections with a reference.
+
+`evaluation.npz`: keypoints_norm (N, 27, 17, 2) float16, target_m (N, 17, 3) float32 for the middle frame; models of
+fewer frames take the middle ones. `balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in
+camera axes from the pelvis, fps, image_size, camera_K, camera_dist, camera_R, camera_t.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..skeleton import H36M17
+from .landmarks import COCO_JOINTS, mocap_joints
+from .mocap import draw_windows, read_motion
+from .noise import observe
+
+WINDOWS, FRAMES = 512, 27
+CAMERAS = ("cam1", "cam2", "cam3")
+KEPT = ("coco17", "fps", "image_size", "camera_K", "camera_dist", "camera_R", "camera_t")
+
+
+@dataclass(frozen=True)
+class RealClip:
+    """Real detections of one person. coco17: (F, 17, 3) px, px, confidence. reference_m: (F, 17, 3), H36M joints,
+    camera axes, from the pelvis. image_size: (width, height) px."""
+
+    name: str
+    coco17: np.ndarray
+    reference_m: np.ndarray
+    fps: float
+    image_size: tuple[float, float]
+
+
+def shipped(name: str) -> Path:
+    """The path of a file that comes with the package."""
+    return Path(str(resources.files("edgepose") / "clips" / name))
+
+
+def read_windows(path: str | Path, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """(keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3)) float32 of a file by write_windows.
+
+    Raises ValueError if its windows are shorter than `frames`.
+    """
+    with np.load(path) as file:
+        keypoints, target = file["keypoints_norm"], file["target_m"]
+    spare = keypoints.shape[1] - frames
+    if spare < 0 or spare % 2:
+        raise ValueError(f"{path} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
+    middle = slice(spare // 2, spare // 2 + frames)
+    return keypoints[:, middle].astype(np.float32), target.astype(np.float32)
+
+
+def write_windows(path: str | Path, data: str | Path, seed: int = 0) -> None:
+    """Writes WINDOWS windows of the validation subjects, each through its own camera and a simulated detector.
+
+    float16 rounds a keypoint by up to 0.00025, half a pixel in 4000: a tenth of the detector's jitter.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    keypoints, target = observe(draw_windows(read_motion(data, "validation"), WINDOWS, FRAMES, generator), generator)
+    np.savez_compressed(path, keypoints_norm=keypoints.numpy().astype(np.float16), target_m=target.numpy())
+
+
+def read_clip(path: str | Path) -> RealClip:
+    """A file by write_clip."""
+    with np.load(path) as file:
+        return RealClip(Path(path).stem, file["coco17"], file["reference_m"], float(file["fps"]),
+                        tuple(file["image_size"].tolist()))
+
+
+def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
+    """Makes a clip from Pose2Sim's detections and their triangulation, moved to the motion-capture joints.
+
+    detections: a folder with pose2sim_balance_<camera>.npz and pose2sim_balance_3d.npz.
+    """
+    with np.load(Path(detections) / "pose2sim_balance_3d.npz") as file:
+        names = file["keypoint_names"].tolist()
+        world = file["positions"].astype(float)
+    with np.load(Path(detections) / f"pose2sim_balance_{camera}.npz") as file:
+        kept = {name: file[name] for name in KEPT}
+    in_camera = world @ kept["camera_R"].T + kept["camera_t"].ravel()
+    neck, top = (in_camera[:, names.index(joint)] for joint in ("upper_neck", "head_top"))
+    joints = mocap_joints(in_camera[:, [names.index(joint) for joint in COCO_JOINTS]], neck, top)
+    reference = joints - joints[:, H36M17.root:H36M17.root + 1]
+    if not np.isfinite(reference).all():
+        raise ValueError(f"the reference of {camera} has gaps")
+    np.savez_compressed(path, reference_m=reference.astype(np.float32), **kept)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True, metavar="DIR", help="motion capture, one .npz a subject")
+    parser.add_argument("--detections", required=True, metavar="DIR", help="the calibrated clips of real detections")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    options = parser.parse_args()
+    write_windows(Path(options.out) / "evaluation.npz", options.data)
+    for name in CAMERAS:
+        write_clip(Path(options.out) / f"balance_{name}.npz", options.detections, name)

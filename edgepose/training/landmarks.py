@@ -1,0 +1,111 @@
+"""Where a 2D detector puts its points on a motion-capture body.
+
+Motion capture gives the centres of the joints; a detector trained on COCO gives what annotators clicked. The two differ
+in ways that do not average out, so the training input is made from synthetic COCO points, through the same adapter
+(recipe A: midpoints) as at run time, while the target stays the motion-capture joints. The model learns the way back.
+
+- Face: the mocap skeleton ends in the skull's base and crown; recipe A gives nose and eyes. They stand at fixed places
+  in the frame of the head: its up is the skull bone, its left that of the shoulders, turned by a random look to the
+  side and up or down.
+- Hips: annotated about 2 cm further out than the joint's centre. Shoulders: about 2 cm further in than the end of the
+  clavicle.
+- Every other limb joint: its own place, off by about 1 cm for as long as the window lasts (clothes, habit).
+
+Numbers: medians over the calibrated Pose2Sim clips (hips 0.221 m, shoulders 0.334 m, eyes 0.060 m apart, nose 0.20 m and
+eyes 0.20 m in front of the shoulders of a man who looks down at his feet) against medians over the CMU subjects of the
+same thigh (hips 0.18 m, shoulders 0.37 m, skull bone 0.097 m). One person cannot tell habit from build, so hips and
+shoulders are drawn from a range around them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from ..skeleton import H36M17
+
+COCO_JOINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+               "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee",
+               "left_ankle", "right_ankle")
+FACE = {  # (left, up, forward) from the skull's base, in lengths of the skull bone (0.097 m)
+    "nose": (0.0, 0.3, 1.05), "left_eye": (0.31, 0.62, 0.87), "right_eye": (-0.31, 0.62, 0.87),
+    "left_ear": (0.75, 0.3, 0.05), "right_ear": (-0.75, 0.3, 0.05)}
+LIMBS = COCO_JOINTS[len(FACE):]
+HIP_WIDTH, SHOULDER_WIDTH = (1.0, 1.45), (0.84, 1.0)  # detector's width over mocap's, uniform
+LOOK_ASIDE_RAD, LOOK_UP_RAD = math.radians(25), math.radians(20)  # standard deviations of the head's turn
+SPINE, THORAX = 0.43, 0.89  # heights of those joints between the middles of the hips and of the shoulders
+SPINE_BACK = 0.055  # how far the spine is behind that line, over its length
+SKULL_BASE, CROWN = 0.45, 0.79  # between the detector's upper neck and top of the head
+PLACEMENT_M = 0.01  # standard deviation of a limb joint's own place, along each axis
+
+
+def _unit(v: torch.Tensor) -> torch.Tensor:
+    return v / v.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+
+
+def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tensor) -> torch.Tensor:
+    base, crown, left, right = (joints_m[..., H36M17.index(j), :] for j in ("nose", "head", "left_shoulder",
+                                                                           "right_shoulder"))
+    up = _unit(crown - base)
+    forward = _unit(torch.linalg.cross(left - right, up, dim=-1))
+    lateral = torch.linalg.cross(up, forward, dim=-1)
+    places = torch.tensor([FACE[joint] for joint in COCO_JOINTS[:len(FACE)]])
+    sin_y, cos_y, sin_p, cos_p = look_aside.sin(), look_aside.cos(), look_up.sin(), look_up.cos()
+    x, y, z = places[:, 0], places[:, 1], places[:, 2]
+    y, z = y * cos_p + z * sin_p, z * cos_p - y * sin_p
+    x, z = x * cos_y + z * sin_y, z * cos_y - x * sin_y
+    length = (crown - base).norm(dim=-1, keepdim=True)
+    local = torch.stack([x, y, z], -1)[:, None] * length[..., None]
+    return base[..., None, :] + local @ torch.stack([lateral, up, forward], -2)
+
+
+def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What a COCO detector would call the joints of these bodies: (B, T, 17, 3) -> (B, T, 17, 3), same right-handed axes.
+
+    What is drawn at random (widths, placement, the look) is drawn once a window.
+    """
+    batch = len(joints_m)
+
+    def uniform(low_high: tuple[float, float]) -> torch.Tensor:
+        return low_high[0] + (low_high[1] - low_high[0]) * torch.rand(batch, 1, 1, generator=generator)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(batch, *shape, generator=generator)
+
+    face = _face(joints_m, LOOK_ASIDE_RAD * normal(1), LOOK_UP_RAD * normal(1))
+    limbs = joints_m[..., [H36M17.index(joint) for joint in LIMBS], :] + PLACEMENT_M * normal(1, len(LIMBS), 3)
+    for side, width in (("hip", uniform(HIP_WIDTH)), ("shoulder", uniform(SHOULDER_WIDTH))):
+        left, right = (LIMBS.index(f"{s}_{side}") for s in ("left", "right"))
+        outwards = (width - 1) / 2 * (limbs[..., left, :] - limbs[..., right, :])
+        limbs[..., left, :] += outwards
+        limbs[..., right, :] -= outwards
+    return torch.cat([face, limbs], -2)
+
+
+def mocap_joints(points_m: np.ndarray, upper_neck_m: np.ndarray, head_top_m: np.ndarray) -> np.ndarray:
+    """The way back on average: where the motion-capture joints of these COCO points are. For references only.
+
+    points_m: (N, 17, 3) COCO. upper_neck_m, head_top_m: (N, 3), as in BODY_25B. Returns (N, 17, 3) H36M, same axes.
+    Spine, thorax, skull's base and crown are put on the lines through the trunk and the head at their median heights
+    in the CMU subjects; hips and shoulders are moved by the mean of the widths above.
+    """
+    joints = np.full((len(points_m), len(H36M17), 3), np.nan, points_m.dtype)
+    for joint in LIMBS:
+        joints[:, H36M17.index(joint)] = points_m[:, COCO_JOINTS.index(joint)]
+    middle = {}
+    for side, (low, high) in (("hip", HIP_WIDTH), ("shoulder", SHOULDER_WIDTH)):
+        left, right = (H36M17.index(f"{s}_{side}") for s in ("left", "right"))
+        middle[side] = (joints[:, left] + joints[:, right]) / 2
+        for j in (left, right):
+            joints[:, j] = middle[side] + (joints[:, j] - middle[side]) * 2 / (low + high)
+    trunk, head = middle["shoulder"] - middle["hip"], head_top_m - upper_neck_m
+    across = joints[:, H36M17.index("left_shoulder")] - joints[:, H36M17.index("right_shoulder")]
+    forward = np.cross(across / np.linalg.norm(across, axis=-1, keepdims=True), trunk)
+    joints[:, H36M17.index("pelvis")] = middle["hip"]
+    joints[:, H36M17.index("spine")] = middle["hip"] + SPINE * trunk - SPINE_BACK * forward
+    joints[:, H36M17.index("thorax")] = middle["hip"] + THORAX * trunk
+    joints[:, H36M17.index("nose")] = upper_neck_m + SKULL_BASE * head
+    joints[:, H36M17.index("head")] = upper_neck_m + CROWN * head
+    return joints

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from tiny_mocap import standing, write_all
+
+from edgepose.metrics import mpjpe
+from edgepose.skeleton import H36M17
+from edgepose.training import clips
+from edgepose.training.landmarks import COCO_JOINTS
+
+
+def write_detections(directory, frames=6):
+    """A clip in the format of the calibrated detections: someone who stands still, 1.6 m before the camera's height."""
+    body = dict(zip(H36M17.joints, standing().astype(float)))
+    body |= {"left_eye": body["head"], "right_eye": body["head"], "left_ear": body["head"], "right_ear": body["head"],
+             "upper_neck": body["thorax"], "head_top": body["head"] + [0, 0.1, 0]}
+    names = (*COCO_JOINTS, "upper_neck", "head_top")
+    world = np.stack([body[name] for name in names])
+    directory.mkdir(exist_ok=True)
+    rotation, translation = np.diag([1.0, -1.0, -1.0]), np.array([0.0, 1.0, 4.0])
+    np.savez(directory / "pose2sim_balance_3d.npz", positions=np.repeat(world[None], frames, 0), keypoint_names=np.array(names))
+    in_camera = world[:17] @ rotation.T + translation
+    px = 1000 * in_camera[:, :2] / in_camera[:, 2:] + [500, 500]
+    coco17 = np.repeat(np.concatenate([px, np.ones((17, 1))], 1)[None], frames, 0).astype(np.float32)
+    np.savez(directory / "pose2sim_balance_cam1.npz", coco17=coco17, fps=np.float32(60), image_size=np.array([1000, 1000]),
+             camera_K=np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]]), camera_dist=np.zeros(4),
+             camera_R=rotation, camera_t=translation)
+    return directory
+
+
+def test_windows_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "windows.npz"
+    clips.write_windows(path, write_all(tmp_path / "mocap"))
+    whole, target = clips.read_windows(path, 27)
+    assert whole.shape == (clips.WINDOWS, 27, 17, 2) and target.shape == (clips.WINDOWS, 17, 3)
+    assert whole.dtype == target.dtype == np.float32
+    for frames in (1, 9):
+        np.testing.assert_array_equal(clips.read_windows(path, frames)[0],
+                                      whole[:, 13 - frames // 2:14 + frames // 2])
+    with pytest.raises(ValueError, match="windows of 27 frames; the middle 81"):
+        clips.read_windows(path, 81)
+
+
+def test_a_clip_has_its_reference_in_camera_axes_from_the_pelvis(tmp_path):
+    clips.write_clip(tmp_path / "balance_cam1.npz", write_detections(tmp_path / "raw"), "cam1")
+    clip = clips.read_clip(tmp_path / "balance_cam1.npz")
+    assert clip.name == "balance_cam1" and clip.fps == 60 and clip.image_size == (1000, 1000)
+    assert clip.coco17.shape == clip.reference_m.shape == (6, 17, 3)
+    expected = (standing() - standing()[0]) * [1, -1, -1]
+    rigid = [H36M17.index(joint) for joint in ("pelvis", "right_knee", "right_ankle", "left_knee", "left_elbow", "left_wrist")]
+    np.testing.assert_allclose(clip.reference_m[:, rigid], np.repeat(expected[None, rigid], 6, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("camera", clips.CAMERAS)
+def test_the_shipped_clips_are_whole(camera):
+    clip = clips.read_clip(clips.shipped(f"balance_{camera}.npz"))
+    assert clip.coco17.shape == clip.reference_m.shape == (100, 17, 3)
+    assert clip.fps == 60 and clip.image_size == (1088, 1920)
+    thigh = np.linalg.norm(clip.reference_m[:, H36M17.index("left_knee")] - clip.reference_m[:, H36M17.index("left_hip")], axis=-1)
+    assert 0.35 < np.median(thigh) < 0.5
+
+
+def test_the_shipped_windows_are_whole():
+    keypoints, target = clips.read_windows(clips.shipped("evaluation.npz"), 27)
+    assert keypoints.shape == (clips.WINDOWS, 27, 17, 2) and np.isfinite(keypoints).all()
+    assert (target[:, H36M17.root] == 0).all()
+    assert 100 < mpjpe(1000 * np.repeat(target.mean(0)[None], len(target), 0), 1000 * target) < 300

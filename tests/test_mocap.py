@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from tiny_mocap import write_all, write_subject
+
+from edgepose.training import mocap
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_all(tmp_path)
+
+
+def test_the_split_is_by_subject(data):
+    training, validation = (mocap.read_motion(data, split) for split in ("training", "validation"))
+    assert {name.split("/")[0] for name in training.clip_names} == {"cmu_001", "cmu_002"}
+    assert {name.split("/")[0] for name in validation.clip_names} == {"cmu_086"}
+
+
+def test_clips_lie_end_to_end(data):
+    motion = mocap.read_motion(data, "training")
+    assert motion.clip_bounds.tolist() == [0, 40, 49, 79]
+    assert motion.positions_m.shape == (79, 17, 3) and motion.fps == 60
+    with np.load(data / "cmu_002.npz") as subject:
+        np.testing.assert_array_equal(motion.positions_m[49:], subject["positions"])
+
+
+@pytest.mark.parametrize("frames", [1, 9, 27])
+def test_windows_never_leave_their_clip(tmp_path, frames):
+    for subject, clips in (("cmu_001", (40, 9)), ("cmu_002", (30,))):
+        positions = write_subject(tmp_path, subject, clips)
+    motion = mocap.read_motion(tmp_path, "training")
+    clip_of = torch.repeat_interleave(torch.arange(3), motion.clip_bounds.diff())
+    marked = mocap.Motion(clip_of[:, None, None].expand(-1, 17, 3).float(), motion.clip_bounds, motion.clip_names, 60.0)
+    windows = mocap.draw_windows(marked, 500, frames, torch.Generator().manual_seed(0))
+    assert windows.shape == (500, frames, 17, 3)
+    assert (windows == windows[:, :1]).all() and set(windows.unique().tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_windows_are_at_50_hz():
+    time = torch.arange(60.0)[:, None, None].expand(-1, 17, 3) / 60
+    motion = mocap.Motion(time, torch.tensor([0, 60]), ("a",), 60.0)
+    window = mocap.window_at(motion, torch.tensor([0]), torch.tensor([30.5], dtype=torch.double), 9)
+    np.testing.assert_allclose(window[0, :, 0, 0], 30.5 / 60 + (np.arange(9) - 4) / 50, atol=1e-6)
+
+
+def test_a_window_longer_than_its_clip_repeats_the_ends():
+    time = torch.arange(9.0)[:, None, None].expand(-1, 17, 3)
+    window = mocap.draw_windows(mocap.Motion(time, torch.tensor([0, 9]), ("a",), 60.0), 1, 27, torch.Generator())
+    assert window[0, 0, 0, 0] == 0 and window[0, -1, 0, 0] == 8 and window[0, 13, 0, 0] == 4
+
+
+def test_long_clips_are_drawn_by_the_root_of_their_length():
+    clip = torch.cat([torch.zeros(900), torch.ones(100)])[:, None, None].expand(-1, 17, 3)
+    motion = mocap.Motion(clip, torch.tensor([0, 900, 1000]), ("a", "b"), 60.0)
+    share = mocap.draw_windows(motion, 20_000, 1, torch.Generator().manual_seed(0)).mean()
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 20_000) ** 0.5  # four standard deviations
+
+
+@pytest.mark.parametrize("prepare, split, message", [
+    (lambda d: None, "training", "no clips for the training split"),
+    (lambda d: None, "test", "unknown split 'test'; there are training, validation"),
+    (lambda d: (write_subject(d, "cmu_001", (5,)), write_subject(d, "cmu_002", (5,), fps=50)), "training",
+     "several frame rates"),
+    (lambda d: np.savez(d / "cmu_001.npz", positions=np.zeros((4, 16, 3))), "training", r"\(4, 16, 3\)")])
+def test_errors_say_what_came_and_what_was_wanted(tmp_path, prepare, split, message):
+    prepare(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        mocap.read_motion(tmp_path, split)
