@@ -1,0 +1,149 @@
+"""edgepose stream: a recorded clip of keypoints, lifted frame by frame as a camera would bring them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .adapters import ADAPTERS
+from .engine import Engine, load
+from .enginefile import EngineError
+from .filters import OneEuro
+from .metrics import mpjpe, p_mpjpe
+from .skeleton import H36M17
+from .stream import Pose, Stream
+
+CLIPS = Path(__file__).parent / "clips"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recorded clip of one person.
+
+    keypoints_px: (F, K, 2) or (F, K, 3) with confidence. layout: a name in ADAPTERS. image_size: (width, height), px.
+    reference_m: (F, 17, 3) metres from the root, camera axes, where somebody measured them; else None.
+    """
+
+    name: str
+    keypoints_px: np.ndarray
+    layout: str
+    image_size: tuple[float, float]
+    fps: float
+    reference_m: np.ndarray | None = None
+
+
+def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, float] | None = None,
+              fps: float | None = None) -> Clip:
+    """A shipped clip by its name, or an .npz file.
+
+    The file's keypoints are its array `keypoints`, or one named like a layout ("coco17"); `image_size`, `fps` and
+    `reference_m` are taken from it where it has them. The arguments go before what the file says.
+    Raises ValueError, naming what is missing and what there is, and OSError if the file cannot be read.
+    """
+    path = Path(clip) if clip.endswith(".npz") else CLIPS / f"{clip}.npz"
+    if not path.is_file():
+        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.stem != "evaluation")
+        raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+    named = [name for name in ADAPTERS if name in arrays]
+    layout = layout or (named[0] if named else None)
+    keypoints = arrays.get(layout, arrays.get("keypoints"))
+    if layout is None or keypoints is None:
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; it needs `keypoints` and --layout, or one named "
+                         f"{', '.join(ADAPTERS)}")
+    if image_size is None:
+        image_size = tuple(float(side) for side in arrays.get("image_size", (0, 0)))
+    if fps is None:
+        fps = float(arrays.get("fps", 0))
+    if keypoints.ndim != 3 or not len(keypoints):
+        raise ValueError(f"{path}: the keypoints have shape {keypoints.shape}; wanted (frames, K, 2 or 3)")
+    if not fps > 0 or not min(image_size) > 0:
+        raise ValueError(f"{path}: image_size is {image_size} and fps {fps}; say --image-size WIDTH HEIGHT and --fps")
+    return Clip(path.stem, keypoints, layout, image_size, fps, arrays.get("reference_m"))
+
+
+def stream_clip(engine: Engine, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None
+                ) -> tuple[list[Pose], np.ndarray]:
+    """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms."""
+    stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing)
+    poses: list[Pose] = []
+    times_ms = np.empty(len(clip.keypoints_px))
+    for i, keypoints_px in enumerate(clip.keypoints_px):
+        start = time.perf_counter()
+        pose = stream.push(keypoints_px, i / clip.fps)
+        times_ms[i] = (time.perf_counter() - start) * 1e3
+        if pose is not None:
+            poses.append(pose)
+    return poses, times_ms
+
+
+def error_to_reference(poses: list[Pose], clip: Clip) -> tuple[float, float]:
+    """(MPJPE, P-MPJPE) in mm of a clip's poses to its reference, each pose beside the nearest frame.
+
+    Raises ValueError if the clip has no reference.
+    """
+    if clip.reference_m is None:
+        raise ValueError(f"clip {clip.name} has no reference")
+    frames = [min(round(pose.timestamp_s * clip.fps), len(clip.reference_m) - 1) for pose in poses]
+    joints = [H36M17.index(joint) for joint in poses[0].skeleton.joints]
+    target_mm = clip.reference_m[frames][:, joints] * 1e3
+    predicted_mm = np.stack([pose.joints_m for pose in poses]) * 1e3
+    return float(mpjpe(predicted_mm, target_mm)), float(p_mpjpe(predicted_mm, target_mm))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `edgepose stream`."""
+    parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
+    parser.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
+    parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where the file does not say")
+    parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--fps", type=float)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--delay", type=int, default=0, metavar="FRAMES", help="later frames to wait for (default 0)")
+    parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write joints_m, timestamp_s, confidence and is_seen to an .npz")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs `edgepose stream`; 0, or 1 if something asked for is not there."""
+    try:
+        engine = load(arguments.engine, threads=arguments.threads)
+        clip = load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
+        poses, times_ms = stream_clip(engine, clip, arguments.delay, OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None)
+        if not poses:
+            raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
+        print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
+        print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
+              f"(a frame every {1e3 / clip.fps:.1f} ms)")
+        seen = np.mean([pose.is_seen.mean() for pose in poses])
+        print(f"  joints        {seen:.1%} seen by the detector, the others held in place; resets: {sum(p.was_reset for p in poses) - 1}")
+        if clip.reference_m is not None:
+            print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to some 30 mm)"
+                  .format(*error_to_reference(poses, clip)))
+        if arguments.out:
+            np.savez(arguments.out, joints_m=np.stack([p.joints_m for p in poses]), timestamp_s=[p.timestamp_s for p in poses],
+                     confidence=np.stack([p.confidence for p in poses]), is_seen=np.stack([p.is_seen for p in poses]),
+                     joint_names=poses[0].skeleton.joints)
+            print(f"  poses         {arguments.out}")
+        if arguments.plot:
+            from .drawing import plot_poses
+
+            plot_poses(clip, poses, arguments.plot)
+            print(f"  picture       {arguments.plot}")
+    except ModuleNotFoundError as error:
+        print(f"edgepose stream: {error.name} is not installed: pip install 'edgepose[plot]'", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, EngineError) as error:
+        print(f"edgepose stream: {error}", file=sys.stderr)
+        return 1
+    return 0
