@@ -1,0 +1,67 @@
+// Compares every kernel of each instruction set this CPU runs with the generic one, on seeded numbers: for CPUs that the
+// Python tests do not reach. Prints the largest difference of each, exits with 1 if one is above what float32 allows.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "../csrc/kernels.h"
+
+using namespace edgepose;
+
+static unsigned state = 1;
+static float number() { state = state * 1664525u + 1013904223u; return (float)(state >> 8) / (1 << 24) - 0.5f; }
+static std::vector<float> numbers(long n) { std::vector<float> v(n); for (float& x : v) x = number(); return v; }
+
+// Half precision of multiples of 2^-8 below 1: exact in both, so that both kernels see the same weights.
+static unsigned short half(float x) {
+  unsigned bits; std::memcpy(&bits, &x, 4);
+  return x == 0 ? 0 : (unsigned short)((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023));
+}
+
+static int failures = 0;
+static void compare(const char* isa, const char* kernel, const std::vector<float>& a, const std::vector<float>& b, double allowed) {
+  double most = 0;
+  for (std::size_t i = 0; i < a.size(); i++) most = std::fmax(most, std::isnan(a[i]) ? INFINITY : std::fabs((double)a[i] - b[i]));
+  std::printf("%s %s %.3g (%.3g allowed)\n", isa, kernel, most, allowed);
+  failures += !(most <= allowed);
+}
+
+int main() {
+  int count;
+  const Kernels* const* tables = supported_kernels(&count);
+  const Kernels& reference = kernels("generic");
+  const double eps = 1.1920929e-7;
+  for (int t = 0; t < count; t++) {
+    const Kernels& table = *tables[t];
+    std::printf("%s\n", table.isa);
+    for (int m : {1, 2, 5, 17, 40}) for (int k : {1, 17, 128}) for (int n : {3, 16, 37}) {
+      const int ldx = k + 3, ldy = n + 5, np = round_up(n, kPanelColumns);
+      const std::vector<float> x = numbers((long)m * ldx), b = numbers(np), r = numbers((long)m * ldy);
+      std::vector<float> w = numbers((long)np * k), y(m * ldy), z(m * ldy);
+      std::vector<unsigned short> w16(w.size());
+      for (std::size_t i = 0; i < w.size(); i++) { w[i] = std::round(w[i] * 256) / 256; w16[i] = half(w[i]); }
+      for (Activation a : {Activation::none, Activation::relu, Activation::gelu}) {
+        reference.linear(x.data(), w.data(), b.data(), r.data(), z.data(), ldx, ldy, m, k, n, a);
+        table.linear(x.data(), w.data(), b.data(), r.data(), y.data(), ldx, ldy, m, k, n, a);
+        compare(table.isa, "linear", y, z, 2 * (k + 4) * eps);
+        if (!table.has_f16) continue;
+        table.linear_f16(x.data(), w16.data(), b.data(), r.data(), y.data(), ldx, ldy, m, k, n, a);
+        compare(table.isa, "linear_f16", y, z, 2 * (k + 4) * eps);
+      }
+      table.normalize(x.data(), y.data(), ldx, ldy, m, k < n ? k : n, 1e-5f);
+      reference.normalize(x.data(), z.data(), ldx, ldy, m, k < n ? k : n, 1e-5f);
+      compare(table.isa, "normalize", y, z, k < 2 ? 1e-3 : 64 * eps * k);
+    }
+    for (int tokens : {1, 16, 17, 27}) for (int d : {3, 16, 27}) {
+      const int ldx = 3 * d + 1, ldy = d + 2;
+      const std::vector<float> q = numbers((long)tokens * ldx);
+      std::vector<float> y(tokens * ldy), z(tokens * ldy), scratch(attention_scratch(tokens, d) + 16);
+      float* aligned = scratch.data() + (64 - (std::size_t)scratch.data() % 64) % 64 / 4;
+      table.attention(q.data(), q.data() + d, q.data() + 2 * d, y.data(), aligned, ldx, ldy, tokens, d);
+      reference.attention(q.data(), q.data() + d, q.data() + 2 * d, z.data(), aligned, ldx, ldy, tokens, d);
+      compare(table.isa, "attention", y, z, 2 * (d + tokens + 8) * eps);
+    }
+  }
+  return failures ? 1 : 0;
+}

@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import pytest
+
+from edgepose import zoo
+from edgepose.benchmarks import measure
+from edgepose.build_engines.lower import executed_macs, lower
+from edgepose.cli import main
+
+KEYS = {"model", "runtime", "precision", "batch", "threads", "frames", "median_ms", "p90_ms", "p99_ms", "poses_per_s",
+        "mean_error_mm", "max_error_mm", "macs", "parameters", "weight_bytes", "rss_mb", "load_ms"}
+
+
+def bench(tmp_path, *arguments):
+    file = tmp_path / "bench.json"
+    assert main(["bench", "--models", "ampose", "--rounds", "2", "--json", str(file), *arguments]) == 0
+    return json.loads(file.read_text())
+
+
+def test_rows_have_exactly_the_promised_keys(tmp_path, capsys):
+    report = bench(tmp_path, "--batch", "1", "3", "--plot", str(tmp_path / "bench.png"))
+    assert all(set(row) == KEYS for row in report["rows"])
+    assert {row["runtime"] for row in report["rows"]} >= {"native", "stream", "torch", "torchscript", "onnxruntime"}
+    for row in report["rows"]:
+        assert 0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"] and row["rss_mb"] > 10
+        assert row["poses_per_s"] == pytest.approx(row["batch"] * 1e3 / row["median_ms"])
+        if row["precision"] == "fp32" and not row["runtime"].endswith("-default"):
+            assert row["mean_error_mm"] < 0.01
+    assert (tmp_path / "bench.png").stat().st_size > 1000
+    assert "x peer" in capsys.readouterr().out
+
+
+def test_a_paced_run_counts_processor_time(tmp_path):
+    report = bench(tmp_path, "--runtimes", "native", "--precisions", "fp32", "--pace", "200", "--neighbour")
+    assert set(report["rows"][0]) == KEYS | {"cpu_ms_per_frame"} and report["rows"][0]["cpu_ms_per_frame"] > 0
+
+
+def test_the_roofline_stands_beside_the_rows(tmp_path):
+    report = bench(tmp_path, "--runtimes", "native", "--roofline")
+    assert len(report["roofline_ms"]) == len(report["rows"]) and min(report["roofline_ms"]) > 0
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--models", "amposse"], "neither a .safetensors checkpoint"), (["--rounds", "0"], "above zero"),
+    (["--batch", "0"], "above zero"), (["--pace", "-1"], "above zero")])
+def test_a_wrong_request_is_answered(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_macs_run_are_those_counted_less_the_zero_rows():
+    module = zoo.build("ampose-l").eval()
+    plan, _ = lower(module, "fp32")
+    skipped = 5 * 2 * (51 - 41) * 512**2
+    attention = 5 * 2 * 17**2 * 512
+    assert executed_macs(plan) == zoo.macs(module) - skipped + attention
+
+
+def test_rounds_interleave_the_candidates():
+    order = []
+    timings = measure.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, calls=2)
+    assert "".join(order) == "aaabbbaaabbb" and len(timings["a"].times_ms) == 4
+
+
+def test_percentiles_are_of_the_calls():
+    assert measure.percentiles(np.arange(101.0)) == {"median_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0}

@@ -1,0 +1,45 @@
+import subprocess
+import sys
+
+import pytest
+
+from edgepose import cli
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0 and f"edgepose {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_answered_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fly"])
+    assert stop.value.code == 2 and "compile" in capsys.readouterr().err
+
+
+def test_doctor_names_the_engine_it_would_run(capsys):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "ampose_fp16.epose" in said and "native backend" in said and "because" in said
+
+
+def test_doctor_says_when_an_engine_cannot_run(tmp_path, capsys):
+    (tmp_path / "broken.epose").write_bytes(b"nothing")
+    assert cli.main(["doctor", str(tmp_path / "broken.epose")]) == 1
+    assert "cannot run here" in capsys.readouterr().out
+
+
+def test_a_command_whose_extra_is_missing_says_which():
+    blocked = ("import sys\nclass Block:\n def find_spec(self, name, path=None, target=None):\n"
+               "  if name == 'torch': raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
+               "sys.meta_path.insert(0, Block())\nfrom edgepose.cli import main\nsys.exit(main(['compile', '--model', 'ampose']))")
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install 'edgepose[build]'" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["build_engines/compile.py", "benchmarks/run.py"])
+def test_the_scripts_are_the_commands(script, request):
+    done = subprocess.run([sys.executable, str(request.config.rootpath / script), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--model" in done.stdout

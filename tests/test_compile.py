@@ -1,0 +1,112 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import edgepose
+from edgepose import enginefile, zoo
+from edgepose.build_engines import checkpoints
+from edgepose.build_engines import compile as compiler
+from edgepose.cli import main
+from edgepose.skeleton import H36M16
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    out = tmp_path_factory.mktemp("engines")
+    assert main(["compile", "--model", "ampose", "--out", str(out)]) == 0
+    return out
+
+
+def test_every_product_is_there_and_loads(built):
+    names = {"native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"}
+    assert {file.name for file in built.iterdir()} == {f"ampose_{name}.epose" for name in names} | {"report.json"}
+    for name in names:
+        engine = edgepose.load(built / f"ampose_{name}.epose")
+        assert f"{engine.backend}_{engine.precision}" == name and engine.model == "ampose" and engine.frames == 1
+
+
+def test_the_report_has_a_row_a_product_within_its_budget(built):
+    report = json.loads((built / "report.json").read_text())
+    assert len(report["rows"]) == 5 and report["machine"]["instruction_sets"]
+    for row in report["rows"]:
+        assert row["is_kept"] and row["mean_error_mm"] <= row["budget_mm"] == {"fp32": 0.01, "fp16": 0.5}[row["precision"]]
+        assert 0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert row["mpjpe_mm"] == pytest.approx(row["torch_mpjpe_mm"], abs=row["budget_mm"])
+        assert row["parameters"] == zoo.parameters(zoo.build("ampose"))
+
+
+@pytest.mark.parametrize("product", ["native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"])
+def test_each_product_agrees_with_torch(built, product):
+    engine = edgepose.load(built / f"ampose_{product}.epose")
+    x = np.random.default_rng(3).uniform(-0.5, 0.5, (5, 1, 17, 2)).astype(np.float32)
+    with torch.inference_mode():
+        reference = compiler.load_lifter("ampose").module(torch.from_numpy(x)).numpy()
+    error_mm = np.linalg.norm(engine.run(x) - reference, axis=-1) * 1e3
+    assert error_mm.mean() < compiler.BUDGET_MM[engine.precision]
+
+
+def test_the_header_says_what_the_file_is(built):
+    header, _ = enginefile.read(built / "ampose_native_fp16.epose")
+    assert header["skeleton"] == "h36m17" and "metres" in header["units"] and header["is_trained"]
+    assert header["weights_sha256"] == compiler.weights_sha256(compiler.load_lifter("ampose").module)
+
+
+def test_half_precision_weights_take_half_the_bytes(built):
+    sizes = {name: (built / f"ampose_{name}.epose").stat().st_size for name in
+             ("native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16")}
+    assert sizes["native_fp16"] < 0.55 * sizes["native_fp32"] and sizes["onnx_fp16"] < 0.55 * sizes["onnx_fp32"]
+
+
+def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, capsys):
+    (tmp_path / "ampose_native_fp32.epose").write_bytes(b"an older product")
+    monkeypatch.setitem(compiler.BUDGET_MM, "fp32", 1e-9)
+    assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+    assert "refused" in capsys.readouterr().out
+    assert not json.loads((tmp_path / "report.json").read_text())["rows"][0]["is_kept"]
+
+
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def full(fd):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(enginefile.os, "fsync", full)
+    assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp16", "--out", str(tmp_path)]) == 1
+    assert list(tmp_path.iterdir()) == [] and "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--model", "amposse"], "neither a .safetensors checkpoint nor one of ampose, "),
+    (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
+    (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
+    (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),
+    (["--model", "ampose", "--backend", "torchscript", "--precision", "fp16"], "none of torchscript has a product in fp16"),
+])
+def test_a_wrong_request_is_answered_with_what_there_is(arguments, message, tmp_path, capsys):
+    assert main(["compile", *arguments, "--out", str(tmp_path)]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("frames, skeleton", [(1, H36M16), (9, H36M16), (27, None)])
+def test_a_trained_checkpoint_of_any_window_and_skeleton_compiles(tmp_path, frames, skeleton):
+    torch.manual_seed(frames)
+    module = zoo.build("ampose-s", frames, **({"skeleton": skeleton} if skeleton else {}))
+    checkpoints.save_checkpoint(tmp_path / "mine.safetensors", module, {
+        "model": "ampose-s", "frames": frames, "skeleton": module.skeleton.name, "options": {}})
+    out = tmp_path / "engines"
+    assert main(["compile", "--model", str(tmp_path / "mine.safetensors"), "--precision", "fp32", "--out", str(out)]) == 0
+    stem = "ampose-s" if frames == 1 else f"ampose-s{frames}"
+    engine = edgepose.load(out / f"{stem}_native_fp32.epose")
+    assert engine.frames == frames and engine.skeleton == module.skeleton
+    stream = edgepose.Stream(engine, layout="coco17", image_size=(640, 480))
+    assert stream.push(np.random.default_rng(0).uniform(100, 400, (17, 2)), 0.0).joints_m.shape == (len(module.skeleton), 3)
+
+
+def test_the_shipped_engine_is_made_from_the_shipped_weights():
+    header, tensors = enginefile.read(compiler.WEIGHTS / "ampose_fp16.epose")
+    lifter = compiler.load_lifter("ampose")
+    assert header["weights_sha256"] == compiler.weights_sha256(lifter.module)
+    again, fresh = compiler.build(lifter, "native", "fp16")
+    assert again["plan"] == header["plan"] and all((tensors[name] == fresh[name]).all() for name in fresh)

@@ -1,0 +1,30 @@
+import shutil
+import subprocess
+
+import pytest
+
+from edgepose import _native
+
+
+def compiled(compiler, root, folder, *options):
+    program = folder / "kernels_agree"
+    sources = [root / "tests/kernels_agree.cpp", root / "csrc/dispatch.cpp", *sorted((root / "csrc").glob("kernels_*.cpp"))]
+    subprocess.run([compiler, "-std=c++17", "-O2", "-fno-math-errno", "-Wno-psabi", *options, *sources, "-o", program], check=True)
+    return program
+
+
+def test_every_instruction_set_of_this_cpu_agrees_with_the_generic_kernels(request, tmp_path):
+    if not (compiler := shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("needs a C++ compiler")
+    done = subprocess.run([compiled(compiler, request.config.rootpath, tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert all(isa in done.stdout.splitlines() for isa in _native.isas())
+
+
+def test_the_neon_kernels_agree_with_the_generic_ones_under_emulation(request, tmp_path):
+    if not (shutil.which("aarch64-linux-gnu-g++") and shutil.which("qemu-aarch64")):
+        pytest.skip("needs aarch64-linux-gnu-g++ and qemu-aarch64")
+    program = compiled("aarch64-linux-gnu-g++", request.config.rootpath, tmp_path, "-static")
+    done = subprocess.run(["qemu-aarch64", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "neon" in done.stdout.splitlines()
