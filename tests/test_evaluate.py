@@ -100,8 +100,9 @@ def test_a_model_that_is_not_there_is_named():
 def test_the_command_prints_a_table_and_writes_json(data, checkpoint, tmp_path, capsys):
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
-    evaluate.main(parser.parse_args(["--model", str(checkpoint), "--data", str(data), "--json", str(tmp_path / "f.json")]))
-    written = json.loads((tmp_path / "f.json").read_text())
+    file = tmp_path / "f.json"
+    evaluate.main(parser.parse_args(["--model", str(checkpoint), "--data", str(data), "--json", str(file)]))
+    written = json.loads(file.read_text())
     rows = {"model, clean", "model, noisy", "mean pose, clean", "mean pose, noisy", "linear regression, clean",
             "linear regression, noisy", "shipped windows, noisy", *(f"real detections, {c}" for c in clips.CAMERAS)}
     assert set(written["figures"]) == rows and written["model"]["model"] == "ampose"
