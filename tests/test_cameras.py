@@ -21,14 +21,16 @@ def test_rotations_are_rotations(many):
 
 
 def test_a_level_camera_sees_up_as_up_and_its_right_as_right():
-    camera = cameras.Cameras(torch.tensor([[0.0, 1.0, 5.0]]), cameras._rotation(*torch.zeros(3, 1)), torch.ones(1), torch.ones(1))
+    level = cameras._rotation(*torch.zeros(3, 1))
+    camera = cameras.Cameras(torch.tensor([[0.0, 1.0, 5.0]]), level, torch.ones(1), torch.ones(1))
     seen = camera.view(torch.tensor([[[[0.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 2.0, 0.0]]]]))
     assert seen[0, 0].tolist() == [[0, 0, 5], [1, 0, 5], [0, -1, 5]]
 
 
 def test_projection_is_the_normalised_screen():
     width, height, f = 1280.0, 720.0, 1000.0
-    camera = cameras.Cameras(torch.zeros(1, 3), torch.eye(3)[None], torch.tensor([f / width]), torch.tensor([width / height]))
+    camera = cameras.Cameras(torch.zeros(1, 3), torch.eye(3)[None], torch.tensor([f / width]),
+                             torch.tensor([width / height]))
     point = torch.tensor([0.4, -0.3, 2.0])
     x_px, y_px = f * point[0] / point[2] + width / 2, f * point[1] / point[2] + height / 2
     expected = torch.stack([2 * x_px / width - 1, 2 * y_px / width - height / width])
@@ -42,7 +44,8 @@ def test_cameras_are_where_they_should_be(many):
     assert camera.position_m[:, 1].min() >= 0.3 and camera.position_m[:, 1].max() <= 3.0
     assert distance.min() >= 2.0 - 1e-5 and distance.quantile(0.9) <= 8.0
     azimuth = torch.atan2(away[:, 0], away[:, 2])
-    assert all(((azimuth > a) & (azimuth < a + math.pi / 4)).float().mean() > 0.1 for a in torch.arange(-4, 4) * math.pi / 4)
+    eighths = torch.histc(azimuth, 8, -math.pi, math.pi) / COUNT
+    assert eighths.min() > 0.1
 
 
 def test_a_person_standing_upright_is_whole_in_nearly_every_picture(many):

@@ -24,7 +24,8 @@ def test_a_checkpoint_gives_back_the_module_and_what_was_said_of_it(tmp_path, mo
     loaded, metadata = load_checkpoint(path)
     assert metadata == {**META, "format": FORMAT} and not loaded.training and loaded.frames == 9
     for name, tensor in module.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor.to(dtype).to(tensor.dtype) if tensor.is_floating_point() else tensor)
+        stored = tensor.to(dtype).to(tensor.dtype) if tensor.is_floating_point() else tensor
+        assert torch.equal(loaded.state_dict()[name], stored)
     assert next(loaded.parameters()).dtype == torch.float32
     assert [file.name for file in path.parent.iterdir()] == ["m.safetensors"]
 
@@ -61,12 +62,16 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path, content):
         load_checkpoint(path)
 
 
+def as_stored(**changes):
+    return {key: json.dumps(value) for key, value in {**META, "format": FORMAT, **changes}.items()}
+
+
 @pytest.mark.parametrize("metadata, message", [
     (None, "its format is None"),
     ({"format": "pt"}, "is no edgepose checkpoint"),
     ({"format": json.dumps(FORMAT), "model": json.dumps("ampose")}, "the metadata lacks frames, skeleton, options"),
-    ({key: json.dumps(value) for key, value in {**META, "format": FORMAT, "skeleton": "smpl"}.items()}, "unknown skeleton"),
-    ({key: json.dumps(value) for key, value in {**META, "format": FORMAT, "model": "gpt"}.items()}, "unknown model")])
+    (as_stored(skeleton="smpl"), "unknown skeleton 'smpl'"),
+    (as_stored(model="gpt"), "unknown model 'gpt'")])
 def test_a_foreign_safetensors_file_is_refused(tmp_path, metadata, message):
     path = tmp_path / "m.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata)

@@ -17,13 +17,14 @@ def write_detections(directory, frames=6):
     world = np.stack([body[name] for name in names])
     directory.mkdir(exist_ok=True)
     rotation, translation = np.diag([1.0, -1.0, -1.0]), np.array([0.0, 1.0, 4.0])
-    np.savez(directory / "pose2sim_balance_3d.npz", positions=np.repeat(world[None], frames, 0), keypoint_names=np.array(names))
+    np.savez(directory / "pose2sim_balance_3d.npz", positions=np.repeat(world[None], frames, 0),
+             keypoint_names=np.array(names))
     in_camera = world[:17] @ rotation.T + translation
     px = 1000 * in_camera[:, :2] / in_camera[:, 2:] + [500, 500]
     coco17 = np.repeat(np.concatenate([px, np.ones((17, 1))], 1)[None], frames, 0).astype(np.float32)
-    np.savez(directory / "pose2sim_balance_cam1.npz", coco17=coco17, fps=np.float32(60), image_size=np.array([1000, 1000]),
-             camera_K=np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]]), camera_dist=np.zeros(4),
-             camera_R=rotation, camera_t=translation)
+    np.savez(directory / "pose2sim_balance_cam1.npz", coco17=coco17, fps=np.float32(60),
+             image_size=np.array([1000, 1000]), camera_dist=np.zeros(4), camera_R=rotation, camera_t=translation,
+             camera_K=np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]]))
     return directory
 
 
@@ -46,7 +47,8 @@ def test_a_clip_has_its_reference_in_camera_axes_from_the_pelvis(tmp_path):
     assert clip.name == "balance_cam1" and clip.fps == 60 and clip.image_size == (1000, 1000)
     assert clip.coco17.shape == clip.reference_m.shape == (6, 17, 3)
     expected = (standing() - standing()[0]) * [1, -1, -1]
-    rigid = [H36M17.index(joint) for joint in ("pelvis", "right_knee", "right_ankle", "left_knee", "left_elbow", "left_wrist")]
+    limbs = ("knee", "ankle", "elbow", "wrist")
+    rigid = [H36M17.index(f"{side}_{limb}") for side in ("left", "right") for limb in limbs]
     np.testing.assert_allclose(clip.reference_m[:, rigid], np.repeat(expected[None, rigid], 6, 0), atol=1e-6)
 
 
@@ -55,8 +57,8 @@ def test_the_shipped_clips_are_whole(camera):
     clip = clips.read_clip(clips.shipped(f"balance_{camera}.npz"))
     assert clip.coco17.shape == clip.reference_m.shape == (100, 17, 3)
     assert clip.fps == 60 and clip.image_size == (1088, 1920)
-    thigh = np.linalg.norm(clip.reference_m[:, H36M17.index("left_knee")] - clip.reference_m[:, H36M17.index("left_hip")], axis=-1)
-    assert 0.35 < np.median(thigh) < 0.5
+    knee, hip = (clip.reference_m[:, H36M17.index(joint)] for joint in ("left_knee", "left_hip"))
+    assert 0.35 < np.median(np.linalg.norm(knee - hip, axis=-1)) < 0.5
 
 
 def test_the_shipped_windows_are_whole():

@@ -36,7 +36,8 @@ def test_the_face_keeps_its_shape_however_the_head_turns(points):
 
 
 def test_hips_are_wider_and_shoulders_narrower_than_the_joints(points):
-    for side, mocap_m, (low, high) in (("hip", 0.18, landmarks.HIP_WIDTH), ("shoulder", 0.36, landmarks.SHOULDER_WIDTH)):
+    for side, mocap_m, (low, high) in (("hip", 0.18, landmarks.HIP_WIDTH),
+                                       ("shoulder", 0.36, landmarks.SHOULDER_WIDTH)):
         width = (place(points, f"left_{side}") - place(points, f"right_{side}"))[..., 0].mean()
         # The mean of 2000 draws, three standard deviations of the uniform width and of the placement.
         off = 3 * ((mocap_m * (high - low)) ** 2 / 12 + 2 * landmarks.PLACEMENT_M ** 2) ** 0.5 / 2000 ** 0.5

@@ -83,7 +83,8 @@ def test_an_observation_is_the_projection_of_its_answer():
     length = lambda joints: (joints[..., 1:, :] - joints[..., list(H36M17.parents[1:]), :]).norm(dim=-1)  # noqa: E731
     torch.testing.assert_close(length(target), length(motion[:, 4]), atol=1e-5, rtol=0)
     head, ankle = H36M17.index("head"), H36M17.index("left_ankle")
-    assert (target[:, head, 1] < target[:, ankle, 1]).all() and (keypoints[:, :, head, 1] < keypoints[:, :, ankle, 1]).all()
+    assert (target[:, head, 1] < target[:, ankle, 1]).all()
+    assert (keypoints[:, :, head, 1] < keypoints[:, :, ankle, 1]).all()
     left, right = H36M17.index("left_shoulder"), H36M17.index("right_shoulder")
     seen, true = (a[:, left, 0] - a[:, right, 0] for a in (keypoints[:, 4], target))
     # Seen from the side of the picture a shoulder line along the ray may turn over; a mirrored picture would give 0.

@@ -54,7 +54,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
     with pytest.raises(Stopped):
         train("ampose-s", data, tmp_path / "parts", 5, every=2, report=stop_after_three)
     steps = []
-    parts = train("ampose-s", data, tmp_path / "parts", 5, every=2, resume=True, report=lambda done, *_: steps.append(done))
+    parts = train("ampose-s", data, tmp_path / "parts", 5, every=2, resume=True,
+                  report=lambda done, *_: steps.append(done))
     assert steps == [3, 4, 5]  # from the checkpoint after step 2
     assert same(weights(whole), weights(parts))
 
@@ -129,8 +130,9 @@ def test_the_head_nods_forward_and_nothing_else_moves():
 def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):
     parser = argparse.ArgumentParser()
     supervised.add_arguments(parser)
-    supervised.main(parser.parse_args(["--model", "ampose-s", "--data", str(data), "--out", str(tmp_path), "--steps", "4",
-                                       "--every", "2", "--threads", "1", "--precision", "bfloat16"]))
+    supervised.main(parser.parse_args([
+        "--model", "ampose-s", "--data", str(data), "--out", str(tmp_path), "--steps", "4", "--every", "2",
+        "--threads", "1", "--precision", "bfloat16"]))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("step 2/4  loss ") and lines[1].startswith("step 4/4") and len(lines) == 3
     command = load_checkpoint(lines[2])[1]["command"]

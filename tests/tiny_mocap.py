@@ -7,7 +7,8 @@ import numpy as np
 from edgepose.skeleton import H36M17
 
 STANDING = {  # metres; faces +z, so the person's left is +x
-    "pelvis": (0, 0.9, 0), "right_hip": (-0.09, 0.9, 0), "right_knee": (-0.09, 0.5, 0.02), "right_ankle": (-0.09, 0.08, 0),
+    "pelvis": (0, 0.9, 0),
+    "right_hip": (-0.09, 0.9, 0), "right_knee": (-0.09, 0.5, 0.02), "right_ankle": (-0.09, 0.08, 0),
     "spine": (0, 1.12, -0.03), "thorax": (0, 1.35, 0), "nose": (0, 1.53, 0.01), "head": (0, 1.63, 0.03),
     "right_shoulder": (-0.18, 1.41, 0), "right_elbow": (-0.22, 1.12, 0), "right_wrist": (-0.2, 0.87, 0.08)}
 
@@ -28,7 +29,8 @@ def write_subject(directory: Path, subject: str, clip_frames: tuple[int, ...], f
     directory.mkdir(parents=True, exist_ok=True)
     np.savez(directory / f"{subject}.npz", positions=positions, clip_starts=starts.astype(np.int32),
              clip_names=np.array([f"{subject}_{i:02d}" for i in range(len(clip_frames))]),
-             clip_descriptions=np.array(["sway"] * len(clip_frames)), clip_sources=np.array(["made"] * len(clip_frames)),
+             clip_descriptions=np.array(["sway"] * len(clip_frames)),
+             clip_sources=np.array(["made"] * len(clip_frames)),
              fps=np.float32(fps), joint_names=np.array(H36M17.joints), parents=np.array(H36M17.parents))
     return positions
 

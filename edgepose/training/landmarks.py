@@ -11,9 +11,9 @@ in ways that do not average out, so the training input is made from synthetic CO
   clavicle.
 - Every other limb joint: its own place, off by about 1 cm for as long as the window lasts (clothes, habit).
 
-Numbers: medians over the calibrated Pose2Sim clips (hips 0.221 m, shoulders 0.334 m, eyes 0.060 m apart, nose 0.20 m and
-eyes 0.20 m in front of the shoulders of a man who looks down at his feet) against medians over the CMU subjects of the
-same thigh (hips 0.18 m, shoulders 0.37 m, skull bone 0.097 m). One person cannot tell habit from build, so hips and
+Numbers: medians over the calibrated Pose2Sim clips (hips 0.221 m, shoulders 0.334 m, eyes 0.060 m apart; in the head's
+frame, nose and eyes 9 and 7 cm before its axis, 13 and 10 cm below its top) against medians over the CMU subjects of
+the same thigh (hips 0.18 m, shoulders 0.37 m, skull bone 0.097 m). One person cannot tell habit from build, so hips and
 shoulders are drawn from a range around them.
 """
 
@@ -24,11 +24,10 @@ import math
 import numpy as np
 import torch
 
+from ..adapters import COCO17
 from ..skeleton import H36M17
 
-COCO_JOINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-               "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee",
-               "left_ankle", "right_ankle")
+COCO_JOINTS = COCO17.joints
 FACE = {  # (left, up, forward) from the skull's base, in lengths of the skull bone (0.097 m)
     "nose": (0.0, 0.3, 1.05), "left_eye": (0.31, 0.62, 0.87), "right_eye": (-0.31, 0.62, 0.87),
     "left_ear": (0.75, 0.3, 0.05), "right_ear": (-0.75, 0.3, 0.05)}
@@ -62,7 +61,7 @@ def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tenso
 
 
 def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """What a COCO detector would call the joints of these bodies: (B, T, 17, 3) -> (B, T, 17, 3), same right-handed axes.
+    """Where a COCO detector sees the joints of these bodies: (B, T, 17, 3) -> the same shape and (right-handed) axes.
 
     What is drawn at random (widths, placement, the look) is drawn once a window.
     """

@@ -102,7 +102,8 @@ def detect(points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return lose_joints(adapted(swap_sides(add_jitter(points, generator), generator)), generator)
 
 
-def observe(motion_m: torch.Tensor, generator: torch.Generator, noisy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def observe(motion_m: torch.Tensor, generator: torch.Generator,
+            noisy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Windows of motion as a model meets them: what to give it and what it should answer.
 
     motion_m: (B, T, 17, 3) world axes, y up. Returns the keypoints (B, T, 17, 2) in normalised screen coordinates of a
@@ -150,7 +151,7 @@ def fit_jitter(directory: str | Path, clips: tuple[str, ...] = ("pose2sim_balanc
 
 
 def project_distorted(world_m: np.ndarray, clip: np.lib.npyio.NpzFile) -> np.ndarray:
-    """World points in a clip's calibrated camera: (..., 3) m -> (..., 2) px. Distortion: k1, k2, p1, p2 as in OpenCV."""
+    """World points in a clip's calibrated camera: (..., 3) m -> (..., 2) px. Distortion k1, k2, p1, p2 as in OpenCV."""
     camera = world_m @ clip["camera_R"].T + clip["camera_t"].ravel()
     x, y = camera[..., 0] / camera[..., 2], camera[..., 1] / camera[..., 2]
     k1, k2, p1, p2 = clip["camera_dist"]

@@ -36,7 +36,7 @@ CLIP_NORM = 1.0
 AVERAGING = 0.999  # of the weights that are kept, per step
 SIZES = (0.86, 1.16)  # of the person; the subjects stand 1.53 to 1.80 m tall
 PROPORTIONS = 0.05  # a bone is longer or shorter by up to this part, left and right alike
-NOD_RAD = (math.radians(8), math.radians(15))  # mean and deviation of the neck's turn forward, from the captured one
+NOD_RAD = (math.radians(10), math.radians(20))  # mean and deviation of the neck's turn forward, from the captured one
 VALIDATION_WINDOWS = 1024
 PRECISIONS = ("float32", "bfloat16")
 
@@ -180,7 +180,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: 
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
     data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on windows
-    of the validation subjects and written to the checkpoint, and what is needed to resume to OUT/<name>.state.safetensors.
+    of the validation subjects and written to the checkpoint, and what is needed to resume to a file beside it.
     resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
     step with (steps done, loss in mm, validation MPJPE in mm or nan, seconds left, from the median of the last steps,
     so that a pause does not count).
@@ -200,7 +200,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: 
         state, metadata = read_tensors(state_path)
         other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
         if other:
-            raise ValueError(f"{state_path} is of a run with {other}; this one has {({key: run[key] for key in other})}")
+            wanted = {key: run[key] for key in other}
+            raise ValueError(f"{state_path} is of a run with {other}; this one has {wanted}")
         trainer.restore(state, metadata["done"])
     durations: deque[float] = deque(maxlen=200)
     validation = math.nan

@@ -1,0 +1,35 @@
+import pytest
+import torch
+from safetensors import safe_open
+from tiny_mocap import write_all
+
+from edgepose import zoo
+from edgepose.build_engines.checkpoints import load_checkpoint, save_checkpoint
+from edgepose.training import evaluate, publish
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "WINDOWS", 100)
+    monkeypatch.setattr(evaluate, "FLOOR_WINDOWS", 200)
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "tiny.safetensors", zoo.build("ampose", channels=16), {
+        "model": "ampose", "frames": 1, "skeleton": "h36m17", "options": {"channels": 16}, "seed": 5,
+        "command": "edgepose train --steps 1", "data": "CMU", "figures": {}})
+    return publish.publish(tmp_path / "tiny.safetensors", write_all(tmp_path / "mocap"), tmp_path / "weights")
+
+
+def test_published_weights_are_half_precision_and_carry_their_figures(published):
+    with safe_open(published, framework="pt") as file:
+        assert file.get_tensor("embed.weight").dtype == torch.float16
+    _, metadata = load_checkpoint(published)
+    assert metadata["seed"] == 5 and metadata["options"] == {"channels": 16}
+    assert metadata["figures"]["model, noisy"]["MPJPE mm"] > 0
+
+
+def test_the_card_says_what_the_weights_are(published):
+    text = published.with_suffix(".md").read_text()
+    _, metadata = load_checkpoint(published)
+    figure = metadata["figures"]["real detections, cam1"]["P-MPJPE mm"]
+    assert text.startswith("# tiny\n") and "`edgepose train --steps 1`" in text and "mocap.cs.cmu.edu" in text
+    assert "| seed | 5 |" in text and f" {figure:.1f} |" in text and "linear regression, noisy" in text
