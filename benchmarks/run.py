@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import edgepose
-from edgepose import enginefile, zoo
+from edgepose import cli, enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
 from edgepose.build_engines.compile import Lifter, build, evaluation_windows, load_lifter, wide_console
@@ -237,17 +237,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `edgepose bench`; 0, or 1 if something asked for is not there."""
+    """Runs `edgepose bench`."""
     console = wide_console()
-    try:
-        if min(*arguments.batch, *arguments.threads, arguments.rounds) < 1 or (arguments.pace is not None and not arguments.pace > 0):
-            raise ValueError("--batch, --threads, --rounds and --pace need to be above zero")
-        lifters = [_lifter(model, arguments.frames) for model in arguments.models]
-        with neighbour() if arguments.neighbour else contextlib.nullcontext():
-            rows = _run(lifters, arguments, console)
-    except (ValueError, OSError, ImportError, edgepose.EngineError) as error:
-        print(f"edgepose bench: {error}", file=sys.stderr)
-        return 1
+    if min(*arguments.batch, *arguments.threads, arguments.rounds) < 1 or (arguments.pace is not None and not arguments.pace > 0):
+        raise ValueError("--batch, --threads, --rounds and --pace need to be above zero")
+    lifters = [_lifter(model, arguments.frames) for model in arguments.models]
+    with neighbour() if arguments.neighbour else contextlib.nullcontext():
+        rows = _run(lifters, arguments, console)
     named = {lifter.name: lifter for lifter in lifters}
     limits_ms = [roofline_ms(named[row["model"]], row) if arguments.roofline else None for row in rows]
     print_rows(rows, limits_ms, console)
@@ -296,6 +292,4 @@ def _run(lifters: list[Lifter], arguments: argparse.Namespace, console: Console)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="run.py", description=__doc__.split("\n")[0])
-    add_arguments(parser)
-    sys.exit(main(parser.parse_args()))
+    sys.exit(cli.main(["bench", *sys.argv[1:]]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -11,11 +10,37 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+import edgepose
 from edgepose import zoo
+from edgepose.enginefile import write_atomically
 from edgepose.skeleton import MODEL_SKELETONS
 
 FORMAT = "edgepose checkpoint 1"
 REQUIRED = ("model", "frames", "skeleton", "options")
+SHIPPED = Path(edgepose.__file__).parent / "weights"
+
+
+def checkpoint_name(model: str, frames: int) -> str:
+    """What the files of a model are called: its name, with its frames where they are several."""
+    return model if frames == 1 else f"{model}{frames}"
+
+
+def find_checkpoint(model: str, frames: int = 1) -> Path:
+    """The file of `model`: itself if it is one, else the weights that ship under that zoo name.
+
+    Raises ValueError if it is neither a .safetensors file nor a name of the zoo, and FileNotFoundError, saying how to train
+    it, if no weights of that name ship.
+    """
+    if model.endswith(".safetensors") or Path(model).is_file():
+        return Path(model)
+    if model not in zoo.MODELS:
+        raise ValueError(f"--model {model}: neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}")
+    path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
+        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {shipped}). Train them: edgepose train "
+                                f"--model {model} --frames {frames} --data DIR --out runs; then give --model runs/{path.name}")
+    return path
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
@@ -23,12 +48,9 @@ def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadat
 
     metadata: values are stored as JSON.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     text = {key: json.dumps(value) for key, value in metadata.items()}
-    partial.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, text))
-    os.replace(partial, path)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(Path(path), save(contiguous, text))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

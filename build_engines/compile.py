@@ -24,17 +24,16 @@ from rich.table import Table
 from torch import nn
 
 import edgepose
-from edgepose import enginefile, zoo
+from edgepose import cli, enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
 from edgepose.build_engines.lower import PRECISIONS, lower
 from edgepose.metrics import mpjpe
+from edgepose.recording import load_windows
 from edgepose.skeleton import H36M17
 
 BUDGET_MM = {"fp32": 0.01, "fp16": 0.5}  # mean distance to torch float32 that a product may have
 PRODUCTS = {"native": tuple(PRECISIONS), "onnx": ("fp32", "fp16"), "torchscript": ("fp32",)}
-WINDOWS = Path(edgepose.__file__).parent / "clips" / "evaluation.npz"
-WEIGHTS = Path(edgepose.__file__).parent / "weights"
 UNTRAINED_SEED = 0
 TABLE_COLUMNS = 128
 
@@ -76,8 +75,8 @@ class Lifter:
 
     @property
     def file_stem(self) -> str:
-        """The engine files' name: the model's, with its frames where they are several."""
-        return self.name if self.module.frames == 1 else f"{self.name}{self.module.frames}"
+        """What the engine files' names begin with."""
+        return checkpoints.checkpoint_name(self.name, self.module.frames)
 
 
 def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> Lifter:
@@ -89,27 +88,15 @@ def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> Lifter:
     if untrained:
         torch.manual_seed(UNTRAINED_SEED)
         return Lifter(model, zoo.build(model, frames).eval(), False)
-    path = Path(model)
-    if path.suffix != ".safetensors":
-        if model not in zoo.MODELS:
-            raise ValueError(f"--model {model}: neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}")
-        path = WEIGHTS / f"{model if frames == 1 else f'{model}{frames}'}.safetensors"
-        if not path.is_file():
-            shipped = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors")))
-            raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {shipped}). Train them: edgepose train "
-                                    f"--model {model} --frames {frames} --data DIR --out runs; then compile --model runs/"
-                                    f"{path.name}. For its speed alone: --untrained")
-    module, metadata = checkpoints.load_checkpoint(path)
+    module, metadata = checkpoints.load_checkpoint(checkpoints.find_checkpoint(model, frames))
     return Lifter(metadata["model"], module.eval(), True)
 
 
 def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """The shipped windows for a module: keypoints_norm (N, T, J, 2) float32, target_m (N, J, 3) of the middle frame."""
-    with np.load(WINDOWS) as file:
-        keypoints, target = file["keypoints_norm"].astype(np.float32), file["target_m"].astype(np.float32)
-    first = (keypoints.shape[1] - module.frames) // 2
+    keypoints, target = load_windows(module.frames)
     joints = [H36M17.index(joint) for joint in module.skeleton.joints]
-    return np.ascontiguousarray(keypoints[:, first:first + module.frames][:, :, joints]), target[:, joints]
+    return np.ascontiguousarray(keypoints[:, :, joints]), target[:, joints]
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -242,19 +229,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `edgepose compile`; 0, or 1 if a product was refused or could not be made."""
+    """Runs `edgepose compile`; 0, or 1 if a product was refused."""
     console = wide_console()
-    try:
-        lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained)
-        rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console)
-    except (ValueError, OSError, edgepose.EngineError) as error:
-        print(f"edgepose compile: {error}", file=sys.stderr)
-        return 1
+    lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained)
+    rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console)
     print_rows(rows, arguments.out, console)
     return 0 if all(row.is_kept for row in rows) else 1
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="compile.py", description=__doc__.split("\n")[0])
-    add_arguments(parser)
-    sys.exit(main(parser.parse_args()))
+    sys.exit(cli.main(["compile", *sys.argv[1:]]))

@@ -7,7 +7,9 @@ import argparse
 import sys
 from importlib import import_module
 
-COMMANDS = {
+from .enginefile import EngineError
+
+COMMANDS = {  # its module, the extra that installs what the module imports, what it does
     "compile": ("edgepose.build_engines.compile", "build", "a trained lifter -> engine files for this machine"),
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
@@ -34,8 +36,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     parser = argparse.ArgumentParser(prog=f"edgepose {command}", description=text)
     module.add_arguments(parser)
+    arguments = parser.parse_args(argv[1:])
     try:
-        return module.main(parser.parse_args(argv[1:]))
+        return module.main(arguments)
+    except ModuleNotFoundError as error:
+        print(f"edgepose {command}: {error.name} is not installed: pip install 'edgepose[bench]' has all that commands use",
+              file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, OSError, EngineError) as error:
+        print(f"edgepose {command}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"edgepose {command}: interrupted", file=sys.stderr)
         return 130

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from .adapters import ADAPTERS
-from .engine import Engine, load
-from .enginefile import EngineError
+from .engine import load
 from .filters import OneEuro
 from .metrics import mpjpe, p_mpjpe
 from .skeleton import H36M17
-from .stream import Pose, Stream
+from .stream import Lifter, Pose, Stream
 
 CLIPS = Path(__file__).parent / "clips"
 
@@ -71,7 +69,22 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     return Clip(path.stem, keypoints, layout, image_size, fps, arrays.get("reference_m"))
 
 
-def stream_clip(engine: Engine, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None
+def load_windows(frames: int, path: Path = CLIPS / "evaluation.npz") -> tuple[np.ndarray, np.ndarray]:
+    """The windows that ship for checking models: keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3), float32.
+
+    Those of the file are longer: the middle `frames` are taken, and the target is that of the middle frame.
+    Raises ValueError if they are shorter.
+    """
+    with np.load(path) as file:
+        keypoints, target = file["keypoints_norm"], file["target_m"]
+    spare = keypoints.shape[1] - frames
+    if spare < 0 or spare % 2:
+        raise ValueError(f"{path} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
+    middle = slice(spare // 2, spare // 2 + frames)
+    return np.ascontiguousarray(keypoints[:, middle], np.float32), target.astype(np.float32)
+
+
+def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None
                 ) -> tuple[list[Pose], np.ndarray]:
     """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms."""
     stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing)
@@ -86,18 +99,15 @@ def stream_clip(engine: Engine, clip: Clip, delay_frames: int = 0, smoothing: On
     return poses, times_ms
 
 
-def error_to_reference(poses: list[Pose], clip: Clip) -> tuple[float, float]:
-    """(MPJPE, P-MPJPE) in mm of a clip's poses to its reference, each pose beside the nearest frame.
+def reference_of(poses: list[Pose], clip: Clip) -> np.ndarray:
+    """(N, J, 3) m: for each pose the clip's reference at the nearest frame, in the pose's joints.
 
     Raises ValueError if the clip has no reference.
     """
     if clip.reference_m is None:
         raise ValueError(f"clip {clip.name} has no reference")
     frames = [min(round(pose.timestamp_s * clip.fps), len(clip.reference_m) - 1) for pose in poses]
-    joints = [H36M17.index(joint) for joint in poses[0].skeleton.joints]
-    target_mm = clip.reference_m[frames][:, joints] * 1e3
-    predicted_mm = np.stack([pose.joints_m for pose in poses]) * 1e3
-    return float(mpjpe(predicted_mm, target_mm)), float(p_mpjpe(predicted_mm, target_mm))
+    return clip.reference_m[frames][:, [H36M17.index(joint) for joint in poses[0].skeleton.joints]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,35 +125,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `edgepose stream`; 0, or 1 if something asked for is not there."""
-    try:
-        engine = load(arguments.engine, threads=arguments.threads)
-        clip = load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
-        poses, times_ms = stream_clip(engine, clip, arguments.delay, OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None)
-        if not poses:
-            raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
-        print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
-        print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
-              f"(a frame every {1e3 / clip.fps:.1f} ms)")
-        seen = np.mean([pose.is_seen.mean() for pose in poses])
-        print(f"  joints        {seen:.1%} seen by the detector, the others held in place; resets: {sum(p.was_reset for p in poses) - 1}")
-        if clip.reference_m is not None:
-            print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to some 30 mm)"
-                  .format(*error_to_reference(poses, clip)))
-        if arguments.out:
-            np.savez(arguments.out, joints_m=np.stack([p.joints_m for p in poses]), timestamp_s=[p.timestamp_s for p in poses],
-                     confidence=np.stack([p.confidence for p in poses]), is_seen=np.stack([p.is_seen for p in poses]),
-                     joint_names=poses[0].skeleton.joints)
-            print(f"  poses         {arguments.out}")
-        if arguments.plot:
-            from .drawing import plot_poses
+    """Runs `edgepose stream`."""
+    engine = load(arguments.engine, threads=arguments.threads)
+    clip = load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
+    smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None
+    poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing)
+    if not poses:
+        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
+    print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
+    print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
+          f"(a frame every {1e3 / clip.fps:.1f} ms)")
+    print(f"  joints        {np.mean([pose.is_seen.mean() for pose in poses]):.1%} seen by the detector, the others held in place; "
+          f"resets: {sum(pose.was_reset for pose in poses) - 1}")
+    joints_m = np.stack([pose.joints_m for pose in poses])
+    if clip.reference_m is not None:
+        errors = [metric(1e3 * joints_m, 1e3 * reference_of(poses, clip)) for metric in (mpjpe, p_mpjpe)]
+        print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to some 30 mm)".format(*errors))
+    if arguments.out:
+        np.savez(arguments.out, joints_m=joints_m, timestamp_s=[pose.timestamp_s for pose in poses],
+                 confidence=np.stack([pose.confidence for pose in poses]), is_seen=np.stack([pose.is_seen for pose in poses]),
+                 joint_names=poses[0].skeleton.joints)
+        print(f"  poses         {arguments.out}")
+    if arguments.plot:
+        from .drawing import plot_poses
 
-            plot_poses(clip, poses, arguments.plot)
-            print(f"  picture       {arguments.plot}")
-    except ModuleNotFoundError as error:
-        print(f"edgepose stream: {error.name} is not installed: pip install 'edgepose[plot]'", file=sys.stderr)
-        return 1
-    except (ValueError, OSError, EngineError) as error:
-        print(f"edgepose stream: {error}", file=sys.stderr)
-        return 1
+        plot_poses(clip, poses, arguments.plot)
+        print(f"  picture       {arguments.plot}")
     return 0

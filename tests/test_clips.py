@@ -4,6 +4,7 @@ from tiny_mocap import standing, write_all
 
 from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M17
+from edgepose.recording import load_clip, load_windows
 from edgepose.training import clips
 from edgepose.training.landmarks import COCO_JOINTS
 
@@ -31,21 +32,21 @@ def write_detections(directory, frames=6):
 def test_windows_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "windows.npz"
     clips.write_windows(path, write_all(tmp_path / "mocap"))
-    whole, target = clips.read_windows(path, 27)
+    whole, target = load_windows(27, path)
     assert whole.shape == (clips.WINDOWS, 27, 17, 2) and target.shape == (clips.WINDOWS, 17, 3)
     assert whole.dtype == target.dtype == np.float32
     for frames in (1, 9):
-        np.testing.assert_array_equal(clips.read_windows(path, frames)[0],
+        np.testing.assert_array_equal(load_windows(frames, path)[0],
                                       whole[:, 13 - frames // 2:14 + frames // 2])
     with pytest.raises(ValueError, match="windows of 27 frames; the middle 81"):
-        clips.read_windows(path, 81)
+        load_windows(81, path)
 
 
 def test_a_clip_has_its_reference_in_camera_axes_from_the_pelvis(tmp_path):
     clips.write_clip(tmp_path / "balance_cam1.npz", write_detections(tmp_path / "raw"), "cam1")
-    clip = clips.read_clip(tmp_path / "balance_cam1.npz")
+    clip = load_clip(str(tmp_path / "balance_cam1.npz"))
     assert clip.name == "balance_cam1" and clip.fps == 60 and clip.image_size == (1000, 1000)
-    assert clip.coco17.shape == clip.reference_m.shape == (6, 17, 3)
+    assert clip.keypoints_px.shape == clip.reference_m.shape == (6, 17, 3)
     expected = (standing() - standing()[0]) * [1, -1, -1]
     limbs = ("knee", "ankle", "elbow", "wrist")
     rigid = [H36M17.index(f"{side}_{limb}") for side in ("left", "right") for limb in limbs]
@@ -54,15 +55,15 @@ def test_a_clip_has_its_reference_in_camera_axes_from_the_pelvis(tmp_path):
 
 @pytest.mark.parametrize("camera", clips.CAMERAS)
 def test_the_shipped_clips_are_whole(camera):
-    clip = clips.read_clip(clips.shipped(f"balance_{camera}.npz"))
-    assert clip.coco17.shape == clip.reference_m.shape == (100, 17, 3)
+    clip = load_clip(f"balance_{camera}")
+    assert clip.keypoints_px.shape == clip.reference_m.shape == (100, 17, 3)
     assert clip.fps == 60 and clip.image_size == (1088, 1920)
     knee, hip = (clip.reference_m[:, H36M17.index(joint)] for joint in ("left_knee", "left_hip"))
     assert 0.35 < np.median(np.linalg.norm(knee - hip, axis=-1)) < 0.5
 
 
 def test_the_shipped_windows_are_whole():
-    keypoints, target = clips.read_windows(clips.shipped("evaluation.npz"), 27)
+    keypoints, target = load_windows(27)
     assert keypoints.shape == (clips.WINDOWS, 27, 17, 2) and np.isfinite(keypoints).all()
     assert (target[:, H36M17.root] == 0).all()
     assert 100 < mpjpe(1000 * np.repeat(target.mean(0)[None], len(target), 0), 1000 * target) < 300

@@ -105,7 +105,7 @@ def test_a_trained_checkpoint_of_any_window_and_skeleton_compiles(tmp_path, fram
 
 
 def test_the_shipped_engine_is_made_from_the_shipped_weights():
-    header, tensors = enginefile.read(compiler.WEIGHTS / "ampose_fp16.epose")
+    header, tensors = enginefile.read(checkpoints.SHIPPED / "ampose_fp16.epose")
     lifter = compiler.load_lifter("ampose")
     assert header["weights_sha256"] == compiler.weights_sha256(lifter.module)
     again, fresh = compiler.build(lifter, "native", "fp16")

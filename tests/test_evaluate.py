@@ -11,6 +11,7 @@ from tiny_mocap import write_all
 from edgepose import zoo
 from edgepose.build_engines.checkpoints import save_checkpoint
 from edgepose.skeleton import H36M17
+from edgepose.recording import load_clip
 from edgepose.training import clips, evaluate
 
 
@@ -80,8 +81,8 @@ def test_lifting_in_batches_is_lifting_at_once(checkpoint):
 
 def test_a_real_clip_is_scored_through_the_stream_frame_by_frame(tmp_path):
     clips.write_clip(tmp_path / "balance_cam1.npz", write_detections(tmp_path / "raw"), "cam1")
-    clip = clips.read_clip(tmp_path / "balance_cam1.npz")
-    growing = clip.reference_m * np.linspace(1, 2, len(clip.coco17))[:, None, None]
+    clip = load_clip(str(tmp_path / "balance_cam1.npz"))
+    growing = clip.reference_m * np.linspace(1, 2, len(clip.keypoints_px))[:, None, None]
     clip = dataclasses.replace(clip, reference_m=growing)
     answers = iter(growing)
 
@@ -97,7 +98,7 @@ def test_a_real_clip_is_scored_through_the_stream_frame_by_frame(tmp_path):
 
 
 def test_a_model_that_is_not_there_is_named():
-    with pytest.raises(FileNotFoundError, match="no checkpoint 'nothing' and no weights of that name; there are: "):
+    with pytest.raises(ValueError, match="nothing: neither a .safetensors checkpoint nor one of ampose, "):
         evaluate.open_model("nothing")
 
 

@@ -71,7 +71,7 @@ def test_resuming_another_run_is_refused(data, tmp_path):
 def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
     path = train("ampose-s", data, tmp_path, 2, frames=9, seed=7, command="edgepose train")
     module, metadata = load_checkpoint(path)
-    assert path.name == "ampose-s-9.safetensors" and module.frames == 9
+    assert path.name == "ampose-s9.safetensors" and module.frames == 9
     assert metadata["seed"] == 7 and metadata["command"] == "edgepose train" and "CMU" in metadata["data"]
     assert metadata["figures"]["steps"] == 2 and 0 < metadata["figures"]["validation_mpjpe_mm"] < 5000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 
@@ -15,7 +16,9 @@ class Backend:
 
         self._torch = torch
         torch.set_num_threads(threads)
-        self._module = torch.jit.load(io.BytesIO(tensors["payload"].tobytes()), map_location="cpu").eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and this backend is for it
+            self._module = torch.jit.load(io.BytesIO(tensors["payload"].tobytes()), map_location="cpu").eval()
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32."""

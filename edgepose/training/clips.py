@@ -1,4 +1,4 @@
-"""The clips that ship: windows of the validation subjects for the build's checks, and real detections with a reference.
+"""Writes the clips that ship (edgepose/recording.py reads them): windows of the validation subjects for the build's checks, and real detections with a reference.
 
 `evaluation.npz`: keypoints_norm (N, 27, 17, 2) float16, target_m (N, 17, 3) float32 for the middle frame; models of
 fewer frames take the middle ones. `balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in
@@ -8,8 +8,6 @@ camera axes from the pelvis, fps, image_size, camera_K, camera_dist, camera_R, c
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -25,37 +23,6 @@ CAMERAS = ("cam1", "cam2", "cam3")
 KEPT = ("coco17", "fps", "image_size", "camera_K", "camera_dist", "camera_R", "camera_t")
 
 
-@dataclass(frozen=True)
-class RealClip:
-    """Real detections of one person. coco17: (F, 17, 3) px, px, confidence. reference_m: (F, 17, 3), H36M joints,
-    camera axes, from the pelvis. image_size: (width, height) px."""
-
-    name: str
-    coco17: np.ndarray
-    reference_m: np.ndarray
-    fps: float
-    image_size: tuple[float, float]
-
-
-def shipped(name: str) -> Path:
-    """The path of a file that comes with the package."""
-    return Path(str(resources.files("edgepose") / "clips" / name))
-
-
-def read_windows(path: str | Path, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3)) float32 of a file by write_windows.
-
-    Raises ValueError if its windows are shorter than `frames`.
-    """
-    with np.load(path) as file:
-        keypoints, target = file["keypoints_norm"], file["target_m"]
-    spare = keypoints.shape[1] - frames
-    if spare < 0 or spare % 2:
-        raise ValueError(f"{path} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
-    middle = slice(spare // 2, spare // 2 + frames)
-    return keypoints[:, middle].astype(np.float32), target.astype(np.float32)
-
-
 def write_windows(path: str | Path, data: str | Path, seed: int = 0) -> None:
     """Writes WINDOWS windows of the validation subjects, each through its own camera and a simulated detector.
 
@@ -64,13 +31,6 @@ def write_windows(path: str | Path, data: str | Path, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     keypoints, target = observe(draw_windows(read_motion(data, "validation"), WINDOWS, FRAMES, generator), generator)
     np.savez_compressed(path, keypoints_norm=keypoints.numpy().astype(np.float16), target_m=target.numpy())
-
-
-def read_clip(path: str | Path) -> RealClip:
-    """A file by write_clip."""
-    with np.load(path) as file:
-        return RealClip(Path(path).stem, file["coco17"], file["reference_m"], float(file["fps"]),
-                        tuple(file["image_size"].tolist()))
 
 
 def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:

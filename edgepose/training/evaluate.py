@@ -19,11 +19,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..build_engines.checkpoints import load_checkpoint
+from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
+from ..engine import load
+from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, p_mpjpe, pck
+from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
-from ..stream import Lifter, Stream
-from .clips import CAMERAS, RealClip, read_clip, read_windows, shipped
+from ..stream import Lifter
+from .clips import CAMERAS
 from .mocap import draw_windows, read_motion
 from .noise import observe
 
@@ -32,7 +35,6 @@ FLOOR_WINDOWS = 20_000
 SEED = 1
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "MPJPE mm": mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
-WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 class TorchLifter:
@@ -51,18 +53,15 @@ class TorchLifter:
         return out
 
 
-def open_model(name_or_file: str) -> tuple[TorchLifter, dict[str, Any]]:
-    """(lifter, metadata) of a checkpoint file, or of weights that ship with the package, by their name.
+def open_model(name_or_file: str, frames: int = 1) -> tuple[Lifter, dict[str, Any]]:
+    """(lifter, what its file says of it): an engine file, a checkpoint, or weights that ship, by their zoo name.
 
-    Raises FileNotFoundError, listing the names, if there is neither.
+    Raises what edgepose.load, find_checkpoint and load_checkpoint raise.
     """
-    path = Path(name_or_file)
-    if not path.is_file():
-        path = WEIGHTS / f"{name_or_file}.safetensors"
-        if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
-            raise FileNotFoundError(f"no checkpoint {name_or_file!r} and no weights of that name; there are: {names}")
-    module, metadata = load_checkpoint(path)
+    if name_or_file.endswith(".epose"):
+        engine = load(name_or_file)
+        return engine, {key: value for key, value in engine.header.items() if key != "plan"}
+    module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames))
     return TorchLifter(module), metadata
 
 
@@ -107,16 +106,10 @@ def on_validation(model: Lifter, data: str | Path) -> dict[str, dict[str, float]
     return rows
 
 
-def on_clip(model: Lifter, clip: RealClip) -> dict[str, float]:
+def on_clip(model: Lifter, clip: Clip) -> dict[str, float]:
     """The model in a `Stream` on real detections, frame by frame as at run time, without smoothing or delay."""
-    stream = Stream(model, "coco17", clip.image_size)
-    predicted, reference = [], []
-    for frame, keypoints in enumerate(clip.coco17):
-        pose = stream.push(keypoints, frame / clip.fps)
-        if pose is not None:
-            predicted.append(pose.joints_m)
-            reference.append(clip.reference_m[round(pose.timestamp_s * clip.fps)])
-    return score(np.stack(predicted), np.stack(reference))
+    poses, _ = stream_clip(model, clip)
+    return score(np.stack([pose.joints_m for pose in poses]), reference_of(poses, clip))
 
 
 def evaluate(model: Lifter, data: str | Path | None = None,
@@ -127,25 +120,25 @@ def evaluate(model: Lifter, data: str | Path | None = None,
     clips: a folder with the real clips; None takes those that ship.
     """
     rows = on_validation(model, data) if data else {}
-    keypoints, target = read_windows(shipped("evaluation.npz"), model.frames)
+    keypoints, target = load_windows(model.frames)
     rows["shipped windows, noisy"] = score(lift(model, keypoints), target)
     for camera in CAMERAS:
-        path = Path(clips) / f"balance_{camera}.npz" if clips else shipped(f"balance_{camera}.npz")
-        rows[f"real detections, {camera}"] = on_clip(model, read_clip(path))
+        rows[f"real detections, {camera}"] = on_clip(model, load_clip(str(Path(clips or CLIPS) / f"balance_{camera}.npz")))
     return rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose evaluate`."""
-    parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights or a checkpoint")
+    parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights, a checkpoint, or an engine file")
+    parser.add_argument("--frames", type=int, default=1, help="window length, for shipped weights (default 1)")
     parser.add_argument("--data", metavar="DIR", help="motion capture, one .npz a subject: adds the validation set")
     parser.add_argument("--clips", metavar="DIR", help="real clips other than those that ship")
     parser.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
     """Runs `edgepose evaluate`: prints a table."""
-    model, metadata = open_model(args.model)
+    model, metadata = open_model(args.model, args.frames)
     rows = evaluate(model, args.data, args.clips)
     table = Table(title=f"{args.model}, {len(H36M17)} joints, {model.frames} frame(s)",
                   caption="The reference of the real detections is good to about 3 cm.")
@@ -156,10 +149,5 @@ def main(args: argparse.Namespace) -> None:
         table.add_row(row, *(f"{value:.1f}" for value in figures.values()))
     Console().print(table)
     if args.json:
-        Path(args.json).write_text(json.dumps({"model": metadata, "figures": rows}, indent=1))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    add_arguments(parser)
-    main(parser.parse_args())
+        write_atomically(Path(args.json), (json.dumps({"model": metadata, "figures": rows}, indent=1) + "\n").encode())
+    return 0

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from .. import zoo
-from ..build_engines.checkpoints import read_tensors, save_checkpoint, write_tensors
+from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
 from ..skeleton import H36M17
 from .mocap import Motion, draw_windows, read_motion
 from .noise import observe
@@ -39,11 +39,6 @@ PROPORTIONS = 0.05  # a bone is longer or shorter by up to this part, left and r
 NOD_RAD = (math.radians(10), math.radians(20))  # mean and deviation of the neck's turn forward, from the captured one
 VALIDATION_WINDOWS = 1024
 PRECISIONS = ("float32", "bfloat16")
-
-
-def checkpoint_name(model: str, frames: int) -> str:
-    """The stem of a trained model's files: "ampose" for one frame, "ampose-27" for 27."""
-    return model if frames == 1 else f"{model}-{frames}"
 
 
 def vary_bodies(motion_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -249,7 +244,7 @@ def _left(seconds: float) -> str:
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
     """Runs `edgepose train`: a progress bar on a terminal, else a line for every checkpoint."""
     torch.set_num_threads(args.threads)
     is_terminal = sys.stdout.isatty()
@@ -273,9 +268,4 @@ def main(args: argparse.Namespace) -> None:
                      precision=args.precision, compiled=args.compile, every=args.every, resume=args.resume,
                      command=_command(args), report=report)
     print(path)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    add_arguments(parser)
-    main(parser.parse_args())
+    return 0
