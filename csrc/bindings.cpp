@@ -130,6 +130,41 @@ struct Matrix {
   }
 };
 
+// The entries of a matrix that are not zero, row by row.
+struct SparseRows {
+  std::vector<int> start{0}, index;
+  std::vector<float> coefficient;
+  explicit SparseRows(const Matrix& dense) {
+    for (int r = 0; r < dense.rows; r++) {
+      for (int c = 0; c < dense.columns; c++) {
+        const float value = dense.data[(long)r * dense.ld + c];
+        if (value == 0) continue;
+        index.push_back(c);
+        coefficient.push_back(value);
+      }
+      start.push_back((int)index.size());
+    }
+  }
+  Sums sums() const { return {start.data(), index.data(), coefficient.data()}; }
+};
+
+// Scratch for a kernel: any number of floats from a 64-byte boundary on.
+class Scratch {
+ public:
+  explicit Scratch(long floats) : block_(floats + 16) {}
+  float* aligned() { return block_.data() + (64 - reinterpret_cast<std::uintptr_t>(block_.data()) % 64) % 64 / 4; }
+
+ private:
+  std::vector<float> block_;
+};
+
+// Whether packed weights are in half precision.
+bool is_half(const py::array& w, const Kernels& table) {
+  if (w.itemsize() == 2 && !table.has_f16)
+    throw std::invalid_argument(std::string("the kernels of ") + table.isa + " have no half precision; widen the weights");
+  return w.itemsize() == 2;
+}
+
 void bind_kernels(py::module_ m) {
   using Rows = const py::array_t<float>&;
   m.def("normalize", [](Rows x, Rows y, float epsilon, const std::string& isa) {
@@ -146,14 +181,32 @@ void bind_kernels(py::module_ m) {
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
     const Activation a = activation_named(activation);
-    if (w.itemsize() == 2) table.linear_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
+    if (is_half(w, table)) table.linear_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
     else table.linear(X.data, (const float*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
+  });
+  // x and y: people * joints rows; gather (gathered rows, joints) and scatter (joints, gathered rows) as dense matrices.
+  m.def("graph_conv", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
+                         Rows gather, Rows scatter, const std::vector<int>& group_rows, const std::string& activation,
+                         const std::string& isa) {
+    const Matrix X(x), B(b), Y(y), G(gather), S(scatter);
+    std::vector<int> rows{0};
+    for (int count : group_rows) rows.push_back(rows.back() + count);
+    if (rows.back() != G.rows || G.rows != S.columns || G.rows > kGraphRows || G.columns != S.rows || X.rows % S.rows)
+      throw std::invalid_argument("gather, scatter, group_rows and x do not fit together");
+    const SparseRows gathered(G), scattered(S);
+    const Graph graph = {S.rows, (int)group_rows.size(), rows.data(), gathered.sums(), scattered.sums()};
+    const float* r = residual ? residual->data() : nullptr;
+    const Kernels& table = kernels(isa.c_str());
+    const Activation a = activation_named(activation);
+    Scratch scratch((long)kGraphPeople * G.rows * X.ld);
+    const int people = X.rows / S.rows;
+    if (is_half(w, table)) table.graph_conv_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
+    else table.graph_conv(X.data, (const float*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
   });
   m.def("attention", [](Rows q, Rows k, Rows v, Rows y, const std::string& isa) {
     const Matrix Q(q), K(k), V(v), Y(y);
-    std::vector<float> scratch(attention_scratch(Q.rows, Q.columns) + 16);
-    float* aligned = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64) % 64 / 4;
-    kernels(isa.c_str()).attention(Q.data, K.data, V.data, Y.data, aligned, Q.ld, Y.ld, Q.rows, Q.columns);
+    Scratch scratch(attention_scratch(Q.rows, Q.columns));
+    kernels(isa.c_str()).attention(Q.data, K.data, V.data, Y.data, scratch.aligned(), Q.ld, Y.ld, Q.rows, Q.columns);
   });
 }
 

@@ -1,0 +1,93 @@
+"""Each kernel of csrc/kernels.h in plain float64 numpy, and the packed layout of its weights."""
+
+import math
+
+import numpy as np
+
+PANEL = 16  # columns of a packed panel: kPanelColumns in csrc/kernels.h
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def padded(n):
+    """n rounded up to whole panels."""
+    return -(-n // PANEL) * PANEL
+
+
+def pack_panels(w):
+    """w (k, n) -> [panel][k][16], w (groups, k, n) -> [panel][group][k][16], zero past column n; flat, w's type."""
+    w = np.asarray(w)
+    wide = np.zeros((*w.shape[:-1], padded(w.shape[-1])), w.dtype)
+    wide[..., :w.shape[-1]] = w
+    panels = wide.reshape(*w.shape[:-1], -1, PANEL)
+    return np.ascontiguousarray(np.moveaxis(panels, -2, 0)).reshape(-1)
+
+
+def pack_bias(b):
+    """b (..., n) -> (..., n rounded up to whole panels) float32, zero past n."""
+    wide = np.zeros((*b.shape[:-1], padded(b.shape[-1])), np.float32)
+    wide[..., :b.shape[-1]] = b
+    return wide
+
+
+def gelu(x):
+    """x/2 (1 + erf(x / sqrt 2))."""
+    x = np.asarray(x, np.float64)
+    return x / 2 * (1 + _erf(x / math.sqrt(2)).astype(np.float64))
+
+
+ACTIVATIONS = {"none": lambda x: x, "relu": lambda x: np.maximum(x, 0), "gelu": gelu}
+
+
+def linear(x, w, b, residual=None, activation="none"):
+    """activation(x @ w + b) + residual; x (m, k), w (k, n), b (n,), residual (m, n)."""
+    y = ACTIVATIONS[activation](x.astype(np.float64) @ w.astype(np.float64) + b)
+    return y if residual is None else y + residual
+
+
+def graph_conv(x, w, b, adjacency, residual=None, activation="none"):
+    """activation(sum_g A_g x_p w_g + b) + residual for each person p.
+
+    x (people, J, k), w (groups, k, n), b (J, n), adjacency (groups, J, J), residual (people, J, n).
+    """
+    sums = sum(a @ (x.astype(np.float64) @ wg) for a, wg in zip(adjacency, w.astype(np.float64)))
+    y = ACTIVATIONS[activation](sums + b)
+    return y if residual is None else y + residual
+
+
+def normalize(x, epsilon):
+    """Each row less its mean, over the root of its variance plus epsilon."""
+    x = x.astype(np.float64)
+    d = x - x.mean(1, keepdims=True)
+    return d / np.sqrt((d * d).mean(1, keepdims=True) + epsilon)
+
+
+def softmax(x):
+    """Over the last axis."""
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def attention(q, k, v):
+    """One head: softmax(q k^T) v; q, k, v (tokens, d)."""
+    return softmax(q.astype(np.float64) @ k.astype(np.float64).T) @ v.astype(np.float64)
+
+
+def gather_scatter(adjacency):
+    """(gather (R, J), scatter (J, R), group_rows) with scatter restricted to a group @ gather restricted to it = A_g.
+
+    Zero rows are left out of every second group and zero columns of the others: both ways of taking A_g apart.
+    """
+    gather, scatter = [], []
+    for g, matrix in enumerate(adjacency):
+        identity = np.eye(len(matrix))
+        if g % 2:
+            rows = np.flatnonzero(matrix.any(1))
+            gather.append(matrix[rows])
+            scatter.append(identity[:, rows])
+        else:
+            columns = np.flatnonzero(matrix.any(0))
+            gather.append(identity[columns])
+            scatter.append(matrix[:, columns])
+    return (np.concatenate(gather).astype(np.float32, order="C"), np.concatenate(scatter, axis=1).astype(np.float32, order="C"),
+            [len(rows) for rows in gather])
