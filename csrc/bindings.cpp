@@ -19,7 +19,7 @@ Op op_named(const std::string& name) {
       {"tokens", Op::tokens}, {"add", Op::add}, {"normalize", Op::normalize},
       {"linear", Op::linear}, {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
   for (const auto& [known, op] : ops) if (name == known) return op;
-  throw std::invalid_argument("the engine's plan has an unknown step \"" + name + "\"; a newer edgepose may know it");
+  throw std::invalid_argument("unknown op \"" + name + "\"; a newer edgepose may know it");
 }
 
 Activation activation_named(const std::string& name) {
@@ -47,6 +47,10 @@ Tensor tensor_of(const py::array& array) {
 std::shared_ptr<Plan> make_plan(const py::dict& spec, const std::map<std::string, py::array>& tensors, const std::string& isa) {
   PlanSpec plan;
   std::map<std::string, int> index;
+  int at = -1;  // the step that is being read
+  const auto not_valid = [&](const std::string& why) {
+    return std::invalid_argument("the engine's plan is not valid: " + (at < 0 ? "" : "step " + std::to_string(at) + ": ") + why);
+  };
   try {
     plan.frames = spec["frames"].cast<int>();
     plan.joints = spec["joints"].cast<int>();
@@ -57,19 +61,20 @@ std::shared_ptr<Plan> make_plan(const py::dict& spec, const std::map<std::string
     }
     for (const auto& item : spec["buffers"]) {
       const auto b = item.cast<std::vector<long>>();
-      if (b.size() != 4) throw std::invalid_argument("the engine's plan is not valid: a buffer is not 4 numbers");
+      if (b.size() != 4) throw std::invalid_argument("a buffer is not 4 numbers");
       for (int i = 0; i < 3; i++)
-        if (b[i] < 0 || b[i] > (1 << 30)) throw std::invalid_argument("the engine's plan is not valid: a buffer's size is out of range");
+        if (b[i] < 0 || b[i] > (1 << 30)) throw std::invalid_argument("a buffer's shape is out of range");
       plan.buffers.push_back({(int)b[0], (int)b[1], (int)b[2], b[3]});
     }
     for (const auto& item : spec["steps"]) {
+      at++;
       const auto d = item.cast<py::dict>();
       const auto number = [&](const char* key, int otherwise) { return d.contains(key) ? d[key].cast<int>() : otherwise; };
       const auto tensor = [&](const char* key) {
         if (!d.contains(key)) return -1;
         const auto name = d[key].cast<std::string>();
         const auto found = index.find(name);
-        if (found == index.end()) throw std::invalid_argument("the engine's plan names a tensor that is not there: " + name);
+        if (found == index.end()) throw std::invalid_argument("there is no tensor " + name);
         return found->second;
       };
       Step step;
@@ -84,9 +89,11 @@ std::shared_ptr<Plan> make_plan(const py::dict& spec, const std::map<std::string
       plan.steps.push_back(step);
     }
   } catch (const py::error_already_set& error) {  // a missing key
-    throw std::invalid_argument(std::string("the engine's plan is not valid: ") + error.what());
+    throw not_valid(error.what());
   } catch (const py::cast_error&) {
-    throw std::invalid_argument("the engine's plan is not valid: a value has the wrong type");
+    throw not_valid("a value has the wrong type, or is out of range");
+  } catch (const std::invalid_argument& error) {
+    throw not_valid(error.what());
   }
   return std::make_shared<Plan>(plan, kernels(isa.c_str()));
 }

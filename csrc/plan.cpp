@@ -14,7 +14,10 @@ namespace edgepose {
 namespace {
 
 constexpr int kMaxRows = 1 << 12, kMaxColumns = 1 << 16;  // far above every model; keeps all products below 2^31
-constexpr long kMaxArena = 1L << 26;                       // floats a person
+constexpr long kMaxArena = 1L << 24;                       // floats a person: 64 MiB
+constexpr long kMaxScratch = 1L << 24;                     // floats a thread
+constexpr long kMaxWeights = 1L << 27;  // floats of all steps: 512 MiB. A tensor counts as often as steps pack it
+constexpr long kMaxFloats = 1L << 31;   // of all people at once: 8 GiB, and 2^27 rows, since a row takes 16 floats or more
 constexpr std::size_t kHugePage = std::size_t(2) << 20;
 
 void* aligned_bytes(std::size_t bytes) {
@@ -113,18 +116,25 @@ class Checker {
     return spec_.buffers[i];
   }
 
-  const Tensor& tensor(int i, const char* name, std::vector<int> shape) const {
+  const Tensor& tensor(int i, const char* name, std::vector<int> shape) {
     need(i >= 0 && i < (int)spec_.tensors.size(), (std::string(name) + " is not one of its tensors").c_str());
-    need(spec_.tensors[i].shape == shape, (std::string(name) + " has another shape than the buffers").c_str());
-    return spec_.tensors[i];
+    const Tensor& tensor = spec_.tensors[i];
+    need(tensor.shape == shape, (std::string(name) + " has another shape than the buffers").c_str());
+    weights_ += elements(tensor) / shape.back() * round_up(shape.back(), kPanelColumns);
+    need(weights_ <= kMaxWeights, "the weights up to here are too large");
+    return tensor;
   }
 
-  // That y does not overlap another buffer, in whole: what a kernel may not alias.
-  void apart(const Buffer& a, const Buffer& b) const {
-    need(a.offset + (long)a.rows * a.ld <= b.offset || b.offset + (long)b.rows * b.ld <= a.offset, "x and y overlap");
+  static bool are_apart(const Buffer& a, const Buffer& b) {
+    return a.offset + (long)a.rows * a.ld <= b.offset || b.offset + (long)b.rows * b.ld <= a.offset;
+  }
+  void apart(const Buffer& x, const Buffer& y) const { need(are_apart(x, y), "x and y overlap"); }
+  // For a kernel that reads an element before it writes the same one.
+  void apart_or_same(const Buffer& a, const Buffer& b, const char* otherwise) const {
+    need(are_apart(a, b) || (a.offset == b.offset && a.ld == b.ld), otherwise);
   }
 
-  void check(const Step& step) const {
+  void check(const Step& step) {
     const Buffer& y = buffer(step.y, "y");
     if (step.op == Op::tokens) {
       need(y.rows == spec_.joints && y.columns == 2 * spec_.frames, "tokens gives (joints, 2 frames)");
@@ -135,15 +145,18 @@ class Checker {
     if (step.residual != -1) {
       const Buffer& r = buffer(step.residual, "residual");
       need(r.rows == y.rows && r.columns == y.columns && r.ld == y.ld, "residual is not like y");
+      apart_or_same(r, y, "residual and y overlap");
     }
     switch (step.op) {
       case Op::tokens: break;
       case Op::add:
         need(same_shape, "x and y differ in shape");
+        apart_or_same(x, y, "x and y overlap");
         need(!tensor(step.bias, "bias", {x.rows, x.columns}).is_half, "bias is not float32");
         break;
       case Op::normalize:
         need(same_shape, "x and y differ in shape");
+        apart_or_same(x, y, "x and y overlap");
         need(step.epsilon >= 0, "epsilon is negative");
         break;
       case Op::linear:
@@ -156,6 +169,7 @@ class Checker {
         need(x.rows == y.rows && x.columns == 3 * y.columns, "x is not q | k | v of y");
         need(step.heads >= 1 && y.columns % step.heads == 0, "heads do not divide the channels");
         apart(x, y);
+        need(attention_scratch(x.rows, y.columns / step.heads) <= kMaxScratch, "it takes too much memory");
         break;
       case Op::graph_conv: {
         need(x.rows == y.rows, "x and y differ in rows");
@@ -166,6 +180,7 @@ class Checker {
           all += rows;
           need(all <= kGraphRows, "too many gathered rows");
         }
+        need((long)kGraphPeople * all * x.ld <= kMaxScratch, "it takes too much memory");
         tensor(step.weight, "weight", {(int)step.group_rows.size(), x.columns, y.columns});
         need(!tensor(step.bias, "bias", {y.rows, y.columns}).is_half, "bias is not float32");
         tensor(step.gather, "gather", {all, x.rows});
@@ -177,6 +192,7 @@ class Checker {
 
   const PlanSpec& spec_;
   int at_ = -1;
+  long weights_ = 0;
 };
 
 // The non-zero entries of a matrix, row by row.
@@ -292,6 +308,9 @@ Context::~Context() {
 
 void Context::reserve(int people) {
   if (people <= capacity_) return;
+  if (plan_->arena_ * people > kMaxFloats)
+    throw std::invalid_argument(std::to_string(people) + " people at once take more than 8 GiB; run fewer at a time: "
+                                + std::to_string(kMaxFloats / plan_->arena_) + " fit");
   const std::size_t bytes = (std::size_t)plan_->arena_ * people * 4 + 64;
   float* arena = static_cast<float*>(aligned_bytes(bytes));
   std::memset(arena, 0, bytes);

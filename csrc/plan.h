@@ -85,7 +85,8 @@ class Context {
   Context(std::shared_ptr<const Plan> plan, int threads);
   ~Context();
 
-  // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc.
+  // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc, and
+  // std::invalid_argument if they take more than 8 GiB.
   void reserve(int people);
 
   // pose_m[people][J][3] from keypoints_norm[people][T][J][2]. Takes no lock while its threads are awake.

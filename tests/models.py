@@ -1,0 +1,53 @@
+"""Small lifters with weights that look trained, and engine files of them."""
+
+import torch
+from torch import nn
+
+from edgepose import enginefile
+from edgepose.build_engines.lower import lower
+from edgepose.zoo.ampose import AMPose
+from edgepose.zoo.layers import Encoder
+
+TINY = {"depth": 1, "channels": 16, "heads": 2}
+
+
+def randomised(model, seed=0):
+    """The model in evaluation mode with seeded weights, and gains, biases and statistics of norms that are not 1 and 0."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(tensor, low, high):
+        with torch.no_grad():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+
+    for module in model.modules():
+        if isinstance(module, Encoder):
+            uniform(module.position, -0.5, 0.5)
+        if isinstance(module, nn.Linear):
+            bound = module.in_features ** -0.5
+            uniform(module.weight, -bound, bound)
+            uniform(module.bias, -bound, bound)
+        if isinstance(module, (nn.LayerNorm, nn.BatchNorm1d)):
+            uniform(module.weight, 0.5, 1.5)
+            uniform(module.bias, -0.2, 0.2)
+        if isinstance(module, nn.BatchNorm1d):
+            uniform(module.running_mean, -0.2, 0.2)
+            uniform(module.running_var, 0.5, 2)
+    return model.eval()
+
+
+def tiny_lifter(**options):
+    """An AMPose of 16 channels and one pair of blocks: every kind of step."""
+    return randomised(AMPose(**{**TINY, **options}))
+
+
+def engine_header(model, precision="fp32"):
+    """What an engine file says of a model, but for its plan."""
+    return {"model": "tiny", "frames": model.frames, "skeleton": model.skeleton.name, "precision": precision,
+            "backend": "native", "weights_sha256": "0" * 64, "built_with": {"edgepose": "0.1.0"}}
+
+
+def write_engine(path, model, precision="fp32"):
+    """Lowers a model into a native engine file at `path`; returns the path."""
+    plan, tensors = lower(model, precision)
+    enginefile.write(path, {**engine_header(model, precision), "plan": plan}, tensors)
+    return path

@@ -1,0 +1,506 @@
+"""Lowered plans against torch, whoever else runs beside them, and plans that are refused."""
+
+import copy
+import math
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import TINY, randomised, tiny_lifter, write_engine
+
+import edgepose
+from edgepose import _native, zoo
+from edgepose.backends.native import Backend
+from edgepose.build_engines.lower import executed_macs, lower
+from edgepose.skeleton import H36M16, H36M17
+from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
+from edgepose.zoo.layers import NEIGHBOUR_GROUPS
+
+ISAS = _native.isas()
+each_isa = pytest.mark.parametrize("isa", ISAS)
+
+SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector, no panel fits evenly
+
+
+def lifters():
+    """Every option of the zoo once; the sizes by name where that is fast, small ones for the rest."""
+    for name in ("ampose", "ampose-s"):
+        for frames in zoo.FRAMES:
+            yield f"{name}, {frames} frames", lambda name=name, frames=frames: zoo.build(name, frames)
+    for name in zoo.MODELS:
+        yield f"{name}, 48 channels", lambda name=name: zoo.build(name, channels=48, heads=4)
+    for option, values in (("block", BLOCKS), ("order", ORDERS), ("groups", NEIGHBOUR_GROUPS)):
+        for value in values:
+            yield f"{option} {value}", lambda option=option, value=value: AMPose(**SMALL, **{option: value})
+    for frames in zoo.FRAMES:
+        yield f"16 joints, {frames} frames", lambda frames=frames: AMPose(H36M16, frames, **SMALL)
+
+
+LIFTERS = dict(lifters())
+each_lifter = pytest.mark.parametrize("lifter", LIFTERS)
+
+
+def keypoints(model, people, seed=0):
+    shape = (people, model.frames, len(model.skeleton), 2)
+    return np.random.default_rng(seed).uniform(-0.6, 0.6, shape).astype(np.float32)
+
+
+def poses(plan, tensors, x, isa="", threads=1):
+    out = np.full((len(x), plan["joints"], 3), np.nan, np.float32)
+    Backend({"plan": plan, "frames": plan["frames"], "skeleton": f"h36m{plan['joints']}"}, tensors, threads, isa).run(x, out)
+    return out
+
+
+def torch_poses(model, x):
+    with torch.inference_mode():
+        return model(torch.from_numpy(x)).numpy()
+
+
+@each_lifter
+def test_a_plan_gives_the_poses_of_torch_within_a_hundredth_of_a_millimetre(lifter):
+    model = randomised(LIFTERS[lifter]())
+    x = keypoints(model, 3)
+    expected = torch_poses(model, x)
+    assert 0.1 < np.sqrt((expected**2).mean()) < 10  # metres, as poses are: else 0.01 mm says nothing
+    plan, tensors = lower(model, "fp32")
+    for isa in ISAS:
+        error_mm = np.linalg.norm(poses(plan, tensors, x, isa) - expected, axis=-1) * 1e3
+        assert error_mm.max() < 0.01, isa
+
+
+@each_lifter
+def test_half_precision_weights_move_poses_by_their_rounding_alone(lifter):
+    model = randomised(LIFTERS[lifter]())
+    x = keypoints(model, 3)
+    expected = torch_poses(model, x)
+    plan, tensors = lower(model, "fp16")
+    rounded = {name: t.astype(np.float32) for name, t in tensors.items()}
+    # Every product with weights rounds them by 2^-12 of their size or less, half the spacing of half precision. The norms
+    # and residuals between keep an error's share of a pose as it is: those of the products add up.
+    products = sum(step["op"] in ("linear", "graph_conv") for step in plan["steps"])
+    bound_mm = products * 2**-11 * np.linalg.norm(expected, axis=-1).mean() * 1e3
+    for isa in ISAS:
+        half = poses(plan, tensors, x, isa)
+        np.testing.assert_array_equal(half, poses(plan, rounded, x, isa))  # a storage format: the sums are the same
+        assert np.linalg.norm(half - expected, axis=-1).mean() * 1e3 < bound_mm
+
+
+@each_isa
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_threads_and_batches_change_no_bit(isa, precision):
+    model = randomised(AMPose(H36M17, 9, **SMALL))
+    plan, tensors = lower(model, precision)
+    x = keypoints(model, 13)
+    alone = np.concatenate([poses(plan, tensors, x[i:i + 1], isa) for i in range(len(x))])
+    for threads in (1, 2, 3):
+        for cuts in ([], [1], [4, 9], [6], list(range(1, 13))):
+            split = np.split(x, cuts)
+            together = np.concatenate([poses(plan, tensors, np.ascontiguousarray(part), isa, threads) for part in split])
+            np.testing.assert_array_equal(together, alone, err_msg=f"{threads} threads, cut at {cuts}")
+
+
+@each_isa
+@pytest.mark.parametrize("threads", [2, 7, 31])
+def test_more_threads_than_work_change_no_bit(isa, threads):
+    model = tiny_lifter()
+    plan, tensors = lower(model, "fp32")
+    x = keypoints(model, 2)
+    np.testing.assert_array_equal(poses(plan, tensors, x, isa, threads), poses(plan, tensors, x, isa))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_engine_shared_by_python_threads_gives_each_its_own_answer(tmp_path, threads):
+    model = tiny_lifter()
+    engine = edgepose.load(write_engine(tmp_path / "tiny.epose", model), threads=threads)
+    callers, calls = 4, 60
+    windows = [keypoints(model, 1 + caller, seed=caller) for caller in range(callers)]
+    expected = [engine.run(x) for x in windows]
+    start, wrong = threading.Barrier(callers), []
+
+    def call(caller):
+        start.wait()
+        for _ in range(calls):
+            if not np.array_equal(engine.run(windows[caller]), expected[caller]):
+                wrong.append(caller)
+
+    members = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join()
+    assert wrong == []
+
+
+def test_an_engine_keeps_no_trace_of_the_frame_before(tmp_path):
+    model = tiny_lifter()
+    engine = edgepose.load(write_engine(tmp_path / "tiny.epose", model))
+    x = keypoints(model, 2)
+    first = engine.run(x)
+    engine.run(np.full((5, 1, 17, 2), np.nan, np.float32))
+    np.testing.assert_array_equal(engine.run(x), first)
+
+
+IDLE = """
+import sys, time, numpy as np, edgepose
+engine = edgepose.load(sys.argv[1], threads=2)
+engine.run(np.zeros((1, 1, 17, 2), np.float32))
+time.sleep(0.05)
+before = time.process_time()
+time.sleep(0.3)
+print(time.process_time() - before)
+"""
+
+
+def run_python(code, *arguments):
+    path = os.pathsep.join([str(Path(edgepose.__file__).parent.parent), *sys.path])
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": path})
+
+
+def test_an_idle_engine_with_two_threads_takes_no_processor_time(tmp_path):
+    done = run_python(IDLE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.02
+
+
+@each_lifter
+def test_values_alive_at_the_same_time_never_overlap(lifter):
+    plan, _ = lower(LIFTERS[lifter]().eval(), "fp32")
+    owner = np.full(plan["arena"], -1)
+
+    def place(value):
+        rows, _, ld, offset = plan["buffers"][value]
+        assert offset >= 0 and offset + rows * ld <= plan["arena"]
+        return slice(offset, offset + rows * ld)
+
+    for number, step in enumerate(plan["steps"]):
+        for name in ("x", "residual"):
+            if name in step:
+                assert (owner[place(step[name])] == step[name]).all(), f"step {number}: its {name} was written over"
+        if "x" in step:
+            x, y = place(step["x"]), place(step["y"])
+            assert x.stop <= y.start or y.stop <= x.start, f"step {number}: y lies on x"
+        owner[place(step["y"])] = step["y"]
+    assert (owner[place(plan["steps"][-1]["y"])] == plan["steps"][-1]["y"]).all()
+
+
+def test_rows_do_not_share_lines_of_the_cache_and_do_not_fall_on_the_same_set():
+    for channels in (3, 16, 108, 128, 256, 512, 1536):
+        plan, _ = lower(AMPose(depth=1, channels=channels, heads=1).eval(), "fp32")
+        for rows, columns, ld, offset in plan["buffers"]:
+            assert ld >= columns and ld % 16 == 0 and offset % 16 == 0 and ld % 256
+
+
+def test_a_graph_convolution_of_the_h36m_tree_takes_41_rows_of_products():
+    plan, _ = lower(AMPose(**TINY), "fp32")
+    rows = {sum(step["group_rows"]) for step in plan["steps"] if step["op"] == "graph_conv"}
+    assert rows == {41}  # 17 centres, 16 joints with a parent (or 8 parents), 8 parents of children
+
+
+def test_executed_macs_count_the_products_by_hand():
+    plan, _ = lower(AMPose(**TINY), "fp32")
+    c, joints = TINY["channels"], 17
+    encoder = joints * (3 * c * c + c * c + 2 * c * c + 2 * c * c) + 2 * joints * joints * c
+    assert executed_macs(plan) == joints * 2 * c + encoder + 2 * 41 * c * c + joints * c * 3
+
+
+def test_a_weight_too_large_for_half_precision_is_named_when_lowering():
+    model = tiny_lifter()
+    with torch.no_grad():
+        model.head.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match="linear.weight does not fit float16"):
+        lower(model, "fp16")
+
+
+TINY_PLAN, TINY_TENSORS = lower(tiny_lifter(), "fp32")
+FIRST = {}  # op -> its first step; "residual": the first that has one
+for number, step in enumerate(TINY_PLAN["steps"]):
+    FIRST.setdefault(step["op"], number)
+    if "residual" in step:
+        FIRST.setdefault("residual", number)
+
+
+def step_of(op, plan):
+    return plan["steps"][FIRST[op]]
+
+
+def setting(where, /, **values):
+    return lambda plan, tensors: step_of(where, plan).update(values)
+
+
+def without(op, key):
+    return lambda plan, tensors: step_of(op, plan).pop(key)
+
+
+def in_plan(**values):
+    return lambda plan, tensors: plan.update(values)
+
+
+def buffer_of(op, name, **values):
+    def change(plan, tensors):
+        for key, value in values.items():
+            plan["buffers"][step_of(op, plan)[name]][("rows", "columns", "ld", "offset").index(key)] = value
+    return change
+
+
+def moved(op, name, to, by=0):
+    """Puts one buffer of a step where another lies, plus `by` floats, in an arena with room for that."""
+    def change(plan, tensors):
+        buffers, step = plan["buffers"], step_of(op, plan)
+        plan["arena"] *= 4
+        buffers[step[name]][3] = buffers[step[to]][3] + by
+    return change
+
+
+def tensor_of(op, key, change):
+    def apply(plan, tensors):
+        name = step_of(op, plan)[key]
+        tensors[name] = change(tensors[name])
+    return apply
+
+
+def no_tensor(op, key):
+    return lambda plan, tensors: tensors.pop(step_of(op, plan)[key])
+
+
+def missing(key):
+    return lambda plan, tensors: plan.pop(key)
+
+
+def at(op, why):
+    return f"step {FIRST[op]}: {why}"
+
+
+HUGE = 2**31 - 1
+REFUSED = [
+    # the plan as a whole
+    *[(f"no {key}", missing(key), f"KeyError: '{key}'") for key in ("frames", "joints", "arena", "buffers", "steps")],
+    *[(f"{key} {value!r}", in_plan(**{key: value}), f"{key} (is|are) out of range|wrong type, or is out of range")
+      for key in ("frames", "joints", "arena") for value in (-1, HUGE, 2**31, 2**63, "3", None, 1.5, [], {})],
+    ("frames 0", in_plan(frames=0), "frames are out of range"),
+    ("joints 0", in_plan(joints=0), "joints are out of range"),
+    ("arena too small", in_plan(arena=16), "outside the arena"),
+    ("no buffers", in_plan(buffers=[]), "step 0: y is not one of its buffers"),
+    ("no steps", in_plan(steps=[]), "it has no steps"),
+    *[(f"{key} {value!r}", in_plan(**{key: value}), "")
+      for key in ("buffers", "steps") for value in (None, 3, "ab", [None], [3], ["abcd"], [[1, 2, 3]], [{}])],
+    ("another number of joints", in_plan(joints=16), r"step 0: tokens gives \(joints, 2 frames\)"),
+    ("another number of frames", in_plan(frames=9), r"step 0: tokens gives \(joints, 2 frames\)"),
+    ("an answer that is none", lambda plan, _: plan["steps"].pop(), r"the last step does not give \(joints, 3\)"),
+    # buffers
+    *[(f"{key} {value}", buffer_of("linear", "y", **{key: value}), "a buffer's (shape is out of range|row distance is wrong)")
+      for key in ("rows", "columns", "ld") for value in (-1, 0, HUGE, 2**31, 2**62)],
+    *[(f"offset {value}", buffer_of("linear", "y", offset=value), "a buffer (lies outside the arena|.*row distance)")
+      for value in (-16, 8, 2**30, 2**62)],
+    ("ld below the columns", buffer_of("linear", "y", ld=0), "row distance is wrong"),
+    ("ld of half a panel", buffer_of("linear", "y", ld=24), "row distance is wrong"),
+    ("rows beyond the arena", buffer_of("linear", "y", rows=4096), "outside the arena"),
+    # steps
+    *[(f"{op} without op", without(op, "op"), at(op, "KeyError: 'op'")) for op in ("tokens", "graph_conv")],
+    ("an unknown op", setting("add", op="softmax"), at("add", 'unknown op "softmax"')),
+    *[(f"op {value!r}", setting("add", op=value), at("add", "a value has the wrong type")) for value in (None, 3, [], {})],
+    ("an unknown activation", setting("linear", activation="tanh"), at("linear", 'unknown activation "tanh"')),
+    ("an activation that is no name", setting("linear", activation=1), at("linear", "a value has the wrong type")),
+    *[(f"{op} {name} {value}", setting(op, **{name: value}), at(op, f"{name} is not one of its buffers|a value has the wrong type"))
+      for op, name in (("tokens", "y"), ("add", "x"), ("linear", "x"), ("normalize", "y"), ("residual", "residual"))
+      for value in (-2, 10**6, HUGE, 2**31, "0", None, 0.5)],
+    *[(f"{op} without {name}", without(op, name), at(op, f"{name} is not one of its buffers"))
+      for op, name in (("tokens", "y"), ("add", "x"), ("linear", "x"), ("attention", "x"), ("normalize", "y"))],
+    ("a residual of another shape", setting("residual", residual=0), at("residual", "residual is not like y")),
+    ("add to another shape", setting("add", x=0), at("add", "x and y differ in shape")),
+    ("normalize to another shape", setting("normalize", x=0), at("normalize", "x and y differ in shape")),
+    ("heads that do not divide", setting("attention", heads=3), at("attention", "heads do not divide")),
+    *[(f"heads {value!r}", setting("attention", heads=value), at("attention", "heads do not divide|a value has the wrong type"))
+      for value in (0, -2, HUGE, 2**31, None, "2", 2.5)],
+    ("no heads", without("attention", "heads"), at("attention", "heads do not divide")),
+    ("attention over something else", setting("attention", x=0), at("attention", "x is not q | k | v of y")),
+    ("a negative epsilon", setting("normalize", epsilon=-1e-5), at("normalize", "epsilon is negative")),
+    ("epsilon NaN", setting("normalize", epsilon=math.nan), at("normalize", "epsilon is negative")),
+    *[(f"epsilon {value!r}", setting("normalize", epsilon=value), at("normalize", "a value has the wrong type")) for value in (None, "1", [])],
+    # what a kernel may not alias
+    *[(f"{op} in place", moved(op, "y", "x"), at(op, "x and y overlap")) for op in ("linear", "attention", "graph_conv")],
+    *[(f"{op} one row on", moved(op, "y", "x", 32), at(op, "x and y overlap"))
+      for op in ("linear", "attention", "graph_conv", "add", "normalize")],
+    ("a residual one row on", moved("residual", "residual", "y", 32), at("residual", "residual and y overlap")),
+    # tensors
+    *[(f"{op} without its {key}", no_tensor(op, key), at(op, "there is no tensor "))
+      for op, key in (("linear", "weight"), ("linear", "bias"), ("add", "bias"), ("graph_conv", "gather"), ("graph_conv", "scatter"))],
+    *[(f"{op} names no {key}", without(op, key), at(op, f"{key} is not one of its tensors"))
+      for op, key in (("linear", "weight"), ("linear", "bias"), ("add", "bias"), ("graph_conv", "weight"),
+                      ("graph_conv", "bias"), ("graph_conv", "gather"), ("graph_conv", "scatter"))],
+    *[(f"{op} {key} {name}", tensor_of(op, key, change), at(op, f"{key} has another shape"))
+      for op, key in (("linear", "weight"), ("linear", "bias"), ("add", "bias"), ("graph_conv", "weight"),
+                      ("graph_conv", "bias"), ("graph_conv", "gather"), ("graph_conv", "scatter"))
+      for name, change in (("one shorter", lambda t: np.ascontiguousarray(t[..., :-1])), ("flat", lambda t: t.reshape(1, -1)[0, :-1]),
+                           ("with one axis more", lambda t: t[None]), ("of no axis", lambda t: np.array(1, np.float32)))],
+    *[(f"{op} bias in half precision", tensor_of(op, "bias", lambda t: t.astype(np.float16)), at(op, "bias is not float32"))
+      for op in ("linear", "add", "graph_conv")],
+    *[(f"a weight in {dtype}", tensor_of("linear", "weight", lambda t, dtype=dtype: t.astype(dtype)), "neither float32 nor float16")
+      for dtype in ("float64", "int32", "uint16", "bool")],
+    ("a weight that is not contiguous", tensor_of("linear", "weight", lambda t: np.asfortranarray(np.ones((2, 16), np.float32))), "not C-contiguous"),
+    ("an empty weight", tensor_of("linear", "weight", lambda t: t[:0]), "a tensor's shape is out of range"),
+    ("a tensor nobody needs, empty", lambda plan, tensors: tensors.update(more=np.zeros((0, 3), np.float32)), "a tensor's shape is out of range"),
+    # groups
+    *[(f"group_rows {value!r}", setting("graph_conv", group_rows=value), at("graph_conv", "(a group's rows are out of range|too many gathered|a value|weight|gather)"))
+      for value in ([], [0, 0, 41], [-1, 21, 21], [17, 16, 9], [41], [256, 256, 256], [HUGE, HUGE, HUGE], [2**31, 1, 1], 3, None, "17", [17, "16", 8])],
+]
+
+
+@pytest.mark.parametrize("change, message", [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_a_bad_plan_is_refused_with_the_step_and_the_reason(change, message):
+    plan, tensors = copy.deepcopy(TINY_PLAN), dict(TINY_TENSORS)
+    change(plan, tensors)
+    with pytest.raises(ValueError, match=f"^(the engine's plan is not valid: .*({message})|a weight tensor is {message})") as refused:
+        _native.Plan(plan, tensors, "")
+    if message.startswith("step "):
+        assert f"not valid: {message.split(':')[0]}:" in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "plan", [], [TINY_PLAN]])
+def test_a_plan_that_is_no_object_is_a_type_error(wrong):
+    with pytest.raises(TypeError):
+        _native.Plan(wrong, TINY_TENSORS, "")
+
+
+def test_a_plan_that_asks_for_too_much_memory_is_refused():
+    row = {"op": "linear", "x": 0, "y": 1, "weight": "w", "bias": "b"}
+    tensors = {"w": np.zeros((2, 1 << 16), np.float32), "b": np.zeros(1 << 16, np.float32)}
+    plan = {"frames": 1, "joints": 1, "arena": 16 + (1 << 16), "buffers": [[1, 2, 16, 0], [1, 1 << 16, 1 << 16, 16]],
+            "steps": [{"op": "tokens", "y": 0}, *[row] * 1000]}
+    with pytest.raises(ValueError, match="step 683: the weights up to here are too large"):  # 683 * 3 * 2^16 > 2^27
+        _native.Plan(plan, tensors, "")
+    plan = copy.deepcopy(TINY_PLAN)
+    plan["arena"] = (1 << 24) + 16
+    with pytest.raises(ValueError, match="the arena is out of range"):
+        _native.Plan(plan, TINY_TENSORS, "")
+    buffers, step = plan["buffers"], step_of("graph_conv", plan)
+    plan["arena"] = 1 << 24
+    buffers[step["x"]][2:] = [1 << 17, plan["arena"] - (17 << 17)]
+    plan["steps"] = [plan["steps"][0], {**step, "residual": -1}]
+    with pytest.raises(ValueError, match="step 1: it takes too much memory"):
+        _native.Plan(plan, TINY_TENSORS, "")
+
+
+def test_too_many_people_at_once_are_refused_with_the_number_that_fits():
+    plan = copy.deepcopy(TINY_PLAN)
+    plan["arena"] = 1 << 24
+    context = _native.Context(_native.Plan(plan, TINY_TENSORS, ""), 1)
+    with pytest.raises(ValueError, match="129 people at once take more than 8 GiB; run fewer at a time: 128 fit"):
+        context.run(np.zeros((129, 1, 17, 2), np.float32), np.zeros((129, 17, 3), np.float32))
+
+
+@pytest.fixture(scope="module")
+def engine_path(tmp_path_factory):
+    return write_engine(tmp_path_factory.mktemp("engine") / "tiny.epose", tiny_lifter())
+
+
+@pytest.fixture(scope="module")
+def engine(engine_path):
+    return edgepose.load(engine_path)
+
+
+def zeros(*shape, dtype=np.float32):
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize("x, error, message", [
+    (zeros(1, 1, 17, 2, dtype=np.float64), TypeError, "keypoints_norm is float64, C-contiguous True"),
+    (zeros(1, 1, 17, 2, dtype=np.float16), TypeError, "keypoints_norm is float16"),
+    (zeros(1, 1, 17, 2, dtype=np.int32), TypeError, "keypoints_norm is int32"),
+    (zeros(1, 1, 17, 2, dtype=">f4"), TypeError, "keypoints_norm is >f4"),
+    (zeros(2, 1, 17, 4)[..., :2], TypeError, "float32, C-contiguous False; it needs .*np.ascontiguousarray"),
+    (zeros(4, 1, 17, 2)[::2], TypeError, "C-contiguous False"),
+    (zeros(1, 1, 17, 2).tolist(), TypeError, "keypoints_norm is list"),
+    (None, TypeError, "keypoints_norm is NoneType"),
+    (zeros(1, 17, 2), ValueError, r"keypoints_norm has shape \(1, 17, 2\); it needs \(B, 1, 17, 2\)"),
+    (zeros(17, 2), ValueError, r"it needs \(B, 1, 17, 2\)"),
+    (zeros(1, 9, 17, 2), ValueError, r"\(1, 9, 17, 2\); it needs"),
+    (zeros(1, 1, 16, 2), ValueError, r"\(1, 1, 16, 2\); it needs"),
+    (zeros(1, 1, 17, 3), ValueError, r"\(1, 1, 17, 3\); it needs"),
+    (zeros(), ValueError, r"shape \(\); it needs"),
+    (zeros(2, 1, 1, 17, 2), ValueError, "it needs"),
+], ids=lambda v: getattr(v, "shape", None) and str(v.shape))
+def test_run_refuses_keypoints_of_another_kind_or_shape(engine, x, error, message):
+    with pytest.raises(error, match=message):
+        engine.run(x)
+
+
+@pytest.mark.parametrize("out, error, message", [
+    (zeros(2, 17, 3, dtype=np.float64), TypeError, "out is float64"),
+    (zeros(2, 17, 6)[..., :3], TypeError, "out is float32, C-contiguous False"),
+    ([[0.0]], TypeError, "out is list"),
+    (zeros(2, 17, 2), ValueError, r"out has shape \(2, 17, 2\); it needs \(B, 17, 3\)"),
+    (zeros(17, 3), ValueError, r"out has shape \(17, 3\)"),
+    (zeros(3, 17, 3), ValueError, "out is for 3 poses, writeable True; it needs 2, writeable"),
+    (np.broadcast_to(np.float32(0), (1, 17, 3)).copy(), ValueError, "out is for 1 poses"),
+], ids=str)
+def test_run_refuses_an_out_of_another_kind_or_shape(engine, out, error, message):
+    with pytest.raises(error, match=message):
+        engine.run(zeros(2, 1, 17, 2), out)
+
+
+def test_run_refuses_an_out_that_may_not_be_written(engine):
+    out = zeros(2, 17, 3)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="writeable False"):
+        engine.run(zeros(2, 1, 17, 2), out)
+
+
+def test_run_writes_into_out_and_returns_it(engine):
+    x = keypoints(tiny_lifter(), 2)
+    out = np.full((2, 17, 3), np.nan, np.float32)
+    assert engine.run(x, out) is out
+    np.testing.assert_array_equal(out, engine.run(x))
+
+
+def test_no_people_give_no_poses(engine):
+    assert engine.run(zeros(0, 1, 17, 2)).shape == (0, 17, 3)
+
+
+@pytest.mark.parametrize("x, y", [(zeros(1, 1, 17, 2, dtype=np.float64), zeros(1, 17, 3)), (zeros(1, 1, 17, 2), zeros(1, 17, 3, dtype=np.float64)),
+                                  (zeros(1, 1, 17, 4)[..., :2], zeros(1, 17, 3))])
+def test_the_binding_itself_converts_nothing(x, y):
+    context = _native.Context(_native.Plan(TINY_PLAN, TINY_TENSORS, ""), 1)
+    with pytest.raises(TypeError):
+        context.run(x, y)
+
+
+@each_isa
+def test_edgepose_isa_forces_the_kernels(engine_path, monkeypatch, isa):
+    monkeypatch.setenv("EDGEPOSE_ISA", isa)
+    engine = edgepose.load(engine_path)
+    assert engine.isa == isa and isa in repr(engine)
+    model = tiny_lifter()
+    x = keypoints(model, 2)
+    assert np.abs(engine.run(x) - torch_poses(model, x)).max() < 1e-5
+
+
+def test_the_isa_argument_goes_before_the_environment(engine_path, monkeypatch):
+    monkeypatch.setenv("EDGEPOSE_ISA", "no such")
+    assert edgepose.load(engine_path, isa="generic").isa == "generic"
+    assert edgepose.load(engine_path, isa="").isa == ISAS[0]
+
+
+@pytest.mark.parametrize("isa", ["sse9", "AVX2", "avx2 ", "neon" if "avx2" in ISAS else "avx2"])
+def test_an_unknown_instruction_set_is_an_error_that_lists_what_is_there(engine_path, monkeypatch, isa):
+    monkeypatch.setenv("EDGEPOSE_ISA", isa)
+    with pytest.raises(edgepose.EngineError, match=f'"{isa}" is not one this CPU runs; it runs {", ".join(ISAS)}'):
+        edgepose.load(engine_path)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 257, True, "2", 1.0, None, np.int64(2)])
+def test_threads_are_a_whole_number_from_1_to_256(engine_path, threads):
+    with pytest.raises(ValueError, match="threads is .*; it needs a whole number from 1 to 256"):
+        edgepose.load(engine_path, threads=threads)
+
+
+def test_the_binding_refuses_threads_out_of_range():
+    plan = _native.Plan(TINY_PLAN, TINY_TENSORS, "")
+    for threads in (0, -1, 257):
+        with pytest.raises(ValueError, match=f"threads must be 1 to 256, not {threads}"):
+            _native.Context(plan, threads)
