@@ -1,5 +1,9 @@
 #include "threads.h"
 
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
 namespace edgepose {
 
 namespace {
@@ -18,10 +22,19 @@ inline void pause() {
 }  // namespace
 
 Team::Team(int threads) : size_(threads) {
-  for (int member = 1; member < threads; member++) members_.emplace_back([this, member] { serve(member); });
+  try {
+    for (int member = 1; member < threads; member++) members_.emplace_back([this, member] { serve(member); });
+  } catch (const std::system_error& error) {
+    const std::string count = std::to_string(members_.size());
+    stop();
+    throw std::runtime_error("only " + count + " of " + std::to_string(threads - 1) + " threads could be started ("
+                             + error.what() + "); ask for fewer");
+  }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
   stop_.store(true);
   job_.fetch_add(1);
   { std::lock_guard<std::mutex> lock(mutex_); }

@@ -13,6 +13,7 @@ namespace edgepose {
 // at once finds them awake), then sleep: an idle team takes no processor time.
 class Team {
  public:
+  // Throws std::runtime_error if the system does not give that many threads.
   explicit Team(int threads);
   ~Team();
   Team(const Team&) = delete;
@@ -30,6 +31,7 @@ class Team {
 
  private:
   void serve(int member);
+  void stop();
 
   const int size_;
   void (*work_)(void*, int) = nullptr;

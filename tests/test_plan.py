@@ -168,6 +168,31 @@ def test_an_idle_engine_with_two_threads_takes_no_processor_time(tmp_path):
     assert float(done.stdout) < 0.02
 
 
+SCARCE = """
+import resource, sys, numpy as np, edgepose
+engine = edgepose.load(sys.argv[1], threads=200)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (200 << 20), -1))
+x = np.zeros((1, 1, 17, 2), np.float32)
+for attempt in range(2):
+    try:
+        engine.run(x)
+        print("ran")
+    except RuntimeError as error:
+        print(error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(engine.run(x).shape)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS and /proc")
+def test_threads_that_cannot_be_started_are_an_error_and_not_the_end_of_the_process(tmp_path):
+    done = run_python(SCARCE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.splitlines()
+    assert "of 199 threads could be started" in first and "of 199 threads" in second and third == "(1, 17, 3)"
+
+
 @each_lifter
 def test_values_alive_at_the_same_time_never_overlap(lifter):
     plan, _ = lower(LIFTERS[lifter]().eval(), "fp32")
