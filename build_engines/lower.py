@@ -114,7 +114,8 @@ class PlanBuilder:
         return self._values[-1]
 
     def _stored(self, name: str, value: np.ndarray, is_weight: bool) -> np.ndarray:
-        stored = np.ascontiguousarray(value, self._weights if is_weight else np.float32)
+        with np.errstate(over="ignore"):  # said below, with the name
+            stored = np.ascontiguousarray(value, self._weights if is_weight else np.float32)
         if not np.isfinite(stored).all():
             raise ValueError(f"{name} does not fit {stored.dtype}: its largest weight is {np.abs(value).max():g}")
         return stored

@@ -234,6 +234,7 @@ def test_executed_macs_count_the_products_by_hand():
     assert executed_macs(plan) == joints * 2 * c + encoder + 2 * 41 * c * c + joints * c * 3
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_weight_too_large_for_half_precision_is_named_when_lowering():
     model = tiny_lifter()
     with torch.no_grad():
