@@ -9,6 +9,7 @@ built_with (versions), and for the native backend plan (csrc/plan.h).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,7 +56,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise OSError(error.errno, f"cannot write {len(data)} bytes to {path}: {error.strerror}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where there is no folder: what was raised above says so
+            beside.unlink(missing_ok=True)
 
 
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:

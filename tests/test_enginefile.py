@@ -1,0 +1,330 @@
+"""What write() and read() promise of .epose files, whatever happened to the file in between."""
+
+import errno
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+from models import engine_header, tiny_lifter, write_engine
+from safetensors.numpy import save, save_file
+
+import edgepose
+from edgepose import EngineError, enginefile
+from edgepose.build_engines.lower import lower
+
+MODEL = tiny_lifter()
+HEADER = {**engine_header(MODEL), "plan": {"frames": 1}}
+TENSORS = {"w": np.arange(12, dtype=np.float32).reshape(3, 4), "h": np.arange(5, dtype=np.float16), "raw": np.arange(7, dtype=np.uint8)}
+
+
+def small_file(path, header=HEADER, tensors=TENSORS):
+    enginefile.write(path, header, tensors)
+    return path
+
+
+def sealed(path, text, tensors=TENSORS):
+    """A file whose header is `text`, whatever that is, and whose checksum holds."""
+    path.write_bytes(save(tensors, {"edgepose": text, "sha256": enginefile.checksum(text, tensors)}))
+    return path
+
+
+def same(read, header, tensors):
+    came, arrays = read
+    return (came == {"format": enginefile.FORMAT, "units": enginefile.UNITS, **header} and arrays.keys() == tensors.keys()
+            and all(arrays[n].dtype == tensors[n].dtype and np.array_equal(arrays[n], tensors[n]) for n in tensors))
+
+
+def test_what_was_written_is_read(tmp_path):
+    assert same(enginefile.read(small_file(tmp_path / "a.epose")), HEADER, TENSORS)
+    plan, tensors = lower(MODEL, "fp16")
+    header = {**engine_header(MODEL, "fp16"), "plan": plan}
+    assert same(enginefile.read(small_file(tmp_path / "b" / "c.epose", header, tensors)), header, tensors)
+
+
+def test_tensors_that_are_not_contiguous_are_written_by_their_values(tmp_path):
+    tensors = {"w": np.arange(12, dtype=np.float32).reshape(3, 4).T, "every other": np.arange(9, dtype=np.float32)[::2]}
+    assert same(enginefile.read(small_file(tmp_path / "a.epose", HEADER, tensors)), HEADER, tensors)
+
+
+def test_the_same_model_gives_the_same_file_but_for_the_order_of_its_metadata(tmp_path):
+    first, second = (write_engine(tmp_path / name, MODEL).read_bytes() for name in ("a.epose", "b.epose"))
+    begin = 8 + int.from_bytes(first[:8], "little")
+    assert json.loads(first[8:begin]) == json.loads(second[8:begin]) and first[begin:] == second[begin:]
+
+
+def test_a_missing_file_says_how_to_build_one(tmp_path):
+    with pytest.raises(EngineError, match=r"none.epose: no such file. Build it with: edgepose compile"):
+        enginefile.read(tmp_path / "none.epose")
+    with pytest.raises(EngineError, match="no such file"):
+        edgepose.load(tmp_path / "none.epose")
+
+
+def test_a_name_that_is_no_file_lists_what_ships():
+    with pytest.raises(EngineError, match="'no-such' is neither an engine file nor a shipped engine"):
+        edgepose.load("no-such")
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\0", b"\0" * 7, b"\0" * 8, b"\0" * 4096, b"\xff" * 8, b"\xff" * 64, b"{}", b"no engine at all\n" * 50,
+    (2).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]", (1 << 62).to_bytes(8, "little") + b"{}" * 20,
+    (100).to_bytes(8, "little") + b"{" * 100, b"PK\x03\x04" + b"\0" * 100,
+    *[np.random.default_rng(seed).bytes(1000) for seed in range(20)]], ids=lambda c: f"{len(c)} bytes {c[:6]!r}")
+def test_a_file_that_is_something_else_is_an_engine_error(tmp_path, content):
+    path = tmp_path / "other.epose"
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match="other.epose: (not an engine file, or damaged|a safetensors file, but no engine)"):
+        enginefile.read(path)
+    with pytest.raises(EngineError, match="other.epose"):
+        edgepose.load(path)
+
+
+def test_a_file_cut_off_anywhere_is_an_engine_error(tmp_path):
+    whole = small_file(tmp_path / "whole.epose").read_bytes()
+    cut = tmp_path / "cut.epose"
+    for length in range(len(whole)):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(EngineError, match="cut.epose"):
+            enginefile.read(cut)
+
+
+def test_a_file_with_more_after_its_end_is_an_engine_error(tmp_path):
+    path = small_file(tmp_path / "long.epose")
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(EngineError, match="long.epose"):
+        enginefile.read(path)
+
+
+def flips(data, start, stop, count, rng):
+    for at in range(start, stop) if count is None else rng.integers(start, stop, count):
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        yield int(at), bytes(damaged)
+
+
+def test_one_flipped_bit_is_an_engine_error_or_changes_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = small_file(tmp_path / "whole.epose").read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    path, noticed = tmp_path / "flipped.epose", 0
+    for at, damaged in [*flips(whole, 0, begin, None, rng), *flips(whole, 0, begin, 300, rng), *flips(whole, begin, len(whole), None, rng)]:
+        path.write_bytes(damaged)
+        try:
+            assert same(enginefile.read(path), HEADER, TENSORS), f"byte {at}: read as something else"
+        except EngineError as error:
+            assert "flipped.epose" in str(error)
+            noticed += 1
+    assert noticed >= len(whole)  # all but a bit in the padding or the like
+
+
+def test_flipped_bits_of_a_whole_engine_are_noticed_when_it_is_loaded(tmp_path):
+    rng = np.random.default_rng(1)
+    whole = write_engine(tmp_path / "whole.epose", MODEL).read_bytes()
+    x = rng.uniform(-0.5, 0.5, (1, 1, 17, 2)).astype(np.float32)
+    expected = edgepose.load(tmp_path / "whole.epose").run(x)
+    path, noticed = tmp_path / "flipped.epose", 0
+    for at, damaged in flips(whole, 0, len(whole), 300, rng):
+        path.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(edgepose.load(path).run(x), expected, err_msg=f"byte {at}")
+        except EngineError:
+            noticed += 1
+    assert noticed > 290
+
+
+def test_swapped_tensors_are_noticed(tmp_path):
+    a, b = np.zeros(4, np.float32), np.ones(4, np.float32)
+    text = json.dumps({"format": 1, "units": "", **HEADER})
+    path = tmp_path / "swapped.epose"
+    path.write_bytes(save({"a": b, "b": a}, {"edgepose": text, "sha256": enginefile.checksum(text, {"a": a, "b": b})}))
+    with pytest.raises(EngineError, match="do not match its checksum"):
+        enginefile.read(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"model": "ampose", "frames": "1"}, {"edgepose": "{}"}, {"sha256": "0"}])
+def test_another_safetensors_file_is_told_how_it_becomes_an_engine(tmp_path, metadata):
+    save_file(TENSORS, tmp_path / "checkpoint.safetensors", metadata)
+    with pytest.raises(EngineError, match="a safetensors file, but no engine: .*edgepose compile --model .*checkpoint.safetensors"):
+        enginefile.read(tmp_path / "checkpoint.safetensors")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "the header is not JSON"), ("{", "the header is not JSON"), ("[" * 100000, "the header is not JSON"),
+    ("1" * 10000, "the header is not JSON"), ("[]", "the header is not an object"), ("null", "the header is not an object"),
+    ('"format"', "the header is not an object"), ("{}", "the header's 'format' is None; it needs int")])
+def test_a_header_that_is_no_object_is_an_engine_error(tmp_path, text, message):
+    with pytest.raises(EngineError, match=f"odd.epose: {message}"):
+        enginefile.read(sealed(tmp_path / "odd.epose", text))
+
+
+FULL = {"format": enginefile.FORMAT, "units": enginefile.UNITS, **HEADER}
+
+
+WRONG = [(key, value) for key, kind in enginefile.REQUIRED.items() for value in (None, True, 1.5, [], "text", 3, {})
+         if type(value) is not kind]
+
+
+@pytest.mark.parametrize("key, value", WRONG, ids=str)
+def test_a_required_key_of_the_header_of_another_type_is_named(tmp_path, key, value):
+    with pytest.raises(EngineError, match=f"the header's '{key}' is .*; it needs {enginefile.REQUIRED[key].__name__}"):
+        enginefile.read(sealed(tmp_path / "odd.epose", json.dumps({**FULL, key: value})))
+
+
+@pytest.mark.parametrize("key", enginefile.REQUIRED)
+def test_a_required_key_of_the_header_that_is_missing_is_named(tmp_path, key):
+    header = {k: v for k, v in FULL.items() if k != key}
+    with pytest.raises(EngineError, match=f"the header's '{key}' is None; it needs {enginefile.REQUIRED[key].__name__}"):
+        enginefile.read(sealed(tmp_path / "odd.epose", json.dumps(header)))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"format": 2}, "format 2; this edgepose reads 1. Build the engine again, or install the edgepose that wrote it: 0.1.0"),
+    ({"format": 0}, "format 0; this edgepose reads 1"),
+    ({"format": 10**30}, "this edgepose reads 1"),
+    ({"skeleton": "coco17"}, "skeleton 'coco17'; there are h36m17, h36m16"),
+    ({"frames": 0}, "0 frames; 1 to 4096 are possible"), ({"frames": -3}, "-3 frames"), ({"frames": 10**30}, "1 to 4096 are possible")])
+def test_a_header_out_of_range_says_what_is_possible(tmp_path, change, message):
+    with pytest.raises(EngineError, match=f"odd.epose: .*{message}"):
+        enginefile.read(sealed(tmp_path / "odd.epose", json.dumps({**FULL, **change})))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"backend": "cuda9"}, "backend 'cuda9', or a part of its file, is unknown to this edgepose .*it has native, onnx, torchscript"),
+    ({"backend": "../native"}, "unknown to this edgepose"),
+    ({"plan": None}, "the native backend does not take it"), ({"plan": []}, "the native backend does not take it"),
+    ({"plan": {}}, "the native backend does not take it: the engine's plan is not valid: KeyError: 'frames'")])
+def test_an_engine_this_edgepose_cannot_run_is_an_engine_error(tmp_path, change, message):
+    with pytest.raises(EngineError, match=message):
+        edgepose.load(sealed(tmp_path / "odd.epose", json.dumps({**FULL, **change})))
+
+
+def test_a_native_engine_without_a_plan_is_an_engine_error(tmp_path):
+    header = {key: value for key, value in FULL.items() if key != "plan"}
+    with pytest.raises(EngineError, match="a part of its file, is unknown to this edgepose .*'plan'"):
+        edgepose.load(sealed(tmp_path / "odd.epose", json.dumps(header)))
+
+
+def test_a_payload_engine_without_its_payload_is_an_engine_error(tmp_path):
+    for backend in ("onnx", "torchscript"):
+        enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {})
+        with pytest.raises(EngineError, match="'payload'"):
+            edgepose.load(tmp_path / "odd.epose")
+        enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {"payload": np.arange(99, dtype=np.uint8)})
+        with pytest.raises(EngineError, match=f"the {backend} backend does not take it"):
+            edgepose.load(tmp_path / "odd.epose")
+
+
+class FullDisk:
+    """An open file on a disk that takes `room` bytes more."""
+
+    def __init__(self, file, room):
+        self._file, self._room = file, room
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def write(self, data):
+        self._file.write(data[:self._room])
+        if len(data) > self._room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def flush(self):
+        self._file.flush()
+
+    def fileno(self):
+        return self._file.fileno()
+
+
+@pytest.mark.parametrize("room", [0, 1, 500])
+@pytest.mark.parametrize("before", [None, b"the old engine"])
+def test_a_full_disk_leaves_the_old_file_and_no_part_of_the_new(tmp_path, monkeypatch, room, before):
+    path = tmp_path / "a.epose"
+    if before:
+        path.write_bytes(before)
+    monkeypatch.setattr(enginefile, "open", lambda *a, **k: FullDisk(open(*a, **k), room), raising=False)
+    with pytest.raises(OSError, match=r"cannot write \d+ bytes to .*a.epose: No space left on device") as full:
+        small_file(path)
+    assert full.value.errno == errno.ENOSPC
+    assert [file.name for file in tmp_path.iterdir()] == (["a.epose"] if before else [])
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_disk_that_fails_only_when_synced_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.epose"
+    path.write_bytes(b"the old engine")
+
+    def fail(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="a.epose: Input/output error"):
+        small_file(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.epose"] and path.read_bytes() == b"the old engine"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_device_that_is_full_is_an_error_with_the_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(enginefile, "open", lambda *a, **k: open("/dev/full", "wb"), raising=False)
+    with pytest.raises(OSError, match="a.epose: No space left on device"):
+        small_file(tmp_path / "a.epose")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_written_file_is_there_at_once_and_whole(tmp_path, monkeypatch):
+    path, seen = small_file(tmp_path / "a.epose"), []
+    replace = os.replace
+
+    def watch(source, target):
+        seen.append((same(enginefile.read(target), HEADER, TENSORS), same(enginefile.read(source), HEADER, {})))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    small_file(path, HEADER, {})
+    assert seen == [(True, True)] and same(enginefile.read(path), HEADER, {})
+
+
+def test_a_folder_in_the_place_of_the_file_is_an_error_and_leaves_nothing(tmp_path):
+    (tmp_path / "a.epose").mkdir()
+    with pytest.raises(EngineError, match="a.epose: no such file"):
+        enginefile.read(tmp_path / "a.epose")
+    with pytest.raises(OSError, match="cannot write .*a.epose"):
+        small_file(tmp_path / "a.epose")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.epose"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_with_the_path(tmp_path):
+    (tmp_path / "folder").write_bytes(b"a file")
+    with pytest.raises(OSError, match="cannot write .*folder/a.epose"):
+        small_file(tmp_path / "folder" / "a.epose")
+    with pytest.raises(EngineError, match="a.epose: no such file"):
+        enginefile.read(tmp_path / "folder" / "a.epose")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user whom permissions stop")
+def test_a_file_that_may_not_be_read_is_an_engine_error(tmp_path):
+    path = small_file(tmp_path / "a.epose")
+    path.chmod(0)
+    with pytest.raises(EngineError, match="a.epose: not an engine file, or damaged"):
+        enginefile.read(path)
+
+
+def test_a_file_that_fails_while_it_is_read_is_an_engine_error(tmp_path, monkeypatch):
+    path = small_file(tmp_path / "a.epose")
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(enginefile, "safe_open", refuse)
+    with pytest.raises(EngineError, match="a.epose: not an engine file, or damaged .*Permission denied"):
+        enginefile.read(path)
+
+
+def test_a_loop_of_links_is_an_engine_error(tmp_path):
+    (tmp_path / "a.epose").symlink_to("b.epose")
+    (tmp_path / "b.epose").symlink_to("a.epose")
+    with pytest.raises(EngineError, match="a.epose: no such file"):
+        enginefile.read(tmp_path / "a.epose")
