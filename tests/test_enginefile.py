@@ -205,6 +205,14 @@ def test_a_native_engine_without_a_plan_is_an_engine_error(tmp_path):
         edgepose.load(sealed(tmp_path / "odd.epose", json.dumps(header)))
 
 
+@pytest.mark.parametrize("change", [{"frames": 9}, {"skeleton": "h36m16"}], ids=str)
+def test_a_header_that_contradicts_its_plan_is_refused_when_it_is_loaded(tmp_path, change):
+    plan, tensors = lower(MODEL, "fp32")
+    enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), **change, "plan": plan}, tensors)
+    with pytest.raises(EngineError, match="the plan is for 1 frames of 17 joints, the header says (9 of 17|1 of 16)"):
+        edgepose.load(tmp_path / "odd.epose")
+
+
 def test_a_payload_engine_without_its_payload_is_an_engine_error(tmp_path):
     for backend in ("onnx", "torchscript"):
         enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {})

@@ -6,6 +6,8 @@ import threading
 
 import numpy as np
 
+from ..skeleton import MODEL_SKELETONS
+
 
 class Backend:
     """run(x, out) on the calling thread and `threads` - 1 of its own. Every calling thread has its own working memory."""
@@ -15,6 +17,9 @@ class Backend:
 
         self._new_context = _native.Context
         self._plan = _native.Plan(header["plan"], tensors, isa)
+        planned, said = (header["plan"]["frames"], header["plan"]["joints"]), (header["frames"], len(MODEL_SKELETONS[header["skeleton"]]))
+        if planned != said:
+            raise ValueError("the plan is for %d frames of %d joints, the header says %d of %d" % (*planned, *said))
         self._threads = threads
         self._local = threading.local()
 
