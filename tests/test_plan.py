@@ -337,6 +337,8 @@ REFUSED = [
       for value in (-2, 10**6, HUGE, 2**31, "0", None, 0.5)],
     *[(f"{op} without {name}", without(op, name), at(op, f"{name} is not one of its buffers"))
       for op, name in (("tokens", "y"), ("add", "x"), ("linear", "x"), ("attention", "x"), ("normalize", "y"))],
+    *[(f"{op} to fewer rows", buffer_of(op, "y", rows=16), at(op, "x and y differ in rows|x is not q"))
+      for op in ("linear", "graph_conv", "attention")],
     ("a residual of another shape", setting("residual", residual=0), at("residual", "residual is not like y")),
     ("add to another shape", setting("add", x=0), at("add", "x and y differ in shape")),
     ("normalize to another shape", setting("normalize", x=0), at("normalize", "x and y differ in shape")),
