@@ -1,0 +1,168 @@
+"""Loads and runs engines whose header, plan and tensors were changed at random, with checksums that hold.
+
+    python fuzz_engine.py ENGINE SEED CASES
+
+Every case must end in an error that Python sees, or in poses; a crash or a sanitizer's report ends the process. Prints
+how many were refused when loaded, refused when run, and ran. tests/test_fuzz.py runs it under AddressSanitizer.
+"""
+
+import copy
+import json
+import math
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+import edgepose
+from edgepose import EngineError, enginefile
+
+NUMBERS = (0, -1, 1, 2, 3, 15, 16, 17, 32, 64, 255, 256, 257, 4096, 65536, 2**24, 2**26, 2**31 - 1, 2**31, -2**31, 2**32 + 1,
+           2**62, 2**63 - 1, 2**63, 2**64, -2**63, 10**400, 0.5, 1e30, -1e30, math.nan, math.inf)
+OTHERS = (None, True, "", "0", "linear", "\ud800", "x" * 10000, [], [0], {}, {"op": "tokens", "y": 0})
+TYPES = ("float32", "float16", "float64", "uint8", "int32", "int64", "bool")
+
+
+def leaves(value, path=()):
+    """The paths of all that is no list and no dict, and of the lists and dicts themselves."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from leaves(item, (*path, key))
+
+
+def at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
+def change_value(rng, header, tensors):
+    """One value anywhere in the plan, or rarely in the header, becomes another one or is left out."""
+    root = header["plan"] if rng.random() < 0.9 else header
+    path = rng.choice(list(leaves(root)))
+    parent, key = at(root, path[:-1]), path[-1]
+    old, kind = parent[key], rng.random()
+    if kind < 0.05:
+        del parent[key]
+    elif kind < 0.4 and isinstance(old, (int, float)):
+        parent[key] = old + rng.choice((-1, 1, -16, 16, old, -2 * old, 2**32, 7 * old))
+    elif kind < 0.85:
+        parent[key] = rng.choice(NUMBERS)
+    else:
+        parent[key] = copy.deepcopy(rng.choice(OTHERS))
+
+
+def change_number(rng, header, tensors):
+    """A number of a buffer, a step or the plan becomes one that stands elsewhere in the plan: small, and often valid."""
+    numbers = [path for path in leaves(header["plan"]) if type(at(header["plan"], path)) is int]
+    path, other = rng.choice(numbers), rng.choice(numbers)
+    at(header["plan"], path[:-1])[path[-1]] = at(header["plan"], other)
+
+
+def change_steps(rng, header, tensors):
+    """A step is left out, repeated, exchanged with another, or given another's op."""
+    steps = header["plan"]["steps"]
+    i, j = rng.randrange(len(steps)), rng.randrange(len(steps))
+    kind = rng.randrange(4)
+    if kind == 0:
+        del steps[i]
+    elif kind == 1:
+        steps.insert(j, copy.deepcopy(steps[i]))
+    elif kind == 2:
+        steps[i], steps[j] = steps[j], steps[i]
+    else:
+        steps[i]["op"] = steps[j]["op"]
+
+
+def change_arena(rng, header, tensors):
+    """Buffers stay what they are, in an arena that is too large or in which they lie elsewhere."""
+    plan = header["plan"]
+    plan["arena"] = rng.choice((plan["arena"], 4 * plan["arena"], 2**24))
+    for buffer in rng.sample(plan["buffers"], rng.randint(1, len(plan["buffers"]))):
+        buffer[3] = rng.randrange(0, max(1, plan["arena"] - buffer[0] * buffer[2])) // 16 * 16
+        if rng.random() < 0.3:
+            buffer[2] += 16 * rng.randrange(4)
+
+
+def change_shape(rng, header, tensors):
+    """All buffers of some rows or columns get others, as if the model were of another size."""
+    plan = header["plan"]
+    column = rng.randrange(3)
+    old, new = rng.choice(plan["buffers"])[column], rng.choice((1, 2, 3, 5, 7, 8, 24, 48, 100, 4096))
+    for buffer in plan["buffers"]:
+        if buffer[column] == old:
+            buffer[column] = new
+            buffer[2] = max(buffer[2], -(-buffer[1] // 16) * 16)
+    plan["arena"] = 2**22
+    if column == 0 and rng.random() < 0.8:
+        plan["joints"] = new
+
+
+def change_tensor(rng, header, tensors):
+    """A tensor is removed, renamed, exchanged, or gets another type, shape or content."""
+    name, other = rng.choice(sorted(tensors)), rng.choice(sorted(tensors))
+    tensor, kind = tensors[name], rng.randrange(7)
+    if kind == 0:
+        del tensors[name]
+    elif kind == 1:
+        tensors[name], tensors[other] = tensors[other], tensor
+    elif kind == 2:
+        with np.errstate(all="ignore"):
+            tensors[name] = tensor.astype(rng.choice(TYPES))
+    elif kind == 3:
+        axis = rng.randrange(tensor.ndim)
+        tensors[name] = np.concatenate([tensor, tensor], axis) if rng.random() < 0.5 else np.delete(tensor, -1, axis)
+    elif kind == 4:
+        tensors[name] = rng.choice((tensor.reshape(-1), tensor[None], tensor.T, tensor[:0], np.ones(1, np.float32)))
+    elif kind == 5:
+        tensors[name] = np.full_like(tensor, rng.choice((0, 1, -1, math.nan, math.inf, 1e30)))
+    else:
+        tensors[f"{name}.more"] = tensors.pop(name)
+
+
+CHANGES = (change_value, change_value, change_value, change_number, change_number, change_steps, change_arena, change_shape,
+           change_tensor)
+
+
+def run(path, people, threads, isa):
+    """'refused when loaded', 'refused when run' or 'ran'."""
+    try:
+        engine = edgepose.load(path, threads=threads, isa=isa)
+    except EngineError:
+        return "refused when loaded"
+    x = np.linspace(-1, 1, people * engine.frames * len(engine.skeleton) * 2, dtype=np.float32)
+    try:
+        for _ in range(2):
+            engine.run(x.reshape(people, engine.frames, len(engine.skeleton), 2))
+    except (ValueError, MemoryError):
+        return "refused when run"
+    return "ran"
+
+
+def main(engine, seed, cases):
+    rng, path = random.Random(seed), Path(tempfile.mkdtemp()) / "changed.epose"
+    whole_header, whole_tensors = enginefile.read(engine)
+    counts = {"refused when loaded": 0, "refused when run": 0, "ran": 0}
+    for _ in range(cases):
+        header, tensors = copy.deepcopy(whole_header), dict(whole_tensors)
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            try:
+                rng.choice(CHANGES)(rng, header, tensors)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+                break  # what the second change would alter is not there any more
+        text = json.dumps(header)
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        path.write_bytes(save(contiguous, {"edgepose": text, "sha256": enginefile.checksum(text, contiguous)}))
+        counts[run(path, rng.choice((1, 2, 5)), rng.choice((1, 1, 2, 3)), rng.choice(("generic", "avx2")))] += 1
+    path.unlink()
+    path.parent.rmdir()
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,92 @@
+"""Changed engines against csrc/ built with AddressSanitizer and UndefinedBehaviorSanitizer."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from models import tiny_lifter, write_engine
+
+ROOT = Path(__file__).parent.parent
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+CASES = 1500
+ENVIRONMENT = {"PYTHONMALLOC": "malloc", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+               # Leaks are Python's own. No engine may ask for 2 GiB at once, or take that much in all.
+               "ASAN_OPTIONS": "detect_leaks=0:max_allocation_size_mb=2048:allocator_may_return_null=0:hard_rss_limit_mb=2048",
+               "UBSAN_OPTIONS": "print_stacktrace=1"}
+
+PRELOADED = ("libasan.so", "libstdc++.so.6")  # the second since ASan must find the real __cxa_throw when it starts
+
+# The kernels for AVX-512 take most of the time to compile, and sanitizers do not see masked loads.
+LEFT_OUT = """
+#include "kernels.h"
+namespace edgepose::avx512 { extern const Kernels table; const Kernels table = {"left out of this build"}; }
+"""
+
+
+def library(name):
+    path = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+    return path if os.path.isabs(path) and os.path.exists(path) else None
+
+
+def reason_to_skip():
+    if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
+        return "written for Linux on x86-64"
+    if not shutil.which("g++"):
+        return "needs g++"
+    if not all(map(library, PRELOADED)):
+        return "needs g++'s AddressSanitizer (libasan)"
+    return None
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory):
+    """A copy of the package whose _native is sanitized; its folder."""
+    if reason := reason_to_skip():
+        pytest.skip(reason)
+    import pybind11
+
+    folder = tmp_path_factory.mktemp("sanitized")
+    shutil.copytree(ROOT / "edgepose", folder / "edgepose", ignore=shutil.ignore_patterns("*.so", "__pycache__", "weights", "clips", "zoo", "training"))
+    (folder / "left_out.cpp").write_text(LEFT_OUT)
+    includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_path("include"))]
+    sources = [*(source for source in sorted((ROOT / "csrc").glob("*.cpp")) if source.stem != "kernels_avx512"), folder / "left_out.cpp"]
+    module = folder / "edgepose" / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    subprocess.run(["g++", "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-pthread", "-Wno-psabi", "-fvisibility=hidden", *SANITIZE,
+                    *includes, *sources, "-o", module], check=True, timeout=300)
+    return folder
+
+
+def run_sanitized(folder, *command):
+    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300, cwd=folder,
+                          env={**os.environ, **ENVIRONMENT, "LD_PRELOAD": " ".join(library(name) for name in PRELOADED),
+                               "PYTHONPATH": os.pathsep.join([str(folder), *sys.path[1:]])})
+
+
+def test_no_changed_engine_touches_memory_that_is_not_its_own(sanitized, tmp_path):
+    engine = write_engine(tmp_path / "tiny.epose", tiny_lifter())
+    done = run_sanitized(sanitized, ROOT / "tests" / "fuzz_engine.py", engine, 0, CASES)
+    assert done.returncode == 0 and "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr[-4000:]
+    counts = json.loads(done.stdout)
+    assert sum(counts.values()) == CASES
+    # Else the changes were so coarse that none came as far as the kernels, or so fine that none was wrong.
+    assert counts["ran"] > CASES / 20 and counts["refused when loaded"] > CASES / 20
+
+
+OUT_OF_BOUNDS = """
+import numpy as np, edgepose
+from edgepose import _native
+assert _native.__file__.startswith({folder!r})
+w, b = np.zeros(8, np.float32), np.zeros((1, 16), np.float32)
+_native.kernels.linear(np.ones((1, 8), np.float32), w, b, None, np.zeros((1, 16), np.float32), "none", "generic")
+"""
+
+
+def test_a_kernel_that_reads_past_its_weights_would_be_reported(sanitized):
+    done = run_sanitized(sanitized, "-c", OUT_OF_BOUNDS.format(folder=str(sanitized)))
+    assert done.returncode != 0 and "AddressSanitizer: heap-buffer-overflow" in done.stderr
