@@ -1,12 +1,14 @@
 """Small lifters with weights that look trained, and engine files of them."""
 
+import numpy as np
 import torch
 from torch import nn
 
-from edgepose import enginefile
+from edgepose import enginefile, zoo
 from edgepose.build_engines.lower import lower
-from edgepose.zoo.ampose import AMPose
-from edgepose.zoo.layers import Encoder
+from edgepose.skeleton import H36M16
+from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
+from edgepose.zoo.layers import NEIGHBOUR_GROUPS, Encoder
 
 TINY = {"depth": 1, "channels": 16, "heads": 2}
 
@@ -51,3 +53,35 @@ def write_engine(path, model, precision="fp32"):
     plan, tensors = lower(model, precision)
     enginefile.write(path, {**engine_header(model, precision), "plan": plan}, tensors)
     return path
+
+
+SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector, no panel fits evenly
+
+
+def lifters():
+    """Every option of the zoo once; the sizes by name where that is fast, small ones for the rest."""
+    for name in ("ampose", "ampose-s"):
+        for frames in zoo.FRAMES:
+            yield f"{name}, {frames} frames", lambda name=name, frames=frames: zoo.build(name, frames)
+    for name in zoo.MODELS:
+        yield f"{name}, 48 channels", lambda name=name: zoo.build(name, channels=48, heads=4)
+    for option, values in (("block", BLOCKS), ("order", ORDERS), ("groups", NEIGHBOUR_GROUPS)):
+        for value in values:
+            yield f"{option} {value}", lambda option=option, value=value: AMPose(**SMALL, **{option: value})
+    for frames in zoo.FRAMES:
+        yield f"16 joints, {frames} frames", lambda frames=frames: AMPose(H36M16, frames, **SMALL)
+
+
+LIFTERS = dict(lifters())
+
+
+def keypoints(model, people, seed=0):
+    """Seeded keypoints_norm (people, T, J, 2) for a model."""
+    shape = (people, model.frames, len(model.skeleton), 2)
+    return np.random.default_rng(seed).uniform(-0.6, 0.6, shape).astype(np.float32)
+
+
+def torch_poses(model, x):
+    """A model's own answer, (people, J, 3)."""
+    with torch.inference_mode():
+        return model(torch.from_numpy(x)).numpy()

@@ -89,7 +89,8 @@ def test_a_module_imports_only_what_lies_below_it(dotted):
         return
     for name in imports(dotted, MODULES[dotted]):
         if name.split(".")[0] == "edgepose":
-            assert part(name) == here or part(name) in allowed, f"{dotted} imports {name}; {here} may import {', '.join(sorted(allowed)) or 'nothing'}"
+            assert part(name) == here or part(name) in allowed, (
+                f"{dotted} imports {name}; {here} may import {', '.join(sorted(allowed)) or 'nothing'}")
 
 
 @pytest.mark.parametrize("dotted", [name for name in MODULES if part(name) not in BUILDERS])

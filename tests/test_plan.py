@@ -2,63 +2,26 @@
 
 import copy
 import math
-import os
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from models import TINY, randomised, tiny_lifter, write_engine
+from models import LIFTERS, SMALL, keypoints, randomised, tiny_lifter, torch_poses
 
-import edgepose
-from edgepose import _native, zoo
+from edgepose import _native
 from edgepose.backends.native import Backend
-from edgepose.build_engines.lower import executed_macs, lower
-from edgepose.skeleton import H36M16, H36M17
-from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
-from edgepose.zoo.layers import NEIGHBOUR_GROUPS
+from edgepose.build_engines.lower import lower
+from edgepose.skeleton import H36M17
+from edgepose.zoo.ampose import AMPose
 
 ISAS = _native.isas()
 each_isa = pytest.mark.parametrize("isa", ISAS)
-
-SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector, no panel fits evenly
-
-
-def lifters():
-    """Every option of the zoo once; the sizes by name where that is fast, small ones for the rest."""
-    for name in ("ampose", "ampose-s"):
-        for frames in zoo.FRAMES:
-            yield f"{name}, {frames} frames", lambda name=name, frames=frames: zoo.build(name, frames)
-    for name in zoo.MODELS:
-        yield f"{name}, 48 channels", lambda name=name: zoo.build(name, channels=48, heads=4)
-    for option, values in (("block", BLOCKS), ("order", ORDERS), ("groups", NEIGHBOUR_GROUPS)):
-        for value in values:
-            yield f"{option} {value}", lambda option=option, value=value: AMPose(**SMALL, **{option: value})
-    for frames in zoo.FRAMES:
-        yield f"16 joints, {frames} frames", lambda frames=frames: AMPose(H36M16, frames, **SMALL)
-
-
-LIFTERS = dict(lifters())
 each_lifter = pytest.mark.parametrize("lifter", LIFTERS)
-
-
-def keypoints(model, people, seed=0):
-    shape = (people, model.frames, len(model.skeleton), 2)
-    return np.random.default_rng(seed).uniform(-0.6, 0.6, shape).astype(np.float32)
 
 
 def poses(plan, tensors, x, isa="", threads=1):
     out = np.full((len(x), plan["joints"], 3), np.nan, np.float32)
     Backend({"plan": plan, "frames": plan["frames"], "skeleton": f"h36m{plan['joints']}"}, tensors, threads, isa).run(x, out)
     return out
-
-
-def torch_poses(model, x):
-    with torch.inference_mode():
-        return model(torch.from_numpy(x)).numpy()
 
 
 @each_lifter
@@ -111,136 +74,6 @@ def test_more_threads_than_work_change_no_bit(isa, threads):
     plan, tensors = lower(model, "fp32")
     x = keypoints(model, 2)
     np.testing.assert_array_equal(poses(plan, tensors, x, isa, threads), poses(plan, tensors, x, isa))
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_engine_shared_by_python_threads_gives_each_its_own_answer(tmp_path, threads):
-    model = tiny_lifter()
-    engine = edgepose.load(write_engine(tmp_path / "tiny.epose", model), threads=threads)
-    callers, calls = 4, 60
-    windows = [keypoints(model, 1 + caller, seed=caller) for caller in range(callers)]
-    expected = [engine.run(x) for x in windows]
-    start, wrong = threading.Barrier(callers), []
-
-    def call(caller):
-        start.wait()
-        for _ in range(calls):
-            if not np.array_equal(engine.run(windows[caller]), expected[caller]):
-                wrong.append(caller)
-
-    members = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
-    for member in members:
-        member.start()
-    for member in members:
-        member.join()
-    assert wrong == []
-
-
-def test_an_engine_keeps_no_trace_of_the_frame_before(tmp_path):
-    model = tiny_lifter()
-    engine = edgepose.load(write_engine(tmp_path / "tiny.epose", model))
-    x = keypoints(model, 2)
-    first = engine.run(x)
-    engine.run(np.full((5, 1, 17, 2), np.nan, np.float32))
-    np.testing.assert_array_equal(engine.run(x), first)
-
-
-IDLE = """
-import sys, time, numpy as np, edgepose
-engine = edgepose.load(sys.argv[1], threads=2)
-engine.run(np.zeros((1, 1, 17, 2), np.float32))
-time.sleep(0.05)
-before = time.process_time()
-time.sleep(0.3)
-print(time.process_time() - before)
-"""
-
-
-def run_python(code, *arguments):
-    path = os.pathsep.join([str(Path(edgepose.__file__).parent.parent), *sys.path])
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": path})
-
-
-def test_an_idle_engine_with_two_threads_takes_no_processor_time(tmp_path):
-    done = run_python(IDLE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 0.02
-
-
-SCARCE = """
-import resource, sys, numpy as np, edgepose
-engine = edgepose.load(sys.argv[1], threads=200)
-size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + (200 << 20), -1))
-x = np.zeros((1, 1, 17, 2), np.float32)
-for attempt in range(2):
-    try:
-        engine.run(x)
-        print("ran")
-    except RuntimeError as error:
-        print(error)
-resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-print(engine.run(x).shape)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS and /proc")
-def test_threads_that_cannot_be_started_are_an_error_and_not_the_end_of_the_process(tmp_path):
-    done = run_python(SCARCE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
-    assert done.returncode == 0, done.stderr
-    first, second, third = done.stdout.splitlines()
-    assert "of 199 threads could be started" in first and "of 199 threads" in second and third == "(1, 17, 3)"
-
-
-@each_lifter
-def test_values_alive_at_the_same_time_never_overlap(lifter):
-    plan, _ = lower(LIFTERS[lifter]().eval(), "fp32")
-    owner = np.full(plan["arena"], -1)
-
-    def place(value):
-        rows, _, ld, offset = plan["buffers"][value]
-        assert offset >= 0 and offset + rows * ld <= plan["arena"]
-        return slice(offset, offset + rows * ld)
-
-    for number, step in enumerate(plan["steps"]):
-        for name in ("x", "residual"):
-            if name in step:
-                assert (owner[place(step[name])] == step[name]).all(), f"step {number}: its {name} was written over"
-        if "x" in step:
-            x, y = place(step["x"]), place(step["y"])
-            assert x.stop <= y.start or y.stop <= x.start, f"step {number}: y lies on x"
-        owner[place(step["y"])] = step["y"]
-    assert (owner[place(plan["steps"][-1]["y"])] == plan["steps"][-1]["y"]).all()
-
-
-def test_rows_do_not_share_lines_of_the_cache_and_do_not_fall_on_the_same_set():
-    for channels in (3, 16, 108, 128, 256, 512, 1536):
-        plan, _ = lower(AMPose(depth=1, channels=channels, heads=1).eval(), "fp32")
-        for rows, columns, ld, offset in plan["buffers"]:
-            assert ld >= columns and ld % 16 == 0 and offset % 16 == 0 and ld % 256
-
-
-def test_a_graph_convolution_of_the_h36m_tree_takes_41_rows_of_products():
-    plan, _ = lower(AMPose(**TINY), "fp32")
-    rows = {sum(step["group_rows"]) for step in plan["steps"] if step["op"] == "graph_conv"}
-    assert rows == {41}  # 17 centres, 16 joints with a parent (or 8 parents), 8 parents of children
-
-
-def test_executed_macs_count_the_products_by_hand():
-    plan, _ = lower(AMPose(**TINY), "fp32")
-    c, joints = TINY["channels"], 17
-    encoder = joints * (3 * c * c + c * c + 2 * c * c + 2 * c * c) + 2 * joints * joints * c
-    assert executed_macs(plan) == joints * 2 * c + encoder + 2 * 41 * c * c + joints * c * 3
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_weight_too_large_for_half_precision_is_named_when_lowering():
-    model = tiny_lifter()
-    with torch.no_grad():
-        model.head.weight[0, 0] = 1e6
-    with pytest.raises(ValueError, match="linear.weight does not fit float16"):
-        lower(model, "fp16")
 
 
 TINY_PLAN, TINY_TENSORS = lower(tiny_lifter(), "fp32")
@@ -374,7 +207,8 @@ REFUSED = [
     ("an empty weight", tensor_of("linear", "weight", lambda t: t[:0]), "a tensor's shape is out of range"),
     ("a tensor nobody needs, empty", lambda plan, tensors: tensors.update(more=np.zeros((0, 3), np.float32)), "a tensor's shape is out of range"),
     # groups
-    *[(f"group_rows {value!r}", setting("graph_conv", group_rows=value), at("graph_conv", "(a group's rows are out of range|too many gathered|a value|weight|gather)"))
+    *[(f"group_rows {value!r}", setting("graph_conv", group_rows=value),
+       at("graph_conv", "(a group's rows are out of range|too many gathered|a value|weight|gather)"))
       for value in ([], [0, 0, 41], [-1, 21, 21], [17, 16, 9], [41], [256, 256, 256], [HUGE, HUGE, HUGE], [2**31, 1, 1], 3, None, "17", [17, "16", 8])],
 ]
 
@@ -422,109 +256,15 @@ def test_too_many_people_at_once_are_refused_with_the_number_that_fits():
         context.run(np.zeros((129, 1, 17, 2), np.float32), np.zeros((129, 17, 3), np.float32))
 
 
-@pytest.fixture(scope="module")
-def engine_path(tmp_path_factory):
-    return write_engine(tmp_path_factory.mktemp("engine") / "tiny.epose", tiny_lifter())
+X, Y = np.zeros((1, 1, 17, 2), np.float32), np.zeros((1, 17, 3), np.float32)
 
 
-@pytest.fixture(scope="module")
-def engine(engine_path):
-    return edgepose.load(engine_path)
-
-
-def zeros(*shape, dtype=np.float32):
-    return np.zeros(shape, dtype)
-
-
-@pytest.mark.parametrize("x, error, message", [
-    (zeros(1, 1, 17, 2, dtype=np.float64), TypeError, "keypoints_norm is float64, C-contiguous True"),
-    (zeros(1, 1, 17, 2, dtype=np.float16), TypeError, "keypoints_norm is float16"),
-    (zeros(1, 1, 17, 2, dtype=np.int32), TypeError, "keypoints_norm is int32"),
-    (zeros(1, 1, 17, 2, dtype=">f4"), TypeError, "keypoints_norm is >f4"),
-    (zeros(2, 1, 17, 4)[..., :2], TypeError, "float32, C-contiguous False; it needs .*np.ascontiguousarray"),
-    (zeros(4, 1, 17, 2)[::2], TypeError, "C-contiguous False"),
-    (zeros(1, 1, 17, 2).tolist(), TypeError, "keypoints_norm is list"),
-    (None, TypeError, "keypoints_norm is NoneType"),
-    (zeros(1, 17, 2), ValueError, r"keypoints_norm has shape \(1, 17, 2\); it needs \(B, 1, 17, 2\)"),
-    (zeros(17, 2), ValueError, r"it needs \(B, 1, 17, 2\)"),
-    (zeros(1, 9, 17, 2), ValueError, r"\(1, 9, 17, 2\); it needs"),
-    (zeros(1, 1, 16, 2), ValueError, r"\(1, 1, 16, 2\); it needs"),
-    (zeros(1, 1, 17, 3), ValueError, r"\(1, 1, 17, 3\); it needs"),
-    (zeros(), ValueError, r"shape \(\); it needs"),
-    (zeros(2, 1, 1, 17, 2), ValueError, "it needs"),
-], ids=lambda v: getattr(v, "shape", None) and str(v.shape))
-def test_run_refuses_keypoints_of_another_kind_or_shape(engine, x, error, message):
-    with pytest.raises(error, match=message):
-        engine.run(x)
-
-
-@pytest.mark.parametrize("out, error, message", [
-    (zeros(2, 17, 3, dtype=np.float64), TypeError, "out is float64"),
-    (zeros(2, 17, 6)[..., :3], TypeError, "out is float32, C-contiguous False"),
-    ([[0.0]], TypeError, "out is list"),
-    (zeros(2, 17, 2), ValueError, r"out has shape \(2, 17, 2\); it needs \(B, 17, 3\)"),
-    (zeros(17, 3), ValueError, r"out has shape \(17, 3\)"),
-    (zeros(3, 17, 3), ValueError, "out is for 3 poses, writeable True; it needs 2, writeable"),
-    (np.broadcast_to(np.float32(0), (1, 17, 3)).copy(), ValueError, "out is for 1 poses"),
-], ids=str)
-def test_run_refuses_an_out_of_another_kind_or_shape(engine, out, error, message):
-    with pytest.raises(error, match=message):
-        engine.run(zeros(2, 1, 17, 2), out)
-
-
-def test_run_refuses_an_out_that_may_not_be_written(engine):
-    out = zeros(2, 17, 3)
-    out.flags.writeable = False
-    with pytest.raises(ValueError, match="writeable False"):
-        engine.run(zeros(2, 1, 17, 2), out)
-
-
-def test_run_writes_into_out_and_returns_it(engine):
-    x = keypoints(tiny_lifter(), 2)
-    out = np.full((2, 17, 3), np.nan, np.float32)
-    assert engine.run(x, out) is out
-    np.testing.assert_array_equal(out, engine.run(x))
-
-
-def test_no_people_give_no_poses(engine):
-    assert engine.run(zeros(0, 1, 17, 2)).shape == (0, 17, 3)
-
-
-@pytest.mark.parametrize("x, y", [(zeros(1, 1, 17, 2, dtype=np.float64), zeros(1, 17, 3)), (zeros(1, 1, 17, 2), zeros(1, 17, 3, dtype=np.float64)),
-                                  (zeros(1, 1, 17, 4)[..., :2], zeros(1, 17, 3))])
+@pytest.mark.parametrize("x, y", [(X.astype(np.float64), Y), (X, Y.astype(np.float64)), (np.zeros((1, 1, 17, 4), np.float32)[..., :2], Y),
+                                  (X, np.zeros((1, 17, 6), np.float32)[..., :3])])
 def test_the_binding_itself_converts_nothing(x, y):
     context = _native.Context(_native.Plan(TINY_PLAN, TINY_TENSORS, ""), 1)
     with pytest.raises(TypeError):
         context.run(x, y)
-
-
-@each_isa
-def test_edgepose_isa_forces_the_kernels(engine_path, monkeypatch, isa):
-    monkeypatch.setenv("EDGEPOSE_ISA", isa)
-    engine = edgepose.load(engine_path)
-    assert engine.isa == isa and isa in repr(engine)
-    model = tiny_lifter()
-    x = keypoints(model, 2)
-    assert np.abs(engine.run(x) - torch_poses(model, x)).max() < 1e-5
-
-
-def test_the_isa_argument_goes_before_the_environment(engine_path, monkeypatch):
-    monkeypatch.setenv("EDGEPOSE_ISA", "no such")
-    assert edgepose.load(engine_path, isa="generic").isa == "generic"
-    assert edgepose.load(engine_path, isa="").isa == ISAS[0]
-
-
-@pytest.mark.parametrize("isa", ["sse9", "AVX2", "avx2 ", "neon" if "avx2" in ISAS else "avx2"])
-def test_an_unknown_instruction_set_is_an_error_that_lists_what_is_there(engine_path, monkeypatch, isa):
-    monkeypatch.setenv("EDGEPOSE_ISA", isa)
-    with pytest.raises(edgepose.EngineError, match=f'"{isa}" is not one this CPU runs; it runs {", ".join(ISAS)}'):
-        edgepose.load(engine_path)
-
-
-@pytest.mark.parametrize("threads", [0, -1, 257, True, "2", 1.0, None, np.int64(2)])
-def test_threads_are_a_whole_number_from_1_to_256(engine_path, threads):
-    with pytest.raises(ValueError, match="threads is .*; it needs a whole number from 1 to 256"):
-        edgepose.load(engine_path, threads=threads)
 
 
 def test_the_binding_refuses_threads_out_of_range():

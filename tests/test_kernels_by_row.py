@@ -1,0 +1,194 @@
+"""normalize, add and attention on each instruction set of this CPU against tests/reference.py, and what objects export."""
+
+import itertools
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference as ref
+from guarded import EPS, KERNELS, LARGE, SIZES, each_isa, largest, normal, source, target
+
+
+def run_normalize(isa, x, epsilon, in_place=False):
+    y = target(x.shape)
+    y.matrix[...] = x
+    KERNELS.normalize(y.matrix if in_place else source(x), y.matrix, epsilon, isa)
+    assert y.is_guarded(), f"wrote beside y for {x.shape}"
+    return y.matrix
+
+
+def normalize_tolerance(x, epsilon):
+    """From the mean's rounding error d <= n eps max|x| and the variance's relative (n + 3) eps + (d / sigma)^2."""
+    n = x.shape[1]
+    sigma = np.sqrt(x.astype(np.float64).var(1, keepdims=True) + epsilon)
+    d = n * EPS * np.abs(x).max(1, keepdims=True) / sigma
+    scale = ((n + 3) * EPS + d * d) / 2 + 3 * EPS
+    return d + scale * (np.abs(ref.normalize(x, epsilon)) + d)
+
+
+@each_isa
+@pytest.mark.parametrize("in_place", [False, True], ids=["y apart", "y is x"])
+def test_normalize_subtracts_the_mean_and_divides_by_the_deviation(isa, in_place):
+    for m, n in itertools.product((1, 2, 3, 17), SIZES + LARGE):
+        x = normal(np.random.default_rng((m, n)), m, n) * 3 + 1
+        error = np.abs(run_normalize(isa, x, 1e-5, in_place) - ref.normalize(x, 1e-5))
+        assert (error <= normalize_tolerance(x, 1e-5)).all(), f"{m} x {n}: {error.max()}"
+
+
+@each_isa
+def test_normalized_rows_have_mean_0_and_variance_1(isa):
+    for n in SIZES[2:] + LARGE:
+        x = normal(np.random.default_rng(n), 5, n) * 100 + 30
+        y, tolerance = run_normalize(isa, x, 1e-5).astype(np.float64), normalize_tolerance(x, 1e-5)
+        assert (np.abs(y.mean(1)) <= tolerance.max(1)).all()
+        # 1 - var / (var + epsilon) is what epsilon takes away; an error t on y changes its mean square by 2 t mean|y|.
+        missing = 1e-5 / x.astype(np.float64).var(1)
+        assert (np.abs(y.var(1) - 1) <= missing + 2 * tolerance.max(1) + tolerance.max(1) ** 2).all()
+
+
+@each_isa
+@pytest.mark.parametrize("constant", [0.0, 1.0, -0.1, 1e-30, 12345.678, 1e15, -3e35])
+def test_a_constant_row_stays_finite(isa, constant):
+    for n in SIZES + LARGE:
+        y = run_normalize(isa, np.full((2, n), constant, np.float32), 1e-5)
+        # All x are one number and so are all x - mean: whatever the mean's rounding, y is at most 1.
+        assert np.isfinite(y).all() and (y == y[0, 0]).all() and abs(y[0, 0]) <= 1 + 3 * EPS
+
+
+@each_isa
+def test_normalize_takes_each_row_by_itself(isa):
+    x = normal(np.random.default_rng(7), 20, 37)
+    many = run_normalize(isa, x, 1e-6)
+    for r in range(20):
+        np.testing.assert_array_equal(run_normalize(isa, x[r:r + 1], 1e-6), many[r:r + 1])
+
+
+@each_isa
+@pytest.mark.parametrize("in_place", [False, True], ids=["y apart", "y is x"])
+def test_add_is_numpys_to_the_bit(isa, in_place):
+    for m, n in itertools.product((1, 2, 3, 17), SIZES + LARGE):
+        rng = np.random.default_rng((m, n))
+        x, c, y = normal(rng, m, n), normal(rng, m, n), target((m, n))
+        y.matrix[...] = x
+        KERNELS.add(y.matrix if in_place else source(x), source(c, 7), y.matrix, isa)
+        assert y.is_guarded()
+        np.testing.assert_array_equal(y.matrix, x + c)
+
+
+def run_attention(isa, q, k, v):
+    tokens, d = q.shape
+    x = source(np.concatenate([q, k, v], 1))
+    y = target((tokens, d))
+    KERNELS.attention(x[:, :d], x[:, d:2 * d], x[:, 2 * d:], y.matrix, isa)
+    assert y.is_guarded(), f"wrote beside y for {q.shape}"
+    return y.matrix
+
+
+def attention_tolerance(q, k, v):
+    """What the errors of scores, exp, sum and product can add up to.
+
+    A score is off by 2 d eps max|q| max|k|, its difference to the largest by twice that and a rounding; exp makes of it a
+    relative error and adds 3 ulp; numerator and denominator have it both. The sums over the tokens add 2 tokens eps each.
+    """
+    tokens, d = q.shape
+    scores = q.astype(np.float64) @ k.astype(np.float64).T
+    exponent = 2 * (2 * d * EPS * largest(q) * largest(k)) + EPS * (scores.max() - scores.min())
+    relative = 2 * (np.expm1(exponent) + 3 * EPS) + 4 * tokens * EPS + 2 * EPS
+    return relative * largest(v)
+
+
+@each_isa
+def test_attention_weighs_the_values_by_the_softmax_of_the_scores(isa):
+    for tokens, d in itertools.product(SIZES, SIZES):
+        q, k, v = (normal(np.random.default_rng((tokens, d, i)), tokens, d) for i in range(3))
+        q /= np.float32(d**0.5)
+        error = np.abs(run_attention(isa, q, k, v) - ref.attention(q, k, v)).max()
+        assert error <= attention_tolerance(q, k, v), f"{tokens} tokens of {d}: {error}"
+
+
+@each_isa
+def test_attention_is_right_for_many_tokens_and_wide_heads(isa):
+    for tokens, d in [(size, 9) for size in LARGE] + [(9, size) for size in LARGE]:
+        q, k, v = (normal(np.random.default_rng((tokens, d, i)), tokens, d) for i in range(3))
+        q /= np.float32(d**0.5)
+        error = np.abs(run_attention(isa, q, k, v) - ref.attention(q, k, v)).max()
+        assert error <= attention_tolerance(q, k, v), f"{tokens} tokens of {d}: {error}"
+
+
+@each_isa
+def test_attention_to_identical_keys_is_the_mean_of_the_values(isa):
+    for tokens, d in itertools.product((1, 2, 3, 16, 17, 33), (1, 3, 16, 17)):
+        rng = np.random.default_rng((tokens, d))
+        q, k, v = normal(rng, tokens, d), np.repeat(normal(rng, 1, d), tokens, 0), normal(rng, tokens, d)
+        mean = np.broadcast_to(v.astype(np.float64).mean(0), (tokens, d))
+        # Equal scores differ in no bit, so that the weights are 1 / tokens but for the roundings of their sum and quotient.
+        assert np.abs(run_attention(isa, q, k, v) - mean).max() <= (3 * tokens + 2) * EPS * largest(v)
+
+
+@each_isa
+def test_attention_weights_sum_to_1(isa):
+    for tokens in SIZES:
+        rng = np.random.default_rng(tokens)
+        q, k = normal(rng, tokens, 8), normal(rng, tokens, 8)
+        y = run_attention(isa, q, k, np.ones((tokens, 8), np.float32))
+        assert np.abs(y - 1).max() <= (3 * tokens + 2) * EPS
+
+
+@each_isa
+@pytest.mark.parametrize("scale", [1e3, 1e9, 1e18])
+def test_huge_scores_pick_one_value_and_do_not_overflow(isa, scale):
+    tokens, d = 17, 16
+    rng = np.random.default_rng(8)
+    q = np.full((tokens, d), scale, np.float32)
+    k = np.repeat(rng.permutation(tokens)[:, None], d, 1).astype(np.float32) * np.float32(scale)
+    v = normal(rng, tokens, d)
+    y = run_attention(isa, q, k, v)
+    # Scores are at least 1e6 d apart: every other weight is e^-87, the least exp gives.
+    np.testing.assert_allclose(y, np.broadcast_to(v[k[:, 0].argmax()], (tokens, d)), rtol=2 * EPS, atol=1e-36)
+    y = run_attention(isa, -q, k, v)
+    np.testing.assert_allclose(y, np.broadcast_to(v[k[:, 0].argmin()], (tokens, d)), rtol=2 * EPS, atol=1e-36)
+
+
+@each_isa
+def test_exp_is_as_exact_as_vec_h_states(isa):
+    # Two keys, scores 0 and -s: the second's weight is e^-s / (1 + e^-s), with the sum and the quotient rounded.
+    s = np.linspace(0, 80, 4096).astype(np.float32)
+    for at in range(0, len(s), 256):
+        chunk = s[at:at + 256]
+        q = chunk[:, None]
+        k = np.zeros((256, 1), np.float32)
+        k[1] = -1
+        v = np.zeros((256, 1), np.float32)
+        v[1] = 1
+        e = np.exp(-chunk.astype(np.float64))
+        weight = e / (255 + e)
+        error = np.abs(run_attention(isa, q, k, v)[:, 0] - weight) / weight
+        # 3 ulp, the sum of 256 ones in order (exact, but for e), the division and the two products.
+        assert error.max() <= (3 + 1 + 3) * EPS, f"{error.max() / EPS} eps at {chunk[error.argmax()]}"
+
+
+@each_isa
+def test_a_querys_answer_does_not_depend_on_its_place_to_the_bit(isa):
+    rng = np.random.default_rng(9)
+    for tokens, d in ((17, 16), (33, 5), (40, 27)):
+        q, k, v = (normal(rng, tokens, d) for _ in range(3))
+        order = rng.permutation(tokens)
+        np.testing.assert_array_equal(run_attention(isa, q[order], k, v), run_attention(isa, q, k, v)[order])
+
+
+OBJECTS = {"x86_64": ("generic", "avx2", "avx512"), "aarch64": ("generic", "neon")}.get(platform.machine(), ("generic",))
+
+
+@pytest.mark.skipif(not (shutil.which("g++") and shutil.which("nm")), reason="needs g++ and nm")
+@pytest.mark.parametrize("isa", OBJECTS)
+def test_an_instruction_sets_object_exports_its_table_and_nothing_else(isa, tmp_path):
+    # Unoptimised: an inline function that some other object could end up with stands out of line.
+    source_file = Path(__file__).parent.parent / "csrc" / f"kernels_{isa}.cpp"
+    made = tmp_path / "kernels.o"
+    command = ["g++", "-std=c++17", "-O0", "-fPIC", "-Wno-psabi", "-c", source_file, "-o", made]
+    subprocess.run(command, check=True, timeout=120)
+    listing = subprocess.run(["nm", "-C", "--extern-only", "--defined-only", made], check=True, capture_output=True, text=True).stdout
+    assert [line.split(maxsplit=2)[2] for line in listing.splitlines()] == [f"edgepose::{isa}::table"]
