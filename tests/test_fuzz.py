@@ -1,4 +1,4 @@
-"""Changed engines against csrc/ built with AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""csrc/ built with AddressSanitizer and UndefinedBehaviorSanitizer: changed engines, and kernels on exact arrays."""
 
 import json
 import os
@@ -52,7 +52,8 @@ def sanitized(tmp_path_factory):
     import pybind11
 
     folder = tmp_path_factory.mktemp("sanitized")
-    shutil.copytree(ROOT / "edgepose", folder / "edgepose", ignore=shutil.ignore_patterns("*.so", "__pycache__", "weights", "clips", "zoo", "training"))
+    not_needed = shutil.ignore_patterns("*.so", "__pycache__", "weights", "clips", "zoo", "training", "build_engines", "benchmarks")
+    shutil.copytree(ROOT / "edgepose", folder / "edgepose", ignore=not_needed)
     (folder / "left_out.cpp").write_text(LEFT_OUT)
     includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_path("include"))]
     sources = [*(source for source in sorted((ROOT / "csrc").glob("*.cpp")) if source.stem != "kernels_avx512"), folder / "left_out.cpp"]
@@ -90,3 +91,37 @@ _native.kernels.linear(np.ones((1, 8), np.float32), w, b, None, np.zeros((1, 16)
 def test_a_kernel_that_reads_past_its_weights_would_be_reported(sanitized):
     done = run_sanitized(sanitized, "-c", OUT_OF_BOUNDS.format(folder=str(sanitized)))
     assert done.returncode != 0 and "AddressSanitizer: heap-buffer-overflow" in done.stderr
+
+
+EXACT = """
+import itertools, sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+import reference as ref
+from edgepose import _native
+
+kernels, sizes = _native.kernels, (1, 2, 3, 7, 8, 9, 15, 16, 17, 33)
+ones = lambda *shape: np.ones(shape, np.float32)
+for isa in ("generic", "avx2"):
+    if isa not in _native.isas():
+        continue
+    for m, n in itertools.product(sizes, sizes):
+        kernels.add(ones(m, n), ones(m, n), ones(m, n), isa)
+        kernels.normalize(ones(m, n), ones(m, n), 1e-5, isa)
+        kernels.attention(ones(m, n), ones(m, n), ones(m, n), ones(m, n), isa)
+        for k, half in itertools.product((1, 2, 17), (False, True)):
+            w = ref.pack_panels(ones(k, n).astype(np.float16 if half and isa != "generic" else np.float32))
+            for activation, residual in itertools.product(ref.ACTIVATIONS, (None, ones(m, n))):
+                kernels.linear(ones(m, k), w, ref.pack_bias(ones(1, n)), residual, ones(m, n), activation, isa)
+        if m <= 9:  # joints
+            gather, scatter, group_rows = ref.gather_scatter(np.ones((2, m, m)))
+            for k, people in itertools.product((1, 17), (1, 5)):
+                kernels.graph_conv(ones(people * m, k), ref.pack_panels(ones(2, k, n)), ref.pack_bias(ones(m, n)), ones(people * m, n),
+                                   ones(people * m, n), gather, scatter, group_rows, "relu", isa)
+print("done")
+"""
+
+
+def test_no_kernel_reads_or_writes_past_the_end_of_an_exact_array(sanitized):
+    done = run_sanitized(sanitized, "-c", EXACT.format(tests=str(ROOT / "tests")))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
