@@ -131,12 +131,18 @@ void linear_f16(const float* x, const uint16_t* w, const float* b, const float* 
 
 // to[0..n) = sum of the source rows of entry i.
 EP_INLINE void gather_row(const Sums& sums, int i, const float* from, float* to, int ld, int n) {
-  for (int c = 0; c < n; c += kLanes) {
+  int c = 0;
+  for (; c + kLanes <= n; c += kLanes) {
     vf s = {};
     for (int e = sums.start[i]; e < sums.start[i + 1]; e++)
-      s += sums.coefficient[e] * load(from + (long)sums.index[e] * ld + c, n - c);
-    store(to + c, s, n - c);
+      s += sums.coefficient[e] * load(from + (long)sums.index[e] * ld + c);
+    store(to + c, s);
   }
+  if (c == n) return;
+  vf s = {};
+  for (int e = sums.start[i]; e < sums.start[i + 1]; e++)
+    s += sums.coefficient[e] * load(from + (long)sums.index[e] * ld + c, n - c);
+  store(to + c, s, n - c);
 }
 
 template <class Weight>
@@ -147,11 +153,10 @@ void graph_conv_any(const float* x, const Weight* w, const float* b, const float
   for (int first = 0; first < people; first += kGraphPeople) {
     const int P = people - first < kGraphPeople ? people - first : kGraphPeople;
     const long at = (long)first * J;
-    // Gathered rows lie group by group, and in a group person by person: a group is one product.
-    for (int g = 0; g < graph.groups; g++)
-      for (int p = 0, to = P * graph.rows[g]; p < P; p++)
-        for (int r = graph.rows[g]; r < graph.rows[g + 1]; r++, to++)
-          gather_row(graph.gather, r, x + (at + p * J) * ldx, scratch + (long)to * ldx, ldx, k);
+    // Row r of person p lies at r * P + p: the rows of a group are one product for all people.
+    for (int r = 0; r < graph.rows[graph.groups]; r++)
+      for (int p = 0; p < P; p++)
+        gather_row(graph.gather, r, x + (at + p * J) * ldx, scratch + ((long)r * P + p) * ldx, ldx, k);
     for (int c = 0; c < n; c += kPanel) {
       const Weight* panel = w + (long)c * k * graph.groups;
       for (int g = 0; g < graph.groups; g++) {
@@ -166,13 +171,8 @@ void graph_conv_any(const float* x, const Weight* w, const float* b, const float
                                  y + row * ldy + c, ldy, n - c, activation};
           for (int v = 0; v < kVectors; v++) {
             vf s = {};
-            for (int g = 0, e = graph.scatter.start[j]; e < graph.scatter.start[j + 1]; e++) {
-              const int r = graph.scatter.index[e];
-              while (r >= graph.rows[g + 1]) g++;
-              const int in_group = graph.rows[g + 1] - graph.rows[g];
-              s += graph.scatter.coefficient[e]
-                   * load(z + (P * graph.rows[g] + p * in_group + r - graph.rows[g]) * kPanel + v * kLanes);
-            }
+            for (int e = graph.scatter.start[j]; e < graph.scatter.start[j + 1]; e++)
+              s += graph.scatter.coefficient[e] * load(z + (graph.scatter.index[e] * P + p) * kPanel + v * kLanes);
             out.write(0, v, s);
           }
         }
@@ -243,10 +243,11 @@ void attention(const float* q, const float* k, const float* v, float* y, float* 
     for (int t = 0; t < tokens; t++)
       store(values + ((long)(c / kPanel) * tokens + t) * kPanel + c % kPanel, load(v + (long)t * ldx + c, d - c));
   const vf zeros[kVectors] = {};
+  for (int i = 0; i < d * kPanel; i++) queries[i] = 0;  // lanes past the last query: any finite numbers
   for (int first = 0; first < tokens; first += kPanel) {
     const int rows = tokens - first < kPanel ? tokens - first : kPanel;
-    for (int i = 0; i < d; i++)
-      for (int t = 0; t < kPanel; t++) queries[i * kPanel + t] = t < rows ? q[(long)(first + t) * ldx + i] : 0.f;
+    for (int t = 0; t < rows; t++)
+      for (int i = 0; i < d; i++) queries[i * kPanel + t] = q[(long)(first + t) * ldx + i];
     product(Rows{k, ldx}, queries, tokens, d, PlainOut{scores, kPanel});
     softmax_columns(scores, tokens, kPanel);
     for (int c = 0; c < d; c += kPanel)
