@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgepose.skeleton import H36M16, H36M17, MODEL_SKELETONS, Skeleton
+from .skeleton import H36M16, H36M17, MODEL_SKELETONS, Skeleton
 
 FACE_SEEN = 0.3  # below this confidence recipe B does not trust the nose or an eye; the published demo uses 0.3 too
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from edgepose.skeleton import Skeleton
+from .skeleton import Skeleton
 
 H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 

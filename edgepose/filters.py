@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgepose.skeleton import Skeleton
+from .skeleton import Skeleton
 
 
 class OneEuro:

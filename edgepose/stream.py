@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from edgepose.adapters import ADAPTERS, Adapter
-from edgepose.camera import checked_image_size, normalize_screen
-from edgepose.filters import Hold, OneEuro
-from edgepose.skeleton import Skeleton
-from edgepose.window import Window
+from .adapters import ADAPTERS, Adapter
+from .camera import checked_image_size, normalize_screen
+from .filters import Hold, OneEuro
+from .skeleton import Skeleton
+from .window import Window
 
 _Frame = tuple[float, np.ndarray | None, np.ndarray | None]  # timestamp_s, keypoints_norm (J, 2), confidence (J,)
 MOST_PX = 1e6  # no camera has a keypoint further out; a larger number is a broken one

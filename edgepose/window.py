@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from edgepose.skeleton import Skeleton
+from .skeleton import Skeleton
 
 # A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are
 # interpolated. Below, each grid frame takes the nearest camera frame, so that jitter costs no waiting.

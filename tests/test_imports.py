@@ -16,7 +16,7 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "edgepose"}
+TOOLS = {"zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
@@ -26,9 +26,11 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "engine": {"skeleton", "enginefile", "backends"},
     "stream": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
+    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing"},
+    "drawing": {"camera", "skeleton", "stream"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
     "zoo": {"skeleton"},
-    "training": TOOLS | {"adapters", "camera", "window", "filters", "stream"},
+    "training": TOOLS | {"adapters", "camera", "window", "filters", "stream", "engine"},
     "build_engines": TOOLS,
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
     "doctor": {"engine", "enginefile", "_native"},
