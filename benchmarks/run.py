@@ -27,7 +27,7 @@ import edgepose
 from edgepose import cli, enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
-from edgepose.build_engines.compile import Lifter, build, evaluation_windows, load_lifter, wide_console
+from edgepose.build_engines.compile import NamedModule, build, evaluation_windows, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
 
 PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),
@@ -53,7 +53,7 @@ class Candidate:
     weight_bytes: int
 
 
-def make_candidate(lifter: Lifter, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
+def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
     """The lifter in a runtime. Raises ImportError if the runtime is not installed."""
     if runtime in ("native", "stream"):
         file = folder / f"{lifter.name}_{precision}.epose"
@@ -120,7 +120,7 @@ def _openvino(file: Path, threads: int, runtime: str) -> Callable[[np.ndarray], 
     return lambda x: request.infer([x])[0]
 
 
-def cold_start(candidate: Candidate, lifter: Lifter, threads: int) -> dict[str, float]:
+def cold_start(candidate: Candidate, lifter: NamedModule, threads: int) -> dict[str, float]:
     """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose."""
     command = [sys.executable, str(Path(__file__).with_name("cold.py")), candidate.runtime, str(candidate.file),
                str(lifter.module.frames), str(len(lifter.module.skeleton)), str(threads)]
@@ -130,7 +130,7 @@ def cold_start(candidate: Candidate, lifter: Lifter, threads: int) -> dict[str, 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_group(lifter: Lifter, candidates: list[Candidate], batch: int, threads: int, rounds: int,
+def measure_group(lifter: NamedModule, candidates: list[Candidate], batch: int, threads: int, rounds: int,
                   pace_hz: float | None, after_round: Callable[[], object]) -> list[dict]:
     """A row for each candidate, all at one batch size and thread count."""
     windows, _ = evaluation_windows(lifter.module)
@@ -157,7 +157,7 @@ def measure_group(lifter: Lifter, candidates: list[Candidate], batch: int, threa
     return rows
 
 
-def roofline_ms(lifter: Lifter, row: dict) -> float:
+def roofline_ms(lifter: NamedModule, row: dict) -> float:
     """The least time this machine could take for a row: its weights read once, or its products at the measured peak,
     whichever is longer; both measured now, with the row's threads."""
     plan, _ = lower(lifter.module, "fp32")
@@ -261,7 +261,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _lifter(model: str, frames: int) -> Lifter:
+def _lifter(model: str, frames: int) -> NamedModule:
     try:
         return load_lifter(model, frames)
     except FileNotFoundError:
@@ -270,7 +270,7 @@ def _lifter(model: str, frames: int) -> Lifter:
         return load_lifter(model, frames, untrained=True)
 
 
-def _run(lifters: list[Lifter], arguments: argparse.Namespace, console: Console) -> list[dict]:
+def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Console) -> list[dict]:
     rows: list[dict] = []
     groups = [(lifter, batch, threads) for lifter in lifters for threads in arguments.threads for batch in arguments.batch]
     with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as progress:

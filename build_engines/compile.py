@@ -66,7 +66,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Lifter:
+class NamedModule:
     """A zoo module to compile and where it came from."""
 
     name: str
@@ -79,7 +79,7 @@ class Lifter:
         return checkpoints.checkpoint_name(self.name, self.module.frames)
 
 
-def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> Lifter:
+def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> NamedModule:
     """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
 
     untrained: a zoo name with seeded random weights instead, for timing.
@@ -87,9 +87,9 @@ def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> Lifter:
     """
     if untrained:
         torch.manual_seed(UNTRAINED_SEED)
-        return Lifter(model, zoo.build(model, frames).eval(), False)
+        return NamedModule(model, zoo.build(model, frames).eval(), False)
     module, metadata = checkpoints.load_checkpoint(checkpoints.find_checkpoint(model, frames))
-    return Lifter(metadata["model"], module.eval(), True)
+    return NamedModule(metadata["model"], module.eval(), True)
 
 
 def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,7 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def build(lifter: Lifter, backend: str, precision: str) -> tuple[dict, dict[str, np.ndarray]]:
+def build(lifter: NamedModule, backend: str, precision: str) -> tuple[dict, dict[str, np.ndarray]]:
     """(header, tensors) of one product, ready for enginefile.write."""
     if precision not in PRODUCTS[backend]:
         raise ValueError(f"the {backend} backend has no {precision}; it has {', '.join(PRODUCTS[backend])}")
@@ -124,7 +124,7 @@ def build(lifter: Lifter, backend: str, precision: str) -> tuple[dict, dict[str,
     return header, tensors
 
 
-def check(lifter: Lifter, path: Path, threads: int) -> tuple[edgepose.Engine, Row]:
+def check(lifter: NamedModule, path: Path, threads: int) -> tuple[edgepose.Engine, Row]:
     """Loads a product and compares it with torch on the evaluation windows; latencies are still to be filled in."""
     x, target = evaluation_windows(lifter.module)
     with torch.inference_mode():
@@ -146,7 +146,7 @@ def check(lifter: Lifter, path: Path, threads: int) -> tuple[edgepose.Engine, Ro
         budget, bool(errors[0] <= budget), "")  # NaN is over every budget
 
 
-def compile_lifter(lifter: Lifter, backends: list[str], precisions: list[str], out: Path, threads: int,
+def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
                    console: Console) -> list[Row]:
     """Writes every product of `backends` x `precisions` that exists and is within its budget; a row for each.
 
