@@ -13,21 +13,17 @@ namespace edgepose {
 
 namespace {
 
-constexpr int kMaxRows = 1 << 12, kMaxColumns = 1 << 16;  // far above every model; keeps all products below 2^31
-constexpr long kMaxArena = 1L << 24;                       // floats a person: 64 MiB
-constexpr long kMaxScratch = 1L << 24;                     // floats a thread
-constexpr long kMaxWeights = 1L << 27;  // floats of all steps: 512 MiB. A tensor counts as often as steps pack it
 constexpr long kMaxFloats = 1L << 31;   // of all people at once: 8 GiB, and 2^27 rows, since a row takes 16 floats or more
 constexpr std::size_t kHugePage = std::size_t(2) << 20;
 
-void* aligned_bytes(std::size_t bytes) {
+Block aligned_block(std::size_t bytes) {
   const std::size_t align = bytes >= kHugePage ? kHugePage : 64;
   void* p = std::aligned_alloc(align, (bytes + align - 1) / align * align);
   if (!p) throw std::bad_alloc();
 #if defined(__linux__)
   if (align == kHugePage) madvise(p, bytes, MADV_HUGEPAGE);
 #endif
-  return p;
+  return Block(p);
 }
 
 float widen(std::uint16_t h) {
@@ -42,12 +38,6 @@ float widen(std::uint16_t h) {
 float element(const Tensor& tensor, long i) {
   return tensor.is_half ? widen(static_cast<const std::uint16_t*>(tensor.data)[i])
                         : static_cast<const float*>(tensor.data)[i];
-}
-
-long elements(const Tensor& tensor) {
-  long count = 1;
-  for (int extent : tensor.shape) count *= extent;
-  return count;
 }
 
 }  // namespace
@@ -73,127 +63,6 @@ struct Plan::Run {
 };
 
 namespace {
-
-// Checks a spec before anything of it is used.
-class Checker {
- public:
-  explicit Checker(const PlanSpec& spec) : spec_(spec) {}
-
-  void check() {
-    need(spec_.frames >= 1 && spec_.frames <= kMaxRows, "frames are out of range");
-    need(spec_.joints >= 1 && spec_.joints <= kMaxRows, "joints are out of range");
-    need(spec_.arena >= 0 && spec_.arena <= kMaxArena, "the arena is out of range");
-    for (const Tensor& tensor : spec_.tensors) {
-      long count = 1;
-      for (int extent : tensor.shape) {
-        need(extent >= 1 && extent <= kMaxColumns, "a tensor's shape is out of range");
-        count *= extent;
-        need(count < (1L << 31), "a tensor is too large");
-      }
-    }
-    for (const Buffer& b : spec_.buffers) {
-      need(b.rows >= 1 && b.rows <= kMaxRows && b.columns >= 1 && b.columns <= kMaxColumns, "a buffer's shape is out of range");
-      need(b.ld >= b.columns && b.ld <= 2 * kMaxColumns && b.ld % kPanelColumns == 0, "a buffer's row distance is wrong");
-      need(b.offset >= 0 && b.offset % kPanelColumns == 0 && b.offset + (long)b.rows * b.ld <= spec_.arena,
-           "a buffer lies outside the arena");
-    }
-    need(!spec_.steps.empty(), "it has no steps");
-    for (at_ = 0; at_ < (int)spec_.steps.size(); at_++) check(spec_.steps[at_]);
-    at_ = -1;
-    const Buffer& answer = buffer(spec_.steps.back().y, "y");
-    need(answer.rows == spec_.joints && answer.columns == 3, "the last step does not give (joints, 3)");
-  }
-
- private:
-  void need(bool holds, const char* otherwise) const {
-    if (holds) return;
-    throw std::invalid_argument("the engine's plan is not valid: " + (at_ < 0 ? "" : "step " + std::to_string(at_) + ": ")
-                                + otherwise);
-  }
-
-  const Buffer& buffer(int i, const char* name) const {
-    need(i >= 0 && i < (int)spec_.buffers.size(), (std::string(name) + " is not one of its buffers").c_str());
-    return spec_.buffers[i];
-  }
-
-  const Tensor& tensor(int i, const char* name, std::vector<int> shape) {
-    need(i >= 0 && i < (int)spec_.tensors.size(), (std::string(name) + " is not one of its tensors").c_str());
-    const Tensor& tensor = spec_.tensors[i];
-    need(tensor.shape == shape, (std::string(name) + " has another shape than the buffers").c_str());
-    weights_ += elements(tensor) / shape.back() * round_up(shape.back(), kPanelColumns);
-    need(weights_ <= kMaxWeights, "the weights up to here are too large");
-    return tensor;
-  }
-
-  static bool are_apart(const Buffer& a, const Buffer& b) {
-    return a.offset + (long)a.rows * a.ld <= b.offset || b.offset + (long)b.rows * b.ld <= a.offset;
-  }
-  void apart(const Buffer& x, const Buffer& y) const { need(are_apart(x, y), "x and y overlap"); }
-  // For a kernel that reads an element before it writes the same one.
-  void apart_or_same(const Buffer& a, const Buffer& b, const char* otherwise) const {
-    need(are_apart(a, b) || (a.offset == b.offset && a.ld == b.ld), otherwise);
-  }
-
-  void check(const Step& step) {
-    const Buffer& y = buffer(step.y, "y");
-    if (step.op == Op::tokens) {
-      need(y.rows == spec_.joints && y.columns == 2 * spec_.frames, "tokens gives (joints, 2 frames)");
-      return;
-    }
-    const Buffer& x = buffer(step.x, "x");
-    const bool same_shape = x.rows == y.rows && x.columns == y.columns;
-    if (step.residual != -1) {
-      const Buffer& r = buffer(step.residual, "residual");
-      need(r.rows == y.rows && r.columns == y.columns && r.ld == y.ld, "residual is not like y");
-      apart_or_same(r, y, "residual and y overlap");
-    }
-    switch (step.op) {
-      case Op::tokens: break;
-      case Op::add:
-        need(same_shape, "x and y differ in shape");
-        apart_or_same(x, y, "x and y overlap");
-        need(!tensor(step.bias, "bias", {x.rows, x.columns}).is_half, "bias is not float32");
-        break;
-      case Op::normalize:
-        need(same_shape, "x and y differ in shape");
-        apart_or_same(x, y, "x and y overlap");
-        need(step.epsilon >= 0, "epsilon is negative");
-        break;
-      case Op::linear:
-        need(x.rows == y.rows, "x and y differ in rows");
-        apart(x, y);
-        tensor(step.weight, "weight", {x.columns, y.columns});
-        need(!tensor(step.bias, "bias", {y.columns}).is_half, "bias is not float32");
-        break;
-      case Op::attention:
-        need(x.rows == y.rows && x.columns == 3 * y.columns, "x is not q | k | v of y");
-        need(step.heads >= 1 && y.columns % step.heads == 0, "heads do not divide the channels");
-        apart(x, y);
-        need(attention_scratch(x.rows, y.columns / step.heads) <= kMaxScratch, "it takes too much memory");
-        break;
-      case Op::graph_conv: {
-        need(x.rows == y.rows, "x and y differ in rows");
-        apart(x, y);
-        int all = 0;
-        for (int rows : step.group_rows) {
-          need(rows >= 1 && rows <= kGraphRows, "a group's rows are out of range");
-          all += rows;
-          need(all <= kGraphRows, "too many gathered rows");
-        }
-        need((long)kGraphPeople * all * x.ld <= kMaxScratch, "it takes too much memory");
-        tensor(step.weight, "weight", {(int)step.group_rows.size(), x.columns, y.columns});
-        need(!tensor(step.bias, "bias", {y.rows, y.columns}).is_half, "bias is not float32");
-        tensor(step.gather, "gather", {all, x.rows});
-        tensor(step.scatter, "scatter", {x.rows, all});
-        break;
-      }
-    }
-  }
-
-  const PlanSpec& spec_;
-  int at_ = -1;
-  long weights_ = 0;
-};
 
 // The non-zero entries of a matrix, row by row.
 void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& index, std::vector<float>& coefficient) {
@@ -235,7 +104,7 @@ void pack_bias(const Tensor& bias, int ldb, float* to) {
 }  // namespace
 
 Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
-  Checker(spec).check();
+  check_plan(spec);
   frames_ = spec.frames;
   joints_ = spec.joints;
   arena_ = spec.arena;
@@ -254,7 +123,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
         const Tensor& weight = spec.tensors[step.weight];
         const int n = weight.shape.back();
         run.is_half = weight.is_half && kernels_.has_f16;
-        void* to = packed_ + used;
+        void* to = static_cast<unsigned char*>(packed_.get()) + used;
         used += aligned((std::size_t)(elements(weight) / n) * round_up(n, kPanelColumns) * (run.is_half ? 2 : 4));
         if (fill && run.is_half) pack(weight, static_cast<std::uint16_t*>(to));
         if (fill && !run.is_half) pack(weight, static_cast<float*>(to));
@@ -263,7 +132,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       if (step.bias >= 0 && step.op != Op::tokens && step.op != Op::normalize && step.op != Op::attention) {
         const Tensor& bias = spec.tensors[step.bias];
         run.ldb = round_up(bias.shape.back(), kPanelColumns);
-        float* to = reinterpret_cast<float*>(packed_ + used);
+        float* to = reinterpret_cast<float*>(static_cast<unsigned char*>(packed_.get()) + used);
         used += aligned((std::size_t)(elements(bias) / bias.shape.back()) * run.ldb * 4);
         if (fill) pack_bias(bias, run.ldb, to);
         run.bias = to;
@@ -285,25 +154,20 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       }
       runs_.push_back(std::move(run));
     }
-    if (!fill) packed_ = static_cast<unsigned char*>(aligned_bytes(used + 64));
+    if (!fill) packed_ = aligned_block(used + 64);
     packed_bytes_ = used;
   }
   scratch_ = (scratch_ + 31) / 16 * 16;
 }
 
-Plan::~Plan() { std::free(packed_); }
+Plan::~Plan() = default;
 
 Context::Context(std::shared_ptr<const Plan> plan, int threads)
     : plan_(std::move(plan)), team_((threads < 1 || threads > 256)
                                         ? throw std::invalid_argument("threads must be 1 to 256, not " + std::to_string(threads))
                                         : threads) {
-  scratch_ = static_cast<float*>(aligned_bytes((std::size_t)plan_->scratch_ * 4 * threads));
+  scratch_ = aligned_block((std::size_t)plan_->scratch_ * 4 * threads);
   reserve(1);
-}
-
-Context::~Context() {
-  std::free(arena_);
-  std::free(scratch_);
 }
 
 void Context::reserve(int people) {
@@ -312,10 +176,9 @@ void Context::reserve(int people) {
     throw std::invalid_argument(std::to_string(people) + " people at once take more than 8 GiB; run fewer at a time: "
                                 + std::to_string(kMaxFloats / plan_->arena_) + " fit");
   const std::size_t bytes = (std::size_t)plan_->arena_ * people * 4 + 64;
-  float* arena = static_cast<float*>(aligned_bytes(bytes));
-  std::memset(arena, 0, bytes);
-  std::free(arena_);
-  arena_ = arena;
+  Block arena = aligned_block(bytes);
+  std::memset(arena.get(), 0, bytes);
+  arena_ = std::move(arena);
   capacity_ = people;
 }
 
@@ -326,7 +189,7 @@ void Context::run(const float* keypoints_norm, float* pose_m, int people) {
   people_ = people;
   team_.run(work, this);
   const Buffer& answer = plan_->buffers_[plan_->runs_.back().y];
-  const float* from = arena_ + answer.offset * people;
+  const float* from = arena() + answer.offset * people;
   for (long row = 0; row < (long)people * answer.rows; row++, from += answer.ld, pose_m += 3)
     std::memcpy(pose_m, from, 3 * sizeof(float));
 }
@@ -344,8 +207,8 @@ void Context::run_step(const Plan::Run& run, int member) {
   const Kernels& kernels = plan_->kernels_;
   const int members = team_.size();
   const Buffer& Y = plan_->buffers_[run.y];
-  float* y = arena_ + Y.offset * people_;
-  float* scratch = scratch_ + plan_->scratch_ * member;
+  float* y = arena() + Y.offset * people_;
+  float* scratch = static_cast<float*>(scratch_.get()) + plan_->scratch_ * member;
   if (run.op == Op::tokens) {
     const Share share(people_ * Y.rows, member, members);
     const int T = plan_->frames_, J = plan_->joints_;
@@ -356,8 +219,8 @@ void Context::run_step(const Plan::Run& run, int member) {
     return;
   }
   const Buffer& X = plan_->buffers_[run.x];
-  const float* x = arena_ + X.offset * people_;
-  const float* residual = run.residual < 0 ? nullptr : arena_ + plan_->buffers_[run.residual].offset * people_;
+  const float* x = arena() + X.offset * people_;
+  const float* residual = run.residual < 0 ? nullptr : arena() + plan_->buffers_[run.residual].offset * people_;
   switch (run.op) {
     case Op::tokens: break;
     case Op::add: {
@@ -390,7 +253,8 @@ void Context::run_step(const Plan::Run& run, int member) {
       const bool by_people = people_ >= 2 * members;
       const Share people(people_, by_people ? member : 0, by_people ? members : 1);
       const Share panels(round_up(Y.columns, kPanelColumns) / kPanelColumns, by_people ? 0 : member, by_people ? 1 : members);
-      const int first = panels.first * kPanelColumns, n = (panels.last * kPanelColumns < Y.columns ? panels.last * kPanelColumns : Y.columns) - first;
+      const int first = panels.first * kPanelColumns, end = panels.last * kPanelColumns;
+      const int n = (end < Y.columns ? end : Y.columns) - first;
       if (n <= 0 || people.count() == 0) break;
       const int groups = run.op == Op::linear ? 1 : (int)run.rows.size() - 1;
       const long weights = (long)first * X.columns * groups, row = (long)people.first * Y.rows;
@@ -400,15 +264,17 @@ void Context::run_step(const Plan::Run& run, int member) {
       const float* from = x + row * X.ld;
       float* to = y + row * Y.ld + first;
       if (residual) residual += row * Y.ld + first;
-      if (run.op == Op::linear) {
-        const int m = people.count() * Y.rows;
-        if (run.is_half) kernels.linear_f16(from, w16, bias, residual, to, X.ld, Y.ld, m, X.columns, n, run.activation);
-        else kernels.linear(from, w, bias, residual, to, X.ld, Y.ld, m, X.columns, n, run.activation);
-      } else {
-        const Graph graph = run.graph();
-        if (run.is_half) kernels.graph_conv_f16(from, w16, bias, residual, to, scratch, graph, X.ld, Y.ld, run.ldb, people.count(), X.columns, n, run.activation);
-        else kernels.graph_conv(from, w, bias, residual, to, scratch, graph, X.ld, Y.ld, run.ldb, people.count(), X.columns, n, run.activation);
-      }
+      const int m = people.count() * Y.rows, k = X.columns;
+      if (run.op == Op::linear && run.is_half)
+        kernels.linear_f16(from, w16, bias, residual, to, X.ld, Y.ld, m, k, n, run.activation);
+      else if (run.op == Op::linear)
+        kernels.linear(from, w, bias, residual, to, X.ld, Y.ld, m, k, n, run.activation);
+      else if (run.is_half)
+        kernels.graph_conv_f16(from, w16, bias, residual, to, scratch, run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n,
+                               run.activation);
+      else
+        kernels.graph_conv(from, w, bias, residual, to, scratch, run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n,
+                           run.activation);
       break;
     }
   }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -52,11 +53,24 @@ struct PlanSpec {
   std::vector<Tensor> tensors;
 };
 
+// Throws std::invalid_argument, naming the step, if anything in a spec does not fit or is out of bounds.
+void check_plan(const PlanSpec& spec);
+
+inline long elements(const Tensor& tensor) {
+  long count = 1;
+  for (int extent : tensor.shape) count *= extent;
+  return count;
+}
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+using Block = std::unique_ptr<void, Free>;  // memory on a cache line, in huge pages where it is large
+
 // A checked spec with its weights packed for one instruction set. Immutable; shared by any number of contexts.
 class Plan {
  public:
-  // Throws std::invalid_argument, naming the step, if anything in the spec does not fit: nothing is trusted.
-  // spec.tensors' data may be freed afterwards.
+  // Throws what check_plan throws. spec.tensors' data may be freed afterwards.
   Plan(const PlanSpec& spec, const Kernels& kernels);
   ~Plan();
 
@@ -73,7 +87,7 @@ class Plan {
   int frames_, joints_;
   long arena_, scratch_;  // floats: a person's, a thread's
   std::size_t packed_bytes_ = 0;
-  unsigned char* packed_ = nullptr;
+  Block packed_;
   std::vector<Buffer> buffers_;
   std::vector<Run> runs_;
 };
@@ -83,7 +97,6 @@ class Context {
  public:
   // Throws std::invalid_argument for fewer than 1 or more than 256 threads.
   Context(std::shared_ptr<const Plan> plan, int threads);
-  ~Context();
 
   // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc, and
   // std::invalid_argument if they take more than 8 GiB.
@@ -95,13 +108,13 @@ class Context {
  private:
   static void work(void* context, int member);
   void run_step(const Plan::Run& run, int member);
+  float* arena() const { return static_cast<float*>(arena_.get()); }
 
   std::shared_ptr<const Plan> plan_;
   Team team_;
   int capacity_ = 0, people_ = 0;
   const float* input_ = nullptr;
-  float* arena_ = nullptr;
-  float* scratch_ = nullptr;
+  Block arena_, scratch_;
 };
 
 }  // namespace edgepose

@@ -1,0 +1,151 @@
+// What a plan must be before anything of it is used: every index, shape and size. An engine file is not trusted.
+#include <stdexcept>
+
+#include "plan.h"
+
+namespace edgepose {
+
+namespace {
+
+constexpr int kMaxRows = 1 << 12, kMaxColumns = 1 << 16;  // far above every model; keeps all products below 2^31
+constexpr long kMaxArena = 1L << 24;                       // floats a person: 64 MiB
+constexpr long kMaxScratch = 1L << 24;                     // floats a thread
+constexpr long kMaxWeights = 1L << 27;  // floats of all steps: 512 MiB. A tensor counts as often as steps pack it
+
+class Checker {
+ public:
+  explicit Checker(const PlanSpec& spec) : spec_(spec) {}
+
+  void check() {
+    need(spec_.frames >= 1 && spec_.frames <= kMaxRows, "frames are out of range");
+    need(spec_.joints >= 1 && spec_.joints <= kMaxRows, "joints are out of range");
+    need(spec_.arena >= 0 && spec_.arena <= kMaxArena, "the arena is out of range");
+    for (const Tensor& tensor : spec_.tensors) {
+      long count = 1;
+      for (int extent : tensor.shape) {
+        need(extent >= 1 && extent <= kMaxColumns, "a tensor's shape is out of range");
+        count *= extent;
+        need(count < (1L << 31), "a tensor is too large");
+      }
+    }
+    for (const Buffer& b : spec_.buffers) {
+      need(b.rows >= 1 && b.rows <= kMaxRows && b.columns >= 1 && b.columns <= kMaxColumns, "a buffer's shape is out of range");
+      need(b.ld >= b.columns && b.ld <= 2 * kMaxColumns && b.ld % kPanelColumns == 0, "a buffer's row distance is wrong");
+      need(b.offset >= 0 && b.offset % kPanelColumns == 0 && b.offset + (long)b.rows * b.ld <= spec_.arena,
+           "a buffer lies outside the arena");
+    }
+    need(!spec_.steps.empty(), "it has no steps");
+    is_written_.assign(spec_.buffers.size(), false);
+    for (at_ = 0; at_ < (int)spec_.steps.size(); at_++) {
+      check(spec_.steps[at_]);
+      is_written_[spec_.steps[at_].y] = true;
+    }
+    at_ = -1;
+    const Buffer& answer = buffer(spec_.steps.back().y, "y");
+    need(answer.rows == spec_.joints && answer.columns == 3, "the last step does not give (joints, 3)");
+  }
+
+ private:
+  void need(bool holds, const char* otherwise) const {
+    if (holds) return;
+    throw std::invalid_argument("the engine's plan is not valid: " + (at_ < 0 ? "" : "step " + std::to_string(at_) + ": ")
+                                + otherwise);
+  }
+
+  const Buffer& buffer(int i, const char* name) const {
+    need(i >= 0 && i < (int)spec_.buffers.size(), (std::string(name) + " is not one of its buffers").c_str());
+    return spec_.buffers[i];
+  }
+
+  // A buffer that an earlier step wrote.
+  const Buffer& written(int i, const char* name) const {
+    const Buffer& found = buffer(i, name);
+    need(is_written_[i], (std::string(name) + " is read before anything is written to it").c_str());
+    return found;
+  }
+
+  const Tensor& tensor(int i, const char* name, std::vector<int> shape) {
+    need(i >= 0 && i < (int)spec_.tensors.size(), (std::string(name) + " is not one of its tensors").c_str());
+    const Tensor& tensor = spec_.tensors[i];
+    need(tensor.shape == shape, (std::string(name) + " has another shape than the buffers").c_str());
+    weights_ += elements(tensor) / shape.back() * round_up(shape.back(), kPanelColumns);
+    need(weights_ <= kMaxWeights, "the weights up to here are too large");
+    return tensor;
+  }
+
+  static bool are_apart(const Buffer& a, const Buffer& b) {
+    return a.offset + (long)a.rows * a.ld <= b.offset || b.offset + (long)b.rows * b.ld <= a.offset;
+  }
+  void apart(const Buffer& x, const Buffer& y) const { need(are_apart(x, y), "x and y overlap"); }
+  // For a kernel that reads an element before it writes the same one.
+  void apart_or_same(const Buffer& a, const Buffer& b, const char* otherwise) const {
+    need(are_apart(a, b) || (a.offset == b.offset && a.ld == b.ld), otherwise);
+  }
+
+  void check(const Step& step) {
+    const Buffer& y = buffer(step.y, "y");
+    if (step.op == Op::tokens) {
+      need(y.rows == spec_.joints && y.columns == 2 * spec_.frames, "tokens gives (joints, 2 frames)");
+      return;
+    }
+    const Buffer& x = written(step.x, "x");
+    const bool same_shape = x.rows == y.rows && x.columns == y.columns;
+    if (step.residual != -1) {
+      const Buffer& r = written(step.residual, "residual");
+      need(r.rows == y.rows && r.columns == y.columns && r.ld == y.ld, "residual is not like y");
+      apart_or_same(r, y, "residual and y overlap");
+    }
+    switch (step.op) {
+      case Op::tokens: break;
+      case Op::add:
+        need(same_shape, "x and y differ in shape");
+        apart_or_same(x, y, "x and y overlap");
+        need(!tensor(step.bias, "bias", {x.rows, x.columns}).is_half, "bias is not float32");
+        break;
+      case Op::normalize:
+        need(same_shape, "x and y differ in shape");
+        apart_or_same(x, y, "x and y overlap");
+        need(step.epsilon >= 0, "epsilon is negative");
+        break;
+      case Op::linear:
+        need(x.rows == y.rows, "x and y differ in rows");
+        apart(x, y);
+        tensor(step.weight, "weight", {x.columns, y.columns});
+        need(!tensor(step.bias, "bias", {y.columns}).is_half, "bias is not float32");
+        break;
+      case Op::attention:
+        need(x.rows == y.rows && x.columns == 3 * y.columns, "x is not q | k | v of y");
+        need(step.heads >= 1 && y.columns % step.heads == 0, "heads do not divide the channels");
+        apart(x, y);
+        need(attention_scratch(x.rows, y.columns / step.heads) <= kMaxScratch, "it takes too much memory");
+        break;
+      case Op::graph_conv: {
+        need(x.rows == y.rows, "x and y differ in rows");
+        apart(x, y);
+        int all = 0;
+        for (int rows : step.group_rows) {
+          need(rows >= 1 && rows <= kGraphRows, "a group's rows are out of range");
+          all += rows;
+          need(all <= kGraphRows, "too many gathered rows");
+        }
+        need((long)kGraphPeople * all * x.ld <= kMaxScratch, "it takes too much memory");
+        tensor(step.weight, "weight", {(int)step.group_rows.size(), x.columns, y.columns});
+        need(!tensor(step.bias, "bias", {y.rows, y.columns}).is_half, "bias is not float32");
+        tensor(step.gather, "gather", {all, x.rows});
+        tensor(step.scatter, "scatter", {x.rows, all});
+        break;
+      }
+    }
+  }
+
+  const PlanSpec& spec_;
+  int at_ = -1;
+  std::vector<bool> is_written_;
+  long weights_ = 0;
+};
+
+}  // namespace
+
+void check_plan(const PlanSpec& spec) { Checker(spec).check(); }
+
+}  // namespace edgepose
