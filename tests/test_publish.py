@@ -3,8 +3,10 @@ import torch
 from safetensors import safe_open
 from tiny_mocap import write_all
 
+import edgepose
 from edgepose import zoo
 from edgepose.build_engines.checkpoints import load_checkpoint, save_checkpoint
+from edgepose.build_engines.compile import weights_sha256
 from edgepose.training import evaluate, publish
 
 
@@ -33,3 +35,12 @@ def test_the_card_says_what_the_weights_are(published):
     figure = metadata["figures"]["real detections, cam1"]["P-MPJPE mm"]
     assert text.startswith("# tiny\n") and "`edgepose train --steps 1`" in text and "mocap.cs.cmu.edu" in text
     assert "| seed | 5 |" in text and f" {figure:.1f} |" in text and "linear regression, noisy" in text
+
+
+def test_the_engine_beside_the_weights_is_made_of_them(published):
+    engine = edgepose.load(published.with_name("tiny_fp16.epose"))
+    module, _ = load_checkpoint(published)
+    x = torch.rand(4, 1, 17, 2, generator=torch.Generator().manual_seed(1)) - 0.5
+    with torch.inference_mode():
+        assert abs(engine.run(x.numpy()) - module(x).numpy()).mean() < 5e-4  # m: the budget of half precision
+    assert engine.header["weights_sha256"] == weights_sha256(module)

@@ -1,4 +1,5 @@
-"""From a training run to weights that ship: half precision, with their figures inside and a card beside them.
+"""From a training run to what ships: half-precision weights with their figures inside, their card, and the native engine
+that edgepose.load finds by the model's name.
 
     python -m edgepose.training.publish --checkpoint RUN/ampose.safetensors --data DIR --out edgepose/weights
 """
@@ -11,7 +12,9 @@ from typing import Any
 
 import torch
 
+from .. import enginefile
 from ..build_engines.checkpoints import load_checkpoint, save_checkpoint
+from ..build_engines.compile import NamedModule, build
 from .evaluate import METRICS, evaluate, open_model
 
 CARD = """# {name}
@@ -24,6 +27,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 | data | {data}: 18 subjects for training, 5 others for validation |
 | command | `{command}` |
 | seed | {seed} |
+| note | {note} |
 | stored as | float16; the figures are those of this file |
 
 ## Figures
@@ -62,11 +66,12 @@ def card(name: str, metadata: dict[str, Any]) -> str:
     lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (1 + len(METRICS)) + "|"]
     lines += [f"| {row} | " + " | ".join(f"{figures[metric]:.1f}" for metric in METRICS) + " |"
               for row, figures in metadata["figures"].items()]
-    return CARD.format(name=name, **{**metadata, "figures": "\n".join(lines)})
+    return CARD.format(name=name, **{"note": "", **metadata, "figures": "\n".join(lines)})
 
 
-def publish(checkpoint: str | Path, data: str | Path, out: str | Path) -> Path:
-    """Writes OUT/<name>.safetensors in float16 and OUT/<name>.md, its card; returns the path of the weights.
+def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str = "") -> Path:
+    """Writes OUT/<name>.safetensors in float16, OUT/<name>.md, its card, and OUT/<name>_fp16.epose, its engine; returns
+    the path of the weights. note: what the card should say of the run beside its command.
 
     checkpoint: a file of `supervised.train`. data: a folder as `mocap` describes, for the figures.
     Raises what load_checkpoint raises.
@@ -76,9 +81,12 @@ def publish(checkpoint: str | Path, data: str | Path, out: str | Path) -> Path:
     path = Path(out) / f"{name}.safetensors"
     save_checkpoint(path, module, metadata, torch.float16)
     # Once more with the figures, which are those of the weights as they were rounded.
-    metadata = {**metadata, "figures": evaluate(open_model(str(path))[0], data)}
+    metadata = {**metadata, "note": note, "figures": evaluate(open_model(str(path))[0], data)}
     save_checkpoint(path, module, metadata, torch.float16)
     path.with_suffix(".md").write_text(card(name, metadata))
+    module, _ = load_checkpoint(path)
+    header, tensors = build(NamedModule(metadata["model"], module, is_trained=True), "native", "fp16")
+    enginefile.write(path.with_name(f"{name}_fp16.epose"), header, tensors)
     return path
 
 
@@ -87,5 +95,6 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", required=True, metavar="FILE")
     parser.add_argument("--data", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--note", default="", metavar="TEXT", help="for the card")
     options = parser.parse_args()
-    print(publish(options.checkpoint, options.data, options.out))
+    print(publish(options.checkpoint, options.data, options.out, options.note))
