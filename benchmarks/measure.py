@@ -66,8 +66,10 @@ def machine() -> dict[str, object]:
 
 
 def commit() -> str | None:
-    """The git commit of the source tree this runs from, "+changes" if it has any; None outside of one."""
-    here = Path(__file__).resolve().parent
+    """The git commit of the source tree this runs from, "+changes" if it has any; None for an installed package."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / "csrc").is_dir():
+        return None
     try:
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=here).returncode

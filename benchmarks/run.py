@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import subprocess
 import sys
@@ -27,17 +28,19 @@ import edgepose
 from edgepose import cli, enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
-from edgepose.build_engines.compile import NamedModule, build, evaluation_windows, load_lifter, wide_console
+from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, evaluation_windows, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
+from edgepose.recording import PICTURES, check_output
 
 PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16"), "onnxruntime-default": ("fp32",), "openvino": ("fp32",), "openvino-default": ("fp32",)}
 PEERS = ("torch", "torchscript", "onnxruntime", "openvino")  # those a speed-up is quoted against: float32, same threads
 ROUND_MS = 40.0  # how long one candidate runs in one round
 PACED_CALLS = 20
+OVER = "!"  # beside an error over the budget that `edgepose compile` holds a product to
 
 
-@dataclass
+@dataclass(frozen=True)
 class Candidate:
     """One lifter in one runtime.
 
@@ -120,13 +123,13 @@ def _openvino(file: Path, threads: int, runtime: str) -> Callable[[np.ndarray], 
     return lambda x: request.infer([x])[0]
 
 
-def cold_start(candidate: Candidate, lifter: NamedModule, threads: int) -> dict[str, float]:
+@functools.cache
+def cold_start(runtime: str, file: Path, frames: int, joints: int, threads: int) -> dict[str, float]:
     """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose."""
-    command = [sys.executable, str(Path(__file__).with_name("cold.py")), candidate.runtime, str(candidate.file),
-               str(lifter.module.frames), str(len(lifter.module.skeleton)), str(threads)]
+    command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime, *map(str, (file, frames, joints, threads))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{candidate.runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(f"{runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -137,20 +140,20 @@ def measure_group(lifter: NamedModule, candidates: list[Candidate], batch: int, 
     x = np.ascontiguousarray(windows[np.arange(batch) % len(windows)])
     with torch.inference_mode():
         reference = lifter.module(torch.from_numpy(windows)).numpy()
-    frames = {f"{c.runtime} {c.precision}": lambda c=c: c.frame(x) for c in candidates}
-    trial = measure.interleaved(frames, rounds=1, calls=2)
+    calls_of = {f"{c.runtime} {c.precision}": lambda c=c: c.frame(x) for c in candidates}
+    trial = measure.interleaved(calls_of, rounds=1, calls=2)
     slowest_ms = max(float(timing.times_ms.min()) for timing in trial.values())
     calls = PACED_CALLS if pace_hz else max(3, min(50, int(ROUND_MS / slowest_ms)))
-    timings = measure.interleaved(frames, rounds, calls, pace_hz, after_round)
-    rows = []
+    timings = measure.interleaved(calls_of, rounds, calls, pace_hz, after_round)
+    rows, (frames, joints) = [], (lifter.module.frames, len(lifter.module.skeleton))
     for candidate, timing in zip(candidates, timings.values()):
         error_mm = np.linalg.norm(candidate.lift(windows) - reference, axis=-1) * 1e3
         quantiles = measure.percentiles(timing.times_ms)
         row = {"model": lifter.name, "runtime": candidate.runtime, "precision": candidate.precision, "batch": batch,
-               "threads": threads, "frames": lifter.module.frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
+               "threads": threads, "frames": frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
                "mean_error_mm": float(error_mm.mean()), "max_error_mm": float(error_mm.max()),
                "macs": zoo.macs(lifter.module) * batch, "parameters": zoo.parameters(lifter.module),
-               "weight_bytes": candidate.weight_bytes, **cold_start(candidate, lifter, threads)}
+               "weight_bytes": candidate.weight_bytes, **cold_start(candidate.runtime, candidate.file, frames, joints, threads)}
         if pace_hz:
             row["cpu_ms_per_frame"] = timing.cpu_ms_per_call
         rows.append(row)
@@ -181,11 +184,15 @@ def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console
         for row, limit_ms in group:
             cells = [row["runtime"], row["precision"], f"{row['median_ms']:.3f}", f"{row['p90_ms']:.3f}", f"{row['p99_ms']:.3f}",
                      f"{row['poses_per_s']:.0f}", f"{min(peers) / row['median_ms']:.2f}" if peers else "-",
-                     f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}", f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}"]
+                     f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}{OVER if _is_over_budget(row) else ' '}", f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}"]
             cells += [f"{row['cpu_ms_per_frame']:.2f}"] if "cpu_ms_per_frame" in row else []
             cells += [f"{limit_ms / row['median_ms']:.0%}"] if limit_ms else []
             table.add_row(*cells)
         console.print(table)
+
+
+def _is_over_budget(row: dict) -> bool:
+    return not row["mean_error_mm"] <= BUDGET_MM[row["precision"]]
 
 
 def plot(rows: list[dict], file: Path) -> None:
@@ -198,12 +205,11 @@ def plot(rows: list[dict], file: Path) -> None:
     for panel, model in zip(panels, models):
         shown = [row for row in rows if row["model"] == model]
         labels = [f"{r['runtime']} {r['precision']}, batch {r['batch']}, {r['threads']} thr" for r in shown]
-        panel.barh(labels, [r["p99_ms"] for r in shown], color="#d9dee6", label="p99")
-        panel.barh(labels, [r["median_ms"] for r in shown], height=0.5,
-                   color=["#2a6fbb" if r["runtime"] in ("native", "stream") else "#8a94a3" for r in shown], label="median")
+        colours = ["#2a6fbb" if r["runtime"] in ("native", "stream") else "#8a94a3" for r in shown]
+        panel.barh(labels, [r["p99_ms"] for r in shown], color="#d9dee6")
+        panel.barh(labels, [r["median_ms"] for r in shown], height=0.5, color=colours)
         panel.invert_yaxis()
-        panel.set(title=model, xlabel="ms a call")
-        panel.legend(loc="lower right")
+        panel.set(title=f"{model}: median (narrow bar) and p99 (wide), edgepose in blue", xlabel="ms a call", xscale="log")
     figure.savefig(file, dpi=150)
 
 
@@ -241,12 +247,20 @@ def main(arguments: argparse.Namespace) -> int:
     console = wide_console()
     if min(*arguments.batch, *arguments.threads, arguments.rounds) < 1 or (arguments.pace is not None and not arguments.pace > 0):
         raise ValueError("--batch, --threads, --rounds and --pace need to be above zero")
-    lifters = [_lifter(model, arguments.frames) for model in arguments.models]
+    check_output(arguments.json, (".json",))
+    check_output(arguments.plot, PICTURES)
+    runtimes = list(dict.fromkeys(arguments.runtimes or PRECISIONS))
+    if not any(precision in PRECISIONS[runtime] for runtime in runtimes for precision in arguments.precisions):
+        raise ValueError(f"none of {', '.join(runtimes)} has {', '.join(arguments.precisions)}")
+    lifters = [_lifter(model, arguments.frames) for model in dict.fromkeys(arguments.models)]
     with neighbour() if arguments.neighbour else contextlib.nullcontext():
         rows = _run(lifters, arguments, console)
     named = {lifter.name: lifter for lifter in lifters}
     limits_ms = [roofline_ms(named[row["model"]], row) if arguments.roofline else None for row in rows]
     print_rows(rows, limits_ms, console)
+    console.print("x peer: speed relative to the fastest of " + ", ".join(PEERS) + " at fp32. stream: the whole Stream.push. "
+                  "start ms, RSS: a fresh process until its first pose."
+                  + (f" {OVER}: over the error budget of `edgepose compile`" if any(map(_is_over_budget, rows)) else ""))
     for lifter in lifters:
         if not lifter.is_trained:
             console.print(f"{lifter.name}: seeded random weights (none ship); errors are to torch with the same weights")
@@ -256,8 +270,10 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.roofline:
             report["roofline_ms"] = limits_ms
         enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
+        console.print(f"rows: {arguments.json}")
     if arguments.plot:
         plot(rows, arguments.plot)
+        console.print(f"picture: {arguments.plot}")
     return 0
 
 
@@ -279,7 +295,7 @@ def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Con
             progress.update(task, description=f"{lifter.name}, batch {batch}, {threads} threads")
             torch.set_num_threads(threads)
             candidates = []
-            for runtime in arguments.runtimes or PRECISIONS:
+            for runtime in dict.fromkeys(arguments.runtimes or PRECISIONS):
                 for precision in (p for p in PRECISIONS[runtime] if p in arguments.precisions):
                     try:
                         candidates.append(make_candidate(lifter, runtime, precision, threads, Path(folder)))

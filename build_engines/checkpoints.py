@@ -34,7 +34,9 @@ def find_checkpoint(model: str, frames: int = 1) -> Path:
     if model.endswith(".safetensors") or Path(model).is_file():
         return Path(model)
     if model not in zoo.MODELS:
-        raise ValueError(f"--model {model}: neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}")
+        raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}")
+    if frames not in zoo.MODELS[model].frames:
+        raise ValueError(f"model {model!r} takes {', '.join(map(str, zoo.MODELS[model].frames))} frames, not {frames}")
     path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))

@@ -154,7 +154,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     """
     rows: list[Row] = []
     engines: dict[str, edgepose.Engine] = {}
-    products = [(b, p) for b in backends for p in precisions if p in PRODUCTS[b]]
+    products = [(b, p) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in PRODUCTS[b]]
     if not products:
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
@@ -178,9 +178,22 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
             rows.append(row)
         progress.update(task, description="timing")
         _time(engines, rows)
-    report = {"machine": measure.machine(), "command": sys.argv, "rows": [asdict(row) for row in rows]}
+    report = {"machine": measure.machine(), "command": sys.argv,
+              "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
     enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
     return rows
+
+
+def _rows_of_others(report: Path, rows: list[Row]) -> list[dict]:
+    """What an earlier report says of engines that these rows are not about."""
+    def about(row: dict) -> tuple:
+        return tuple(row[key] for key in ("model", "frames", "runtime", "precision"))
+
+    try:
+        earlier = json.loads(report.read_text())["rows"]
+        return [row for row in earlier if about(row) not in {about(asdict(new)) for new in rows}]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:

@@ -1,5 +1,7 @@
 #include "threads.h"
 
+#include <unistd.h>
+
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -21,11 +23,11 @@ inline void pause() {
 
 }  // namespace
 
-Team::Team(int threads) : size_(threads) {
+Team::Team(int threads) : size_(threads), process_((int)getpid()), rest_(new Rest) {
   try {
-    for (int member = 1; member < threads; member++) members_.emplace_back([this, member] { serve(member); });
+    for (int member = 1; member < threads; member++) rest_->members.emplace_back([this, member] { serve(member); });
   } catch (const std::system_error& error) {
-    const std::string count = std::to_string(members_.size());
+    const std::string count = std::to_string(rest_->members.size());
     stop();
     throw std::runtime_error("only " + count + " of " + std::to_string(threads - 1) + " threads could be started ("
                              + error.what() + "); ask for fewer");
@@ -35,11 +37,13 @@ Team::Team(int threads) : size_(threads) {
 Team::~Team() { stop(); }
 
 void Team::stop() {
+  if ((int)getpid() != process_) return;  // a fork: see Rest
   stop_.store(true);
   job_.fetch_add(1);
-  { std::lock_guard<std::mutex> lock(mutex_); }
-  wake_.notify_all();
-  for (std::thread& member : members_) member.join();
+  { std::lock_guard<std::mutex> lock(rest_->mutex); }
+  rest_->wake.notify_all();
+  for (std::thread& member : rest_->members) member.join();
+  delete rest_;
 }
 
 void Team::serve(int member) {
@@ -47,9 +51,9 @@ void Team::serve(int member) {
   for (;;) {
     for (int spin = 0; job_.load(std::memory_order_acquire) == seen && spin < kIdleSpins; spin++) pause();
     if (job_.load(std::memory_order_acquire) == seen) {
-      std::unique_lock<std::mutex> lock(mutex_);
+      std::unique_lock<std::mutex> lock(rest_->mutex);
       sleepers_.fetch_add(1);
-      wake_.wait(lock, [&] { return job_.load() != seen; });
+      rest_->wake.wait(lock, [&] { return job_.load() != seen; });
       sleepers_.fetch_sub(1);
     }
     seen = job_.load(std::memory_order_acquire);
@@ -65,8 +69,8 @@ void Team::run(void (*work)(void*, int), void* argument) {
   argument_ = argument;
   job_.fetch_add(1);
   if (sleepers_.load() > 0) {
-    { std::lock_guard<std::mutex> lock(mutex_); }
-    wake_.notify_all();
+    { std::lock_guard<std::mutex> lock(rest_->mutex); }
+    rest_->wake.notify_all();
   }
   work(argument, 0);
   barrier();

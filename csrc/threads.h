@@ -34,6 +34,7 @@ class Team {
   void stop();
 
   const int size_;
+  const int process_;  // whose threads the members are: a fork has the object without them
   void (*work_)(void*, int) = nullptr;
   void* argument_ = nullptr;
   alignas(64) std::atomic<unsigned> job_{0};
@@ -41,9 +42,14 @@ class Team {
   alignas(64) std::atomic<unsigned> phase_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<std::thread> members_;
+  // Apart from the team, so that a fork, which has this object but not its threads, can leave them be: joining them or
+  // destroying what they wait for would wait for ever.
+  struct Rest {
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::vector<std::thread> members;
+  };
+  Rest* const rest_;
 };
 
 // The part of `total` items that falls to `member` of `members`: [first, last).

@@ -32,8 +32,9 @@ typedef int32_t vi __attribute__((vector_size(4 * kLanes), may_alias));
 EP_INLINE vf splat(float x) { return x - vf{}; }
 EP_INLINE vf load(const float* p) { return *(const vf_unaligned*)p; }
 EP_INLINE void store(float* p, vf v) { *(vf_unaligned*)p = v; }
-EP_INLINE vf max(vf a, vf b) { return a > b ? a : b; }
-EP_INLINE vf min(vf a, vf b) { return a < b ? a : b; }
+// NaN in a stays NaN: broken input must not come out as a pose. One instruction either way.
+EP_INLINE vf max(vf a, vf b) { return b > a ? b : a; }
+EP_INLINE vf min(vf a, vf b) { return b < a ? b : a; }
 
 // The first n lanes (n may be <= 0 or >= kLanes); the others read as zero, are not written and need not exist.
 #if defined(EP_AVX512)

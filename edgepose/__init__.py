@@ -7,6 +7,8 @@
 Metres and camera axes (x right, y down, z forward) everywhere; joints relative to the pelvis.
 """
 
+from importlib.metadata import version
+
 from .adapters import Adapter
 from .engine import Engine, load
 from .enginefile import EngineError
@@ -14,4 +16,5 @@ from .filters import OneEuro
 from .skeleton import Skeleton
 from .stream import Pose, Stream, push_many
 
+__version__ = version("edgepose")
 __all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "load", "push_many"]

@@ -74,13 +74,17 @@ class Adapter:
 
             Adapter.from_mapping({"pelvis": ("l_hip", "r_hip"), "nose": "nose", ...}, joints=["nose", "l_hip", ...])
         """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping is {mapping!r}; wanted {{joint: keypoint, keypoints or {{keypoint: weight}}}}")
         layout = Skeleton(name, tuple(joints))
+        if set(mapping) == set(H36M16.joints):  # the nose may be left out: it lies between thorax and head
+            mapping = {**mapping, "nose": _mean_of(_terms("thorax", mapping["thorax"]), _terms("head", mapping["head"]))}
         skeleton = next((s for s in MODEL_SKELETONS.values() if set(s.joints) == set(mapping)), None)
         if skeleton is None:
             raise ValueError(f"layout {name!r} leaves out {sorted(set(H36M17.joints) - set(mapping))} and has unknown "
                              f"{sorted(set(mapping) - set(H36M17.joints))}; wanted {', '.join(H36M17.joints)} "
                              "(the nose may be left out)")
-        terms = [_terms(mapping[joint]) for joint in skeleton.joints]
+        terms = [_terms(joint, mapping[joint]) for joint in skeleton.joints]
         sources = np.zeros((len(skeleton), max(map(len, terms))), dtype=np.intp)
         weights = np.zeros((*sources.shape, 2))
         for j, term in enumerate(terms):
@@ -106,7 +110,8 @@ class Adapter:
     def __call__(self, keypoints_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The model's joints: (..., J, 2) px, and their confidence (..., J).
 
-        keypoints_px: (..., K, 2), or (..., K, 3) with the confidence; without it every keypoint counts as sure.
+        keypoints_px: (..., K, 2), or (..., K, 3) with the confidence; without it every keypoint counts as sure but one at
+        (0, 0), which was not found.
         A joint with a source of confidence 0 has confidence 0, and its place means nothing.
         Raises ValueError if the shape does not fit the layout.
         """
@@ -115,10 +120,11 @@ class Adapter:
             k = len(self.layout)
             raise ValueError(f'keypoints_px has shape {keypoints.shape}; layout "{self.layout.name}" needs '
                              f"({k}, 2) or ({k}, 3)")
+        if keypoints.shape[-1] == 2:
+            # Detectors mark what they did not find as (0, 0): the corner, where no keypoint lies to the last digit.
+            keypoints = np.concatenate([keypoints, keypoints.any(axis=-1, keepdims=True)], axis=-1)
         parts = keypoints.take(self.sources, axis=-2)
         xy = (parts[..., :2] * self.weights).sum(axis=-2)
-        if keypoints.shape[-1] == 2:
-            return xy, np.ones(xy.shape[:-1])
         confidence = np.minimum(parts[..., 2].min(axis=-1), self.most_confidence)
         if self.when_face_hidden is not None:
             is_hidden = keypoints.take(_FACE, axis=-2)[..., 2].min(axis=-1) < FACE_SEEN
@@ -129,15 +135,24 @@ class Adapter:
         return xy, confidence
 
 
-def _terms(sources: Sources) -> dict[str, tuple[float, float]]:
+def _terms(joint: str, sources: Sources) -> dict[str, tuple[float, float]]:
     """The sources of one joint as {keypoint: (weight for x, weight for y)}."""
     if isinstance(sources, str):
         sources = (sources,)
-    if not sources:
-        raise ValueError("a joint has no keypoints to come from; wanted at least one")
+    if not isinstance(sources, (Mapping, Sequence)) or not sources:
+        raise ValueError(f"joint {joint!r} comes from {sources!r}; wanted a keypoint, several, or {{keypoint: weight}}")
     if not isinstance(sources, Mapping):
         sources = {keypoint: 1.0 / len(sources) for keypoint in sources}
-    return {keypoint: tuple(np.broadcast_to(weight, 2)) for keypoint, weight in sources.items()}
+    try:
+        return {keypoint: tuple(np.broadcast_to(np.asarray(weight, float), 2)) for keypoint, weight in sources.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"the weights of joint {joint!r} are {sources!r}; wanted numbers, or pairs for x and y") from None
+
+
+def _mean_of(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The point half way between two joints, as {keypoint: (weight for x, weight for y)}."""
+    zero = (0.0, 0.0)
+    return {k: tuple((np.array(a.get(k, zero)) + b.get(k, zero)) / 2) for k in {**a, **b}}
 
 
 def _each(keypoints: Sequence[str], weight: float | tuple[float, float]) -> dict[str, float | tuple[float, float]]:
@@ -190,6 +205,5 @@ ADAPTERS: dict[str, Adapter] = {adapter.layout.name: adapter for adapter in (
                           "nose": {"thorax": 3 / 4, "head_top": 1 / 4},
                           "head": {"thorax": 5 / 12, "head_top": 7 / 12}}, MPII16.joints, "mpii16"),
     Adapter.from_mapping({joint: joint for joint in H36M17.joints}, H36M17.joints, "h36m17"),
-    Adapter.from_mapping({**{joint: joint for joint in H36M16.joints}, "nose": ("thorax", "head")},
-                         H36M16.joints, "h36m16"),
+    Adapter.from_mapping({joint: joint for joint in H36M16.joints}, H36M16.joints, "h36m16"),
 )}

@@ -4,8 +4,10 @@ only when it is called, so that streaming starts without torch."""
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 from .enginefile import EngineError
 
@@ -25,11 +27,15 @@ def main(argv: list[str] | None = None) -> int:
     overview = argparse.ArgumentParser(prog="edgepose", formatter_class=argparse.RawDescriptionHelpFormatter,
                                        epilog="\n".join(f"  {name:<10}{text}" for name, (_, _, text) in COMMANDS.items()))
     overview.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below; each has its own --help")
+    overview.add_argument("--version", action="version", version=f"edgepose {version('edgepose')}")
+    if not argv:
+        overview.print_help()
+        return 2
     command = overview.parse_args(argv[:1]).command
     module_name, extra, text = COMMANDS[command]
     try:
         module = import_module(module_name)
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError as error:  # before its --help can be shown: the module names the choices
         if extra is None or (error.name or "").startswith("edgepose"):
             raise
         print(f"edgepose {command}: {error.name} is not installed: pip install 'edgepose[{extra}]'", file=sys.stderr)
@@ -40,8 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return module.main(arguments)
     except ModuleNotFoundError as error:
-        print(f"edgepose {command}: {error.name} is not installed: pip install 'edgepose[bench]' has all that commands use",
-              file=sys.stderr)
+        needed = "plot" if error.name == "matplotlib" else "bench"
+        print(f"edgepose {command}: {error.name} is not installed: pip install 'edgepose[{needed}]'", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, OSError, EngineError) as error:
         print(f"edgepose {command}: {error}", file=sys.stderr)

@@ -42,7 +42,8 @@ def plot_poses(clip: Clip, poses: list[Pose], file: Path) -> None:
             flat.plot(*keypoints_px[[parent, joint]].T, color=_colour(pose.skeleton, joint), linewidth=2)
         hidden = keypoints_px[~pose.is_seen]
         flat.plot(*hidden.T, "o", color="white", markeredgecolor=MIDLINE, markersize=4)
-        centre, reach = keypoints_px.mean(0), 0.62 * np.ptp(keypoints_px, axis=0).max()
+        low, high = keypoints_px.min(0), keypoints_px.max(0)
+        centre, reach = (low + high) / 2, 0.56 * (high - low).max()
         flat.set(xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] + reach, centre[1] - reach), aspect="equal",
                  title=f"{pose.timestamp_s:.2f} s")
         flat.tick_params(labelsize=7)

@@ -55,7 +55,12 @@ class Engine:
         return out
 
     def __repr__(self) -> str:
-        return f"Engine({self.model}, {self.frames} frames, {self.backend} {self.precision}{', ' + self.isa if self.isa else ''})"
+        kernels = f", {self.isa}" if self.isa else ""
+        untrained = "" if self.header.get("is_trained", True) else ", untrained"
+        return f"Engine({self.model}, {self.frames} frame{'s' * (self.frames > 1)}, {self.backend} {self.precision}{kernels}{untrained})"
+
+    def __reduce__(self) -> object:
+        raise TypeError("an Engine holds this process's memory and cannot be pickled; call edgepose.load in each process")
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -79,20 +84,29 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, isa: str 
     path = _find(engine)
     header, tensors = enginefile.read(path)
     name = header["backend"]
+    forced = os.environ.get("EDGEPOSE_ISA", "") if isa is None else isa
+    if isa is not None and name != "native":
+        raise EngineError(f"{path}: isa={isa!r} is for native engines; this one runs on the {name} backend")
     try:
-        runner = backend(name)(header, tensors, threads, os.environ.get("EDGEPOSE_ISA", "") if isa is None else isa)
+        runner = backend(name)(header, tensors, threads, forced)
     except ImportError as error:
+        if name == "native":
+            raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this is a source tree, "
+                              "run Python elsewhere, or build in it: pip install -e .") from error
         raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it, or "
                           f"build a native engine: edgepose compile --model {header['model']}") from error
     except KeyError as error:
         raise EngineError(f"{path}: backend {name!r}, or a part of its file, is unknown to this edgepose ({error}); "
                           f"it has {', '.join(BACKENDS)}") from error
     except Exception as error:  # whatever the backend's library raises for a file it does not take
-        raise EngineError(f"{path}: the {name} backend does not take it: {error}") from error
+        asked = f" (isa {forced!r}, from {'EDGEPOSE_ISA' if isa is None else 'the call'})" if forced else ""
+        raise EngineError(f"{path}: the {name} backend does not take it{asked}: {error}") from error
     return Engine(path, header, runner)
 
 
 def _find(engine: str | os.PathLike) -> Path:
+    if not isinstance(engine, (str, os.PathLike)):
+        raise TypeError(f"engine is {engine!r}; wanted the path of an engine file or the name of a shipped one")
     path = Path(engine)
     if path.suffix == ".epose" or path.is_file():
         return path

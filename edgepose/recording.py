@@ -17,6 +17,7 @@ from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 
 CLIPS = Path(__file__).parent / "clips"
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,23 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     `reference_m` are taken from it where it has them. The arguments go before what the file says.
     Raises ValueError, naming what is missing and what there is, and OSError if the file cannot be read.
     """
-    path = Path(clip) if clip.endswith(".npz") else CLIPS / f"{clip}.npz"
+    path = Path(clip) if clip.endswith(".npz") or Path(clip).exists() else CLIPS / f"{clip}.npz"
     if not path.is_file():
         shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.stem != "evaluation")
         raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, AttributeError) as error:  # AttributeError: an .npy has one array
         raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
     named = [name for name in ADAPTERS if name in arrays]
+    if layout is None and not named and "keypoints" in arrays:
+        raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
     layout = layout or (named[0] if named else None)
     keypoints = arrays.get(layout, arrays.get("keypoints"))
-    if layout is None or keypoints is None:
-        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; it needs `keypoints` and --layout, or one named "
-                         f"{', '.join(ADAPTERS)}")
+    if keypoints is None:
+        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
     if image_size is None:
         image_size = tuple(float(side) for side in arrays.get("image_size", (0, 0)))
     if fps is None:
@@ -65,8 +68,16 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     if keypoints.ndim != 3 or not len(keypoints):
         raise ValueError(f"{path}: the keypoints have shape {keypoints.shape}; wanted (frames, K, 2 or 3)")
     if not fps > 0 or not min(image_size) > 0:
-        raise ValueError(f"{path}: image_size is {image_size} and fps {fps}; say --image-size WIDTH HEIGHT and --fps")
+        raise ValueError(f"{path}: image_size and fps are missing or not above 0; say --image-size WIDTH HEIGHT and --fps HZ")
     return Clip(path.stem, keypoints, layout, image_size, fps, arrays.get("reference_m"))
+
+
+def check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:
+    """Raises ValueError before any work is done if a result could not be written to `path`; None is no result."""
+    if path is not None and path.suffix not in suffixes:
+        raise ValueError(f"{path}: wanted a name that ends in {', '.join(suffixes)}")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.absolute().parent}")
 
 
 def load_windows(frames: int, path: Path = CLIPS / "evaluation.npz") -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +103,10 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
     times_ms = np.empty(len(clip.keypoints_px))
     for i, keypoints_px in enumerate(clip.keypoints_px):
         start = time.perf_counter()
-        pose = stream.push(keypoints_px, i / clip.fps)
+        try:
+            pose = stream.push(keypoints_px, i / clip.fps)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{clip.name}, frame {i}: {error}") from None
         times_ms[i] = (time.perf_counter() - start) * 1e3
         if pose is not None:
             poses.append(pose)
@@ -126,6 +140,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose stream`."""
+    check_output(arguments.out, (".npz",))
+    check_output(arguments.plot, PICTURES)
     engine = load(arguments.engine, threads=arguments.threads)
     clip = load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
     smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None

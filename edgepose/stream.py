@@ -16,6 +16,8 @@ from .skeleton import Skeleton
 from .window import Window
 
 _Frame = tuple[float, np.ndarray | None, np.ndarray | None]  # timestamp_s, keypoints_norm (J, 2), confidence (J,)
+LOST_SHARE = 2 / 3  # of seen_above: a joint that was seen stays so until its confidence is below this
+LEAST_PX = 2.0  # a person is larger
 MOST_PX = 1e6  # no camera has a keypoint further out; a larger number is a broken one
 
 
@@ -50,6 +52,10 @@ class Pose:
     skeleton: Skeleton
     was_reset: bool
 
+    def __repr__(self) -> str:
+        return (f"Pose({self.timestamp_s:.3f} s, {self.skeleton.name}, {self.is_seen.sum()} of {len(self.is_seen)} joints seen"
+                f"{', was_reset' * self.was_reset})")
+
 
 class Stream:
     """Lifts one person's keypoints frame by frame. Cheap: make one per person, all on one engine.
@@ -59,13 +65,20 @@ class Stream:
     delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2: see `Window`.
     rate_hz: the grid the model was trained on; None takes every frame as it comes: see `Window`.
     max_gap_s: for how long a missing person's last frame is repeated.
+    seen_above: the confidence from which on a joint is taken as seen. hold_s: for how long a hidden joint keeps its
+    offset to its parent: see `Hold`.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
-    Raises ValueError on an unknown layout, an impossible image size or a setting out of range.
+    Raises ValueError on an unknown layout, an impossible image size or a setting out of range, TypeError for what is no
+    engine or no filter.
     """
 
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
                  delay_frames: int = 0, rate_hz: float | None = 50.0, max_gap_s: float = 0.5,
-                 smoothing: OneEuro | None = None) -> None:
+                 seen_above: float = 0.3, hold_s: float = 0.3, smoothing: OneEuro | None = None) -> None:
+        if not hasattr(engine, "run"):
+            raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
+        if smoothing is not None and not isinstance(smoothing, OneEuro):
+            raise TypeError(f"smoothing is {smoothing!r}; wanted None or edgepose.OneEuro(...)")
         if not isinstance(layout, Adapter):
             if not isinstance(layout, str) or layout not in ADAPTERS:
                 raise ValueError(f"there is no layout {layout!r}; wanted one of {', '.join(ADAPTERS)}, or an Adapter")
@@ -73,7 +86,7 @@ class Stream:
         self.engine, self.image_size = engine, checked_image_size(image_size)
         self._adapter = layout.onto(engine.skeleton)
         self._root = engine.skeleton.root
-        self._hold = Hold(engine.skeleton)
+        self._hold = Hold(engine.skeleton, seen_above, LOST_SHARE * seen_above, hold_s)
         self._window = Window(engine.frames, engine.skeleton, rate_hz, delay_frames, max_gap_s)
         self._smoothing = smoothing.fresh() if smoothing else None
         joints = len(engine.skeleton)
@@ -81,6 +94,10 @@ class Stream:
         for shared in self._undetected:
             shared.flags.writeable = False
         self._pushed_at_s = -math.inf
+
+    def __repr__(self) -> str:
+        width, height = self.image_size
+        return f"Stream({self.engine!r}, {self._adapter.layout.name!r}, ({width:g}, {height:g}))"
 
     def reset(self) -> None:
         """Forgets the person and the clock: for another video or another person."""
@@ -92,7 +109,8 @@ class Stream:
         """Takes one camera frame and answers with a pose, if there is a new one.
 
         keypoints_px: (K, 2), or (K, 3) with the confidence, in the stream's layout; lists will do. A keypoint of
-        confidence 0 may hold anything, NaN too. None: the person was not detected.
+        confidence 0 may hold anything, NaN too; without confidences, (0, 0) is a keypoint that was not found.
+        None: the person was not detected.
         timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
         None while the first delay_frames come in, for a frame between two points of the grid, after a gap of
         max_gap_s, and until the pelvis has been seen once.
@@ -122,6 +140,9 @@ class Stream:
         if not np.abs(keypoints).max(initial=0.0) <= MOST_PX:
             keypoints = _without_absent(keypoints)
         xy_px, confidence = self._adapter(keypoints)
+        if 0.0 < np.abs(keypoints[:, :2]).max(initial=0.0) <= LEAST_PX:
+            raise ValueError(f"keypoints_px are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: "
+                             "multiply x by the image's width and y by its height")
         return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
 
     def _take(self, timestamp_s: float, keypoints_norm: np.ndarray | None, confidence: np.ndarray | None) -> bool:

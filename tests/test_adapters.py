@@ -217,7 +217,7 @@ def test_a_layout_of_ones_own_is_a_mapping_by_name():
     np.testing.assert_allclose(xy["nose"], [0.25 * at["chin"][0] + 0.75 * at["left_hip"][0], at["chin"][1]])
     assert confidence["nose"] == min(at["chin"][2], at["left_hip"][2])
     without_nose = Adapter.from_mapping({j: s for j, s in OWN.items() if j != "nose"}, joints=joints)
-    assert without_nose.skeleton is H36M16
+    np.testing.assert_allclose(as_dict(without_nose, keypoints)[0]["nose"], (xy["thorax"] + xy["head"]) / 2)
 
 
 @pytest.mark.parametrize("change, message", [
@@ -226,7 +226,9 @@ def test_a_layout_of_ones_own_is_a_mapping_by_name():
     ({"head": "chinn"}, "no joint 'chinn'.*chin"),
     ({"head": {"chin": 0.9}}, r"'head' sum to \[0.9 0.9\].*wanted 1"),
     ({"head": {"chin": (1, 0.5)}}, "'head' sum to"),
-    ({"head": ()}, "at least one"),
+    ({"head": ()}, r"joint 'head' comes from \(\); wanted a keypoint"),
+    ({"head": 3}, "joint 'head' comes from 3; wanted a keypoint"),
+    ({"head": {"chin": "x"}}, "weights of joint 'head'"),
 ])
 def test_a_mapping_that_cannot_be_right_is_refused(change, message):
     mapping = {joint: sources for joint, sources in {**OWN, **change}.items() if sources is not None}
@@ -245,3 +247,10 @@ def test_keypoints_that_do_not_fit_the_layout_are_refused(shape):
 def test_a_skeleton_with_joints_the_adapter_does_not_give_is_refused():
     with pytest.raises(ValueError, match="no joint 'left_eye'"):
         ADAPTERS["coco17"].onto(COCO17)
+
+
+def test_without_confidences_a_keypoint_in_the_corner_was_not_found():
+    keypoints = random_keypoints(COCO17.joints)[:, :2]
+    keypoints[COCO17.index("left_wrist")] = 0
+    _, confidence = ADAPTERS["coco17"](keypoints)
+    assert [joint for joint, sure in zip(H36M17.joints, confidence) if not sure] == ["left_wrist"]

@@ -19,7 +19,7 @@ def bench(tmp_path, *arguments):
 
 
 def test_rows_have_exactly_the_promised_keys(tmp_path, capsys):
-    report = bench(tmp_path, "--batch", "1", "3", "--plot", str(tmp_path / "bench.png"))
+    report = bench(tmp_path, "--plot", str(tmp_path / "bench.png"))
     assert all(set(row) == KEYS for row in report["rows"])
     assert {row["runtime"] for row in report["rows"]} >= {"native", "stream", "torch", "torchscript", "onnxruntime"}
     for row in report["rows"]:
@@ -29,6 +29,12 @@ def test_rows_have_exactly_the_promised_keys(tmp_path, capsys):
             assert row["mean_error_mm"] < 0.01
     assert (tmp_path / "bench.png").stat().st_size > 1000
     assert "x peer" in capsys.readouterr().out
+
+
+def test_batches_are_rows_of_their_own(tmp_path):
+    rows = bench(tmp_path, "--batch", "1", "3", "--runtimes", "native", "stream", "--precisions", "fp16")["rows"]
+    assert [(row["runtime"], row["batch"]) for row in rows] == [("native", 1), ("stream", 1), ("native", 3), ("stream", 3)]
+    assert rows[2]["macs"] == 3 * rows[0]["macs"]
 
 
 def test_a_paced_run_counts_processor_time(tmp_path):
@@ -42,7 +48,8 @@ def test_the_roofline_stands_beside_the_rows(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--models", "amposse"], "neither a .safetensors checkpoint"), (["--rounds", "0"], "above zero"),
+    (["--models", "amposse"], "neither a .safetensors checkpoint"), (["--plot", "a.txt"], "wanted a name that ends in .png"),
+    (["--json", "nowhere/a.json"], "there is no folder"), (["--runtimes", "torch", "--precisions", "fp16"], "none of torch has fp16"), (["--rounds", "0"], "above zero"),
     (["--batch", "0"], "above zero"), (["--pace", "-1"], "above zero")])
 def test_a_wrong_request_is_answered(arguments, message, capsys):
     assert main(["bench", *arguments]) == 1

@@ -78,7 +78,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--model", "amposse"], "neither a .safetensors checkpoint nor one of ampose, "),
+    (["--model", "amposse"], "is neither a .safetensors checkpoint nor one of ampose, "),
     (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),

@@ -1,6 +1,7 @@
 """load() and Engine.run: what they refuse, who may share an engine, what an engine costs while nobody uses it."""
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -192,3 +193,33 @@ def test_threads_that_cannot_be_started_are_an_error_and_not_the_end_of_the_proc
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.splitlines()
     assert "of 199 threads could be started" in first and "of 199 threads" in second and third == "(1, 17, 3)"
+
+
+def test_broken_numbers_come_out_broken_on_every_instruction_set():
+    for isa in _native.isas():
+        engine = edgepose.load("ampose", isa=isa)
+        x = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 1, 17, 2)).astype(np.float32)
+        x[0, 0, 3, 1] = np.nan
+        assert np.isnan(engine.run(x)).all()
+
+
+def test_an_engine_of_several_threads_goes_on_working_in_a_fork():
+    program = """
+import os, sys
+import numpy as np
+import edgepose
+engine = edgepose.load("ampose", threads=3)
+x = np.full((1, 1, 17, 2), 0.1, np.float32)
+before = engine.run(x)
+child = os.fork()
+if child == 0:
+    os._exit(0 if (engine.run(x) == before).all() else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status) or int((engine.run(x) != before).any()))
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_an_engine_says_why_it_cannot_be_pickled():
+    with pytest.raises(TypeError, match="call edgepose.load in each process"):
+        pickle.dumps(edgepose.load("ampose"))

@@ -98,7 +98,7 @@ def test_a_real_clip_is_scored_through_the_stream_frame_by_frame(tmp_path):
 
 
 def test_a_model_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match="nothing: neither a .safetensors checkpoint nor one of ampose, "):
+    with pytest.raises(ValueError, match="model 'nothing' is neither a .safetensors checkpoint nor one of ampose, "):
         evaluate.open_model("nothing")
 
 

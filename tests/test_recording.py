@@ -37,7 +37,7 @@ def test_a_clip_of_another_detector_streams_by_its_layout(tmp_path, capsys):
 
 @pytest.mark.parametrize("content, arguments, message", [
     (None, [], "those that ship"), (b"not an archive", [], "no .npz file"),
-    ({"points": np.zeros((3, 17, 2))}, [], "it has|has the arrays points"),
+    ({"points": np.zeros((3, 17, 2))}, [], "has the arrays points"),
     ({"coco17": np.zeros((0, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], r"\(0, 17, 3\)"),
     ({"coco17": np.zeros((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], "nobody was detected"),
     ({"coco17": np.ones((3, 16, 3)), "fps": 30, "image_size": (9, 9)}, [], r"\(16, 3\)"),

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+import edgepose
 from edgepose.adapters import ADAPTERS, Adapter
 from edgepose.camera import normalize_screen
 from edgepose.filters import OneEuro
@@ -331,3 +332,24 @@ def test_an_impossible_image_size_is_refused(image_size):
 def test_a_delay_beyond_the_middle_is_refused():
     with pytest.raises(ValueError, match="takes 0 to 4"):
         Stream(FakeEngine(9), "coco17", SIZE, delay_frames=5)
+
+
+def test_normalised_keypoints_are_refused_as_such():
+    stream = Stream(edgepose.load("ampose"), "coco17", (640, 480))
+    with pytest.raises(ValueError, match="within 2 px of the corner, as normalised ones are"):
+        stream.push(np.random.default_rng(0).uniform(0, 1, (17, 2)), 0.0)
+
+
+@pytest.mark.parametrize("engine, options, message", [
+    ("ampose", {}, "engine is 'ampose'; wanted an Engine"), (None, {"smoothing": True}, "smoothing is True"),
+    (None, {"smoothing": OneEuro}, "smoothing is <class"), (None, {"seen_above": -1.0, "hold_s": -1.0}, "hold_s")])
+def test_a_wrong_part_is_refused_when_the_stream_is_made(engine, options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        Stream(engine or edgepose.load("ampose"), "coco17", (640, 480), **options)
+
+
+def test_a_lower_threshold_takes_fainter_joints():
+    keypoints = np.column_stack([np.random.default_rng(0).uniform(100, 400, (17, 2)), np.full(17, 0.25)])
+    engine = edgepose.load("ampose")
+    assert Stream(engine, "coco17", (640, 480)).push(keypoints, 0.0) is None
+    assert Stream(engine, "coco17", (640, 480), seen_above=0.2).push(keypoints, 0.0).is_seen.all()

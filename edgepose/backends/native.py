@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 
 import numpy as np
 
 from ..skeleton import MODEL_SKELETONS
+
+
+_BACKENDS: weakref.WeakSet[Backend] = weakref.WeakSet()
+
+
+def _forget_contexts() -> None:
+    """In a fork: the threads of a context stayed behind in the parent, so the next run makes a new one."""
+    for backend in _BACKENDS:
+        backend._local = threading.local()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_contexts)
 
 
 class Backend:
@@ -22,6 +37,7 @@ class Backend:
             raise ValueError("the plan is for %d frames of %d joints, the header says %d of %d" % (*planned, *said))
         self._threads = threads
         self._local = threading.local()
+        _BACKENDS.add(self)
 
     @property
     def isa(self) -> str:
