@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <stdexcept>
@@ -20,6 +21,17 @@ inline void pause() {
   __asm__ __volatile__("yield");
 #endif
 }
+
+#if defined(__linux__)
+int this_cpu() { return sched_getcpu(); }
+
+// Moves the calling thread to another of the processors the process may use, if there is one.
+void leave_cpu(int cpu, const cpu_set_t& allowed) {
+  cpu_set_t others = allowed;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
+}
+#endif
 
 }  // namespace
 
@@ -48,6 +60,11 @@ void Team::stop() {
 
 void Team::serve(int member) {
   unsigned seen = 0;
+#if defined(__linux__)
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  sched_getaffinity(0, sizeof allowed, &allowed);
+#endif
   for (;;) {
     for (int spin = 0; job_.load(std::memory_order_acquire) == seen && spin < kIdleSpins; spin++) pause();
     if (job_.load(std::memory_order_acquire) == seen) {
@@ -58,6 +75,9 @@ void Team::serve(int member) {
     }
     seen = job_.load(std::memory_order_acquire);
     if (stop_.load()) return;
+#if defined(__linux__)
+    if (this_cpu() == caller_cpu_) leave_cpu(caller_cpu_, allowed);
+#endif
     work_(argument_, member);
     barrier();
   }
@@ -67,6 +87,9 @@ void Team::run(void (*work)(void*, int), void* argument) {
   if (size_ == 1) return work(argument, 0);
   work_ = work;
   argument_ = argument;
+#if defined(__linux__)
+  caller_cpu_ = this_cpu();
+#endif
   job_.fetch_add(1);
   if (sleepers_.load() > 0) {
     { std::lock_guard<std::mutex> lock(rest_->mutex); }

@@ -37,6 +37,9 @@ class Team {
   const int process_;  // whose threads the members are: a fork has the object without them
   void (*work_)(void*, int) = nullptr;
   void* argument_ = nullptr;
+  // Linux wakes a thread on the processor of the one that woke it, and there the two would take turns at every barrier: a
+  // member that finds itself on the caller's processor leaves it. ampose, 2 threads: median 0.70 ms without, 0.20 ms with.
+  int caller_cpu_ = -1;
   alignas(64) std::atomic<unsigned> job_{0};
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> phase_{0};
