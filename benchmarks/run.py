@@ -69,8 +69,8 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
         file = folder / f"{lifter.name}.{runtime}"
         if runtime == "torch":
             module = lifter.module
-            checkpoints.save_checkpoint(file, module, {"model": lifter.name, "frames": module.frames, "options": {},
-                                                       "skeleton": module.skeleton.name})
+            checkpoints.save_checkpoint(file, module, {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name,
+                                                       "options": lifter.options})
         else:
             file.write_bytes(export.to_torchscript(lifter.module))
             module = torch.jit.load(str(file))
@@ -129,7 +129,7 @@ def cold_start(runtime: str, file: Path, frames: int, joints: int, threads: int)
     command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime, *map(str, (file, frames, joints, threads))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
+        raise edgepose.EngineError(f"{runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -12,9 +12,10 @@ import json
 import platform
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,11 +68,12 @@ class Row:
 
 @dataclass(frozen=True)
 class NamedModule:
-    """A zoo module to compile and where it came from."""
+    """A zoo module to compile: what zoo.build was given for it, and whether its weights are more than random."""
 
     name: str
     module: nn.Module
     is_trained: bool
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def file_stem(self) -> str:
@@ -89,7 +91,7 @@ def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> NamedMo
         torch.manual_seed(UNTRAINED_SEED)
         return NamedModule(model, zoo.build(model, frames).eval(), False)
     module, metadata = checkpoints.load_checkpoint(checkpoints.find_checkpoint(model, frames))
-    return NamedModule(metadata["model"], module.eval(), True)
+    return NamedModule(metadata["model"], module.eval(), True, metadata["options"])
 
 
 def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
