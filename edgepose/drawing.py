@@ -54,7 +54,7 @@ def plot_poses(clip: Clip, poses: list[Pose], file: Path) -> None:
         solid.view_init(elev=12, azim=-65)
         solid.set_box_aspect((1, 1, 1), zoom=1.05)
     figure.axes[0].set_ylabel("keypoints, px")
-    figure.subplots_adjust(left=0.07, right=0.97, bottom=0.04, top=0.94, wspace=0.22, hspace=0.08)
+    figure.subplots_adjust(left=0.07, right=0.94, bottom=0.04, top=0.94, wspace=0.22, hspace=0.08)
     figure.savefig(file, dpi=140)
 
 
