@@ -4,6 +4,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace edgepose {
 
 namespace generic { extern const Kernels table; }
@@ -14,10 +18,18 @@ namespace avx512 { extern const Kernels table; }
 namespace neon { extern const Kernels table; }
 #endif
 
+#if defined(__x86_64__)
+// Half-precision conversion: clang's __builtin_cpu_supports does not know its name.
+static bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 static std::vector<const Kernels*> find_supported() {
   std::vector<const Kernels*> found;
 #if defined(__x86_64__)
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
       && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
     found.push_back(&avx512::table);
