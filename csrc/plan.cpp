@@ -15,13 +15,17 @@ namespace {
 
 constexpr long kMaxFloats = 1L << 31;   // of all people at once: 8 GiB, and 2^27 rows, since a row takes 16 floats or more
 constexpr std::size_t kHugePage = std::size_t(2) << 20;
+// From here on a block gets huge pages of its own: few address translations to look up. At 30 Hz they have gone cold from
+// one frame to the next, on a virtual machine at twice the price: ampose 0.50 ms without, 0.40 ms with (0.30 back to back).
+constexpr std::size_t kSmall = std::size_t(16) << 10;
 
 Block aligned_block(std::size_t bytes) {
-  const std::size_t align = bytes >= kHugePage ? kHugePage : 64;
-  void* p = std::aligned_alloc(align, (bytes + align - 1) / align * align);
+  const std::size_t align = bytes >= kSmall ? kHugePage : 64;
+  const std::size_t whole = (bytes + align - 1) / align * align;
+  void* p = std::aligned_alloc(align, whole);
   if (!p) throw std::bad_alloc();
 #if defined(__linux__)
-  if (align == kHugePage) madvise(p, bytes, MADV_HUGEPAGE);
+  if (align == kHugePage) madvise(p, whole, MADV_HUGEPAGE);
 #endif
   return Block(p);
 }

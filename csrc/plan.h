@@ -65,7 +65,7 @@ inline long elements(const Tensor& tensor) {
 struct Free {
   void operator()(void* p) const { std::free(p); }
 };
-using Block = std::unique_ptr<void, Free>;  // memory on a cache line, in huge pages where it is large
+using Block = std::unique_ptr<void, Free>;  // memory on a cache line, in huge pages but for small blocks
 
 // A checked spec with its weights packed for one instruction set. Immutable; shared by any number of contexts.
 class Plan {
