@@ -21,11 +21,11 @@ SHIPPED = Path(edgepose.__file__).parent / "weights"
 
 
 def checkpoint_name(model: str, frames: int) -> str:
-    """What the files of a model are called: its name, with its frames where they are several."""
-    return model if frames == 1 else f"{model}{frames}"
+    """What the files of a model are called: its name, with its frames where they are not the usual ones."""
+    return model if model in zoo.MODELS and frames == zoo.MODELS[model].frames[0] else f"{model}{frames}"
 
 
-def find_checkpoint(model: str, frames: int = 1) -> Path:
+def find_checkpoint(model: str, frames: int | None = None) -> Path:
     """The file of `model`: itself if it is one, else the weights that ship under that zoo name.
 
     Raises ValueError if it is neither a .safetensors file nor a name of the zoo, and FileNotFoundError, saying how to train
@@ -35,13 +35,12 @@ def find_checkpoint(model: str, frames: int = 1) -> Path:
         return Path(model)
     if model not in zoo.MODELS:
         raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}")
-    if frames not in zoo.MODELS[model].frames:
-        raise ValueError(f"model {model!r} takes {', '.join(map(str, zoo.MODELS[model].frames))} frames, not {frames}")
+    frames = zoo.frames_of(model, frames)
     path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
         raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {shipped}). Train them: edgepose train "
-                                f"--model {model} --frames {frames} --data DIR --out runs; then give --model runs/{path.name}")
+                                f"--model {model} --frames {frames} --path DIR --out runs; then give --model runs/{path.name}")
     return path
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from edgepose.zoo.layers import Sight
+
 PRECISIONS = {"fp32": np.float32, "fp16": np.float16}
 ALIGN = 16  # floats: a row starts on a cache line, and a packed panel is as wide
 
@@ -48,9 +50,21 @@ class PlanBuilder:
         self._steps: list[dict] = []
         self.tensors: dict[str, np.ndarray] = {}
 
-    def input(self) -> Value:
-        """The keypoints as tokens, (J, 2T): the frames of a joint side by side."""
+    def joint_tokens(self) -> Value:
+        """The keypoints as a token a joint, (J, 2T): the frames of a joint side by side."""
         return self._step("tokens", self.joints, 2 * self.frames)
+
+    def frame_tokens(self) -> Value:
+        """The keypoints as a token a frame, (T, 2J): the joints of a frame side by side."""
+        return self._step("frames", self.frames, 2 * self.joints)
+
+    def reshape(self, x: Value, rows: int) -> Value:
+        """The elements of x, row after row, in `rows` rows."""
+        return self._step("reshape", rows, x.rows * x.columns // rows, x=x)
+
+    def pick(self, x: Value, first: int, stride: int, rows: int) -> Value:
+        """Rows first, first + stride, ... of x."""
+        return self._step("pick", rows, x.columns, x=x, first=first, stride=stride)
 
     def linear(self, x: Value, w: np.ndarray, b: np.ndarray, activation: str | None = None, residual: Value | None = None) -> Value:
         """activation(x @ w + b) + residual; w (k, n), b (n,)."""
@@ -75,6 +89,18 @@ class PlanBuilder:
                           gather=np.concatenate(gather), scatter=np.concatenate(scatter, axis=1),
                           group_rows=[len(rows) for rows in gather])
 
+    def conv(self, x: Value, w: np.ndarray, b: np.ndarray, first: int, stride: int, residual: Value) -> Value:
+        """y[t] = sum_i x[first + stride t + i] @ w[i] + b + residual[t]; w (taps, k, n), b (n,). Rows x does not have are zero;
+        taps that meet no row at all are left out."""
+        rows = residual.rows
+        meets = [i for i in range(len(w)) if any(0 <= first + i + stride * t < x.rows for t in range(rows))]
+        w, first = w[meets[0]:meets[-1] + 1], first + meets[0]
+        return self._step("conv", rows, w.shape[2], x=x, residual=residual, weight=w, bias=b, first=first, stride=stride, taps=len(w))
+
+    def multiply(self, x: Value, other: Value, activation: str | None = None) -> Value:
+        """activation(x * other), element by element."""
+        return self._step("multiply", x.rows, x.columns, x=x, residual=other, activation=activation)
+
     def add_constant(self, x: Value, c: np.ndarray) -> Value:
         """x + c, c (rows, columns)."""
         return self._step("add", x.rows, x.columns, x=x, bias=c)
@@ -83,9 +109,13 @@ class PlanBuilder:
         """Each row less its mean, over its standard deviation: LayerNorm before its gain and bias."""
         return self._step("normalize", x.rows, x.columns, x=x, epsilon=epsilon)
 
-    def attention(self, qkv: Value, heads: int) -> Value:
-        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C)."""
-        return self._step("attention", qkv.rows, qkv.columns // 3, x=qkv, heads=heads)
+    def attention(self, qkv: Value, heads: int, span: int | None = None, is_causal: bool = False, gate: Value | None = None) -> Value:
+        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C); span, is_causal as in layers.Sight.
+
+        gate (1, 2 heads) = g | b: the heads give g softmax(q k^T) v + (1 - b) g v.
+        """
+        return self._step("attention", qkv.rows, qkv.columns // 3, x=qkv, gate=gate, heads=heads,
+                          **({"span": span} if span else {}), **({"is_causal": True} if is_causal else {}))
 
     def plan(self) -> dict:
         """The finished plan, as the engine file stores it. The last step's value is the answer, (J, 3)."""
@@ -93,11 +123,11 @@ class PlanBuilder:
         return {"frames": self.frames, "joints": self.joints, "arena": arena, "steps": self._steps,
                 "buffers": [[v.rows, v.columns, v.ld, offset] for v, offset in zip(self._values, offsets)]}
 
-    def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, residual: Value | None = None,
+    def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, residual: Value | None = None, gate: Value | None = None,
               activation: str | None = None, **rest) -> Value:
         now = len(self._steps)
         step: dict = {"op": op, "y": now}
-        for name, value in (("x", x), ("residual", residual)):
+        for name, value in (("x", x), ("residual", residual), ("gate", gate)):
             if value is not None:
                 step[name] = value.index
                 value.dies = now
@@ -142,7 +172,7 @@ def lower(model: nn.Module, precision: str) -> tuple[dict, dict[str, np.ndarray]
     Raises ValueError if a weight does not fit the precision's range.
     """
     builder = PlanBuilder(model.frames, len(model.skeleton), precision)
-    model.lower(builder, builder.input())
+    model.lower(builder)
     return builder.plan(), builder.tensors
 
 
@@ -156,6 +186,11 @@ def executed_macs(plan: dict) -> int:
             total += rows * inner * columns
         elif step["op"] == "graph_conv":
             total += sum(step["group_rows"]) * inner * columns
+        elif step["op"] == "conv":
+            taps = sum(0 <= step["first"] + step["stride"] * row + tap < buffers[step["x"]][0]
+                       for row in range(rows) for tap in range(step["taps"]))
+            total += taps * inner * columns
         elif step["op"] == "attention":
-            total += 2 * rows * rows * columns
+            sight = Sight(step.get("span"), step.get("is_causal", False))
+            total += 2 * int(sight.mask(rows, step["heads"]).sum()) * columns // step["heads"]
     return total

@@ -16,8 +16,9 @@ using Floats = py::array_t<float, py::array::c_style>;
 
 Op op_named(const std::string& name) {
   static const std::pair<const char*, Op> ops[] = {
-      {"tokens", Op::tokens}, {"add", Op::add}, {"normalize", Op::normalize},
-      {"linear", Op::linear}, {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
+      {"tokens", Op::tokens}, {"frames", Op::frames}, {"reshape", Op::reshape}, {"pick", Op::pick}, {"add", Op::add},
+      {"multiply", Op::multiply}, {"normalize", Op::normalize}, {"linear", Op::linear}, {"conv", Op::conv},
+      {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
   for (const auto& [known, op] : ops) if (name == known) return op;
   throw std::invalid_argument("unknown op \"" + name + "\"; a newer edgepose may know it");
 }
@@ -26,7 +27,8 @@ Activation activation_named(const std::string& name) {
   if (name == "none") return Activation::none;
   if (name == "relu") return Activation::relu;
   if (name == "gelu") return Activation::gelu;
-  throw std::invalid_argument("unknown activation \"" + name + "\"; there are none, relu, gelu");
+  if (name == "sigmoid") return Activation::sigmoid;
+  throw std::invalid_argument("unknown activation \"" + name + "\"; there are none, relu, gelu, sigmoid");
 }
 
 Tensor tensor_of(const py::array& array) {
@@ -79,11 +81,13 @@ std::shared_ptr<Plan> make_plan(const py::dict& spec, const std::map<std::string
       };
       Step step;
       step.op = op_named(d["op"].cast<std::string>());
-      step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1);
+      step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1), step.gate = number("gate", -1);
       step.weight = tensor("weight"), step.bias = tensor("bias");
       step.gather = tensor("gather"), step.scatter = tensor("scatter");
       if (d.contains("activation")) step.activation = activation_named(d["activation"].cast<std::string>());
-      step.heads = number("heads", 0);
+      step.heads = number("heads", 0), step.span = number("span", 0);
+      step.is_causal = d.contains("is_causal") && d["is_causal"].cast<bool>();
+      step.first = number("first", 0), step.stride = number("stride", 1);
       if (d.contains("epsilon")) step.epsilon = d["epsilon"].cast<float>();
       if (d.contains("group_rows")) step.group_rows = d["group_rows"].cast<std::vector<int>>();
       plan.steps.push_back(step);
@@ -210,10 +214,19 @@ void bind_kernels(py::module_ m) {
     if (is_half(w, table)) table.graph_conv_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
     else table.graph_conv(X.data, (const float*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
   });
-  m.def("attention", [](Rows q, Rows k, Rows v, Rows y, const std::string& isa) {
+  m.def("multiply", [](Rows x, Rows r, Rows y, const std::string& activation, const std::string& isa) {
+    const Matrix X(x), R(r), Y(y);
+    kernels(isa.c_str()).multiply(X.data, R.data, Y.data, X.ld, R.ld, Y.ld, X.rows, X.columns, activation_named(activation));
+  });
+  m.def("blend", [](float a, float b, Rows x, Rows y, const std::string& isa) {
+    const Matrix X(x), Y(y);
+    kernels(isa.c_str()).blend(a, b, X.data, Y.data, X.ld, Y.ld, X.rows, X.columns);
+  });
+  m.def("attention", [](Rows q, Rows k, Rows v, Rows y, int before, int after, const std::string& isa) {
     const Matrix Q(q), K(k), V(v), Y(y);
+    if (before < 0 || after < 0) throw std::invalid_argument("before and after are 0 or more");
     Scratch scratch(attention_scratch(Q.rows, Q.columns));
-    kernels(isa.c_str()).attention(Q.data, K.data, V.data, Y.data, scratch.aligned(), Q.ld, Y.ld, Q.rows, Q.columns);
+    kernels(isa.c_str()).attention(Q.data, K.data, V.data, Y.data, scratch.aligned(), Q.ld, Y.ld, Q.rows, Q.columns, before, after);
   });
 }
 

@@ -7,7 +7,7 @@ namespace edgepose {
 
 constexpr int kPanelColumns = 16;  // columns of a packed weight panel, the same on every CPU
 
-enum class Activation { none, relu, gelu };
+enum class Activation { none, relu, gelu, sigmoid };
 
 // The neighbour groups of a graph convolution. Group g multiplies `rows[g+1] - rows[g]` gathered rows of a person by its
 // own weights; zero rows of the adjacency are never gathered. Sums are in compressed rows: entry e in
@@ -54,10 +54,17 @@ struct Kernels {
   // y[m,n] = x[m,n] + c[m,n]; c has rows of ldc floats. y may be x.
   void (*add)(const float* x, const float* c, float* y, int ldx, int ldc, int ldy, int m, int n);
 
-  // One head: y[tokens,d] = softmax(q k^T) v; q, k, v are (tokens, d) with rows ldx apart. y must not alias them.
+  // y[m,n] = activation(x[m,n] * r[m,n]). y may be x or r.
+  void (*multiply)(const float* x, const float* r, float* y, int ldx, int ldr, int ldy, int m, int n, Activation activation);
+
+  // y[m,n] = a * y[m,n] + b * x[m,n]. y must not alias x.
+  void (*blend)(float a, float b, const float* x, float* y, int ldx, int ldy, int m, int n);
+
+  // One head: y[tokens,d] = softmax(q k^T) v; q, k, v are (tokens, d) with rows ldx apart. y must not alias them. Token i
+  // looks at the tokens i - before .. i + after, as far as they exist; before, after >= 0.
   // scratch: attention_scratch(tokens, d) floats, 64-byte aligned.
   void (*attention)(const float* q, const float* k, const float* v, float* y, float* scratch,
-                    int ldx, int ldy, int tokens, int d);
+                    long ldx, long ldy, int tokens, int d, int before, int after);
 
   // For the benchmark's roofline. probe_flops: n times 16 independent multiply-adds of whole vectors, nothing else;
   // returns the operations done. probe_read: reads x[0..n) `times` times; returns the bytes read.

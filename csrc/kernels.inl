@@ -47,7 +47,13 @@ EP_INLINE void tile(const Left& left, const Weight* __restrict w, int k, vf (&ac
 }
 
 EP_INLINE vf activate(vf x, Activation activation) {
-  return activation == Activation::none ? x : activation == Activation::relu ? max(x, vf{}) : gelu(x);
+  switch (activation) {
+    case Activation::none: return x;
+    case Activation::relu: return max(x, vf{});
+    case Activation::gelu: return gelu(x);
+    case Activation::sigmoid: return sigmoid(x);
+  }
+  return x;
 }
 
 // Where a product's rows go: y = activation(product + b) + residual, the first `columns` of a panel.
@@ -55,10 +61,11 @@ struct LinearOut {
   const float* b;
   const float* residual;
   float* y;
-  int ldy, columns;
+  long ldy;
+  int columns;
   Activation activation;
   EP_INLINE void write(int r, int v, vf sum) const {
-    const long at = (long)r * ldy + v * kLanes;
+    const long at = r * ldy + v * kLanes;
     const int n = columns - v * kLanes;
     vf value = activate(sum + load(b + v * kLanes), activation);
     if (n >= kLanes) {
@@ -217,6 +224,22 @@ void add(const float* x, const float* c, float* y, int ldx, int ldc, int ldy, in
   }
 }
 
+void multiply(const float* x, const float* r, float* y, int ldx, int ldr, int ldy, int m, int n, Activation activation) {
+  for (int row = 0; row < m; row++, x += ldx, r += ldr, y += ldy) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, activate(load(x + i) * load(r + i), activation));
+    if (i < n) store(y + i, activate(load(x + i, n - i) * load(r + i, n - i), activation), n - i);
+  }
+}
+
+void blend(float a, float b, const float* x, float* y, int ldx, int ldy, int m, int n) {
+  for (int row = 0; row < m; row++, x += ldx, y += ldy) {
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(y + i, a * load(y + i) + b * load(x + i));
+    if (i < n) store(y + i, a * load(y + i, n - i) + b * load(x + i, n - i), n - i);
+  }
+}
+
 // Each column of x[n][kPanel] (rows ld apart) becomes its softmax.
 EP_INLINE void softmax_columns(float* x, int n, int ld) {
   for (int v = 0; v < kPanel; v += kLanes) {
@@ -232,27 +255,36 @@ EP_INLINE void softmax_columns(float* x, int n, int ld) {
   }
 }
 
-// The scores stand transposed, a query a lane, so that softmax runs down whole vectors.
+constexpr float kUnseen = -1e30f;  // the score of a key out of a query's sight: its weight is below the last bit
+
+// The scores stand transposed, a query a lane, so that softmax runs down whole vectors. Sixteen queries look at one range of
+// keys, and what of it is out of the sight of one of them is masked.
 void attention(const float* q, const float* k, const float* v, float* y, float* scratch,
-               int ldx, int ldy, int tokens, int d) {
+               long ldx, long ldy, int tokens, int d, int before, int after) {
   const int dp = (d + kPanel - 1) / kPanel * kPanel;
   float* values = scratch;                        // [dp / 16][tokens][16]
   float* queries = values + (long)tokens * dp;    // [d][16]: 16 queries, packed like weights
-  float* scores = queries + (long)d * kPanel;     // [tokens][16]: how these 16 queries weigh each key
+  float* scores = queries + (long)d * kPanel;     // [keys][16]: how these 16 queries weigh each key
   for (int c = 0; c < dp; c += kLanes)
     for (int t = 0; t < tokens; t++)
-      store(values + ((long)(c / kPanel) * tokens + t) * kPanel + c % kPanel, load(v + (long)t * ldx + c, d - c));
+      store(values + ((long)(c / kPanel) * tokens + t) * kPanel + c % kPanel, load(v + t * ldx + c, d - c));
   const vf zeros[kVectors] = {};
   for (int i = 0; i < d * kPanel; i++) queries[i] = 0;  // lanes past the last query: any finite numbers
   for (int first = 0; first < tokens; first += kPanel) {
     const int rows = tokens - first < kPanel ? tokens - first : kPanel;
+    const int low = first > before ? first - before : 0;
+    const int high = tokens - (first + rows) > after ? first + rows + after : tokens, keys = high - low;
     for (int t = 0; t < rows; t++)
-      for (int i = 0; i < d; i++) queries[i * kPanel + t] = q[(long)(first + t) * ldx + i];
-    product(Rows{k, ldx}, queries, tokens, d, PlainOut{scores, kPanel});
-    softmax_columns(scores, tokens, kPanel);
+      for (int i = 0; i < d; i++) queries[i * kPanel + t] = q[(first + t) * ldx + i];
+    product(Rows{k + low * ldx, ldx}, queries, keys, d, PlainOut{scores, kPanel});
+    for (int t = 0; t < rows; t++) {
+      for (int key = low; key < first + t - before; key++) scores[(key - low) * kPanel + t] = kUnseen;
+      for (int key = high; key-- > 0 && key - after > first + t;) scores[(key - low) * kPanel + t] = kUnseen;
+    }
+    softmax_columns(scores, keys, kPanel);
     for (int c = 0; c < d; c += kPanel)
-      product(Columns{scores, kPanel}, values + (long)c * tokens, rows, tokens,
-              LinearOut{(const float*)zeros, nullptr, y + (long)first * ldy + c, ldy, d - c, Activation::none});
+      product(Columns{scores, kPanel}, values + (long)c * tokens + (long)low * kPanel, rows, keys,
+              LinearOut{(const float*)zeros, nullptr, y + first * ldy + c, ldy, d - c, Activation::none});
   }
 }
 
@@ -286,7 +318,7 @@ long probe_read(const float* x, long n, long times) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {EP_NAME, kHasHalf, linear, linear_f16, graph_conv, graph_conv_f16, normalize, add, attention,
-                       probe_flops, probe_read};
+const Kernels table = {EP_NAME, kHasHalf, linear, linear_f16, graph_conv, graph_conv_f16, normalize, add, multiply,
+                       blend, attention, probe_flops, probe_read};
 
 }  // namespace edgepose::EP_ISA

@@ -48,16 +48,25 @@ float element(const Tensor& tensor, long i) {
 
 struct Plan::Run {
   Op op;
-  int x, y, residual;
+  int x, y, residual, gate;
   bool is_half = false;
   const void* weight = nullptr;
   const float* bias = nullptr;
   int ldb = 0;
   Activation activation;
-  int heads;
+  int heads, span;
+  bool is_causal;
+  int first, stride, taps = 1;
   float epsilon;
   std::vector<int> rows, gather_start, gather_index, scatter_start, scatter_index;
   std::vector<float> gather_coefficient, scatter_coefficient;
+
+  // The rows of y that tap i has a row of x for: [begin, end).
+  int begin(int tap) const { return first + tap >= 0 ? 0 : (-(first + tap) + stride - 1) / stride; }
+  int end(int tap, int x_rows, int y_rows) const {
+    const int all = x_rows - first - tap <= 0 ? 0 : (x_rows - first - tap + stride - 1) / stride;
+    return all < y_rows ? all : y_rows;
+  }
 
   Graph graph() const {
     return {(int)scatter_start.size() - 1, (int)rows.size() - 1, rows.data(),
@@ -67,6 +76,13 @@ struct Plan::Run {
 };
 
 namespace {
+
+bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
+
+long packed_floats(const Tensor& weight) {
+  const int n = weight.shape.back();
+  return elements(weight) / n * round_up(n, kPanelColumns);
+}
 
 // The non-zero entries of a matrix, row by row.
 void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& index, std::vector<float>& coefficient) {
@@ -84,11 +100,11 @@ void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& i
 
 // weight[groups][k][n] -> [ceil(n / 16)][groups][k][16], zero past n.
 template <class T>
-void pack(const Tensor& weight, T* to) {
+void pack(const Tensor& weight, int first_group, int groups, T* to) {
   const bool grouped = weight.shape.size() == 3;
-  const int groups = grouped ? weight.shape[0] : 1, k = weight.shape[grouped], n = weight.shape[grouped + 1];
+  const int k = weight.shape[grouped], n = weight.shape[grouped + 1];
   for (int first = 0; first < n; first += kPanelColumns)
-    for (int g = 0; g < groups; g++)
+    for (int g = first_group; g < first_group + groups; g++)
       for (int i = 0; i < k; i++)
         for (int c = first; c < first + kPanelColumns; c++, to++) {
           const long at = ((long)g * k + i) * n + c;
@@ -98,11 +114,29 @@ void pack(const Tensor& weight, T* to) {
         }
 }
 
+// A convolution's weights lie tap after tap, each packed like a linear's; a graph convolution's groups panel after panel.
+template <class T>
+void pack(const Tensor& weight, Op op, T* to) {
+  const int groups = weight.shape.size() == 3 ? weight.shape[0] : 1;
+  if (op != Op::conv) return pack(weight, 0, groups, to);
+  for (int tap = 0; tap < groups; tap++) pack(weight, tap, 1, to + packed_floats(weight) / groups * tap);
+}
+
 void pack_bias(const Tensor& bias, int ldb, float* to) {
   const int n = bias.shape.back();
   const long rows = elements(bias) / n;
   for (long r = 0; r < rows; r++)
     for (int c = 0; c < ldb; c++) *to++ = c < n ? element(bias, r * n + c) : 0.f;
+}
+
+// The elements of a person's matrix in rows of another length.
+void copy_elements(const float* x, const Buffer& X, float* y, const Buffer& Y) {
+  const long all = (long)X.rows * X.columns;
+  for (long at = 0; at < all;) {
+    const long left_x = X.columns - at % X.columns, left_y = Y.columns - at % Y.columns, run = left_x < left_y ? left_x : left_y;
+    std::memcpy(y + at / Y.columns * Y.ld + at % Y.columns, x + at / X.columns * X.ld + at % X.columns, run * sizeof(float));
+    at += run;
+  }
 }
 
 }  // namespace
@@ -121,24 +155,27 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
     std::size_t used = 0;
     for (const Step& step : spec.steps) {
       Run run;
-      run.op = step.op, run.x = step.x, run.y = step.y, run.residual = step.residual;
+      run.op = step.op, run.x = step.x, run.y = step.y, run.residual = step.residual, run.gate = step.gate;
       run.activation = step.activation, run.heads = step.heads, run.epsilon = step.epsilon;
-      if (step.weight >= 0 && (step.op == Op::linear || step.op == Op::graph_conv)) {
+      run.span = step.span, run.is_causal = step.is_causal, run.first = step.first, run.stride = step.stride;
+      if (is_product(step.op)) {
         const Tensor& weight = spec.tensors[step.weight];
-        const int n = weight.shape.back();
+        if (step.op == Op::conv) run.taps = weight.shape[0];
         run.is_half = weight.is_half && kernels_.has_f16;
         void* to = static_cast<unsigned char*>(packed_.get()) + used;
-        used += aligned((std::size_t)(elements(weight) / n) * round_up(n, kPanelColumns) * (run.is_half ? 2 : 4));
-        if (fill && run.is_half) pack(weight, static_cast<std::uint16_t*>(to));
-        if (fill && !run.is_half) pack(weight, static_cast<float*>(to));
+        used += aligned((std::size_t)packed_floats(weight) * (run.is_half ? 2 : 4));
+        if (fill && run.is_half) pack(weight, step.op, static_cast<std::uint16_t*>(to));
+        if (fill && !run.is_half) pack(weight, step.op, static_cast<float*>(to));
         run.weight = to;
       }
-      if (step.bias >= 0 && step.op != Op::tokens && step.op != Op::normalize && step.op != Op::attention) {
+      if (is_product(step.op) || step.op == Op::add) {
         const Tensor& bias = spec.tensors[step.bias];
         run.ldb = round_up(bias.shape.back(), kPanelColumns);
         float* to = reinterpret_cast<float*>(static_cast<unsigned char*>(packed_.get()) + used);
-        used += aligned((std::size_t)(elements(bias) / bias.shape.back()) * run.ldb * 4);
+        const std::size_t rows = elements(bias) / bias.shape.back(), zeros = step.op == Op::conv;  // for the taps after the first
+        used += aligned((rows + zeros) * run.ldb * 4);
         if (fill) pack_bias(bias, run.ldb, to);
+        if (fill) std::memset(to + rows * run.ldb, 0, zeros * run.ldb * 4);
         run.bias = to;
       }
       if (!fill) {
@@ -211,26 +248,49 @@ void Context::run_step(const Plan::Run& run, int member) {
   const Kernels& kernels = plan_->kernels_;
   const int members = team_.size();
   const Buffer& Y = plan_->buffers_[run.y];
-  float* y = arena() + Y.offset * people_;
-  float* scratch = static_cast<float*>(scratch_.get()) + plan_->scratch_ * member;
-  if (run.op == Op::tokens) {
+  float* y = rows(run.y);
+  if (run.op == Op::tokens || run.op == Op::frames) {
     const Share share(people_ * Y.rows, member, members);
     const int T = plan_->frames_, J = plan_->joints_;
     for (int row = share.first; row < share.last; row++) {
+      float* to = y + (long)row * Y.ld;
+      if (run.op == Op::frames) {
+        std::memcpy(to, input_ + (long)row * J * 2, J * 2 * sizeof(float));
+        continue;
+      }
       const float* from = input_ + ((long)(row / J) * T * J + row % J) * 2;
-      for (int t = 0; t < T; t++) std::memcpy(y + (long)row * Y.ld + 2 * t, from + (long)t * J * 2, 2 * sizeof(float));
+      for (int t = 0; t < T; t++) std::memcpy(to + 2 * t, from + (long)t * J * 2, 2 * sizeof(float));
     }
     return;
   }
   const Buffer& X = plan_->buffers_[run.x];
-  const float* x = arena() + X.offset * people_;
-  const float* residual = run.residual < 0 ? nullptr : arena() + plan_->buffers_[run.residual].offset * people_;
+  const float* x = rows(run.x);
   switch (run.op) {
-    case Op::tokens: break;
+    case Op::tokens: case Op::frames: break;
+    case Op::reshape: {
+      const Share share(people_, member, members);
+      for (long p = share.first; p < share.last; p++) copy_elements(x + p * X.rows * X.ld, X, y + p * Y.rows * Y.ld, Y);
+      break;
+    }
+    case Op::pick: {
+      const Share share(people_ * Y.rows, member, members);
+      for (int row = share.first; row < share.last; row++) {
+        const long from = (long)(row / Y.rows) * X.rows + run.first + row % Y.rows * run.stride;
+        std::memcpy(y + (long)row * Y.ld, x + from * X.ld, Y.columns * sizeof(float));
+      }
+      break;
+    }
     case Op::add: {
       const Share share(people_, member, members);
       for (int p = share.first; p < share.last; p++)
         kernels.add(x + (long)p * X.rows * X.ld, run.bias, y + (long)p * Y.rows * Y.ld, X.ld, run.ldb, Y.ld, Y.rows, Y.columns);
+      break;
+    }
+    case Op::multiply: {
+      const Share share(people_ * Y.rows, member, members);
+      const Buffer& R = plan_->buffers_[run.residual];
+      kernels.multiply(x + (long)share.first * X.ld, rows(run.residual) + (long)share.first * R.ld, y + (long)share.first * Y.ld,
+                       X.ld, R.ld, Y.ld, share.count(), Y.columns, run.activation);
       break;
     }
     case Op::normalize: {
@@ -239,47 +299,92 @@ void Context::run_step(const Plan::Run& run, int member) {
                         run.epsilon);
       break;
     }
-    case Op::attention: {
-      const Share share(people_ * run.heads, member, members);
-      const int d = Y.columns / run.heads;
-      for (int i = share.first; i < share.last; i++) {
-        const long row = (long)(i / run.heads) * Y.rows;
-        const int c = i % run.heads * d;
-        const float* q = x + row * X.ld + c;
-        kernels.attention(q, q + Y.columns, q + 2 * Y.columns, y + row * Y.ld + c, scratch, X.ld, Y.ld, Y.rows, d);
-      }
-      break;
+    case Op::attention: run_attention(run, member); break;
+    case Op::linear: case Op::conv: case Op::graph_conv: run_product(run, member); break;
+  }
+}
+
+void Context::run_attention(const Plan::Run& run, int member) {
+  const Kernels& kernels = plan_->kernels_;
+  const Buffer &X = plan_->buffers_[run.x], &Y = plan_->buffers_[run.y];
+  float* scratch = static_cast<float*>(scratch_.get()) + plan_->scratch_ * member;
+  const Share share(people_ * run.heads, member, team_.size());
+  const int d = Y.columns / run.heads, N = Y.rows, C = Y.columns;
+  for (int i = share.first; i < share.last; i++) {
+    const int person = i / run.heads, head = i % run.heads;
+    const float* q = rows(run.x) + (long)person * N * X.ld + head * d;
+    float* y = rows(run.y) + (long)person * N * Y.ld + head * d;
+    const bool is_local = run.span && head % 2 == 0;
+    // An odd head's tokens fall into `span` sequences that do not see each other.
+    const int step = run.span && !is_local ? run.span : 1;
+    const int before = is_local ? run.span : N, after = run.is_causal ? 0 : before;
+    for (int s = 0; s < step && s < N; s++) {
+      const float* from = q + (long)s * X.ld;
+      kernels.attention(from, from + C, from + 2 * C, y + (long)s * Y.ld, scratch, (long)X.ld * step, (long)Y.ld * step,
+                        (N - s + step - 1) / step, d, before, after);
     }
-    case Op::linear:
-    case Op::graph_conv: {
-      // Many people: each thread takes some of them. Few: all threads take all rows, and some columns each, so that the
-      // weights are read once.
-      const bool by_people = people_ >= 2 * members;
-      const Share people(people_, by_people ? member : 0, by_people ? members : 1);
-      const Share panels(round_up(Y.columns, kPanelColumns) / kPanelColumns, by_people ? 0 : member, by_people ? 1 : members);
-      const int first = panels.first * kPanelColumns, end = panels.last * kPanelColumns;
-      const int n = (end < Y.columns ? end : Y.columns) - first;
-      if (n <= 0 || people.count() == 0) break;
-      const int groups = run.op == Op::linear ? 1 : (int)run.rows.size() - 1;
-      const long weights = (long)first * X.columns * groups, row = (long)people.first * Y.rows;
-      const float* w = static_cast<const float*>(run.weight) + weights;
-      const std::uint16_t* w16 = static_cast<const std::uint16_t*>(run.weight) + weights;
-      const float* bias = run.bias + first;
-      const float* from = x + row * X.ld;
-      float* to = y + row * Y.ld + first;
-      if (residual) residual += row * Y.ld + first;
-      const int m = people.count() * Y.rows, k = X.columns;
-      if (run.op == Op::linear && run.is_half)
-        kernels.linear_f16(from, w16, bias, residual, to, X.ld, Y.ld, m, k, n, run.activation);
-      else if (run.op == Op::linear)
-        kernels.linear(from, w, bias, residual, to, X.ld, Y.ld, m, k, n, run.activation);
-      else if (run.is_half)
-        kernels.graph_conv_f16(from, w16, bias, residual, to, scratch, run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n,
-                               run.activation);
-      else
-        kernels.graph_conv(from, w, bias, residual, to, scratch, run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n,
-                           run.activation);
-      break;
+    if (run.gate >= 0) {
+      const float* gate = rows(run.gate) + (long)person * plan_->buffers_[run.gate].ld;
+      const float g = gate[head], b = gate[run.heads + head];
+      kernels.blend(g, (1 - b) * g, q + 2 * C, y, X.ld, Y.ld, N, d);
+    }
+  }
+}
+
+void Context::run_product(const Plan::Run& run, int member) {
+  const Kernels& kernels = plan_->kernels_;
+  const int members = team_.size();
+  const Buffer &X = plan_->buffers_[run.x], &Y = plan_->buffers_[run.y];
+  // Many people: each thread takes some of them. Few: all threads take all rows, and some columns each, so that the
+  // weights are read once.
+  const bool by_people = people_ >= 2 * members;
+  const Share people(people_, by_people ? member : 0, by_people ? members : 1);
+  const Share panels(round_up(Y.columns, kPanelColumns) / kPanelColumns, by_people ? 0 : member, by_people ? 1 : members);
+  const int first = panels.first * kPanelColumns, end = panels.last * kPanelColumns;
+  const int n = (end < Y.columns ? end : Y.columns) - first, k = X.columns;
+  if (n <= 0 || people.count() == 0) return;
+  const float* x = rows(run.x) + (long)people.first * X.rows * X.ld;
+  const long at = (long)people.first * Y.rows * Y.ld + first;
+  float* y = rows(run.y) + at;
+  const float* residual = run.residual < 0 ? nullptr : rows(run.residual) + at;
+  // The weights from column `first` of matrix i on, i-th of `of` that lie one after the other.
+  const auto weights = [&](int i, int of) {
+    return (long)i * round_up(Y.columns, kPanelColumns) * k + (long)first * k * of;
+  };
+  const auto linear = [&](const float* from, int ldx, int tap, const float* b, const float* added, float* to, int m) {
+    if (run.is_half)
+      kernels.linear_f16(from, static_cast<const std::uint16_t*>(run.weight) + weights(tap, 1), b, added, to, ldx, Y.ld, m, k, n, run.activation);
+    else
+      kernels.linear(from, static_cast<const float*>(run.weight) + weights(tap, 1), b, added, to, ldx, Y.ld, m, k, n, run.activation);
+  };
+  if (run.op == Op::linear) {
+    linear(x, X.ld, 0, run.bias + first, residual, y, people.count() * Y.rows);
+  } else if (run.op == Op::graph_conv) {
+    float* scratch = static_cast<float*>(scratch_.get()) + plan_->scratch_ * member;
+    const long w = weights(0, (int)run.rows.size() - 1);
+    if (run.is_half)
+      kernels.graph_conv_f16(x, static_cast<const std::uint16_t*>(run.weight) + w, run.bias + first, residual, y, scratch,
+                             run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n, run.activation);
+    else
+      kernels.graph_conv(x, static_cast<const float*>(run.weight) + w, run.bias + first, residual, y, scratch,
+                         run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n, run.activation);
+  } else {
+    // One linear a tap, each added to the last; the tap that all rows have comes first and brings bias and residual.
+    int whole = 0;
+    while (run.begin(whole) > 0 || run.end(whole, X.rows, Y.rows) < Y.rows) whole++;
+    for (int turn = 0; turn < run.taps; turn++) {
+      const int tap = turn == 0 ? whole : turn <= whole ? turn - 1 : turn;
+      const int begin = run.begin(tap), count = run.end(tap, X.rows, Y.rows) - begin;
+      if (count <= 0) continue;
+      // Where a person's rows of x and of y keep step, all people are one matrix.
+      const bool in_step = count == Y.rows && X.rows == run.stride * Y.rows;
+      const int matrices = in_step ? 1 : people.count(), m = in_step ? people.count() * Y.rows : count;
+      for (int p = 0; p < matrices; p++) {
+        const float* from = x + ((long)p * X.rows + run.first + tap + (long)begin * run.stride) * X.ld;
+        const long to = ((long)p * Y.rows + begin) * Y.ld;
+        const float* added = turn ? y + to : residual ? residual + to : nullptr;
+        linear(from, X.ld * run.stride, tap, run.bias + first + (turn ? run.ldb : 0), added, y + to, m);
+      }
     }
   }
 }

@@ -20,21 +20,31 @@ struct Buffer {
   long offset;
 };
 
-enum class Op { tokens, add, normalize, linear, attention, graph_conv };
+enum class Op { tokens, frames, reshape, pick, add, multiply, normalize, linear, conv, attention, graph_conv };
 
-// One step. x, y, residual are buffers; weight, bias, gather, scatter are tensors; -1 where the step has none.
+// One step. x, y, residual, gate are buffers; weight, bias, gather, scatter are tensors; -1 where the step has none.
 //   tokens      y[J, 2T] = the input's (T, J, 2), the frames of a joint side by side
+//   frames      y[T, 2J] = the input's (T, J, 2), the joints of a frame side by side
+//   reshape     y = x's elements, row after row, in rows of another length
+//   pick        y[t] = x[first + stride t]
 //   add         y = x + bias[rows, columns]
+//   multiply    y = activation(x * residual), element by element
 //   normalize   y = each row of x, mean 0 and variance 1 (epsilon)
 //   linear      y = activation(x @ weight[k, n] + bias[n]) + residual
-//   attention   y[N, C] = multi-head softmax(q k^T) v of x[N, 3C] = q | k | v (1/sqrt(d) is in the weights)
+//   conv        y[t] = sum over taps i of x[first + stride t + i] @ weight[i, k, n] + bias[n] + residual[t]; rows of x that
+//               do not exist count as zero; at least one tap has all its rows
+//   attention   y[N, C] = multi-head softmax(q k^T) v of x[N, 3C] = q | k | v (1/sqrt(d) is in the weights).
+//               span > 0: even heads look at most span tokens away, odd heads at every span-th token; is_causal: no head
+//               looks at later tokens. gate[1, 2 heads] = g | b: y = g softmax(q k^T) v + (1 - b) g v
 //   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n]) + residual
 struct Step {
   Op op;
-  int x = -1, y = -1, residual = -1;
+  int x = -1, y = -1, residual = -1, gate = -1;
   int weight = -1, bias = -1, gather = -1, scatter = -1;
   Activation activation = Activation::none;
-  int heads = 0;
+  int heads = 0, span = 0;
+  bool is_causal = false;
+  int first = 0, stride = 1;
   float epsilon = 0;
   std::vector<int> group_rows;  // graph_conv: gathered rows a group
 };
@@ -108,6 +118,10 @@ class Context {
  private:
   static void work(void* context, int member);
   void run_step(const Plan::Run& run, int member);
+  void run_product(const Plan::Run& run, int member);
+  void run_attention(const Plan::Run& run, int member);
+  // The first row of a buffer, all people's rows after it.
+  float* rows(int buffer) const { return arena() + plan_->buffers_[buffer].offset * people_; }
   float* arena() const { return static_cast<float*>(arena_.get()); }
 
   std::shared_ptr<const Plan> plan_;

@@ -8,6 +8,7 @@ namespace edgepose {
 namespace {
 
 constexpr int kMaxRows = 1 << 12, kMaxColumns = 1 << 16;  // far above every model; keeps all products below 2^31
+constexpr int kMaxTaps = 64;
 constexpr long kMaxArena = 1L << 24;                       // floats a person: 64 MiB
 constexpr long kMaxScratch = 1L << 24;                     // floats a thread
 constexpr long kMaxWeights = 1L << 27;  // floats of all steps: 512 MiB. A tensor counts as often as steps pack it
@@ -82,10 +83,21 @@ class Checker {
     need(are_apart(a, b) || (a.offset == b.offset && a.ld == b.ld), otherwise);
   }
 
+  static bool takes_residual(Op op) {
+    return op == Op::multiply || op == Op::linear || op == Op::conv || op == Op::graph_conv;
+  }
+  void check_stride(const Step& step) const {
+    need(step.stride >= 1 && step.stride <= kMaxRows, "stride is out of range");
+  }
+
   void check(const Step& step) {
     const Buffer& y = buffer(step.y, "y");
     if (step.op == Op::tokens) {
       need(y.rows == spec_.joints && y.columns == 2 * spec_.frames, "tokens gives (joints, 2 frames)");
+      return;
+    }
+    if (step.op == Op::frames) {
+      need(y.rows == spec_.frames && y.columns == 2 * spec_.joints, "frames gives (frames, 2 joints)");
       return;
     }
     const Buffer& x = written(step.x, "x");
@@ -93,10 +105,25 @@ class Checker {
     if (step.residual != -1) {
       const Buffer& r = written(step.residual, "residual");
       need(r.rows == y.rows && r.columns == y.columns && r.ld == y.ld, "residual is not like y");
+      need(takes_residual(step.op), "this op takes no residual");
       apart_or_same(r, y, "residual and y overlap");
     }
     switch (step.op) {
-      case Op::tokens: break;
+      case Op::tokens: case Op::frames: break;
+      case Op::reshape:
+        need((long)x.rows * x.columns == (long)y.rows * y.columns, "x and y differ in size");
+        apart(x, y);
+        break;
+      case Op::pick:
+        need(x.columns == y.columns, "x and y differ in columns");
+        check_stride(step);
+        need(step.first >= 0 && step.first + (long)(y.rows - 1) * step.stride < x.rows, "it picks rows that x does not have");
+        apart(x, y);
+        break;
+      case Op::multiply:
+        need(same_shape && step.residual != -1, "x, residual and y differ in shape");
+        apart_or_same(x, y, "x and y overlap");
+        break;
       case Op::add:
         need(same_shape, "x and y differ in shape");
         apart_or_same(x, y, "x and y overlap");
@@ -113,7 +140,29 @@ class Checker {
         tensor(step.weight, "weight", {x.columns, y.columns});
         need(!tensor(step.bias, "bias", {y.columns}).is_half, "bias is not float32");
         break;
+      case Op::conv: {
+        need(step.weight >= 0 && step.weight < (int)spec_.tensors.size(), "weight is not one of its tensors");
+        const std::vector<int>& shape = spec_.tensors[step.weight].shape;
+        need(shape.size() == 3 && shape[0] <= kMaxTaps, "weight is not (taps, k, n)");
+        tensor(step.weight, "weight", {shape[0], x.columns, y.columns});
+        need(!tensor(step.bias, "bias", {y.columns}).is_half, "bias is not float32");
+        need(step.activation == Activation::none, "a convolution has no activation");
+        check_stride(step);
+        need(step.first > -kMaxRows && step.first < kMaxRows, "first is out of range");
+        bool is_whole = false;
+        for (int tap = 0; tap < shape[0]; tap++)
+          is_whole |= step.first + tap >= 0 && step.first + tap + (long)(y.rows - 1) * step.stride < x.rows;
+        need(is_whole, "no tap has all its rows");
+        apart(x, y);
+        break;
+      }
       case Op::attention:
+        need(step.span >= 0 && step.span <= kMaxRows, "span is out of range");
+        if (step.gate != -1) {
+          const Buffer& gate = written(step.gate, "gate");
+          need(gate.rows == 1 && gate.columns == 2 * (long)step.heads, "gate is not (1, 2 heads)");
+          apart(gate, y);
+        }
         need(x.rows == y.rows && x.columns == 3 * y.columns, "x is not q | k | v of y");
         need(step.heads >= 1 && y.columns % step.heads == 0, "heads do not divide the channels");
         apart(x, y);

@@ -111,6 +111,9 @@ EP_INLINE vf exp(vf x) {
   return p * (vf)((__builtin_convertvector(n, vi) + 127) << 23);
 }
 
+// 1 / (1 + e^-x), absolute error below 2e-7.
+EP_INLINE vf sigmoid(vf x) { return 1.f / (1.f + exp(min(-x, splat(87.f)))); }
+
 // x/2 (1 + erf(x / sqrt 2)), absolute error below 4e-7 max(1, |x|).
 // erf(z) = z P(z^2) / Q(z^2) on |z| <= 3.9 (beyond it is 1 to float32), fitted for least maximum error (1.5e-8).
 EP_INLINE vf gelu(vf x) {

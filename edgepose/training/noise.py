@@ -102,20 +102,27 @@ def detect(points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return lose_joints(adapted(swap_sides(add_jitter(points, generator), generator)), generator)
 
 
-def observe(motion_m: torch.Tensor, generator: torch.Generator,
-            noisy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-    """Windows of motion as a model meets them: what to give it and what it should answer.
+def observe_frames(motion_m: torch.Tensor, generator: torch.Generator,
+                   noisy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows of motion as a model meets them: what to give it and what is true in every frame.
 
     motion_m: (B, T, 17, 3) world axes, y up. Returns the keypoints (B, T, 17, 2) in normalised screen coordinates of a
-    random camera each, and the middle frame's joints (B, 17, 3) in metres from the pelvis, in that camera's axes.
+    random camera each, and the joints (B, T, 17, 3) in metres from each frame's pelvis, in that camera's axes.
     Without noise the detector finds exactly what it looks for.
     """
     middle, pelvis = motion_m.shape[1] // 2, H36M17.root
     seen_by = random_cameras(motion_m[:, middle, pelvis], generator)
     joints = seen_by.view(motion_m)
     points = seen_by.project(coco_landmarks(joints, generator))
-    target = joints[:, middle] - joints[:, middle, pelvis:pelvis + 1]
-    return detect(points, generator) if noisy else adapted(points), target
+    from_root = joints - joints[:, :, pelvis:pelvis + 1]
+    return detect(points, generator) if noisy else adapted(points), from_root
+
+
+def observe(motion_m: torch.Tensor, generator: torch.Generator,
+            noisy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """As observe_frames, with the joints (B, 17, 3) of the middle frame alone."""
+    keypoints, joints = observe_frames(motion_m, generator, noisy)
+    return keypoints, joints[:, joints.shape[1] // 2]
 
 
 def fit_jitter(directory: str | Path, clips: tuple[str, ...] = ("pose2sim_balance_cam1", "pose2sim_balance_cam2"),

@@ -1,9 +1,8 @@
 """Supervised training: motion capture through random cameras and a simulated detector, made anew for every step.
 
-The loss is the mean joint distance (MPJPE), not the squared error of AMPose's paper: it is what is reported, and a
-depth that the picture leaves open does not rule it (after 1500 steps the two are level: 73.8 and 73.9 mm). AdamW under
-a warm-up and a cosine; the weights kept are an exponential moving average. What a step draws depends on the seed and
-the step's number alone, so a run that is stopped and resumed ends with the same weights as one that is not.
+The loss is in `losses`. AdamW under a warm-up and a cosine; the weights kept are an exponential moving average. What a step
+draws depends on the seed, the step's number and the process alone, so a run that is stopped and resumed ends with the same
+weights as one that is not. Several GPUs: `torchrun --nproc-per-node N -m edgepose train ...`; each draws a batch of its own.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import os
 import statistics
 import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -25,66 +25,29 @@ from torch import nn
 from .. import zoo
 from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
 from ..skeleton import H36M17
+from .bodies import vary_bodies
+from .losses import Objective
 from .mocap import Motion, draw_windows, read_motion
-from .noise import observe
+from .noise import observe_frames
 
-BATCH = 128  # AMPose, section 4.2
+BATCH = 128  # windows of one frame; AMPose, section 4.2
+BATCH_FRAMES = 1728  # a batch of longer windows has about so many frames, and at least LEAST_BATCH windows
+LEAST_BATCH = 8
 LEARNING_RATE = 1e-3
 WARM_UP = 0.05  # part of the steps
 WEIGHT_DECAY = 0.01
 CLIP_NORM = 1.0
 AVERAGING = 0.999  # of the weights that are kept, per step
-SIZES = (0.86, 1.16)  # of the person; the subjects stand 1.53 to 1.80 m tall
-PROPORTIONS = 0.05  # a bone is longer or shorter by up to this part, left and right alike
-NOD_RAD = (math.radians(10), math.radians(20))  # mean and deviation of the neck's turn forward, from the captured one
 VALIDATION_WINDOWS = 1024
-PRECISIONS = ("float32", "bfloat16")
+VALIDATION_BATCH = 64
+STATISTICS_WINDOWS = 20_000  # for models that standardise their input and output
+PROBE_STEPS = 20  # timed, to find the steps that a budget of minutes buys
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def vary_bodies(motion_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The same motion by other people: (B, T, 17, 3) m, world axes, floor at y = 0 -> the same.
-
-    Half of the windows are mirrored; all is scaled by a factor of SIZES, and every bone by one of 1 +- PROPORTIONS; the
-    head is bent forward or back (NOD_RAD): people at work look at their hands and feet, captured actors ahead.
-    """
-    batch, joints, mirror = len(motion_m), len(H36M17), list(H36M17.mirror)
-    mirrored = torch.rand(batch, 1, 1, 1, generator=generator) < 0.5
-    motion_m = torch.where(mirrored, motion_m[:, :, mirror] * torch.tensor([-1.0, 1.0, 1.0]), motion_m)
-    lengths = 1 + PROPORTIONS * (2 * torch.rand(batch, joints, generator=generator) - 1)
-    lengths = lengths[:, [min(pair) for pair in enumerate(mirror)]]
-    size = SIZES[0] + (SIZES[1] - SIZES[0]) * torch.rand(batch, 1, generator=generator)
-    parents = [max(parent, 0) for parent in H36M17.parents]
-    root = motion_m[:, :, H36M17.root:H36M17.root + 1]
-    bones = (motion_m - motion_m[:, :, parents]) * (size * lengths)[:, None, :, None]
-    return _nod(root * size[:, None, None] + _ANCESTRY @ bones, generator)
-
-
-def _nod(motion_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Turns the neck and the head about the line of the shoulders. Source of the rotation: Rodrigues' formula."""
-    thorax, left, right = (motion_m[:, :, [H36M17.index(j)]] for j in ("thorax", "left_shoulder", "right_shoulder"))
-    axis = nn.functional.normalize(left - right, dim=-1)
-    angle = NOD_RAD[0] + NOD_RAD[1] * torch.randn(len(motion_m), 1, 1, 1, generator=generator)
-    neck = [H36M17.index("nose"), H36M17.index("head")]
-    v = motion_m[:, :, neck] - thorax
-    turned = v * angle.cos() + torch.linalg.cross(axis.expand_as(v), v, dim=-1) * angle.sin()
-    turned = turned + axis * (axis * v).sum(-1, keepdim=True) * (1 - angle.cos())
-    motion_m = motion_m.clone()
-    motion_m[:, :, neck] = thorax + turned
-    return motion_m
-
-
-def _ancestry() -> torch.Tensor:
-    """(J, J): row j has a one for every joint on the way from the root to j, so that _ANCESTRY @ bones is joints."""
-    rows = torch.zeros(len(H36M17), len(H36M17))
-    for joint in range(len(H36M17)):
-        ancestor = joint
-        while ancestor != -1:
-            rows[joint, ancestor] = 1
-            ancestor = H36M17.parents[ancestor]
-    return rows
-
-
-_ANCESTRY = _ancestry()
+def batch_size(frames: int) -> int:
+    """The windows of one step."""
+    return max(LEAST_BATCH, min(BATCH, BATCH_FRAMES // frames))
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -95,46 +58,68 @@ def learning_rate(step: int, steps: int) -> float:
     return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _generator(seed: int, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+def rank() -> int:
+    """Which of several processes this is; 0 if it is alone."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-def mean_distance(predicted_m: torch.Tensor, target_m: torch.Tensor) -> torch.Tensor:
-    """The mean distance of the joints, a scalar in the unit given: (B, J, 3), (B, J, 3)."""
-    return (predicted_m - target_m).norm(dim=-1).mean()
+def _generator(seed: int, step: int, process: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + step + process * 0x9E3779B1)
 
 
 class Trainer:
     """A model in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
-    def __init__(self, model: str, frames: int, motion: Motion, steps: int, seed: int, precision: str, compiled: bool):
+    def __init__(self, model: str, frames: int, motion: Motion, steps: int, seed: int, precision: str = "float32",
+                 compiled: bool = False, device: str = "cpu"):
         torch.manual_seed(seed)
         self.module = zoo.build(model, frames)
-        self.averaged = copy.deepcopy(self.module).eval()
-        self.optimiser = torch.optim.AdamW(self.module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        self.forward = torch.compile(self.module) if compiled else self.module
         self.motion, self.frames, self.steps, self.seed, self.precision = motion, frames, steps, seed, precision
         self.done = 0
+        if hasattr(self.module, "standardise"):
+            keypoints, joints = self._draw(STATISTICS_WINDOWS // frames, _generator(seed, -2))
+            self.module.standardise(keypoints, joints[:, zoo.target_frame(self.module)])
+        self.module.to(device)
+        self.averaged = copy.deepcopy(self.module).eval()
+        self.optimiser = torch.optim.AdamW(self.module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+        self.device = device
+        self.objective = Objective(self.module).to(device)
+        if torch.distributed.is_initialized():
+            self.objective = nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=True)
+        if compiled:
+            self.objective = torch.compile(self.objective)
+
+    def _draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        motion = vary_bodies(draw_windows(self.motion, count, self.frames, generator), generator)
+        return observe_frames(motion, generator)
 
     def step(self) -> float:
-        """One step; returns its loss in mm. Raises FloatingPointError if that is no number."""
-        generator = _generator(self.seed, self.done)
-        motion = vary_bodies(draw_windows(self.motion, BATCH, self.frames, generator), generator)
-        keypoints, target = observe(motion, generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
-            predicted = self.forward(keypoints)
-        loss = mean_distance(predicted.float(), target)
+        """One step; returns the answers' mean joint distance in mm. Raises FloatingPointError if the loss is no number."""
+        keypoints, joints = self._draw(batch_size(self.frames), _generator(self.seed, self.done, rank()))
+        keypoints, joints = keypoints.to(self.device), joints.to(self.device)
+        half = torch.float16 if self.precision == "float16" else torch.bfloat16
+        with torch.autocast(self.device, half, enabled=self.precision != "float32"):
+            loss, distance = self.objective(keypoints, joints)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.done}")
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.done, self.steps)
         self.optimiser.zero_grad()
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self._average()
         self.done += 1
-        return 1000 * loss.item()
+        return 1000 * distance.item()
+
+    @torch.no_grad()
+    def validate(self, keypoints: torch.Tensor, target_m: torch.Tensor) -> float:
+        """MPJPE of the averaged weights, in mm: (N, T, J, 2), (N, J, 3)."""
+        poses = torch.cat([self.averaged(chunk.to(self.device)).cpu() for chunk in keypoints.split(VALIDATION_BATCH)])
+        return 1000 * (poses - target_m).norm(dim=-1).mean().item()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -169,25 +154,27 @@ class Trainer:
         self.done = done
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: int = 1, seed: int = 0,
-          precision: str = "float32", compiled: bool = False, every: int = 500, resume: bool = False,
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: int | None = None, seed: int = 0,
+          precision: str = "float32", compiled: bool = False, device: str = "cpu", every: int = 500, resume: bool = False,
           command: str = "", report: Callable[[int, float, float, float], None] | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
     data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on windows
     of the validation subjects and written to the checkpoint, and what is needed to resume to a file beside it.
     resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
-    step with (steps done, loss in mm, validation MPJPE in mm or nan, seconds left, from the median of the last steps,
-    so that a pause does not count).
+    step with (steps done, mean joint distance in mm, validation MPJPE in mm or nan, seconds left, from the median of the last
+    steps, so that a pause does not count).
     Raises ValueError for an unknown model, frame count or precision, or a state of another run; FileNotFoundError if
     there is nothing to resume.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    trainer = Trainer(model, frames, read_motion(data, "training"), steps, seed, precision, compiled)
+    frames = zoo.frames_of(model, frames)
+    trainer = Trainer(model, frames, read_motion(data, "training"), steps, seed, precision, compiled, device)
     generator = _generator(seed, -1)
     windows = draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, frames, generator)
-    keypoints, target = observe(windows, generator)
+    keypoints, joints = observe_frames(windows, generator)
+    target = joints[:, zoo.target_frame(trainer.module)]
     path = Path(out) / f"{checkpoint_name(model, frames)}.safetensors"
     state_path = path.with_suffix(".state.safetensors")
     run = {"model": model, "frames": frames, "seed": seed}
@@ -202,28 +189,45 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: 
     validation = math.nan
     while trainer.done < steps:
         began = time.perf_counter()
-        loss = trainer.step()
+        distance = trainer.step()
         durations.append(time.perf_counter() - began)
-        if trainer.done % every == 0 or trainer.done == steps:
-            with torch.no_grad():
-                validation = 1000 * mean_distance(trainer.averaged(keypoints), target).item()
+        if (trainer.done % every == 0 or trainer.done == steps) and rank() == 0:
+            validation = trainer.validate(keypoints, target)
             figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
             save_checkpoint(path, trainer.averaged, {
                 "model": model, "frames": frames, "skeleton": H36M17.name, "options": {}, "seed": seed,
                 "command": command, "data": "CMU Graphics Lab Motion Capture Database", "figures": figures})
             write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
         if report:
-            report(trainer.done, loss, validation, statistics.median(durations) * (steps - trainer.done))
+            report(trainer.done, distance, validation, statistics.median(durations) * (steps - trainer.done))
     return path
+
+
+def affordable_steps(minutes: float, model: str, data: str | Path, frames: int | None = None, **options: Any) -> int:
+    """How many steps of this model take about `minutes` of this machine, from PROBE_STEPS of them that are thrown away.
+
+    On a CPU it is processor time that counts, so that a busy neighbour does not change the budget.
+    """
+    clock = time.process_time if options.get("device", "cpu") == "cpu" else time.perf_counter
+    trainer = Trainer(model, zoo.frames_of(model, frames), read_motion(data, "training"), PROBE_STEPS + 1, 0, **options)
+    durations = []
+    for _ in range(PROBE_STEPS):
+        began = clock()
+        trainer.step()
+        durations.append(clock() - began)
+    return max(1, round(60 * minutes / statistics.median(durations)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose train`."""
     parser.add_argument("--model", default="ampose", choices=zoo.MODELS, metavar="NAME", help="a model of the zoo")
-    parser.add_argument("--frames", type=int, default=1, metavar="T", help="window length")
-    parser.add_argument("--data", required=True, metavar="DIR", help="motion capture, one .npz a subject")
+    parser.add_argument("--frames", type=int, metavar="T", help="window length (default: the model's usual one)")
+    parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes")
-    parser.add_argument("--steps", type=int, default=40_000, metavar="N", help=f"of {BATCH} windows each")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--steps", type=int, default=40_000, metavar="N", help="of one batch each (default 40000)")
+    budget.add_argument("--minutes", type=float, metavar="M", help="as many steps as take about M minutes here (of processor time)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: a GPU if there is one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of the matrix products")
@@ -234,10 +238,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _command(args: argparse.Namespace) -> str:
     """What to type to get the same weights; the folders are the reader's own."""
-    words = ["edgepose", "train", "--data", "DIR", "--out", "DIR"]
+    words = ["edgepose", "train", "--path", "DIR", "--out", "DIR"]
+    args.frames = zoo.frames_of(args.model, args.frames)
     for option in ("model", "frames", "steps", "seed", "threads", "precision", "every"):
         words += [f"--{option}", str(getattr(args, option))]
     return " ".join(words + ["--compile"] * args.compile)
+
+
+def _join_processes(device: str) -> str:
+    """The device of this process; under torchrun it meets the others first."""
+    if "LOCAL_RANK" not in os.environ:
+        return device
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return device
 
 
 def _left(seconds: float) -> str:
@@ -247,12 +262,16 @@ def _left(seconds: float) -> str:
 def main(args: argparse.Namespace) -> int:
     """Runs `edgepose train`: a progress bar on a terminal, else a line for every checkpoint."""
     torch.set_num_threads(args.threads)
+    device = _join_processes(args.device)
+    setup = {"frames": args.frames, "precision": args.precision, "compiled": args.compile, "device": device}
+    if args.minutes:
+        args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
     is_terminal = sys.stdout.isatty()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("loss {task.fields[loss]:.1f} mm  validation {task.fields[validation]:.1f} mm  "
                           "{task.fields[left]} left"))
-    with Progress(*columns, disable=not is_terminal) as progress:
-        task = progress.add_task(checkpoint_name(args.model, args.frames), total=args.steps, loss=math.nan,
+    with Progress(*columns, disable=not is_terminal or rank() > 0) as progress:
+        task = progress.add_task(checkpoint_name(args.model, zoo.frames_of(args.model, args.frames)), total=args.steps, loss=math.nan,
                                  validation=math.nan, left="")
         recent: deque[float] = deque(maxlen=args.every)
 
@@ -260,12 +279,14 @@ def main(args: argparse.Namespace) -> int:
             recent.append(loss)
             mean = statistics.fmean(recent)
             progress.update(task, completed=done, loss=mean, validation=validation, left=_left(left_s))
-            if not is_terminal and (done % args.every == 0 or done == args.steps):
+            if not is_terminal and rank() == 0 and (done % args.every == 0 or done == args.steps):
                 print(f"step {done}/{args.steps}  loss {mean:.1f} mm  validation {validation:.1f} mm  "
                       f"{_left(left_s)} left", flush=True)
 
-        path = train(args.model, args.data, args.out, args.steps, frames=args.frames, seed=args.seed,
-                     precision=args.precision, compiled=args.compile, every=args.every, resume=args.resume,
-                     command=_command(args), report=report)
-    print(path)
+        path = train(args.model, args.path, args.out, args.steps, seed=args.seed, every=args.every, resume=args.resume,
+                     command=_command(args), report=report, **setup)
+    if rank() == 0:
+        print(path)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     return 0

@@ -10,13 +10,18 @@ from torch import nn
 
 from ..skeleton import H36M17, Skeleton
 from .ampose import AMPose
+from .dln import DLN
+from .martinez import Martinez
+from .posegate import PoseGateFormer
+from .strided import STRIDES, StridedTransformer
 
 FRAMES = (1, 9, 27)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A named model: the class that builds it, the options that make it this size, and the window lengths it takes."""
+    """A named model: the class that builds it, the options that make it this size, and the window lengths it takes, the usual
+    one first."""
 
     build: Callable[..., nn.Module]
     options: dict[str, Any]
@@ -31,21 +36,45 @@ MODELS = {  # depth and channels: AMPose, Table 4.9
     "ampose-5x128": Entry(AMPose, {"depth": 5, "channels": 128}),
     "ampose-4x384": Entry(AMPose, {"depth": 4, "channels": 384}),
     "ampose-6x512": Entry(AMPose, {"depth": 6, "channels": 512}),
+    "posegate": Entry(PoseGateFormer, {}),
+    "posegate-s": Entry(PoseGateFormer, {"channels": 128}),
+    "martinez": Entry(Martinez, {}),
+    "dln": Entry(DLN, {}),
+    "dln-s": Entry(DLN, {"channels": 256}),
 }
+for _frames in STRIDES:  # -s: for machines and training budgets that are small
+    for _suffix, _attention in (("", "sparse"), ("-dense", "dense")):
+        MODELS[f"strided{_frames}{_suffix}"] = Entry(StridedTransformer, {"attention": _attention}, (_frames,))
+        MODELS[f"strided{_frames}{_suffix}-s"] = Entry(
+            StridedTransformer, {"attention": _attention, "channels": 128, "dropout": 0.0, "embed_dropout": 0.0}, (_frames,))
 
 
-def build(name: str, frames: int = 1, skeleton: Skeleton = H36M17, **options: Any) -> nn.Module:
-    """The model `name` with fresh weights (seed torch first), in training mode; options override those of MODELS.
+def frames_of(name: str, frames: int | None = None) -> int:
+    """`frames`, or the usual window length of the model `name` for None.
 
-    It maps (B, frames, J, 2) normalised screen coordinates to (B, J, 3) metres.
     Raises ValueError for an unknown name or a window length the model does not take.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}")
-    entry = MODELS[name]
-    if frames not in entry.frames:
-        raise ValueError(f"model {name!r} takes {', '.join(map(str, entry.frames))} frames, not {frames}")
+    taken = MODELS[name].frames
+    if frames is not None and frames not in taken:
+        raise ValueError(f"model {name!r} takes {', '.join(map(str, taken))} frames, not {frames}")
+    return taken[0] if frames is None else frames
+
+
+def build(name: str, frames: int | None = None, skeleton: Skeleton = H36M17, **options: Any) -> nn.Module:
+    """The model `name` with fresh weights (seed torch first), in training mode; options override those of MODELS.
+
+    It maps (B, frames, J, 2) normalised screen coordinates to (B, J, 3) metres; frames: None for the usual length.
+    Raises ValueError for an unknown name or a window length the model does not take.
+    """
+    entry, frames = MODELS.get(name), frames_of(name, frames)
     return entry.build(skeleton=skeleton, frames=frames, **{**entry.options, **options})
+
+
+def target_frame(model: nn.Module) -> int:
+    """The frame of the window that a model's answer is for: the middle one, the newest for a causal model."""
+    return model.frames - 1 if getattr(model, "is_causal", False) else model.frames // 2
 
 
 def parameters(model: nn.Module) -> int:
@@ -63,9 +92,9 @@ def macs(model: nn.Module) -> int:
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         nonlocal counted
-        counted += output.numel() * module.in_features
+        counted += output.numel() * (module.weight.numel() // len(module.weight))
 
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Linear)]
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d))]
     training = model.training
     with torch.no_grad():
         model.eval()(torch.zeros(1, model.frames, len(model.skeleton), 2, device=next(model.parameters()).device))

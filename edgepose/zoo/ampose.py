@@ -123,9 +123,8 @@ class AMPose(nn.Module):
             x = block(x)
         return self.head(self.norm(x))
 
-    def lower(self, plan, x):
-        """x: the plan's input buffer, (J, 2T)."""
-        x = plan.linear(x, *folded_linear(self.embed))
+    def lower(self, plan):
+        x = plan.linear(plan.joint_tokens(), *folded_linear(self.embed))
         for block in self.blocks:
             x = block.lower(plan, x)
         return plan.linear(plan.normalize(x, self.norm.eps), *folded_linear(self.head, self.norm))

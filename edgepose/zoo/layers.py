@@ -9,6 +9,7 @@ the same linear, BatchNorm into the graph convolution before it. A plan is recor
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,62 +23,176 @@ def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().double().cpu().numpy()
 
 
-def folded_linear(linear: nn.Linear, norm: nn.LayerNorm | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(w, b) of `linear` as w (k, n), b (n,), with the gain and bias of the LayerNorm before it folded in."""
+class SampleLayerNorm(nn.Module):
+    """LayerNorm as the Strided Transformer's authors wrote it: over the sample standard deviation plus eps. (..., C) -> same.
+
+    It is there for published weights alone; ours are trained with nn.LayerNorm.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + self.eps) + self.bias
+
+
+def norm_constants(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """(gain, shift), (C,) each: what a norm does to a row after its mean and deviation are taken out, or to any row for
+    BatchNorm, whose statistics are constants after training."""
+    gain, shift = array(norm.weight), array(norm.bias)
+    if isinstance(norm, nn.BatchNorm1d):
+        gain = gain / np.sqrt(array(norm.running_var) + norm.eps)
+        shift = shift - array(norm.running_mean) * gain
+    if isinstance(norm, SampleLayerNorm):
+        gain = gain * math.sqrt(1 - 1 / len(gain))
+    return gain, shift
+
+
+def norm_epsilon(norm: nn.Module) -> float:
+    """What is added to the variance. SampleLayerNorm's 1e-6 beside a deviation is of the order of float32's own error: only
+    a row of equal numbers must not be divided by zero."""
+    return 1e-12 if isinstance(norm, SampleLayerNorm) else norm.eps
+
+
+def folded_linear(linear: nn.Linear, norm: nn.Module | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(w, b) of `linear` as w (k, n), b (n,), with the gain and shift of the norm before it folded in."""
     w, b = array(linear.weight).T, array(linear.bias)
     if norm is not None:
-        b = b + array(norm.bias) @ w
-        w = array(norm.weight)[:, None] * w
+        gain, shift = norm_constants(norm)
+        b = b + shift @ w
+        w = gain[:, None] * w
     return w, b
+
+
+class NormedLinear(nn.Module):
+    """Linear, then BatchNorm, then ReLU if there is an activation: (..., C) -> (..., C')."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, out_channels)
+        self.norm = nn.BatchNorm1d(out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.linear(x)
+        return torch.relu(self.norm(y.flatten(0, -2)).reshape(y.shape))
+
+    def lower(self, plan, x, residual=None):
+        """relu(norm(linear(x))) + residual."""
+        w, b = folded_linear(self.linear)
+        gain, shift = norm_constants(self.norm)
+        return plan.linear(x, w * gain, b * gain + shift, activation="relu", residual=residual)
+
+
+class ResidualTower(nn.Module):
+    """Martinez et al. 2017: blocks of two layers [Linear, BatchNorm, ReLU, dropout], each with a skip: (..., C) -> same."""
+
+    def __init__(self, channels: int, blocks: int, dropout: float):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(NormedLinear(channels, channels), nn.Dropout(dropout), NormedLinear(channels, channels),
+                          nn.Dropout(dropout)) for _ in range(blocks))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+    def lower(self, plan, x):
+        for first, _, second, _ in self.blocks:
+            x = second.lower(plan, first.lower(plan, x), residual=x)
+        return x
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Which tokens a head looks at. Child et al. 2019, the strided pattern; Strided Transformer (002) eq. 4 and 5.
+
+    span: None for all of them; else heads 0, 2, ... look at the tokens at most `span` away, heads 1, 3, ... at every
+    `span`-th token. is_causal: no head looks at later tokens.
+    """
+
+    span: int | None = None
+    is_causal: bool = False
+
+    def mask(self, tokens: int, heads: int) -> torch.Tensor:
+        """(heads, N, N) bool: whether the token of the row looks at that of the column."""
+        index = torch.arange(tokens)
+        apart = index[:, None] - index
+        seen = torch.ones(heads, tokens, tokens, dtype=torch.bool)
+        if self.span:
+            seen[0::2] = apart.abs() <= self.span
+            seen[1::2] = apart % self.span == 0
+        return seen & (apart >= 0) if self.is_causal else seen
 
 
 class Attention(nn.Module):
     """Multi-head self-attention over tokens: (B, N, C) -> (B, N, C). Vaswani et al. 2017; AMPose eq. 3.1 to 3.3.
 
+    sight: what the heads look at; other than everything it needs N, `tokens`. dropout: of the weights.
     Raises ValueError if the heads do not divide the channels.
     """
 
-    def __init__(self, channels: int, heads: int):
+    def __init__(self, channels: int, heads: int, sight: Sight = Sight(), tokens: int = 0, dropout: float = 0.0):
         super().__init__()
         if channels % heads:
             raise ValueError(f"{heads} heads do not divide {channels} channels")
-        self.heads = heads
+        self.heads, self.sight = heads, sight
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("hidden", None if sight == Sight() else ~sight.mask(tokens, heads), persistent=False)
+
+    def weights(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        """How much each token takes from each: (B, H, N, N), rows sum to 1."""
+        # The scale on q, before the product: so TensorRT knows the pattern and fuses it.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        if self.hidden is not None:
+            scores = scores.masked_fill(self.hidden, -math.inf)
+        return scores.softmax(-1)
+
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """q, k, v of each head: (B, N, C) -> (3, B, H, N, C/H)."""
+        tokens, channels = x.shape[-2:]
+        return self.qkv(x).reshape(-1, tokens, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
+
+    def merge(self, context: torch.Tensor) -> torch.Tensor:
+        """What the heads found, brought together: (B, H, N, C/H) -> (B, N, C)."""
+        return self.out(context.transpose(1, 2).flatten(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        tokens, channels = x.shape[-2:]
-        q, k, v = self.qkv(x).reshape(-1, tokens, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
-        # The scale on q, before the product: so TensorRT knows the pattern and fuses it.
-        scores = (q * (channels // self.heads) ** -0.5) @ k.transpose(-2, -1)
-        context = scores.softmax(-1) @ v
-        return self.out(context.transpose(1, 2).reshape(-1, tokens, channels))
+        q, k, v = self.project(x)
+        return self.merge(self.dropout(self.weights(q, k)) @ v)
 
-    def lower(self, plan, x, norm: nn.LayerNorm, residual):
+    def lower(self, plan, x, norm: nn.Module, residual, gate=None):
         """residual + attention(norm(x)), where x is normalised already but for the norm's gain and bias."""
         w, b = folded_linear(self.qkv, norm)
         channels = w.shape[0]
         scale = np.ones(3 * channels)
         scale[:channels] = 1 / math.sqrt(channels // self.heads)
         qkv = plan.linear(x, w * scale, b * scale)
-        context = plan.attention(qkv, self.heads)
+        context = plan.attention(qkv, self.heads, self.sight.span, self.sight.is_causal, gate)
         return plan.linear(context, *folded_linear(self.out), residual=residual)
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between them: (..., C) -> (..., C), hidden C * ratio."""
+    """Two linear layers with an activation, "gelu" or "relu", between them: (..., C) -> (..., C), hidden C * ratio."""
 
-    def __init__(self, channels: int, ratio: int = 2):
+    def __init__(self, channels: int, ratio: int = 2, activation: str = "gelu", dropout: float = 0.0):
         super().__init__()
+        self.activation = activation
         self.expand = nn.Linear(channels, ratio * channels)
         self.contract = nn.Linear(ratio * channels, channels)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.contract(nn.functional.gelu(self.expand(x)))
+        return self.contract(self.dropout(getattr(nn.functional, self.activation)(self.expand(x))))
 
-    def lower(self, plan, x, norm: nn.LayerNorm, residual):
+    def lower(self, plan, x, norm: nn.Module, residual):
         """residual + mlp(norm(x)), where x is normalised already but for the norm's gain and bias."""
-        hidden = plan.linear(x, *folded_linear(self.expand, norm), activation="gelu")
+        hidden = plan.linear(x, *folded_linear(self.expand, norm), activation=self.activation)
         return plan.linear(hidden, *folded_linear(self.contract), residual=residual)
 
 
@@ -165,11 +280,10 @@ class GraphConv(nn.Module):
 
     def lower(self, plan, x, activation: str | None, residual=None):
         """activation(norm(conv(x))) + residual."""
-        norm, (groups, joints, _) = self.norm, self.adjacency.shape
-        gain = array(norm.weight) / np.sqrt(array(norm.running_var) + norm.eps)
+        gain, shift = norm_constants(self.norm)
+        groups = len(self.adjacency)
         w, b = folded_linear(self.theta)
         w = w.reshape(w.shape[0], groups, -1).transpose(1, 0, 2) * gain
         adjacency = array(self.adjacency)
         b = np.einsum("kij,kc->ic", adjacency, b.reshape(groups, -1) * gain)
-        b = b + array(norm.bias) - array(norm.running_mean) * gain
-        return plan.graph_conv(x, w, b, adjacency, activation=activation, residual=residual)
+        return plan.graph_conv(x, w, b + shift, adjacency, activation=activation, residual=residual)

@@ -1,0 +1,49 @@
+"""What supervised training minimises."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .. import zoo
+
+
+def mean_distance(predicted_m: torch.Tensor, target_m: torch.Tensor) -> torch.Tensor:
+    """The mean distance of the joints, a scalar in the unit given: (..., J, 3), (..., J, 3)."""
+    return (predicted_m - target_m).norm(dim=-1).mean()
+
+
+def frame_weights(frames: int, target: int) -> torch.Tensor:
+    """alpha_t of the full-to-single loss (Strided Transformer with sparse attention, eq. 15): (T,), mean 1.
+
+    Largest at the target and falling to the ends; its figure is lost, decided: 0.25 + 0.75 exp(-(t - c)^2 / (2 (T/6)^2)).
+    """
+    t = torch.arange(frames, dtype=torch.float32) - target
+    weights = 0.25 + 0.75 * torch.exp(-t**2 / (2 * (frames / 6) ** 2))
+    return weights / weights.mean()
+
+
+class Objective(nn.Module):
+    """A lifter and its loss as one module, so that compiling it and sharing it among GPUs take both.
+
+    keypoints (B, T, J, 2), joints of every frame (B, T, J, 3) m -> (loss, mean joint distance of the answer), scalars in m.
+    The loss is the mean joint distance of the answer (MPJPE, not AMPose's squared error: it is what is reported, and a depth
+    that the picture leaves open does not rule it); for a model with a `full_to_single` pass that of every frame is added,
+    weighted by frame_weights, both parts alike (eq. 17 with both lambdas 1).
+    """
+
+    def __init__(self, lifter: nn.Module):
+        super().__init__()
+        self.lifter = lifter
+        self.target = zoo.target_frame(lifter)
+        self.register_buffer("weights", frame_weights(lifter.frames, self.target), persistent=False)
+
+    def forward(self, keypoints: torch.Tensor, joints_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        target = joints_m[:, self.target]
+        if not hasattr(self.lifter, "full_to_single"):
+            distance = mean_distance(self.lifter(keypoints).float(), target)
+            return distance, distance
+        sequence, single = self.lifter.full_to_single(keypoints)
+        distance = mean_distance(single.float(), target)
+        by_frame = (sequence.float() - joints_m).norm(dim=-1).mean((0, 2))
+        return distance + (self.weights * by_frame).mean(), distance
