@@ -228,7 +228,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose bench`."""
     parser.add_argument("--models", nargs="+", default=["ampose", "ampose-l"], metavar="MODEL",
                         help="checkpoints or zoo names; one without shipped weights gets seeded random ones (default: ampose ampose-l)")
-    parser.add_argument("--frames", type=int, default=1, help="window length of the zoo names (default 1)")
+    parser.add_argument("--frames", type=int, help="window length of the zoo names (default: each model's usual one)")
     parser.add_argument("--runtimes", nargs="+", choices=list(PRECISIONS), metavar="RUNTIME",
                         help=f"of {', '.join(PRECISIONS)} (default: all that are installed)")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "fp16"], default=["fp32", "fp16"])
@@ -277,7 +277,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _lifter(model: str, frames: int) -> NamedModule:
+def _lifter(model: str, frames: int | None) -> NamedModule:
     try:
         return load_lifter(model, frames)
     except FileNotFoundError:

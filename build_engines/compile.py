@@ -32,6 +32,7 @@ from edgepose.build_engines.lower import PRECISIONS, lower
 from edgepose.metrics import mpjpe
 from edgepose.recording import load_windows
 from edgepose.skeleton import H36M17
+from edgepose.zoo import published as published_weights
 
 BUDGET_MM = {"fp32": 0.01, "fp16": 0.5}  # mean distance to torch float32 that a product may have
 PRODUCTS = {"native": tuple(PRECISIONS), "onnx": ("fp32", "fp16"), "torchscript": ("fp32",)}
@@ -81,22 +82,27 @@ class NamedModule:
         return checkpoints.checkpoint_name(self.name, self.module.frames)
 
 
-def load_lifter(model: str, frames: int = 1, untrained: bool = False) -> NamedModule:
+def load_lifter(model: str, frames: int | None = None, untrained: bool = False, published: str | None = None) -> NamedModule:
     """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
 
-    untrained: a zoo name with seeded random weights instead, for timing.
+    untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
     Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
     """
     if untrained:
         torch.manual_seed(UNTRAINED_SEED)
         return NamedModule(model, zoo.build(model, frames).eval(), False)
+    if published:
+        module = published_weights.strided_transformer(published_weights.read_state(published))
+        if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
+            raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
+        return NamedModule(model, module, True, {"norm": "sample"})
     module, metadata = checkpoints.load_checkpoint(checkpoints.find_checkpoint(model, frames))
     return NamedModule(metadata["model"], module.eval(), True, metadata["options"])
 
 
 def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """The shipped windows for a module: keypoints_norm (N, T, J, 2) float32, target_m (N, J, 3) of the middle frame."""
-    keypoints, target = load_windows(module.frames)
+    keypoints, target = load_windows(module.frames, getattr(module, "is_causal", False))
     joints = [H36M17.index(joint) for joint in module.skeleton.joints]
     return np.ascontiguousarray(keypoints[:, :, joints]), target[:, joints]
 
@@ -118,6 +124,8 @@ def build(lifter: NamedModule, backend: str, precision: str) -> tuple[dict, dict
     header = {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name, "precision": precision,
               "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
               "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
+    if getattr(module, "is_causal", False):
+        header["is_causal"] = True
     if backend == "native":
         header["plan"], tensors = lower(module, precision)
     else:
@@ -235,18 +243,19 @@ def print_rows(rows: list[Row], out: Path, console: Console) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
     parser.add_argument("--model", required=True, help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.MODELS)}")
-    parser.add_argument("--frames", type=int, default=1, help="window length, for a model named by its name (default 1)")
+    parser.add_argument("--frames", type=int, help="window length, for a model named by its name (default: its usual one)")
     parser.add_argument("--precision", nargs="+", choices=sorted(PRECISIONS), default=["fp32", "fp16"])
     parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, default=1, help="for the latencies (default 1)")
+    parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense or strided351-dense")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose compile`; 0, or 1 if a product was refused."""
     console = wide_console()
-    lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained)
+    lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
     rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console)
     print_rows(rows, arguments.out, console)
     return 0 if all(row.is_kept for row in rows) else 1

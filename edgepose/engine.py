@@ -30,6 +30,7 @@ class Engine:
         self.precision: str = header["precision"]
         self.backend: str = header["backend"]
         self.skeleton: Skeleton = MODEL_SKELETONS[header["skeleton"]]
+        self.is_causal: bool = header.get("is_causal", False)  # whether the answer is for the window's newest frame
         self._runner = runner
         self._window = (self.frames, len(self.skeleton), 2)
 

@@ -3,7 +3,7 @@
 A safetensors file. Its tensors are the native plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
 archive). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
-Header: format, model, frames, skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
+Header: format, model, frames, is_causal (true where the answer is for the newest frame), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
 built_with (versions), and for the native backend plan (csrc/plan.h).
 """
 
@@ -106,6 +106,8 @@ def _header(path: Path, text: str) -> dict[str, Any]:
                           "install the edgepose that wrote it: " + str(header["built_with"].get("edgepose")))
     if header["skeleton"] not in MODEL_SKELETONS:
         raise EngineError(f"{path}: skeleton {header['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
+    if not isinstance(header.get("is_causal", False), bool):
+        raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
     if not 1 <= header["frames"] <= 4096:
         raise EngineError(f"{path}: {header['frames']} frames; 1 to 4096 are possible")
     return header

@@ -17,6 +17,7 @@ from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 
 CLIPS = Path(__file__).parent / "clips"
+WINDOW_FILES = ("evaluation.npz", "evaluation351.npz")  # many short windows, fewer long ones
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
@@ -80,19 +81,25 @@ def check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"{path}: there is no folder {path.absolute().parent}")
 
 
-def load_windows(frames: int, path: Path = CLIPS / "evaluation.npz") -> tuple[np.ndarray, np.ndarray]:
+def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> tuple[np.ndarray, np.ndarray]:
     """The windows that ship for checking models: keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3), float32.
 
-    Those of the file are longer: the middle `frames` are taken, and the target is that of the middle frame.
-    Raises ValueError if they are shorter.
+    The target belongs to the middle frame, or with is_causal to the last one. The files of WINDOW_FILES hold longer windows:
+    what is wanted is taken from around their middle, from the first file that is long enough. A causal window that is longer
+    still repeats its first frame, as at the start of a stream.
+    Raises ValueError if none is long enough.
     """
-    with np.load(path) as file:
-        keypoints, target = file["keypoints_norm"], file["target_m"]
-    spare = keypoints.shape[1] - frames
-    if spare < 0 or spare % 2:
-        raise ValueError(f"{path} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
-    middle = slice(spare // 2, spare // 2 + frames)
-    return np.ascontiguousarray(keypoints[:, middle], np.float32), target.astype(np.float32)
+    after = 0 if is_causal else frames // 2
+    before = frames - 1 - after
+    for file in WINDOW_FILES:
+        with np.load(folder / file) as arrays:
+            keypoints, target = arrays["keypoints_norm"], arrays["target_m"]
+        middle = keypoints.shape[1] // 2
+        if before <= middle or (is_causal and file == WINDOW_FILES[-1]):
+            taken = keypoints[:, max(0, middle - before):middle + after + 1].astype(np.float32)
+            missing = frames - taken.shape[1]
+            return np.ascontiguousarray(np.pad(taken, ((0, 0), (missing, 0), (0, 0), (0, 0)), "edge")), target.astype(np.float32)
+    raise ValueError(f"{folder / file} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
 
 
 def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None

@@ -62,7 +62,8 @@ class Stream:
 
     engine: frames, skeleton and run(), as `Lifter` says. layout: a name in ADAPTERS, or an Adapter of your own.
     image_size: (width, height) of the whole picture in px.
-    delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2: see `Window`.
+    delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model:
+    see `Window`.
     rate_hz: the grid the model was trained on; None takes every frame as it comes: see `Window`.
     max_gap_s: for how long a missing person's last frame is repeated.
     seen_above: the confidence from which on a joint is taken as seen. hold_s: for how long a hidden joint keeps its
@@ -87,7 +88,8 @@ class Stream:
         self._adapter = layout.onto(engine.skeleton)
         self._root = engine.skeleton.root
         self._hold = Hold(engine.skeleton, seen_above, LOST_SHARE * seen_above, hold_s)
-        self._window = Window(engine.frames, engine.skeleton, rate_hz, delay_frames, max_gap_s)
+        self._window = Window(engine.frames, engine.skeleton, rate_hz, delay_frames, max_gap_s,
+                              getattr(engine, "is_causal", False))
         self._smoothing = smoothing.fresh() if smoothing else None
         joints = len(engine.skeleton)
         self._undetected = (np.zeros(joints), np.zeros(joints, dtype=bool))
@@ -169,7 +171,7 @@ class Stream:
                 self._smoothing.reset()
             joints_m = self._smoothing(joints_m, window.timestamp_s)
         confidence, is_seen = window.note
-        return Pose(joints_m, window.timestamp_s, window.keypoints_norm[window.frames // 2].copy(), confidence, is_seen,
+        return Pose(joints_m, window.timestamp_s, window.keypoints_norm[window.target].copy(), confidence, is_seen,
                     self.engine.skeleton, window.was_reset)
 
 

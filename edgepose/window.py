@@ -19,31 +19,34 @@ JUMP_FRAME_S = 0.04
 
 
 class Window:
-    """The input of a model that answers for the middle of T frames.
+    """The input of a model that answers for the middle of T frames, or with is_causal for the newest.
 
     frames: T, odd. skeleton: of the keypoints that will be pushed; gives J and the torso.
     rate_hz: the grid, 50 for all published weights; None makes every pushed frame a grid frame. A window of one
     frame has no spacing and is always so.
-    delay_frames: how many grid frames after the middle are real, 0 to (T-1)/2; the last one is repeated for the rest.
-    Before the first frame the first is repeated.
+    delay_frames: how many grid frames after the middle are real, 0 to (T-1)/2; the last one is repeated for the rest. A causal
+    model needs none and takes none. Before the first frame the first is repeated.
     max_gap_s: for how long a missing person's last frame is repeated; a longer gap starts the window over. So does
     a pelvis that jumps by more than half a torso in one frame.
     Raises ValueError if an argument is out of range.
     """
 
     def __init__(self, frames: int, skeleton: Skeleton, rate_hz: float | None = 50.0, delay_frames: int = 0,
-                 max_gap_s: float = 0.5) -> None:
+                 max_gap_s: float = 0.5, is_causal: bool = False) -> None:
+        after = 0 if is_causal else frames // 2
         if frames < 1 or frames % 2 == 0:
             raise ValueError(f"frames is {frames}; wanted an odd number: the answer is for the middle one")
-        if not 0 <= delay_frames <= frames // 2:
-            raise ValueError(f"delay_frames is {delay_frames}; a window of {frames} frames takes 0 to {frames // 2}")
+        if not 0 <= delay_frames <= after:
+            kind = "a causal window" if is_causal else "a window"
+            raise ValueError(f"delay_frames is {delay_frames}; {kind} of {frames} frames takes 0 to {after}")
         if rate_hz is not None and not 0 < rate_hz < math.inf:
             raise ValueError(f"rate_hz is {rate_hz}; wanted a positive number, or None for no resampling")
         if not max_gap_s >= 0:
             raise ValueError(f"max_gap_s is {max_gap_s}; wanted 0 or more seconds")
         self.frames, self.max_gap_s = frames, max_gap_s
         self._period_s = None if rate_hz is None or frames == 1 else 1.0 / rate_hz
-        self._repeats = frames // 2 - delay_frames
+        self.target = frames - 1 - after  # the frame of the window that the answer belongs to
+        self._repeats = after - delay_frames
         self._torso = [skeleton.index(joint) for joint in ("pelvis", "thorax", "left_shoulder", "right_shoulder")]
         # The window is the T frames before _end; the last _repeats of them are copies. It slides through a buffer
         # of twice its length and is moved to the front once in T frames, so it is contiguous and never copied out.

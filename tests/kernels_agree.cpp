@@ -41,7 +41,7 @@ int main() {
       std::vector<float> w = numbers((long)np * k), y(m * ldy), z(m * ldy);
       std::vector<unsigned short> w16(w.size());
       for (std::size_t i = 0; i < w.size(); i++) { w[i] = std::round(w[i] * 256) / 256; w16[i] = half(w[i]); }
-      for (Activation a : {Activation::none, Activation::relu, Activation::gelu}) {
+      for (Activation a : {Activation::none, Activation::relu, Activation::gelu, Activation::sigmoid}) {
         reference.linear(x.data(), w.data(), b.data(), r.data(), z.data(), ldx, ldy, m, k, n, a);
         table.linear(x.data(), w.data(), b.data(), r.data(), y.data(), ldx, ldy, m, k, n, a);
         compare(table.isa, "linear", y, z, 2 * (k + 4) * eps);
@@ -58,9 +58,17 @@ int main() {
       const std::vector<float> q = numbers((long)tokens * ldx);
       std::vector<float> y(tokens * ldy), z(tokens * ldy), scratch(attention_scratch(tokens, d) + 16);
       float* aligned = scratch.data() + (64 - (std::size_t)scratch.data() % 64) % 64 / 4;
-      table.attention(q.data(), q.data() + d, q.data() + 2 * d, y.data(), aligned, ldx, ldy, tokens, d);
-      reference.attention(q.data(), q.data() + d, q.data() + 2 * d, z.data(), aligned, ldx, ldy, tokens, d);
-      compare(table.isa, "attention", y, z, 2 * (d + tokens + 8) * eps);
+      for (int reach : {0, 3, tokens}) {
+        table.attention(q.data(), q.data() + d, q.data() + 2 * d, y.data(), aligned, ldx, ldy, tokens, d, reach, reach);
+        reference.attention(q.data(), q.data() + d, q.data() + 2 * d, z.data(), aligned, ldx, ldy, tokens, d, reach, reach);
+        compare(table.isa, "attention", y, z, 2 * (d + tokens + 8) * eps);
+      }
+      table.multiply(q.data(), q.data() + d, y.data(), ldx, ldx, ldy, tokens, d, Activation::sigmoid);
+      reference.multiply(q.data(), q.data() + d, z.data(), ldx, ldx, ldy, tokens, d, Activation::sigmoid);
+      compare(table.isa, "multiply", y, z, 4e-7);
+      table.blend(0.5f, 0.25f, q.data(), y.data(), ldx, ldy, tokens, d);
+      reference.blend(0.5f, 0.25f, q.data(), z.data(), ldx, ldy, tokens, d);
+      compare(table.isa, "blend", y, z, 4 * eps + 4e-7);
     }
   }
   return failures ? 1 : 0;

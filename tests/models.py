@@ -1,5 +1,7 @@
 """Small lifters with weights that look trained, and engine files of them."""
 
+import inspect
+
 import numpy as np
 import torch
 from torch import nn
@@ -8,7 +10,10 @@ from edgepose import enginefile, zoo
 from edgepose.build_engines.lower import lower
 from edgepose.skeleton import H36M16
 from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
-from edgepose.zoo.layers import NEIGHBOUR_GROUPS, Encoder
+from edgepose.zoo.layers import NEIGHBOUR_GROUPS, SampleLayerNorm
+from edgepose.zoo.martinez import Martinez
+from edgepose.zoo.posegate import GATES, PoseGateFormer
+from edgepose.zoo.strided import StridedTransformer
 
 TINY = {"depth": 1, "channels": 16, "heads": 2}
 
@@ -22,18 +27,23 @@ def randomised(model, seed=0):
             tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
 
     for module in model.modules():
-        if isinstance(module, Encoder):
+        if isinstance(getattr(module, "position", None), nn.Parameter):
             uniform(module.position, -0.5, 0.5)
-        if isinstance(module, nn.Linear):
-            bound = module.in_features ** -0.5
+        if isinstance(module, (nn.Linear, nn.Conv1d)):
+            bound = module.weight[0].numel() ** -0.5
             uniform(module.weight, -bound, bound)
             uniform(module.bias, -bound, bound)
-        if isinstance(module, (nn.LayerNorm, nn.BatchNorm1d)):
+        if isinstance(module, (nn.LayerNorm, nn.BatchNorm1d, SampleLayerNorm)):
             uniform(module.weight, 0.5, 1.5)
             uniform(module.bias, -0.2, 0.2)
         if isinstance(module, nn.BatchNorm1d):
             uniform(module.running_mean, -0.2, 0.2)
             uniform(module.running_var, 0.5, 2)
+        if isinstance(module, Martinez):
+            uniform(module.input_mean, -0.2, 0.2)
+            uniform(module.input_deviation, 0.2, 0.5)
+            uniform(module.output_mean, -0.3, 0.3)
+            uniform(module.output_deviation, 0.1, 0.3)
     return model.eval()
 
 
@@ -58,18 +68,33 @@ def write_engine(path, model, precision="fp32"):
 SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector, no panel fits evenly
 
 
+def small(name, frames=None, **options):
+    """A model of the registry in the width of 48 channels."""
+    takes_heads = "heads" in inspect.signature(zoo.MODELS[name].build).parameters
+    return zoo.build(name, frames, channels=48, **({"heads": 4} if takes_heads else {}), **options)
+
+
 def lifters():
-    """Every option of the zoo once; the sizes by name where that is fast, small ones for the rest."""
-    for name in ("ampose", "ampose-s"):
-        for frames in zoo.FRAMES:
-            yield f"{name}, {frames} frames", lambda name=name, frames=frames: zoo.build(name, frames)
-    for name in zoo.MODELS:
-        yield f"{name}, 48 channels", lambda name=name: zoo.build(name, channels=48, heads=4)
+    """Every name of the registry with every window length it takes, small, and every option of its classes once; those whose
+    weights ship in full."""
+    for name, entry in zoo.MODELS.items():
+        for frames in entry.frames:
+            yield f"{name}, {frames} frames, small", lambda name=name, frames=frames: small(name, frames)
+    for name in ("ampose", "ampose-s", "posegate-s", "dln-s", "strided27-s"):
+        yield name, lambda name=name: zoo.build(name)
     for option, values in (("block", BLOCKS), ("order", ORDERS), ("groups", NEIGHBOUR_GROUPS)):
         for value in values:
             yield f"{option} {value}", lambda option=option, value=value: AMPose(**SMALL, **{option: value})
+    for gate in GATES:
+        yield f"gate {gate}", lambda gate=gate: PoseGateFormer(**SMALL, gate=gate)
+    for option in ({"is_causal": True}, {"is_causal": True, "attention": "dense"}, {"norm": "sample"}, {"depth": 1}):
+        for frames in (27, 81):
+            yield f"strided, {frames} frames, {option}", lambda option=option, frames=frames: StridedTransformer(
+                frames=frames, **{**SMALL, **option})
     for frames in zoo.FRAMES:
         yield f"16 joints, {frames} frames", lambda frames=frames: AMPose(H36M16, frames, **SMALL)
+    for name in ("posegate", "martinez", "dln", "strided27"):
+        yield f"{name}, 16 joints", lambda name=name: small(name, skeleton=H36M16)
 
 
 LIFTERS = dict(lifters())

@@ -36,7 +36,13 @@ def gelu(x):
     return x / 2 * (1 + _erf(x / math.sqrt(2)).astype(np.float64))
 
 
-ACTIVATIONS = {"none": lambda x: x, "relu": lambda x: np.maximum(x, 0), "gelu": gelu}
+def sigmoid(x):
+    """1 / (1 + e^-x)."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+ACTIVATIONS = {"none": lambda x: x, "relu": lambda x: np.maximum(x, 0), "gelu": gelu, "sigmoid": sigmoid}
 
 
 def linear(x, w, b, residual=None, activation="none"):
@@ -68,9 +74,10 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def attention(q, k, v):
-    """One head: softmax(q k^T) v; q, k, v (tokens, d)."""
-    return softmax(q.astype(np.float64) @ k.astype(np.float64).T) @ v.astype(np.float64)
+def attention(q, k, v, seen=True):
+    """One head: softmax(q k^T) v; q, k, v (tokens, d). seen (tokens, tokens): which tokens a token looks at."""
+    scores = np.where(seen, q.astype(np.float64) @ k.astype(np.float64).T, -np.inf)
+    return softmax(scores) @ v.astype(np.float64)
 
 
 def gather_scatter(adjacency):

@@ -30,16 +30,29 @@ def write_detections(directory, frames=6):
 
 
 def test_windows_are_read_as_they_were_written(tmp_path):
-    path = tmp_path / "windows.npz"
-    clips.write_windows(path, write_all(tmp_path / "mocap"))
-    whole, target = load_windows(27, path)
-    assert whole.shape == (clips.WINDOWS, 27, 17, 2) and target.shape == (clips.WINDOWS, 17, 3)
+    mocap = write_all(tmp_path / "mocap")
+    clips.write_windows(tmp_path / "evaluation.npz", mocap, 12, 27)
+    clips.write_windows(tmp_path / "evaluation351.npz", mocap, 5, 41)
+    whole, target = load_windows(27, folder=tmp_path)
+    assert whole.shape == (12, 27, 17, 2) and target.shape == (12, 17, 3)
     assert whole.dtype == target.dtype == np.float32
     for frames in (1, 9):
-        np.testing.assert_array_equal(load_windows(frames, path)[0],
-                                      whole[:, 13 - frames // 2:14 + frames // 2])
-    with pytest.raises(ValueError, match="windows of 27 frames; the middle 81"):
-        load_windows(81, path)
+        np.testing.assert_array_equal(load_windows(frames, folder=tmp_path)[0], whole[:, 13 - frames // 2:14 + frames // 2])
+    np.testing.assert_array_equal(load_windows(9, is_causal=True, folder=tmp_path)[0], whole[:, 5:14])
+    longer, its_target = load_windows(29, folder=tmp_path)
+    assert longer.shape == (5, 29, 17, 2) and len(its_target) == 5
+    with pytest.raises(ValueError, match="windows of 41 frames; the middle 81"):
+        load_windows(81, folder=tmp_path)
+
+
+def test_a_causal_window_longer_than_the_past_repeats_its_first_frame(tmp_path):
+    mocap = write_all(tmp_path / "mocap")
+    clips.write_windows(tmp_path / "evaluation.npz", mocap, 3, 3)
+    clips.write_windows(tmp_path / "evaluation351.npz", mocap, 3, 9)
+    all_frames, _ = load_windows(9, folder=tmp_path)
+    causal, _ = load_windows(7, is_causal=True, folder=tmp_path)
+    np.testing.assert_array_equal(causal[:, 2:], all_frames[:, :5])
+    assert (causal[:, :2] == all_frames[:, :1]).all()
 
 
 def test_a_clip_has_its_reference_in_camera_axes_from_the_pelvis(tmp_path):
@@ -62,8 +75,9 @@ def test_the_shipped_clips_are_whole(camera):
     assert 0.35 < np.median(np.linalg.norm(knee - hip, axis=-1)) < 0.5
 
 
-def test_the_shipped_windows_are_whole():
-    keypoints, target = load_windows(27)
-    assert keypoints.shape == (clips.WINDOWS, 27, 17, 2) and np.isfinite(keypoints).all()
+@pytest.mark.parametrize("count, frames", clips.WINDOWS.values())
+def test_the_shipped_windows_are_whole(count, frames):
+    keypoints, target = load_windows(frames)
+    assert keypoints.shape == (count, frames, 17, 2) and np.isfinite(keypoints).all()
     assert (target[:, H36M17.root] == 0).all()
     assert 100 < mpjpe(1000 * np.repeat(target.mean(0)[None], len(target), 0), 1000 * target) < 300

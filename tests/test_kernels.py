@@ -14,11 +14,13 @@ from edgepose.zoo.layers import NEIGHBOUR_GROUPS, neighbour_matrices
 def product_tolerance(x, w, b, k, residual=None, activation="none", before=None):
     """The contract's 2 k eps max|x| max|w|, and the rounding of the sums with the bias and with the residual.
 
-    After a GELU: times its steepest slope, 1.13, plus what vec.h states for it. `before`: what it was applied to.
+    After a GELU or sigmoid: times its steepest slope, 1.13 or 1/4, plus what vec.h states for it. `before`: what it was applied to.
     """
     tolerance = 2 * k * EPS * largest(x) * largest(w) + EPS * largest(b)
     if activation == "gelu":
         tolerance = 1.13 * tolerance + 4e-7 * max(1, largest(before))
+    if activation == "sigmoid":
+        tolerance = tolerance / 4 + 2e-7
     return tolerance + EPS * largest(residual)
 
 

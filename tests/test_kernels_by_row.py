@@ -1,4 +1,4 @@
-"""normalize, add and attention on each instruction set of this CPU against tests/reference.py, and what objects export."""
+"""normalize, add, multiply, blend and attention on each instruction set of this CPU against tests/reference.py, and what objects export."""
 
 import itertools
 import platform
@@ -78,11 +78,49 @@ def test_add_is_numpys_to_the_bit(isa, in_place):
         np.testing.assert_array_equal(y.matrix, x + c)
 
 
-def run_attention(isa, q, k, v):
+@each_isa
+@pytest.mark.parametrize("in_place", [False, True], ids=["y apart", "y is x"])
+def test_multiply_is_numpys_to_the_bit_and_its_sigmoid_within_2e_7(isa, in_place):
+    for m, n in itertools.product((1, 2, 3, 17), SIZES + LARGE):
+        rng = np.random.default_rng((m, n))
+        x, r, y = normal(rng, m, n), normal(rng, m, n) * 30, target((m, n))
+        for activation in ("none", "sigmoid"):
+            y.matrix[...] = x
+            KERNELS.multiply(y.matrix if in_place else source(x), source(r, 7), y.matrix, activation, isa)
+            assert y.is_guarded()
+            if activation == "none":
+                np.testing.assert_array_equal(y.matrix, x * r)
+            else:
+                assert np.abs(y.matrix - ref.sigmoid(x * r)).max() <= 2e-7
+
+
+@each_isa
+def test_a_sigmoid_of_anything_lies_between_0_and_1_and_nan_stays(isa):
+    x = np.array([[-np.inf, -1e30, -100, -88, -87, 0, 87, 88, 100, 1e30, np.inf, np.nan]], np.float32)
+    y = target(x.shape)
+    KERNELS.multiply(source(x), source(np.ones_like(x)), y.matrix, "sigmoid", isa)
+    assert np.isnan(y.matrix[0, -1]) and ((0 <= y.matrix[:, :-1]) & (y.matrix[:, :-1] <= 1)).all()
+    np.testing.assert_allclose(y.matrix[0, :-1], ref.sigmoid(x[0, :-1]), atol=2e-7)
+
+
+@each_isa
+def test_blend_weighs_two_matrices(isa):
+    for m, n in itertools.product((1, 2, 3, 17), SIZES + LARGE):
+        rng = np.random.default_rng((m, n))
+        x, before, y = normal(rng, m, n), normal(rng, m, n), target((m, n))
+        y.matrix[...] = before
+        KERNELS.blend(0.3, -0.7, source(x), y.matrix, isa)
+        assert y.is_guarded()
+        exact = np.float64(np.float32(0.3)) * before + np.float64(np.float32(-0.7)) * x
+        assert (np.abs(y.matrix - exact) <= 2 * EPS * (np.abs(0.3 * before) + np.abs(0.7 * x))).all()
+
+
+def run_attention(isa, q, k, v, before=None, after=None):
     tokens, d = q.shape
     x = source(np.concatenate([q, k, v], 1))
     y = target((tokens, d))
-    KERNELS.attention(x[:, :d], x[:, d:2 * d], x[:, 2 * d:], y.matrix, isa)
+    before, after = (tokens if reach is None else reach for reach in (before, after))
+    KERNELS.attention(x[:, :d], x[:, d:2 * d], x[:, 2 * d:], y.matrix, before, after, isa)
     assert y.is_guarded(), f"wrote beside y for {q.shape}"
     return y.matrix
 
@@ -107,6 +145,27 @@ def test_attention_weighs_the_values_by_the_softmax_of_the_scores(isa):
         q /= np.float32(d**0.5)
         error = np.abs(run_attention(isa, q, k, v) - ref.attention(q, k, v)).max()
         assert error <= attention_tolerance(q, k, v), f"{tokens} tokens of {d}: {error}"
+
+
+@each_isa
+@pytest.mark.parametrize("before, after", [(0, 0), (1, 1), (5, 0), (0, 5), (16, 16), (17, 3), (100, 0), (0, 100), (2**31 - 1, 1)])
+def test_attention_looks_no_further_than_before_and_after(isa, before, after):
+    for tokens, d in itertools.product((1, 2, 16, 17, 33, 70), (3, 16)):
+        q, k, v = (normal(np.random.default_rng((tokens, d, i)), tokens, d) for i in range(3))
+        q /= np.float32(d**0.5)
+        apart = np.arange(tokens)[:, None] - np.arange(tokens)
+        seen = (apart <= before) & (-apart <= after)
+        error = np.abs(run_attention(isa, q, k, v, before, after) - ref.attention(q, k, v, seen)).max()
+        assert error <= attention_tolerance(q, k, v), f"{tokens} tokens of {d}: {error}"
+
+
+@each_isa
+def test_what_is_out_of_sight_changes_no_bit(isa):
+    q, k, v = (normal(np.random.default_rng(i), 50, 7) for i in range(3))
+    far = v.copy()
+    far[:10] = 1e6
+    near = run_attention(isa, q, k, v, 4, 4)
+    np.testing.assert_array_equal(run_attention(isa, q, k, far, 4, 4)[14:], near[14:])
 
 
 @each_isa

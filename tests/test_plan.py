@@ -5,13 +5,14 @@ import math
 
 import numpy as np
 import pytest
-from models import LIFTERS, SMALL, keypoints, randomised, tiny_lifter, torch_poses
+from models import LIFTERS, SMALL, keypoints, randomised, small, tiny_lifter, torch_poses
 
 from edgepose import _native
 from edgepose.backends.native import Backend
 from edgepose.build_engines.lower import lower
 from edgepose.skeleton import H36M17
 from edgepose.zoo.ampose import AMPose
+from edgepose.zoo.strided import StridedTransformer
 
 ISAS = _native.isas()
 each_isa = pytest.mark.parametrize("isa", ISAS)
@@ -45,7 +46,7 @@ def test_half_precision_weights_move_poses_by_their_rounding_alone(lifter):
     rounded = {name: t.astype(np.float32) for name, t in tensors.items()}
     # Every product with weights rounds them by 2^-12 of their size or less, half the spacing of half precision. The norms
     # and residuals between keep an error's share of a pose as it is: those of the products add up.
-    products = sum(step["op"] in ("linear", "graph_conv") for step in plan["steps"])
+    products = sum(step["op"] in ("linear", "conv", "graph_conv") for step in plan["steps"])
     bound_mm = products * 2**-11 * np.linalg.norm(expected, axis=-1).mean() * 1e3
     for isa in ISAS:
         half = poses(plan, tensors, x, isa)
@@ -55,8 +56,12 @@ def test_half_precision_weights_move_poses_by_their_rounding_alone(lifter):
 
 @each_isa
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_threads_and_batches_change_no_bit(isa, precision):
-    model = randomised(AMPose(H36M17, 9, **SMALL))
+@pytest.mark.parametrize("make", [lambda: AMPose(H36M17, 9, **SMALL), lambda: small("strided27"), lambda: small("strided81-dense"),
+                                  lambda: StridedTransformer(frames=27, is_causal=True, **SMALL), lambda: small("posegate"),
+                                  lambda: small("dln"), lambda: small("martinez")],
+                         ids=["ampose9", "strided27", "strided81-dense", "causal", "posegate", "dln", "martinez"])
+def test_threads_and_batches_change_no_bit(isa, precision, make):
+    model = randomised(make())
     plan, tensors = lower(model, precision)
     x = keypoints(model, 13)
     alone = np.concatenate([poses(plan, tensors, x[i:i + 1], isa) for i in range(len(x))])

@@ -4,7 +4,7 @@ import torch
 
 from edgepose import zoo
 from edgepose.skeleton import H36M16, H36M17
-from edgepose.zoo import ampose, layers
+from edgepose.zoo import ampose, layers, posegate
 
 
 @pytest.mark.parametrize("name, millions", [("ampose-s", 0.67), ("ampose", 0.93), ("ampose-5x128", 1.17), ("ampose-m", 3.70),
@@ -28,6 +28,65 @@ def test_frames_change_the_embedding_alone(frames):
     one, many = (zoo.parameters(zoo.build("ampose", frames=f)) for f in (1, frames))
     assert many - one == 2 * (frames - 1) * 128
     assert zoo.build("ampose", frames=frames)(torch.randn(3, frames, 17, 2)).shape == (3, 17, 3)
+
+
+def test_martinez_has_the_published_parameters():
+    assert round(zoo.parameters(zoo.build("martinez", skeleton=H36M16)) / 1e6, 2) == 4.29
+
+
+def test_dln_has_two_towers_of_eight_layers():
+    inputs, outputs, c = 34, 51, 1024
+    tower = inputs * c + c + 8 * (c * c + 3 * c)
+    assert zoo.parameters(zoo.build("dln")) == 2 * (tower + c * outputs + outputs) + inputs * c + c + outputs * outputs + outputs
+
+
+@pytest.mark.parametrize("frames, strides", [(27, (3, 3, 3)), (81, (3, 3, 9)), (243, (3, 9, 9)), (351, (3, 9, 13))])
+def test_strided_models_have_the_parameters_and_macs_of_their_layers(frames, strides):
+    c, joints, tokens = 256, 17, frames
+    attention, mlp, norms = 4 * (c * c + c), 2 * c * c + 2 * c + 2 * c * c + c, 4 * c
+    parameters = 34 * c + 3 * c + frames * c + 3 * (attention + mlp + norms) + 2 * (2 * c + c * 51 + 51)
+    macs = frames * 34 * c + frames * 3 * 8 * c * c + c * 51
+    for stride in strides:
+        parameters += tokens * c + attention + mlp + 4 * c * c + norms  # two taps more
+        macs += tokens * 6 * c * c + tokens // stride * 6 * c * c
+        tokens //= stride
+    model = zoo.build(f"strided{frames}")
+    assert tokens == 1 and zoo.parameters(model) == parameters and zoo.macs(model) == macs
+    assert zoo.parameters(zoo.build(f"strided{frames}-dense")) == parameters
+
+
+def test_sparse_attention_is_half_local_and_half_strided():
+    apart = np.arange(9)[:, None] - np.arange(9)
+    local, strided = layers.Sight(3).mask(9, 4).numpy()[:2]
+    assert (local == (abs(apart) <= 3)).all() and (strided == (apart % 3 == 0)).all()
+    causal_local, causal_strided = layers.Sight(3, is_causal=True).mask(9, 4).numpy()[2:]
+    assert (causal_local == ((0 <= apart) & (apart <= 3))).all() and (causal_strided == ((apart >= 0) & (apart % 3 == 0))).all()
+    spans = [layer.attention.sight.span for layer in (*zoo.build("strided351").vanilla, *zoo.build("strided351").strided)]
+    assert spans == [19, 19, 19, 19, 11, 4]
+
+
+def test_the_gate_of_posegate_is_equation_1():
+    torch.manual_seed(0)
+    attention = posegate.GatedAttention(17, 16, 2, "trained").eval()
+    x, pose = torch.randn(1, 17, 16), torch.randn(1, 17, 16)
+    q, k, v = attention.project(x)
+    g, b = attention.gate_path(pose.flatten(1))[0], attention.bias_path(pose.flatten(1))[0]
+    assert ((0 < g) & (g < 1) & (0 < b) & (b < 1)).all()
+    heads = [g[h] * torch.softmax(q[0, h] @ k[0, h].T / 8**0.5, -1) @ v[0, h] + (1 - b[h]) * g[h] * v[0, h] for h in range(2)]
+    torch.testing.assert_close(attention(x, pose)[0], attention.out(torch.cat(heads, -1)))
+
+
+def test_fixed_attention_takes_the_mean_of_the_joints():
+    attention = posegate.GatedAttention(17, 16, 2, "fixed attention").eval()
+    x = torch.randn(1, 17, 16)
+    expected = attention.out(attention.qkv(x)[..., 32:].mean(1, keepdim=True).expand(-1, 17, -1))
+    torch.testing.assert_close(attention(x, x), expected)
+
+
+def test_attention_maps_are_the_weights_of_each_head():
+    maps = zoo.build("posegate-s").eval().attention_weights(torch.randn(2, 1, 17, 2))
+    assert maps.shape == (4, 2, 8, 17, 17)
+    torch.testing.assert_close(maps.sum(-1), torch.ones(4, 2, 8, 17))
 
 
 @pytest.mark.parametrize("skeleton", [H36M17, H36M16])
@@ -74,6 +133,10 @@ def test_orders_are_those_of_table_4_7(order, first, last):
 @pytest.mark.parametrize("call, message", [
     (lambda: zoo.build("amposse"), "unknown model 'amposse'; there are ampose, "),
     (lambda: zoo.build("ampose", frames=3), "takes 1, 9, 27 frames, not 3"),
+    (lambda: zoo.build("strided27", 81), "takes 27 frames, not 81"),
+    (lambda: zoo.build("strided27", attention="no"), "unknown attention 'no'; there are sparse, dense"),
+    (lambda: zoo.build("strided27", norm="no"), "unknown norm"),
+    (lambda: zoo.build("posegate", gate="no"), "unknown gate 'no'; there are trained, "),
     (lambda: zoo.build("ampose", heads=3), "3 heads do not divide 128"),
     (lambda: zoo.build("ampose", block="no"), "unknown block"),
     (lambda: zoo.build("ampose", order="no"), "unknown order"),
