@@ -1,0 +1,277 @@
+"""Weakly supervised training: a lifter learns from 2D keypoints and from 3D poses that do not belong together.
+
+Source: PoseGate-Former (003), sections 3.2 and 3.3, after RepNet (Wandt and Rosenhahn 2019). A generator (any single-frame
+lifter of the zoo) makes a pose of the keypoints, a camera network a 2 x 3 matrix M; W' = M X must give the keypoints back
+(projection loss), M must be a scaled part of a rotation (camera loss), and a critic, trained as WGAN-GP on the pose and on its
+kinematic chain space matrix, must not tell the poses from real ones (Wasserstein loss).
+
+No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through random
+cameras of its own. Decided where the sources are silent: the critic's poses are in camera axes, as the generator's are to be, and
+M starts as the plain weak perspective (x and y times a scale), so that the camera network has no turn to make up for. The
+picture does not say how large a person is: errors are given after the best scale for each pose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import zoo
+from ..build_engines.checkpoints import read_tensors, save_checkpoint, write_tensors
+from ..skeleton import H36M17
+from .bodies import vary_bodies
+from .mocap import Motion, draw_windows, read_motion
+from .noise import observe
+
+BATCH = 128
+LEARNING_RATE = 3e-4
+BETAS = (0.5, 0.9)  # Gulrajani et al. 2017
+GRADIENT_PENALTY = 10.0  # the same
+CRITIC_STEPS = 2  # for one of the generator
+WASSERSTEIN, PROJECTION, CAMERA = 0.1, 10.0, 1.0  # weights of the three losses
+AVERAGING = 0.995
+VALIDATION_WINDOWS = 2048
+START_SCALE = 0.4  # of M: screen widths a metre, a lens of 53 degrees from 5 m
+
+
+def bones(pose_m: torch.Tensor) -> torch.Tensor:
+    """B, each joint less its parent: (N, J, 3) -> (N, 3, J - 1)."""
+    parents, joints = zip(*H36M17.bones)
+    return (pose_m[:, joints] - pose_m[:, parents]).transpose(1, 2)
+
+
+def kinematic_chain_space(pose_m: torch.Tensor) -> torch.Tensor:
+    """Psi = B^T B: bone lengths squared on the diagonal, angles between bones elsewhere. (N, J, 3) -> (N, J - 1, J - 1)."""
+    b = bones(pose_m)
+    return b.transpose(1, 2) @ b
+
+
+class CameraNetwork(nn.Module):
+    """Keypoints -> the camera matrix M: (N, T, J, 2) -> (N, 2, 3)."""
+
+    def __init__(self, joints: int, channels: int = 256):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.head = nn.Linear(channels, 6)
+        nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            self.head.bias.copy_(START_SCALE * torch.eye(2, 3).flatten())
+
+    def forward(self, keypoints: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(from_root(keypoints).flatten(1))).reshape(-1, 2, 3)
+
+
+class Critic(nn.Module):
+    """How real a pose looks, from its coordinates and from its kinematic chain space matrix: (N, J, 3) -> (N,)."""
+
+    def __init__(self, joints: int, channels: int = 256):
+        super().__init__()
+        self.of_chains = nn.Sequential(nn.Linear((joints - 1) ** 2, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.of_pose = nn.Sequential(nn.Linear(3 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.head = nn.Sequential(nn.Linear(2 * channels, channels), nn.LeakyReLU(), nn.Linear(channels, 1))
+
+    def forward(self, pose_m: torch.Tensor) -> torch.Tensor:
+        chains = self.of_chains(10 * kinematic_chain_space(pose_m).flatten(1))  # metres squared are small numbers
+        return self.head(torch.cat([chains, self.of_pose(pose_m.flatten(1))], 1))[:, 0]
+
+
+def from_root(keypoints: torch.Tensor) -> torch.Tensor:
+    """The middle frame's keypoints from the pelvis: (N, T, J, 2) -> (N, J, 2)."""
+    middle = keypoints[:, keypoints.shape[1] // 2]
+    return middle - middle[:, H36M17.root:H36M17.root + 1]
+
+
+def camera_loss(m: torch.Tensor) -> torch.Tensor:
+    """|2 / trace(M M^T) M M^T - I|, Frobenius, mean: zero where M's rows are orthogonal and of one length. (N, 2, 3) -> ()."""
+    square = m @ m.transpose(1, 2)
+    trace = square.diagonal(dim1=1, dim2=2).sum(1)
+    return (2 / trace[:, None, None] * square - torch.eye(2, device=m.device)).norm(dim=(1, 2)).mean()
+
+
+def projection_loss(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tensor) -> torch.Tensor:
+    """Mean distance of M X to the keypoints, in parts of the person's size in the picture."""
+    seen = from_root(keypoints)
+    size = (seen.amax(1) - seen.amin(1)).amax(1)
+    return ((pose_m @ m.transpose(1, 2) - seen).norm(dim=-1).mean(1) / size).mean()
+
+
+def gradient_penalty(critic: Critic, real_m: torch.Tensor, made_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(|gradient| - 1)^2 of the critic between real and made poses. Gulrajani et al. 2017, eq. 3."""
+    share = torch.rand(len(real_m), 1, 1, generator=generator).to(real_m.device)
+    between = (share * real_m + (1 - share) * made_m).requires_grad_()
+    gradient, = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+
+
+def scaled_mpjpe(predicted_m: np.ndarray, target_m: np.ndarray) -> float:
+    """MPJPE in mm after each pose, from its root, is scaled to fit best: (N, J, 3), (N, J, 3)."""
+    scale = (predicted_m * target_m).sum((1, 2), keepdims=True) / (predicted_m**2).sum((1, 2), keepdims=True)
+    return float(1000 * np.linalg.norm(scale * predicted_m - target_m, axis=-1).mean())
+
+
+def half_of(motion: Motion, half: int) -> Motion:
+    """The clips of every second subject, from subject number `half` on.
+
+    Raises ValueError if there are none.
+    """
+    subjects = sorted({name.split("/")[0] for name in motion.clip_names})[half::2]
+    clips = [i for i, name in enumerate(motion.clip_names) if name.split("/")[0] in subjects]
+    if not clips:
+        raise ValueError(f"weakly supervised training needs 2 training subjects or more; there are {len(set(motion.clip_names))} clips of 1")
+    frames = [motion.positions_m[motion.clip_bounds[i]:motion.clip_bounds[i + 1]] for i in clips]
+    bounds = torch.tensor([0, *(len(f) for f in frames)]).cumsum(0)
+    return Motion(torch.cat(frames), bounds, tuple(motion.clip_names[i] for i in clips), motion.fps)
+
+
+class Trainer:
+    """Generator, camera network and critic in training."""
+
+    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: dict[str, Any]):
+        torch.manual_seed(seed)
+        self.generator = zoo.build(model, 1, **options)
+        self.averaged = copy.deepcopy(self.generator).eval()
+        joints = len(self.generator.skeleton)
+        self.camera, self.critic = CameraNetwork(joints), Critic(joints)
+        self.making = torch.optim.Adam([*self.generator.parameters(), *self.camera.parameters()], LEARNING_RATE, BETAS)
+        self.judging = torch.optim.Adam(self.critic.parameters(), LEARNING_RATE, BETAS)
+        self.seen, self.posed, self.noisy, self.seed, self.done = half_of(motion, 0), half_of(motion, 1), noisy, seed, 0
+
+    def step(self, steps: int) -> dict[str, float]:
+        """CRITIC_STEPS of the critic and one of the generator and the camera; the losses."""
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.done)
+        for optimiser in (self.making, self.judging):
+            for group in optimiser.param_groups:
+                group["lr"] = LEARNING_RATE * min(1.0, 2 * (1 - self.done / steps))
+        for _ in range(CRITIC_STEPS):
+            keypoints, real_m = self._keypoints(random), self._poses(random)
+            with torch.no_grad():
+                made_m = self.generator(keypoints)
+            judged = self.critic(made_m).mean() - self.critic(real_m).mean()
+            self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real_m, made_m, random))
+        keypoints = self._keypoints(random)
+        made_m, m = self.generator(keypoints), self.camera(keypoints)
+        parts = {"wasserstein": -self.critic(made_m).mean(), "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
+        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"])
+        self._average()
+        self.done += 1
+        return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
+
+    @staticmethod
+    def _update(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()}")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    def _keypoints(self, random: torch.Generator) -> torch.Tensor:
+        return observe(vary_bodies(draw_windows(self.seen, BATCH, 1, random), random), random, self.noisy)[0]
+
+    def _poses(self, random: torch.Generator) -> torch.Tensor:
+        return observe(vary_bodies(draw_windows(self.posed, BATCH, 1, random), random), random)[1]
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        keep = min(AVERAGING, (1 + self.done) / (10 + self.done))
+        for mean, new in zip(self.averaged.state_dict().values(), self.generator.state_dict().values()):
+            if mean.is_floating_point():
+                mean.lerp_(new, 1 - keep)
+            else:
+                mean.copy_(new)
+
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        return {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything a resumed run needs, as tensors."""
+        state = {f"{part}.{name}": tensor for part, module in self._parts().items() for name, tensor in module.state_dict().items()}
+        for part, optimiser in (("making", self.making), ("judging", self.judging)):
+            for index, moments in optimiser.state_dict()["state"].items():
+                state |= {f"{part}.{index}.{name}": tensor for name, tensor in moments.items()}
+        return state
+
+    def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
+        """Goes on from what state() gave after `done` steps."""
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {name[len(prefix) + 1:]: tensor for name, tensor in state.items() if name.startswith(prefix + ".")}
+
+        for name, module in self._parts().items():
+            module.load_state_dict(part(name))
+        for name, optimiser in (("making", self.making), ("judging", self.judging)):
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for key, tensor in part(name).items():
+                index, _, moment = key.partition(".")
+                moments.setdefault(int(index), {})[moment] = tensor
+            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+        self.done = done
+
+
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: int = 0, noisy: bool = False, every: int = 200,
+          resume: bool = False, command: str = "", report: Callable[[int, dict[str, float], float, float], None] | None = None,
+          **options: Any) -> Path:
+    """Trains a single-frame lifter without 2D-3D pairs; the path of its checkpoint, OUT/<model>-weak.safetensors.
+
+    data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they are.
+    report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects, and that of
+    the training poses' mean).
+    Raises ValueError for an unknown model or option, or a state of another run; FileNotFoundError if there is nothing to resume.
+    """
+    motion = read_motion(data, "training")
+    trainer = Trainer(model, motion, seed, noisy, options)
+    random = torch.Generator().manual_seed(seed * 1_000_003 - 1)
+    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy)
+    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random)[1].mean(0, keepdim=True)
+    floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
+    path = Path(out) / f"{model}-weak.safetensors"
+    state_path = path.with_suffix(".state.safetensors")
+    run = {"model": model, "seed": seed, "noisy": noisy, "options": options}
+    if resume:
+        state, metadata = read_tensors(state_path)
+        other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
+        if other:
+            raise ValueError(f"{state_path} is of a run with {other}; this one has { {key: run[key] for key in other} }")
+        trainer.restore(state, metadata["done"])
+    while trainer.done < steps:
+        losses = trainer.step(steps)
+        if trainer.done % every and trainer.done != steps:
+            continue
+        with torch.no_grad():
+            error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
+        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
+        save_checkpoint(path, trainer.averaged, {
+            "model": model, "frames": 1, "skeleton": H36M17.name, "options": options, "seed": seed, "command": command,
+            "data": "CMU Graphics Lab Motion Capture Database, no 2D-3D pairs", "figures": figures})
+        write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
+        if report:
+            report(trainer.done, losses, error, floor)
+    return path
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="posegate-s", choices=zoo.MODELS, metavar="NAME", help="the generator")
+    parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--steps", type=int, default=20_000, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
+    parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
+    parser.add_argument("--resume", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+
+    def line(done: int, losses: dict[str, float], error: float, floor: float) -> None:
+        parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        print(f"step {done}/{given.steps}  {parts}  validation {error:.1f} mm after scaling (mean pose {floor:.1f})", flush=True)
+
+    print(train(given.model, given.path, given.out, given.steps, seed=given.seed, noisy=given.noisy, every=given.every,
+                resume=given.resume, report=line,
+                command=f"python -m edgepose.training.weakly_supervised --model {given.model} --path DIR --out DIR --steps {given.steps} "
+                        f"--seed {given.seed}" + " --noisy" * given.noisy))
