@@ -10,11 +10,18 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from models import tiny_lifter, write_engine
+from models import randomised, tiny_lifter, write_engine
+
+from edgepose.zoo.dln import DLN
+from edgepose.zoo.posegate import PoseGateFormer
+from edgepose.zoo.strided import StridedTransformer
 
 ROOT = Path(__file__).parent.parent
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-CASES = 1500
+CASES = 600  # of each model
+TINY = {"channels": 16, "heads": 2, "depth": 1}
+MODELS = {"ampose": tiny_lifter, "strided": lambda: randomised(StridedTransformer(frames=27, **TINY)),
+          "posegate": lambda: randomised(PoseGateFormer(**TINY)), "dln": lambda: randomised(DLN(channels=16))}
 ENVIRONMENT = {"PYTHONMALLOC": "malloc", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
                # Leaks are Python's own. No engine may ask for 2 GiB at once, or take that much in all.
                "ASAN_OPTIONS": "detect_leaks=0:max_allocation_size_mb=2048:allocator_may_return_null=0:hard_rss_limit_mb=2048",
@@ -69,8 +76,9 @@ def run_sanitized(folder, *command):
                                "PYTHONPATH": os.pathsep.join([str(folder), *sys.path[1:]])})
 
 
-def test_no_changed_engine_touches_memory_that_is_not_its_own(sanitized, tmp_path):
-    engine = write_engine(tmp_path / "tiny.epose", tiny_lifter())
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_no_changed_engine_touches_memory_that_is_not_its_own(sanitized, tmp_path, make):
+    engine = write_engine(tmp_path / "tiny.epose", make())
     done = run_sanitized(sanitized, ROOT / "tests" / "fuzz_engine.py", engine, 0, CASES)
     assert done.returncode == 0 and "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr[-4000:]
     counts = json.loads(done.stdout)
@@ -108,7 +116,10 @@ for isa in ("generic", "avx2"):
     for m, n in itertools.product(sizes, sizes):
         kernels.add(ones(m, n), ones(m, n), ones(m, n), isa)
         kernels.normalize(ones(m, n), ones(m, n), 1e-5, isa)
-        kernels.attention(ones(m, n), ones(m, n), ones(m, n), ones(m, n), isa)
+        kernels.multiply(ones(m, n), ones(m, n), ones(m, n), "sigmoid", isa)
+        kernels.blend(0.5, 0.5, ones(m, n), ones(m, n), isa)
+        for before, after in ((m, m), (1, 0), (0, 2)):
+            kernels.attention(ones(m, n), ones(m, n), ones(m, n), ones(m, n), before, after, isa)
         for k, half in itertools.product((1, 2, 17), (False, True)):
             w = ref.pack_panels(ones(k, n).astype(np.float16 if half and isa != "generic" else np.float32))
             for activation, residual in itertools.product(ref.ACTIVATIONS, (None, ones(m, n))):

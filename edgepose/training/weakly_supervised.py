@@ -8,7 +8,8 @@ kinematic chain space matrix, must not tell the poses from real ones (Wasserstei
 No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through random
 cameras of its own. Decided where the sources are silent: the critic's poses are in camera axes, as the generator's are to be, and
 M starts as the plain weak perspective (x and y times a scale), so that the camera network has no turn to make up for. The
-picture does not say how large a person is: errors are given after the best scale for each pose.
+picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
+from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ CRITIC_STEPS = 2  # for one of the generator
 WASSERSTEIN, PROJECTION, CAMERA = 0.1, 10.0, 1.0  # weights of the three losses
 AVERAGING = 0.995
 VALIDATION_WINDOWS = 2048
+ROOT = slice(H36M17.root, H36M17.root + 1)
 START_SCALE = 0.4  # of M: screen widths a metre, a lens of 53 degrees from 5 m
 
 
@@ -67,24 +69,39 @@ class CameraNetwork(nn.Module):
         return self.head(self.layers(from_root(keypoints).flatten(1))).reshape(-1, 2, 3)
 
 
+def in_body_axes(pose_m: torch.Tensor) -> torch.Tensor:
+    """The pose in its own axes, left hip to right, up the trunk, and across both: (N, J, 3) -> (N, J, 3)."""
+    left, right, top = (pose_m[:, H36M17.index(joint)] for joint in ("left_hip", "right_hip", "thorax"))
+    across = nn.functional.normalize(right - left, dim=-1)
+    up = top - (top * across).sum(-1, keepdim=True) * across
+    up = nn.functional.normalize(up, dim=-1)
+    axes = torch.stack([across, up, torch.linalg.cross(across, up, dim=-1)], -1)
+    return pose_m @ axes
+
+
 class Critic(nn.Module):
-    """How real a pose looks, from its coordinates and from its kinematic chain space matrix: (N, J, 3) -> (N,)."""
+    """How real a pose looks, from its coordinates and from its kinematic chain space matrix: (N, J, 3) -> (N,).
+
+    A picture does not tell a pose from the one mirrored in depth, and neither do lengths and angles: that body's knees bend
+    the wrong way. So the coordinates are shown in camera axes and in the body's own.
+    """
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
         self.of_chains = nn.Sequential(nn.Linear((joints - 1) ** 2, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
-        self.of_pose = nn.Sequential(nn.Linear(3 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.of_pose = nn.Sequential(nn.Linear(6 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
         self.head = nn.Sequential(nn.Linear(2 * channels, channels), nn.LeakyReLU(), nn.Linear(channels, 1))
 
     def forward(self, pose_m: torch.Tensor) -> torch.Tensor:
         chains = self.of_chains(10 * kinematic_chain_space(pose_m).flatten(1))  # metres squared are small numbers
-        return self.head(torch.cat([chains, self.of_pose(pose_m.flatten(1))], 1))[:, 0]
+        coordinates = self.of_pose(torch.cat([pose_m, in_body_axes(pose_m)], 1).flatten(1))
+        return self.head(torch.cat([chains, coordinates], 1))[:, 0]
 
 
 def from_root(keypoints: torch.Tensor) -> torch.Tensor:
     """The middle frame's keypoints from the pelvis: (N, T, J, 2) -> (N, J, 2)."""
     middle = keypoints[:, keypoints.shape[1] // 2]
-    return middle - middle[:, H36M17.root:H36M17.root + 1]
+    return middle - middle[:, ROOT]
 
 
 def camera_loss(m: torch.Tensor) -> torch.Tensor:
@@ -111,6 +128,7 @@ def gradient_penalty(critic: Critic, real_m: torch.Tensor, made_m: torch.Tensor,
 
 def scaled_mpjpe(predicted_m: np.ndarray, target_m: np.ndarray) -> float:
     """MPJPE in mm after each pose, from its root, is scaled to fit best: (N, J, 3), (N, J, 3)."""
+    predicted_m = predicted_m - predicted_m[:, ROOT]
     scale = (predicted_m * target_m).sum((1, 2), keepdims=True) / (predicted_m**2).sum((1, 2), keepdims=True)
     return float(1000 * np.linalg.norm(scale * predicted_m - target_m, axis=-1).mean())
 
@@ -152,12 +170,15 @@ class Trainer:
             keypoints, real_m = self._keypoints(random), self._poses(random)
             with torch.no_grad():
                 made_m = self.generator(keypoints)
+                made_m = made_m - made_m[:, ROOT]
             judged = self.critic(made_m).mean() - self.critic(real_m).mean()
             self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real_m, made_m, random))
         keypoints = self._keypoints(random)
         made_m, m = self.generator(keypoints), self.camera(keypoints)
+        root_m, made_m = made_m[:, ROOT], made_m - made_m[:, ROOT]
         parts = {"wasserstein": -self.critic(made_m).mean(), "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
-        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"])
+        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"]
+                     + root_m.norm(dim=-1).mean())
         self._average()
         self.done += 1
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
