@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tiny_datasets import save, seen_by, write_humaneva, z_up
+from tiny_datasets import aim, save, seen_by, write_humaneva, z_up
 
 from edgepose.adapters import ADAPTERS
 from edgepose.skeleton import H36M17
@@ -28,6 +28,14 @@ def test_joints_are_put_in_our_order_in_the_axes_of_the_camera(data):
     np.testing.assert_allclose(clip.joints_m[:, clip.measured], expected[:, clip.measured], atol=1e-5)
     assert (clip.joints_m[..., 2] > 2).all()
     assert (clip.joints_m[:, H36M17.index("right_ankle"), 1] > clip.joints_m[:, H36M17.index("head"), 1] + 1).all()
+
+
+def test_every_camera_looks_level_at_the_middle_of_the_room():
+    for cameras in humaneva.EXTRINSICS.values():
+        for orientation, position_mm in cameras:
+            assert abs(np.linalg.norm(orientation) - 1) < 1e-6
+            off_axis, roll = aim(orientation, position_mm)
+            assert off_axis < 0.1 and roll < 0.02
 
 
 def test_the_spine_and_the_nose_are_made_and_said_to_be(data):

@@ -68,6 +68,10 @@ arm 0
 root 0 0 0 0 0 0
 trunk 0 0 0
 arm 90
+5
+root 0 0 0 0 0 90
+trunk 90 0 0
+arm 0.0
 """
 BVH = """HIERARCHY
 ROOT Hips
@@ -113,7 +117,8 @@ def test_an_acclaim_skeleton_moves_as_computed_by_hand(tmp_path):
         0: [(0, 0, 0), (0, 2, 0), (3, 2, 0), (3.5, 2, 0)],       # at rest
         1: [(1, 2, 3), (-1, 2, 3), (-1, 5, 3), (-1, 5.5, 3)],    # moved, and turned about z by 90 degrees
         2: [(0, 0, 0), (0, 0, 2), (0, 3, 2), (0, 3.5, 2)],       # about x first: up becomes forward; then about z
-        3: [(0, 0, 0), (0, 2, 0), (0, 2, -3), (0, 2, -3.5)]}     # about the arm's own x, which is the world's y
+        3: [(0, 0, 0), (0, 2, 0), (0, 2, -3), (0, 2, -3.5)],     # about the arm's own x, which is the world's y
+        4: [(0, 0, 0), (0, 0, 2), (0, 3, 2), (0, 3.5, 2)]}       # the trunk about x, then everything about z
     for frame, places in expected.items():
         np.testing.assert_allclose([root[frame], trunk[frame], arm[frame], hand[frame]], places, atol=1e-12)
 
@@ -127,12 +132,13 @@ def test_a_bvh_moves_as_computed_by_hand(tmp_path):
         np.testing.assert_allclose([places[name][frame] for name in joints], rows, atol=1e-12)
 
 
-def test_the_first_rotation_of_a_bvh_is_the_outermost(tmp_path):
+def test_a_bvh_turns_by_its_first_rotation_last_and_by_its_parents_after_its_own(tmp_path):
     joints, _, _ = read_bvh(write(tmp_path / "a.bvh", BVH))
-    angles = np.array([10.0, 20, 30])
+    root, chest = np.array([40.0, 50, 60]), np.array([10.0, 20, 30])
     joints["Chest end"].offset = np.array([1.0, 2, 3])
-    place = bvh_positions(joints, np.array([[0, 0, 0, 0, 0, 0, *angles]]))["Chest end"]
-    np.testing.assert_allclose(place[0] - (0, 2, 0), Rotation.from_euler("ZXY", angles, degrees=True).apply((1, 2, 3)))
+    place = bvh_positions(joints, np.array([[0, 0, 0, *root, *chest]]))["Chest end"]
+    turned = Rotation.from_euler("ZXY", chest, degrees=True).apply((1, 2, 3))
+    np.testing.assert_allclose(place[0], Rotation.from_euler("ZYX", root, degrees=True).apply(turned + (0, 2, 0)))
 
 
 @pytest.mark.parametrize("old, new, message", [
@@ -159,7 +165,8 @@ def test_what_is_wrong_with_a_skeleton_is_named_by_its_line(tmp_path, old, new, 
     ("trunk 90 0 90", "tail 90 0 90", "line 14: 'tail' is no bone that moves; the skeleton has root, trunk, arm"),
     ("trunk 90 0 90", "arm 0", "line 15: 'arm' twice in frame 3"),
     ("trunk 90 0 90\n", "", "line 15: the frame that ends here has no trunk"),
-    ("arm 90\n", "", "line 18: the frame that ends here has no arm"),
+    ("arm 90\n", "", "line 19: the frame that ends here has no arm"),
+    ("arm 0.0\n", "", "line 22: the frame that ends here has no arm"),
     ("\n3\n", "\n5\n", "line 12: frame 5 after frame 2"),
     ("1\nroot 0 0 0 0 0 0", "root 0 0 0 0 0 0", "line 4: 'root' before the first frame"),
     (AMC, ":DEGREES\n", "a.amc has no frames")])

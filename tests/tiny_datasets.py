@@ -8,11 +8,16 @@ import scipy.io
 from scipy.spatial.transform import Rotation
 from tiny_mocap import standing
 
-from edgepose.skeleton import H36M17
 from edgepose.training import h36m, humaneva, mpi_inf_3dhp
 
 H36M_ACTIONS = ("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Photo", "Posing", "Purchases", "Sitting",
                 "SittingDown", "Smoking", "Waiting", "WalkDog", "Walking", "WalkTogether")
+
+# Which of the sets' own joints ours are, said once more, by number: the readers go by name.
+OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)  # Human3.6M, in our order
+THEIR_17 = (10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9)  # ours, in the order of MPI-INF-3DHP's test
+OF_28 = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)  # MPI-INF-3DHP's training, in the order of its test
+THEIR_15 = (0, 8, 11, 12, 13, 14, 15, 16, 4, 5, 6, 1, 2, 3, 10)  # ours, in the order of HumanEva
 
 
 def z_up(frames, seed):
@@ -26,6 +31,14 @@ def seen_by(world_m, orientation, position_mm):
     w, x, y, z = orientation
     turn = Rotation.from_quat([x, y, z, w]).inv()
     return turn.apply((world_m - np.array(position_mm) / 1000).reshape(-1, 3)).reshape(world_m.shape)
+
+
+def aim(orientation, position_mm):
+    """How far from its axis a camera sees the middle of the room, 1 m above the floor, and its roll, both as tangents."""
+    low, middle, high = (point[:2] / point[2] for point in (
+        seen_by(np.array([0.0, 0, z]), orientation, position_mm) for z in (0, 1, 2)))
+    assert low[1] > high[1]  # y is down
+    return np.abs(middle).max(), abs((high - low)[0] / (high - low)[1])
 
 
 def save(path: Path, **tables):
@@ -44,7 +57,7 @@ def h36m_tables(frames=5, longer=2, takes=("Walking", "Walking 1", "Eating"), jo
             stored = world
             if joints == 32:
                 stored = np.full((frames + longer, 32, 3), np.nan, np.float32)  # whoever takes a wrong joint will see
-                stored[:, h36m.PICKED] = world
+                stored[:, OF_32] = world
             tables[0][subject][take] = stored[:frames]
             tables[1][subject][take] = [lens.project(seen_by(world, *camera)).astype(np.float32)
                                         for lens, camera in zip(h36m.LENSES, h36m.EXTRINSICS[subject])]
@@ -63,9 +76,7 @@ def person_17(frames, seed):
     """(keypoints px, joints mm) of a person 4 m away, in the order of MPI-INF-3DHP's 17 joints."""
     joints = z_up(frames, seed) @ np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) + (0, 1, 4)
     pixels = 1500 * joints[..., :2] / joints[..., 2:] + 1000
-    back = {theirs: ours for ours, theirs in mpi_inf_3dhp.NAMED.items()}
-    order = [H36M17.index(back.get(name, name)) for name in mpi_inf_3dhp.JOINTS17]
-    return pixels[:, order], 1000 * joints[:, order]
+    return pixels[:, THEIR_17], 1000 * joints[:, THEIR_17]
 
 
 def write_3dhp_test(directory: Path, frames=6) -> Path:
@@ -83,8 +94,7 @@ def write_3dhp_test(directory: Path, frames=6) -> Path:
 def person_28(frames, seed):
     """The same of 28 joints; those that are not ours are far away."""
     pixels, joints = (np.full((frames, 28, last), -1e5) for last in (2, 3))
-    rows = [mpi_inf_3dhp.JOINTS28.index(name) for name in mpi_inf_3dhp.JOINTS17]
-    pixels[:, rows], joints[:, rows] = person_17(frames, seed)
+    pixels[:, OF_28], joints[:, OF_28] = person_17(frames, seed)
     return pixels, joints
 
 
@@ -114,14 +124,13 @@ def write_3dhp_converted(directory: Path, frames=4) -> Path:
 
 
 def write_humaneva(directory: Path, frames=5) -> Path:
-    ours = [H36M17.index(joint) for joint in humaneva.JOINTS15]
     positions_3d, positions_2d = {}, {}
     for prefix in ("Train", "Validate"):
         for n, subject in enumerate(humaneva.SUBJECTS):
             key = f"{prefix}/{subject}"
             positions_3d[key], positions_2d[key] = {}, {}
             for i, chunk in enumerate(("Walking 1 chunk0", "Walking 1 chunk2", "Jog 1 chunk0", "Box 1 chunk0", "Gestures 1 chunk0")):
-                world = z_up(frames, 20 * n + i)[:, ours]
+                world = z_up(frames, 20 * n + i)[:, THEIR_15]
                 positions_3d[key][chunk] = world
                 cameras = [seen_by(world, *camera) for camera in humaneva.EXTRINSICS[subject]]
                 positions_2d[key][chunk] = [(550 * view[..., :2] / view[..., 2:] + (320, 240)).astype(np.float32) for view in cameras]
