@@ -31,7 +31,8 @@ SPLITS = ("training", "test")
 class LabelledClip:
     """One person doing one thing in front of one camera.
 
-    source: the file and the place in it, for error messages. image_size: (width, height) px.
+    source: the file and the place in it, for error messages. camera: its name, or the scene where that is what counts.
+    image_size: (width, height) px.
     keypoints_px: (F, 17, 2), or (F, 17, 3) with confidence. joints_m: (F, 17, 3), camera axes. Both are of H36M17.
     valid: (F,) bool, the frames that count: the others are only ever beside them in a window.
     measured: (17,) bool, the joints the data set has; the others are made of them, so that a model can be fed, and no

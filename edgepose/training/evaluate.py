@@ -202,7 +202,7 @@ def main(args: argparse.Namespace) -> int:
         table.add_row(row, *(f"{value:.1f}" for value in figures.values()))
     console = Console()
     console.width = max(console.width, WIDTH)
-    for part in (f"{args.model}, {where}, {model.frames} frame(s)", table, caption):
+    for part in (f"{args.model}, {where}, {model.frames} frame(s)", table, *([caption] if caption else [])):
         console.print(part, markup=False, highlight=False)
     if args.json:
         write_atomically(Path(args.json), (json.dumps(said, indent=1) + "\n").encode())

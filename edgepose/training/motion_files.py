@@ -29,14 +29,15 @@ def rotations(degrees: np.ndarray, axes: str) -> np.ndarray:
 
 @dataclass
 class Bone:
-    """A bone of an .asf. vector: (3,), from its start to its end. axes: (3, 3), the axes that its angles are about.
+    """A bone of an .asf. direction: (3,), from its start to its end at rest, of length 1. axes: (3, 3), what its angles are about.
 
     dof: the angles that the motion has for it, in the order in which they turn it: "xyz", "x", ...; for the root with the
     letters of its translation in front, "XYZxyz".
     """
 
     name: str
-    vector: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    direction: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    length: float | None = None
     axes: np.ndarray = field(default_factory=lambda: np.eye(3))
     dof: str = ""
     parent: str = ""
@@ -73,14 +74,14 @@ class _Lines:
 
 
 def read_asf(path: Path) -> tuple[dict[str, Bone], float]:
-    """({name: bone}, parents before their children; the length of a unit, in inches times the factor that :units says).
+    """({name: bone}, parents before their children; the length of a unit, in inches, as :units says).
 
     Raises ValueError, naming the file and the line, for anything that is not an Acclaim skeleton in degrees.
     """
-    lines, section, bone, unit = _Lines(path), "", None, 1.0
-    bones = {"root": Bone("root")}
-    order: list[str] = ["root"]
-    root_angles, root_axis = np.zeros(3), "xyz"
+    lines, section, unit = _Lines(path), "", 1.0
+    bones, open_bone = {"root": Bone("root")}, None
+    order = ["root"]
+    angles, axis = np.zeros(3), "xyz"  # of the root
     for words in lines:
         key, rest = words[0].lower(), words[1:]
         if key.startswith(":"):
@@ -92,31 +93,13 @@ def read_asf(path: Path) -> tuple[dict[str, Bone], float]:
         elif section == ":root" and key == "order":
             bones["root"].dof = "".join(_dof(lines, word) for word in rest)
         elif section == ":root" and key == "axis":
-            root_axis = _order(lines, rest[-1:])
+            axis = _order(lines, rest)
         elif section == ":root" and key == "position" and lines.numbers(rest, 3).any():
             raise lines.error("a root that is not at 0 0 0 is not read")
         elif section == ":root" and key == "orientation":
-            root_angles = lines.numbers(rest, 3)
+            angles = lines.numbers(rest, 3)
         elif section == ":bonedata":
-            if key == "begin":
-                bone, length = Bone(""), None
-            elif bone is None:
-                raise lines.error(f"{key!r} outside of begin and end")
-            elif key == "end":
-                if not bone.name or length is None:
-                    raise lines.error("a bone needs a name, a direction and a length")
-                bone.vector = bone.vector * length
-                bones[bone.name], bone = bone, None
-            elif key == "name" and len(rest) == 1:
-                bone.name = rest[0]
-            elif key == "direction":
-                bone.vector = lines.numbers(rest, 3)
-            elif key == "length":
-                length = float(lines.numbers(rest, 1)[0])
-            elif key == "axis":
-                bone.axes = rotations(lines.numbers(rest[:3], 3)[::-1], _order(lines, rest[3:])[::-1])
-            elif key == "dof":
-                bone.dof = "".join(_dof(lines, word) for word in rest)
+            open_bone = _bone_line(lines, key, rest, open_bone, bones)
         elif section == ":hierarchy" and key not in ("begin", "end"):
             for name in words:
                 if name not in bones:
@@ -125,11 +108,35 @@ def read_asf(path: Path) -> tuple[dict[str, Bone], float]:
                 raise lines.error(f"{words[0]!r} has children before it has a parent")
             for child in rest:
                 bones[child].parent = words[0]
-                order.append(child)
+            order += rest
     if len(order) < 2 or not bones["root"].dof:
         raise ValueError(f"{path} has no :root with an order, or no :hierarchy; it is no Acclaim skeleton")
-    bones["root"].axes = rotations(root_angles[::-1], root_axis[::-1])
+    bones["root"].axes = rotations(angles[::-1], axis[::-1])
     return {name: bones[name] for name in order}, unit
+
+
+def _bone_line(lines: _Lines, key: str, rest: list[str], bone: Bone | None, bones: dict[str, Bone]) -> Bone | None:
+    """One line of :bonedata; the bone that is open after it. Its end puts it into `bones`."""
+    if key == "begin":
+        return Bone("")
+    if bone is None:
+        raise lines.error(f"{key!r} outside of begin and end")
+    if key == "end":
+        if not bone.name or not bone.direction.any() or bone.length is None:
+            raise lines.error("a bone needs a name, a direction and a length")
+        bones[bone.name] = bone
+        return None
+    if key == "name" and len(rest) == 1:
+        bone.name = rest[0]
+    elif key == "direction":
+        bone.direction = lines.numbers(rest, 3)
+    elif key == "length":
+        bone.length = float(lines.numbers(rest, 1)[0])
+    elif key == "axis":
+        bone.axes = rotations(lines.numbers(rest[:3], 3)[::-1], _order(lines, rest[3:])[::-1])
+    elif key == "dof":
+        bone.dof = "".join(_dof(lines, word) for word in rest)
+    return bone
 
 
 def _dof(lines: _Lines, word: str) -> str:
@@ -201,7 +208,7 @@ def _ends(bones: dict[str, Bone], values: dict[str, np.ndarray], frames: int) ->
                     ends[name][:, "XYZ".index(letter)] = values[name][:, i]
         else:
             turns[name] = turns[bone.parent] @ turn
-            ends[name] = ends[bone.parent] + turns[name] @ bone.vector
+            ends[name] = ends[bone.parent] + turns[name] @ (bone.length * bone.direction)
     return ends
 
 
