@@ -7,6 +7,7 @@ Motion capture without cameras is another thing, and lies in `mocap`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,11 +73,15 @@ class LabelledClip:
         """The frames that count, by their numbers."""
         return np.flatnonzero(self.valid)
 
+    def around(self, centre: int | np.ndarray, frames: int) -> np.ndarray:
+        """The numbers of the frames of a window: (frames,), or (N, frames) for centres (N, 1)."""
+        return np.clip(centre + np.arange(frames) - frames // 2, 0, len(self.valid) - 1)
+
     def windows(self, centres: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
         """The windows around N of the clip's frames: keypoints_norm (N, frames, 17, 2) and joints_m (N, frames, 17, 3),
         float32, each frame's joints from its own root. Where the clip ends, its first or last frame is repeated.
         """
-        index = np.clip(np.asarray(centres)[:, None] + np.arange(frames) - frames // 2, 0, len(self.valid) - 1)
+        index = self.around(np.asarray(centres)[:, None], frames)
         keypoints = normalize_screen(self.keypoints_px[index][..., :2], self.image_size)
         joints = self.joints_m[index]
         return keypoints.astype(np.float32), (joints - joints[:, :, H36M17.root, None]).astype(np.float32)
@@ -122,12 +127,18 @@ def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, genera
     drawn = torch.randint(int(ends[-1]), (count,), generator=generator)
     keypoints = np.empty((count, frames, len(H36M17), 2), np.float32)
     joints = np.empty((count, frames, len(H36M17), 3), np.float32)
+    of_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, (frame, which) in enumerate(zip(drawn.tolist(), torch.searchsorted(ends, drawn, right=True).tolist())):
         clip = clips[which]
         centre = clip.centres[frame - int(ends[which])]  # counted from the clip's last one
-        (keypoints[i],), (joints[i],) = clip.windows(np.array([centre]), frames)
+        index = clip.around(centre, frames)
+        keypoints[i], joints[i] = clip.keypoints_px[index, :, :2], clip.joints_m[index]
+        of_size[clip.image_size].append(i)
         if not np.isfinite(joints[i]).all():
             raise ValueError(f"{clip.source}: the 3D around frame {centre} is NaN or infinite; training needs whole windows")
+    joints -= joints[:, :, H36M17.root, None]
+    for image_size, rows in of_size.items():
+        keypoints[rows] = normalize_screen(keypoints[rows], image_size)
     if flip:
         mirrored = (torch.rand(count, generator=generator) < 0.5).numpy()
         keypoints[mirrored] = flip_left_right(keypoints[mirrored], H36M17)
