@@ -15,10 +15,11 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "compile": ("edgepose.build_engines.compile", "build", "a trained lifter -> engine files for this machine"),
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
-    "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on motion capture and on real detections"),
+    "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on real detections, motion capture and the papers' data sets"),
     "stream": ("edgepose.recording", None, "lift a recorded clip frame by frame"),
     "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
 }
+EXTRAS = {"matplotlib": "plot", "h5py": "data", "scipy": "data"}  # libraries of one option of a command: the extra that installs them
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return module.main(arguments)
     except ModuleNotFoundError as error:
-        needed = "plot" if error.name == "matplotlib" else "bench"
+        needed = EXTRAS.get((error.name or "").partition(".")[0], "bench")
         print(f"edgepose {command}: {error.name} is not installed: pip install 'edgepose[{needed}]'", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has gone, as `head` does

@@ -5,6 +5,8 @@ The root is joint 0 (the pelvis). Means run over all joints, the root included, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 AUC_THRESHOLDS_MM = np.arange(0.0, 151.0, 5.0)  # Mehta et al. 2017: 0 to 150 mm in steps of 5
@@ -43,25 +45,29 @@ def p_mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
     return float(np.linalg.norm(aligned - target, axis=-1).mean())
 
 
-def pck(predicted_mm: np.ndarray, target_mm: np.ndarray, threshold_mm: float = 150.0) -> float:
+def pck(predicted_mm: np.ndarray, target_mm: np.ndarray, threshold_mm: float = 150.0,
+        joints: Sequence[int] | None = None) -> float:
     """Percentage of joints nearer than the threshold to where they should be, after moving both roots to the origin.
 
     predicted_mm, target_mm: (N, J, 3), same skeleton. A joint exactly at the threshold does not count.
+    joints: the indices of those that are counted; None counts all.
     Raises ValueError if shapes differ or a value is not finite.
     Source: Mehta et al. 2017 (MPI-INF-3DHP), 3DPCK.
     """
-    return float(100.0 * (_joint_errors(predicted_mm, target_mm) < threshold_mm).mean())
+    errors = _joint_errors(predicted_mm, target_mm)
+    return float(100.0 * ((errors if joints is None else errors[:, list(joints)]) < threshold_mm).mean())
 
 
-def auc(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
+def auc(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] | None = None) -> float:
     """Mean of `pck` over the thresholds 0, 5, ..., 150 mm, in percent.
 
-    predicted_mm, target_mm: (N, J, 3), same skeleton.
+    predicted_mm, target_mm: (N, J, 3), same skeleton. joints: as for `pck`.
     The threshold 0 is part of the published mean, so a perfect prediction has 30/31 = 96.8 %.
     Raises ValueError if shapes differ or a value is not finite.
     Source: Mehta et al. 2017 (MPI-INF-3DHP).
     """
-    errors = _joint_errors(predicted_mm, target_mm).ravel()
+    errors = _joint_errors(predicted_mm, target_mm)
+    errors = (errors if joints is None else errors[:, list(joints)]).ravel()
     return float(100.0 * (errors < AUC_THRESHOLDS_MM[:, None]).mean())
 
 

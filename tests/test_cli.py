@@ -39,6 +39,13 @@ def test_a_command_whose_extra_is_missing_says_which():
     assert done.returncode == 1 and "pip install 'edgepose[build]'" in done.stderr
 
 
+def test_a_data_set_whose_library_is_missing_says_which_extra_has_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "TS1").mkdir()
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert cli.main(["evaluate", "--model", "ampose", "--data", "mpi-inf-3dhp", "--path", str(tmp_path)]) == 1
+    assert "h5py is not installed: pip install 'edgepose[data]'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("script", ["build_engines/compile.py", "benchmarks/run.py"])
 def test_the_scripts_are_the_commands(script, request):
     done = subprocess.run([sys.executable, str(request.config.rootpath / script), "--help"], capture_output=True, text=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_clips import write_detections
+from tiny_datasets import write_h36m
 from tiny_mocap import write_all
 
 from edgepose import zoo
@@ -106,10 +107,51 @@ def test_the_command_prints_a_table_and_writes_json(data, checkpoint, tmp_path, 
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     file = tmp_path / "f.json"
-    evaluate.main(parser.parse_args(["--model", str(checkpoint), "--data", str(data), "--json", str(file)]))
+    evaluate.main(parser.parse_args(["--model", str(checkpoint), "--data", "mocap", "--path", str(data), "--json", str(file)]))
     written = json.loads(file.read_text())
     rows = {"model, clean", "model, noisy", "mean pose, clean", "mean pose, noisy", "linear regression, clean",
             "linear regression, noisy", "shipped windows, noisy", *(f"real detections, {c}" for c in clips.CAMERAS)}
     assert set(written["figures"]) == rows and written["model"]["model"] == "ampose"
     printed = capsys.readouterr().out
     assert "P-MPJPE mm" in printed and all(row in printed for row in rows)
+
+
+def run(arguments):
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    return evaluate.main(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_a_papers_table_is_printed_with_flip_averaging_and_its_cost(checkpoint, tmp_path, capsys):
+    path = write_h36m(tmp_path / "h36m", kind="cpn_ft_h36m_dbb")
+    file = tmp_path / "f.json"
+    run(["--model", checkpoint, "--data", "h36m", "--path", path, "--keypoints", "cpn", "--flip", "--json", file])
+    written, printed = json.loads(file.read_text()), capsys.readouterr().out
+    assert (written["data"], written["keypoints"]) == ("h36m", "cpn")
+    assert {row: set(figures) for row, figures in written["figures"].items()} == dict.fromkeys(
+        ("P1", "P1 flip", "P2", "P2 flip"), {"Eat", "Walk", "Avg."})
+    assert written["figures"]["P1"]["Avg."] != written["figures"]["P1 flip"]["Avg."]
+    assert written["flip"]["ratio"] == pytest.approx(written["flip"]["flip_ms"] / written["flip"]["plain_ms"])
+    for said in ("h36m, cpn 2D", "P1 flip", "Avg.", f"{written['figures']['P2']['Walk']:.1f}",
+                 f"{written['flip']['ratio']:.2f} x the time"):
+        assert said in printed
+
+
+def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
+    path = write_h36m(tmp_path / "h36m")
+    run(["--model", checkpoint, "--data", "h36m", "--path", path, "--actions", "Eating"])
+    printed = capsys.readouterr().out
+    assert "Eat" in printed and "Walk" not in printed and "flip" not in printed
+    with pytest.raises(ValueError, match="h36m has no action 'Flying' in its test split; there are Walking, Eating"):
+        run(["--model", checkpoint, "--data", "h36m", "--path", path, "--actions", "Flying"])
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--data", "h36m"], "--data NAME and --path DIR go together: where does h36m lie"),
+    (["--path", "x"], "go together: which data set lies in x: mocap, h36m, mpi-inf-3dhp, humaneva"),
+    (["--flip"], "--flip is for the papers' data sets; give --data h36m, mpi-inf-3dhp, humaneva"),
+    (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
+    (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m")])
+def test_options_that_do_not_go_together_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run(["--model", "ampose", *arguments])

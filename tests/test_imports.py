@@ -38,7 +38,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "__main__": {"cli"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
-HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2"}
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2", "h5py"}
 
 
 def modules():

@@ -123,3 +123,13 @@ def test_p_mpjpe_refuses_a_frame_with_all_joints_in_one_point(poses):
 def test_the_velocity_of_one_frame_is_refused(poses):
     with pytest.raises(ValueError, match="at least 2"):
         mpjve(poses[:1], poses[:1])
+
+
+def test_only_the_joints_asked_for_are_counted_and_the_root_is_still_the_origin(poses):
+    wrong = poses.copy()
+    wrong[:, 3] += 1000
+    others = [j for j in range(17) if j not in (0, 3)]
+    assert pck(wrong, poses) == pytest.approx(100 * 16 / 17) and pck(wrong, poses, joints=others) == 100
+    assert pck(wrong, poses, joints=[3, 4]) == 50 and auc(wrong, poses, joints=[3]) == 0
+    assert auc(wrong, poses, joints=others) == pytest.approx(100 * 30 / 31)
+    assert pck(wrong + 500, poses, joints=others) == 100

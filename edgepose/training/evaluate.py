@@ -1,21 +1,24 @@
-"""How good a model is: on the validation subjects, on real detections, and beside two floors.
+"""How good a model is: on the papers' data sets, on the validation subjects of the motion capture, on real detections, and
+beside two floors.
 
 The validation windows are seen through seeded cameras, once by a perfect detector ("clean") and once by the simulated
 one ("noisy"). The floors are the mean pose and a linear regression, both fitted to training windows through cameras of
 the same kind: a model that is not far better has learnt nothing. The real clips go through `Stream`, as at run time;
 their reference is triangulated from the same kind of detections and good to about 3 cm, so no figure below that means
-anything.
+anything. The papers' data sets and tables are told in `datasets` and `protocols`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,12 +30,15 @@ from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stre
 from ..skeleton import H36M17
 from ..stream import Lifter
 from .clips import CAMERAS
+from .datasets import DATASETS, read_dataset
 from .mocap import draw_windows, read_motion
 from .noise import observe
+from .protocols import AVERAGE, PROTOCOLS, Table as Figures, flip_cost, papers_table
 
 WINDOWS = 4096
 FLOOR_WINDOWS = 20_000
 SEED = 1
+WIDTH = 132  # characters: a table of 15 actions needs them
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "MPJPE mm": mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
 
@@ -127,27 +133,83 @@ def evaluate(model: Lifter, data: str | Path | None = None,
     return rows
 
 
+def on_dataset(model: Lifter, name: str, path: str | Path, keypoints: str = "gt", actions: Sequence[str] | None = None,
+               flip: bool = False) -> tuple[Figures, dict[str, float]]:
+    """(the papers' table of a data set's test, what flip averaging costs).
+
+    flip: adds a row with flip averaging to each; the cost is then a call's median time in ms without and with it, and their
+    ratio. Raises what read_dataset and papers_table raise.
+    """
+    clips = read_dataset(name, path, "test", keypoints, actions)
+    table = papers_table(model, name, clips)
+    if not flip:
+        return table, {}
+    flipped = papers_table(model, name, clips, flip=True)
+    table = {label: row for metric in table for label, row in ((metric, table[metric]), (f"{metric} flip", flipped[metric]))}
+    rows = [H36M17.index(joint) for joint in model.skeleton.joints]
+    window = clips[0].windows(clips[0].centres[:1], model.frames)[0]
+    plain_ms, flip_ms = flip_cost(model, np.ascontiguousarray(window[:, :, rows]))
+    return table, {"plain_ms": plain_ms, "flip_ms": flip_ms, "ratio": flip_ms / plain_ms}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose evaluate`."""
     parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights, a checkpoint, or an engine file")
     parser.add_argument("--frames", type=int, default=1, help="window length, for shipped weights (default 1)")
-    parser.add_argument("--data", metavar="DIR", help="motion capture, one .npz a subject: adds the validation set")
+    parser.add_argument("--data", choices=("mocap", *DATASETS), metavar="NAME",
+                        help=f"a data set: mocap adds its validation subjects; {', '.join(DATASETS)} print their papers' table "
+                             "instead (default: only what ships)")
+    parser.add_argument("--path", metavar="DIR", help="where the data set lies")
+    parser.add_argument("--keypoints", metavar="KIND", help="where a papers' data set has its 2D from: gt, cpn (h36m) or "
+                        "detectron (humaneva) (default: gt)")
+    parser.add_argument("--actions", nargs="+", metavar="ACTION", help="only these of a papers' data set")
+    parser.add_argument("--flip", action="store_true", help="flip averaging beside the plain figures, and what it costs")
     parser.add_argument("--clips", metavar="DIR", help="real clips other than those that ship")
     parser.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
+def _check(args: argparse.Namespace) -> None:
+    if bool(args.data) != bool(args.path):
+        raise ValueError("--data NAME and --path DIR go together: " + (f"where does {args.data} lie?" if args.data else
+                         f"which data set lies in {args.path}: mocap, {', '.join(DATASETS)}?"))
+    for_papers = [option for option in ("keypoints", "actions", "flip") if getattr(args, option)]
+    if for_papers and args.data not in DATASETS:
+        raise ValueError(f"--{for_papers[0]} is for the papers' data sets; give --data {', '.join(DATASETS)} and --path DIR")
+    if args.clips and args.data in DATASETS:
+        raise ValueError(f"--clips is not for {args.data}: its papers' table has no real clips")
+
+
 def main(args: argparse.Namespace) -> int:
     """Runs `edgepose evaluate`: prints a table."""
+    _check(args)
     model, metadata = open_model(args.model, args.frames)
-    rows = evaluate(model, args.data, args.clips)
-    table = Table(title=f"{args.model}, {len(H36M17)} joints, {model.frames} frame(s)",
-                  caption="The reference of the real detections is good to about 3 cm.")
-    table.add_column("")
-    for metric in METRICS:
-        table.add_column(metric, justify="right")
+    said: dict[str, Any] = {"model": metadata}
+    if args.data in DATASETS:
+        keypoints = args.keypoints or "gt"
+        rows, cost = on_dataset(model, args.data, args.path, keypoints, args.actions, args.flip)
+        said |= {"data": args.data, "keypoints": keypoints, "figures": rows} | ({"flip": cost} if cost else {})
+        where = f"{args.data}, {keypoints} 2D"
+        caption = _said_of_flip(rows, cost, list(PROTOCOLS[args.data].rows)) if cost else ""
+    else:
+        rows = evaluate(model, args.path, args.clips)
+        said["figures"] = rows
+        where, caption = f"{len(H36M17)} joints", "The reference of the real detections is good to about 3 cm."
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in next(iter(rows.values())):
+        table.add_column(column, justify="right", no_wrap=True)
     for row, figures in rows.items():
         table.add_row(row, *(f"{value:.1f}" for value in figures.values()))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    for part in (f"{args.model}, {where}, {model.frames} frame(s)", table, *([caption] if caption else [])):
+        console.print(part, markup=False, highlight=False)
     if args.json:
-        write_atomically(Path(args.json), (json.dumps({"model": metadata, "figures": rows}, indent=1) + "\n").encode())
+        write_atomically(Path(args.json), (json.dumps(said, indent=1) + "\n").encode())
     return 0
+
+
+def _said_of_flip(rows: Figures, cost: dict[str, float], metrics: Sequence[str]) -> str:
+    gains = ", ".join(f"{metric} {rows[f'{metric} flip'][AVERAGE] - rows[metric][AVERAGE]:+.1f}" for metric in metrics)
+    return (f"Flip averaging: {gains} for {cost['ratio']:.2f} x the time of a call "
+            f"({cost['plain_ms']:.2f} -> {cost['flip_ms']:.2f} ms, one window).")

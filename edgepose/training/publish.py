@@ -32,7 +32,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 
 ## Figures
 
-`edgepose evaluate --model {name} --data DIR`
+`edgepose evaluate --model {name} --data mocap --path DIR`
 
 {figures}
 

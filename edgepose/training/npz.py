@@ -1,0 +1,65 @@
+"""The .npz files in which data sets are passed on: arrays, and dicts of dicts of arrays."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Takes numpy arrays and plain containers out of a pickle and nothing else, so that a data file cannot run code."""
+
+    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"), ("numpy", "ndarray"),
+               ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
+
+    def find_class(self, module: str, name: str) -> Any:
+        part = module.rpartition(".")[2] if module.startswith(("numpy.core.", "numpy._core.")) else module
+        if (part, name) not in self.ALLOWED:
+            raise ValueError(f"it holds a {module}.{name}; wanted arrays, dicts and lists of numbers and text only")
+        return super().find_class(module.replace("numpy.core.", "numpy._core.") if hasattr(np, "_core") else module, name)
+
+
+def load_npz(path: Path, *keys: str) -> list[Any]:
+    """The values under these keys of an .npz file, in their order; one that holds a dict, as VideoPose3D's do, as a dict.
+
+    Raises ValueError, naming the file and the key, if the file is missing or damaged, has no such key, or holds anything
+    but numbers, text and containers of them.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    values = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            there = [name.removesuffix(".npy") for name in archive.namelist()]
+            for key in keys:
+                if key not in there:
+                    raise ValueError(f"it has no key {key!r}; it has {', '.join(there)}")
+                with archive.open(f"{key}.npy") as stream:
+                    values.append(_load_array(stream))
+    except (ValueError, TypeError, AttributeError, ImportError, zipfile.BadZipFile, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return values
+
+
+def _load_array(stream: Any) -> Any:
+    major, _ = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        value = _ArraysOnly(stream, encoding="latin1").load()  # as numpy does for files of Python 2
+        return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
+    array = np.frombuffer(stream.read(), dtype)
+    return array.reshape(shape, order="F" if is_fortran else "C")
+
+
+def entry(table: Any, key: str, source: str) -> Any:
+    """table[key]. Raises ValueError, naming the source, the key and what there is, if there is none."""
+    if not isinstance(table, dict):
+        raise ValueError(f"{source} is {type(table).__name__}; wanted a dict")
+    if key not in table:
+        raise ValueError(f"{source} has no {key!r}; it has {', '.join(map(str, table)) or 'nothing'}")
+    return table[key]
