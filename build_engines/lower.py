@@ -66,6 +66,10 @@ class PlanBuilder:
         """Rows first, first + stride, ... of x."""
         return self._step("pick", rows, x.columns, x=x, first=first, stride=stride)
 
+    def concat(self, x: Value, other: Value) -> Value:
+        """x | other, side by side."""
+        return self._step("concat", x.rows, x.columns + other.columns, x=x, residual=other)
+
     def linear(self, x: Value, w: np.ndarray, b: np.ndarray, activation: str | None = None, residual: Value | None = None) -> Value:
         """activation(x @ w + b) + residual; w (k, n), b (n,)."""
         return self._step("linear", x.rows, w.shape[1], x=x, residual=residual, activation=activation, weight=w, bias=b)

@@ -16,8 +16,8 @@ using Floats = py::array_t<float, py::array::c_style>;
 
 Op op_named(const std::string& name) {
   static const std::pair<const char*, Op> ops[] = {
-      {"tokens", Op::tokens}, {"frames", Op::frames}, {"reshape", Op::reshape}, {"pick", Op::pick}, {"add", Op::add},
-      {"multiply", Op::multiply}, {"normalize", Op::normalize}, {"linear", Op::linear}, {"conv", Op::conv},
+      {"tokens", Op::tokens}, {"frames", Op::frames}, {"reshape", Op::reshape}, {"pick", Op::pick}, {"concat", Op::concat},
+      {"add", Op::add}, {"multiply", Op::multiply}, {"normalize", Op::normalize}, {"linear", Op::linear}, {"conv", Op::conv},
       {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
   for (const auto& [known, op] : ops) if (name == known) return op;
   throw std::invalid_argument("unknown op \"" + name + "\"; a newer edgepose may know it");

@@ -280,6 +280,15 @@ void Context::run_step(const Plan::Run& run, int member) {
       }
       break;
     }
+    case Op::concat: {
+      const Share share(people_ * Y.rows, member, members);
+      const Buffer& R = plan_->buffers_[run.residual];
+      for (long row = share.first; row < share.last; row++) {
+        std::memcpy(y + row * Y.ld, x + row * X.ld, X.columns * sizeof(float));
+        std::memcpy(y + row * Y.ld + X.columns, rows(run.residual) + row * R.ld, R.columns * sizeof(float));
+      }
+      break;
+    }
     case Op::add: {
       const Share share(people_, member, members);
       for (int p = share.first; p < share.last; p++)

@@ -20,13 +20,14 @@ struct Buffer {
   long offset;
 };
 
-enum class Op { tokens, frames, reshape, pick, add, multiply, normalize, linear, conv, attention, graph_conv };
+enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv };
 
 // One step. x, y, residual, gate are buffers; weight, bias, gather, scatter are tensors; -1 where the step has none.
 //   tokens      y[J, 2T] = the input's (T, J, 2), the frames of a joint side by side
 //   frames      y[T, 2J] = the input's (T, J, 2), the joints of a frame side by side
 //   reshape     y = x's elements, row after row, in rows of another length
 //   pick        y[t] = x[first + stride t]
+//   concat      y = x | residual, side by side
 //   add         y = x + bias[rows, columns]
 //   multiply    y = activation(x * residual), element by element
 //   normalize   y = each row of x, mean 0 and variance 1 (epsilon)

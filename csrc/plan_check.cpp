@@ -102,6 +102,13 @@ class Checker {
     }
     const Buffer& x = written(step.x, "x");
     const bool same_shape = x.rows == y.rows && x.columns == y.columns;
+    if (step.op == Op::concat) {
+      const Buffer& r = written(step.residual, "residual");
+      need(x.rows == y.rows && r.rows == y.rows && x.columns + r.columns == y.columns, "y is not x | residual");
+      apart(x, y);
+      apart(r, y);
+      return;
+    }
     if (step.residual != -1) {
       const Buffer& r = written(step.residual, "residual");
       need(r.rows == y.rows && r.columns == y.columns && r.ld == y.ld, "residual is not like y");
@@ -109,7 +116,7 @@ class Checker {
       apart_or_same(r, y, "residual and y overlap");
     }
     switch (step.op) {
-      case Op::tokens: case Op::frames: break;
+      case Op::tokens: case Op::frames: case Op::concat: break;
       case Op::reshape:
         need((long)x.rows * x.columns == (long)y.rows * y.columns, "x and y differ in size");
         apart(x, y);

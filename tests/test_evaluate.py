@@ -50,7 +50,8 @@ def checkpoint(tmp_path):
 
 def test_a_model_that_knows_the_answers_has_no_error(data):
     windows = [evaluate.seeded_windows(data, "validation", 300, 1, noisy) for noisy in (False, True)]
-    model = Perfect(*(np.concatenate(parts) for parts in zip(*windows)))
+    keypoints, joints = (np.concatenate(parts) for parts in zip(*windows))
+    model = Perfect(keypoints, joints[:, 0])
     rows = evaluate.on_validation(model, data)
     for kind in ("clean", "noisy"):
         assert rows[f"model, {kind}"]["MPJPE mm"] == 0 and rows[f"model, {kind}"]["PCK@150 %"] == 100
@@ -62,16 +63,27 @@ def test_windows_are_the_same_in_every_call_and_noise_moves_only_the_keypoints(d
                                                   for noise in (False, False, True))
     np.testing.assert_array_equal(clean, again)
     np.testing.assert_array_equal(target, same)
-    assert clean.shape == (50, 9, 17, 2) and (clean != noisy).any()
+    assert clean.shape == (50, 9, 17, 2) and target.shape == (50, 9, 17, 3) and (clean != noisy).any()
 
 
 def test_the_floors_are_the_mean_and_the_best_linear_map():
     rng = np.random.default_rng(0)
-    keypoints = rng.normal(size=(500, 1, 17, 2))
+    keypoints = rng.normal(size=(500, 17, 2))
     linear = keypoints.reshape(500, -1) @ rng.normal(size=(34, 51)) + rng.normal(size=51)
     floors = evaluate.floors(keypoints, linear.reshape(500, 17, 3))
     np.testing.assert_allclose(floors["linear regression"](keypoints), linear.reshape(500, 17, 3), atol=1e-9)
     np.testing.assert_allclose(floors["mean pose"](keypoints[:2]), np.repeat(linear.mean(0).reshape(1, 17, 3), 2, 0))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_the_figures_are_of_the_frame_that_is_answered_for(data, is_causal, monkeypatch):
+    monkeypatch.setattr(evaluate, "WINDOWS", 100)
+    monkeypatch.setattr(evaluate, "FLOOR_WINDOWS", 100)
+    windows = [evaluate.seeded_windows(data, "validation", 100, 9, noisy) for noisy in (False, True)]
+    keypoints, joints = (np.concatenate(parts) for parts in zip(*windows))
+    model = Perfect(keypoints, joints[:, 8 if is_causal else 4])
+    model.frames, model.is_causal = 9, is_causal
+    assert evaluate.on_validation(model, data)["model, clean"]["MPJPE mm"] == 0
 
 
 def test_lifting_in_batches_is_lifting_at_once(checkpoint):

@@ -14,7 +14,7 @@ from edgepose.zoo.strided import StridedTransformer
 
 TINY = {"channels": 16, "heads": 2, "depth": 1}
 PLANS = {"strided": lower(randomised(StridedTransformer(frames=27, **TINY)), "fp32"),
-         "posegate": lower(randomised(small("posegate-s")), "fp32"), "dln": lower(randomised(small("dln-s")), "fp32")}
+         "refined": lower(randomised(small("ampose-refined")), "fp32"), "posegate": lower(randomised(small("posegate-s")), "fp32"), "dln": lower(randomised(small("dln-s")), "fp32")}
 
 
 def step(plan, op):
@@ -116,6 +116,8 @@ REFUSED = [
     ("strided", "a negative span", setting("attention", span=-1), "span is out of range"),
     ("strided", "a gate that is none", setting("attention", gate=0), r"gate is not \(1, 2 heads\)"),
     ("strided", "is_causal as a number", setting("attention", is_causal="yes"), "a value has the wrong type"),
+    ("refined", "a side that is not there", lambda plan: step(plan, "concat").pop("residual"), "residual is not one of its buffers"),
+    ("refined", "sides of another width", setting("concat", residual=0), r"y is not x \| residual"),
     ("posegate", "a gate not yet written", lambda plan: step(plan, "attention").update(gate=plan["steps"][-1]["y"]), "gate is read before"),
     ("posegate", "a gate for more heads", setting("attention", heads=2), "gate is not"),
     ("dln", "a factor that is not there", lambda plan: step(plan, "multiply").pop("residual"), "x, residual and y differ in shape"),

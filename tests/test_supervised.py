@@ -127,6 +127,19 @@ def test_two_processes_train_one_model(data, tmp_path):
     assert load_checkpoint(tmp_path / "strided27-s.safetensors")[1]["figures"]["steps"] == 2
 
 
+def test_a_refined_lifter_begins_as_good_as_the_lifter(data, tmp_path):
+    lifter = train("ampose", data, tmp_path, 3)
+    refined = supervised.zoo.build("ampose-refined").eval()
+    supervised.begin_with(refined, lifter)
+    x = torch.randn(2, 1, 17, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(refined(x), load_checkpoint(lifter)[0](x))
+    trained = train("ampose-refined", data, tmp_path, 2, start=lifter)
+    assert trained.name == "ampose-refined.safetensors"
+    with pytest.raises(ValueError, match="does not fit: the model has no .* of that shape"):
+        train("martinez", data, tmp_path, 2, start=lifter)
+
+
 def test_the_learning_rate_warms_up_and_ends_at_zero():
     rates = [supervised.learning_rate(step, 1000) for step in range(1000)]
     assert max(rates) == rates[50] == supervised.LEARNING_RATE

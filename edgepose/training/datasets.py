@@ -73,15 +73,17 @@ class LabelledClip:
         """The frames that count, by their numbers."""
         return np.flatnonzero(self.valid)
 
-    def around(self, centre: int | np.ndarray, frames: int) -> np.ndarray:
-        """The numbers of the frames of a window: (frames,), or (N, frames) for centres (N, 1)."""
-        return np.clip(centre + np.arange(frames) - frames // 2, 0, len(self.valid) - 1)
+    def around(self, frame: int | np.ndarray, frames: int, target: int | None = None) -> np.ndarray:
+        """The numbers of the frames of a window that has `frame` at its place `target`, the middle for None: (frames,), or
+        (N, frames) for frames (N, 1)."""
+        target = frames // 2 if target is None else target
+        return np.clip(frame + np.arange(frames) - target, 0, len(self.valid) - 1)
 
-    def windows(self, centres: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    def windows(self, numbers: np.ndarray, frames: int, target: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The windows around N of the clip's frames: keypoints_norm (N, frames, 17, 2) and joints_m (N, frames, 17, 3),
         float32, each frame's joints from its own root. Where the clip ends, its first or last frame is repeated.
         """
-        index = self.around(np.asarray(centres)[:, None], frames)
+        index = self.around(np.asarray(numbers)[:, None], frames, target)
         keypoints = normalize_screen(self.keypoints_px[index][..., :2], self.image_size)
         joints = self.joints_m[index]
         return keypoints.astype(np.float32), (joints - joints[:, :, H36M17.root, None]).astype(np.float32)
@@ -114,11 +116,11 @@ def read_dataset(name: str, path: str | Path, split: str, keypoints: str = "gt",
 
 
 def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, generator: torch.Generator,
-                  flip: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+                  flip: bool = False, target: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` random windows: keypoints_norm (count, frames, 17, 2), and joints_m (count, frames, 17, 3) in camera axes,
-    each frame from its own root. Every frame that counts is equally likely to be the middle of one.
+    each frame from its own root. Every frame that counts is equally likely to stand at the place `target` of one.
 
-    flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike.
+    target: None for the middle. flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike.
     Raises ValueError if there are no clips, or if a joint beside the middle frame is not finite.
     """
     if not clips:
@@ -131,7 +133,7 @@ def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, genera
     for i, (frame, which) in enumerate(zip(drawn.tolist(), torch.searchsorted(ends, drawn, right=True).tolist())):
         clip = clips[which]
         centre = clip.centres[frame - int(ends[which])]  # counted from the clip's last one
-        index = clip.around(centre, frames)
+        index = clip.around(centre, frames, target)
         keypoints[i], joints[i] = clip.keypoints_px[index, :, :2], clip.joints_m[index]
         of_size[clip.image_size].append(i)
         if not np.isfinite(joints[i]).all():

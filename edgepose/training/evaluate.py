@@ -29,10 +29,11 @@ from ..metrics import auc, mpjpe, p_mpjpe, pck
 from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
 from ..stream import Lifter
+from ..zoo import target_frame
 from .clips import CAMERAS
 from .datasets import DATASETS, read_dataset
 from .mocap import draw_windows, read_motion
-from .noise import observe
+from .noise import observe_frames
 from .protocols import AVERAGE, PROTOCOLS, Table as Figures, flip_cost, papers_table
 
 WINDOWS = 4096
@@ -48,6 +49,7 @@ class TorchLifter:
 
     def __init__(self, module: torch.nn.Module):
         self.module, self.frames, self.skeleton = module.eval(), module.frames, module.skeleton
+        self.is_causal = getattr(module, "is_causal", False)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
@@ -59,7 +61,7 @@ class TorchLifter:
         return out
 
 
-def open_model(name_or_file: str, frames: int = 1) -> tuple[Lifter, dict[str, Any]]:
+def open_model(name_or_file: str, frames: int | None = None) -> tuple[Lifter, dict[str, Any]]:
     """(lifter, what its file says of it): an engine file, a checkpoint, or weights that ship, by their zoo name.
 
     Raises what edgepose.load, find_checkpoint and load_checkpoint raise.
@@ -76,21 +78,21 @@ def score(predicted_m: np.ndarray, target_m: np.ndarray) -> dict[str, float]:
     return {name: metric(1000.0 * predicted_m, 1000.0 * target_m) for name, metric in METRICS.items()}
 
 
-def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 256) -> np.ndarray:
+def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64) -> np.ndarray:
     """The poses of many windows: (N, T, J, 2) -> (N, J, 3) m."""
     chunks = (keypoints_norm[i:i + batch] for i in range(0, len(keypoints_norm), batch))
     return np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
 
 
 def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3)), the same in every call."""
+    """(keypoints_norm (N, frames, 17, 2), joints_m (N, frames, 17, 3)), the same in every call."""
     generator = torch.Generator().manual_seed(SEED)
-    keypoints, target = observe(draw_windows(read_motion(data, split), count, frames, generator), generator, noisy)
-    return keypoints.numpy(), target.numpy()
+    keypoints, joints = observe_frames(draw_windows(read_motion(data, split), count, frames, generator), generator, noisy)
+    return keypoints.numpy(), joints.numpy()
 
 
 def floors(keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The mean pose and the least-squares linear map of these windows, as functions (N, T, J, 2) -> (N, J, 3) m."""
+    """The mean pose and the least-squares linear map of single frames, as functions (N, J, 2) -> (N, J, 3) m."""
     def flat(keypoints: np.ndarray) -> np.ndarray:
         return np.concatenate([keypoints.reshape(len(keypoints), -1), np.ones((len(keypoints), 1))], 1)
 
@@ -101,14 +103,19 @@ def floors(keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[str, Callab
 
 
 def on_validation(model: Lifter, data: str | Path) -> dict[str, dict[str, float]]:
-    """The model and the floors on the validation subjects: {row: {metric: value}}."""
-    rows = {}
+    """The model and the floors on the validation subjects: {row: {metric: value}}.
+
+    The floors see the frame that is answered for.
+    """
+    rows, answered = {}, target_frame(model)
     for noisy in (False, True):
         kind = "noisy" if noisy else "clean"
-        keypoints, target = seeded_windows(data, "validation", WINDOWS, model.frames, noisy)
+        keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, noisy)
+        target = joints[:, answered]
         rows[f"model, {kind}"] = score(lift(model, keypoints), target)
-        for name, floor in floors(*seeded_windows(data, "training", FLOOR_WINDOWS, model.frames, noisy)).items():
-            rows[f"{name}, {kind}"] = score(floor(keypoints), target)
+        seen, truth = seeded_windows(data, "training", FLOOR_WINDOWS, 1, noisy)
+        for name, floor in floors(seen[:, 0], truth[:, 0]).items():
+            rows[f"{name}, {kind}"] = score(floor(keypoints[:, answered]), target)
     return rows
 
 
@@ -126,7 +133,7 @@ def evaluate(model: Lifter, data: str | Path | None = None,
     clips: a folder with the real clips; None takes those that ship.
     """
     rows = on_validation(model, data) if data else {}
-    keypoints, target = load_windows(model.frames)
+    keypoints, target = load_windows(model.frames, getattr(model, "is_causal", False))
     rows["shipped windows, noisy"] = score(lift(model, keypoints), target)
     for camera in CAMERAS:
         rows[f"real detections, {camera}"] = on_clip(model, load_clip(str(Path(clips or CLIPS) / f"balance_{camera}.npz")))
@@ -155,7 +162,7 @@ def on_dataset(model: Lifter, name: str, path: str | Path, keypoints: str = "gt"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose evaluate`."""
     parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights, a checkpoint, or an engine file")
-    parser.add_argument("--frames", type=int, default=1, help="window length, for shipped weights (default 1)")
+    parser.add_argument("--frames", type=int, help="window length, for shipped weights (default: the model's usual one)")
     parser.add_argument("--data", choices=("mocap", *DATASETS), metavar="NAME",
                         help=f"a data set: mocap adds its validation subjects; {', '.join(DATASETS)} print their papers' table "
                              "instead (default: only what ships)")

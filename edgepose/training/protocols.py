@@ -1,6 +1,7 @@
 """The papers' tables: how each data set's test is cut into columns, which figures stand in its rows, and what its average is.
 
-A model of T frames gets the window centred on each frame that counts, the clip's ends repeated, and answers for its middle.
+A model of T frames gets the window around each frame that counts, the clip's ends repeated, and answers for its middle, a causal
+one for its last frame.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..camera import flip_left_right
 from ..metrics import auc, mpjpe, p_mpjpe, pck
 from ..skeleton import H36M17
 from ..stream import Lifter
+from ..zoo import target_frame
 from .datasets import LabelledClip
 
 BATCH = 256
@@ -90,12 +92,12 @@ def predict(model: Lifter, clip: LabelledClip, flip: bool = False) -> tuple[np.n
     The joints are those that the model gives and the data set has measured.
     """
     rows = [H36M17.index(joint) for joint in model.skeleton.joints]
-    predicted, target = [], []
+    predicted, target, answered = [], [], target_frame(model)
     for i in range(0, len(clip.centres), BATCH):
-        keypoints, joints = clip.windows(clip.centres[i:i + BATCH], model.frames)
+        keypoints, joints = clip.windows(clip.centres[i:i + BATCH], model.frames, answered)
         keypoints = np.ascontiguousarray(keypoints[:, :, rows])
         predicted.append(run_flipped(model, keypoints) if flip else np.array(model.run(keypoints)))
-        target.append(joints[:, model.frames // 2, rows])
+        target.append(joints[:, answered, rows])
     kept = np.flatnonzero(clip.measured[rows])
     return (np.concatenate(predicted)[:, kept], np.concatenate(target)[:, kept],
             [model.skeleton.joints[joint] for joint in kept])

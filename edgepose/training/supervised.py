@@ -1,4 +1,4 @@
-"""Supervised training: motion capture through random cameras and a simulated detector, made anew for every step.
+"""Supervised training on windows that are drawn anew for every step (`sources`).
 
 The loss is in `losses`. AdamW under a warm-up and a cosine; the weights kept are an exponential moving average. What a step
 draws depends on the seed, the step's number and the process alone, so a run that is stopped and resumed ends with the same
@@ -25,10 +25,8 @@ from torch import nn
 from .. import zoo
 from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
 from ..skeleton import H36M17
-from .bodies import vary_bodies
 from .losses import Objective
-from .mocap import Motion, draw_windows, read_motion
-from .noise import observe_frames
+from .sources import SOURCES, Source, open_source
 
 BATCH = 128  # windows of one frame; AMPose, section 4.2
 BATCH_FRAMES = 1728  # a batch of longer windows has about so many frames, and at least LEAST_BATCH windows
@@ -58,6 +56,18 @@ def learning_rate(step: int, steps: int) -> float:
     return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
+def begin_with(module: nn.Module, checkpoint: str | Path) -> None:
+    """Takes over the weights of a checkpoint, all of which the module must have: ampose's for ampose-refined, say.
+
+    Raises ValueError, naming the tensors that the module does not have or has in another shape.
+    """
+    state, own = read_tensors(checkpoint)[0], module.state_dict()
+    foreign = [name for name, tensor in state.items() if name not in own or own[name].shape != tensor.shape]
+    if foreign:
+        raise ValueError(f"{checkpoint} does not fit: the model has no {', '.join(foreign[:5])}{', ...' * (len(foreign) > 5)} of that shape")
+    module.load_state_dict(state, strict=False)
+
+
 def rank() -> int:
     """Which of several processes this is; 0 if it is alone."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
@@ -70,14 +80,16 @@ def _generator(seed: int, step: int, process: int = 0) -> torch.Generator:
 class Trainer:
     """A model in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
-    def __init__(self, model: str, frames: int, motion: Motion, steps: int, seed: int, precision: str = "float32",
-                 compiled: bool = False, device: str = "cpu"):
+    def __init__(self, model: str, frames: int, source: Source, steps: int, seed: int, precision: str = "float32",
+                 compiled: bool = False, device: str = "cpu", start: str | Path | None = None):
         torch.manual_seed(seed)
         self.module = zoo.build(model, frames)
-        self.motion, self.frames, self.steps, self.seed, self.precision = motion, frames, steps, seed, precision
+        if start:
+            begin_with(self.module, start)
+        self.source, self.frames, self.steps, self.seed, self.precision = source, frames, steps, seed, precision
         self.done = 0
         if hasattr(self.module, "standardise"):
-            keypoints, joints = self._draw(STATISTICS_WINDOWS // frames, _generator(seed, -2))
+            keypoints, joints = source.draw(STATISTICS_WINDOWS // frames, _generator(seed, -2))
             self.module.standardise(keypoints, joints[:, zoo.target_frame(self.module)])
         self.module.to(device)
         self.averaged = copy.deepcopy(self.module).eval()
@@ -90,13 +102,9 @@ class Trainer:
         if compiled:
             self.objective = torch.compile(self.objective)
 
-    def _draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        motion = vary_bodies(draw_windows(self.motion, count, self.frames, generator), generator)
-        return observe_frames(motion, generator)
-
     def step(self) -> float:
         """One step; returns the answers' mean joint distance in mm. Raises FloatingPointError if the loss is no number."""
-        keypoints, joints = self._draw(batch_size(self.frames), _generator(self.seed, self.done, rank()))
+        keypoints, joints = self.source.draw(batch_size(self.frames), _generator(self.seed, self.done, rank()))
         keypoints, joints = keypoints.to(self.device), joints.to(self.device)
         half = torch.float16 if self.precision == "float16" else torch.bfloat16
         with torch.autocast(self.device, half, enabled=self.precision != "float32"):
@@ -154,30 +162,30 @@ class Trainer:
         self.done = done
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: int | None = None, seed: int = 0,
-          precision: str = "float32", compiled: bool = False, device: str = "cpu", every: int = 500, resume: bool = False,
+def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: str = "mocap", keypoints: str = "gt",
+          frames: int | None = None, seed: int = 0, precision: str = "float32", compiled: bool = False, device: str = "cpu", every: int = 500,
+          resume: bool = False, start: str | Path | None = None,
           command: str = "", report: Callable[[int, float, float, float], None] | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
-    data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on windows
-    of the validation subjects and written to the checkpoint, and what is needed to resume to a file beside it.
-    resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
+    data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. Every `every` steps and at the end the averaged weights are scored on windows
+    of other subjects and written to the checkpoint, and what is needed to resume to a file beside it.
+    start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
     step with (steps done, mean joint distance in mm, validation MPJPE in mm or nan, seconds left, from the median of the last
     steps, so that a pause does not count).
-    Raises ValueError for an unknown model, frame count or precision, or a state of another run; FileNotFoundError if
-    there is nothing to resume.
+    Raises ValueError for an unknown model, frame count, precision or source, or a state of another run; FileNotFoundError if
+    there is nothing to resume or to start from.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     frames = zoo.frames_of(model, frames)
-    trainer = Trainer(model, frames, read_motion(data, "training"), steps, seed, precision, compiled, device)
-    generator = _generator(seed, -1)
-    windows = draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, frames, generator)
-    keypoints, joints = observe_frames(windows, generator)
+    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames)))
+    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start)
+    seen, joints = source.validation(VALIDATION_WINDOWS, _generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
-    path = Path(out) / f"{checkpoint_name(model, frames)}.safetensors"
-    state_path = path.with_suffix(".state.safetensors")
-    run = {"model": model, "frames": frames, "seed": seed}
+    file = Path(out) / f"{checkpoint_name(model, frames)}.safetensors"
+    state_path = file.with_suffix(".state.safetensors")
+    run = {"model": model, "frames": frames, "seed": seed, "data": data, "keypoints": keypoints}
     if resume:
         state, metadata = read_tensors(state_path)
         other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
@@ -192,24 +200,27 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, frames: 
         distance = trainer.step()
         durations.append(time.perf_counter() - began)
         if (trainer.done % every == 0 or trainer.done == steps) and rank() == 0:
-            validation = trainer.validate(keypoints, target)
+            validation = trainer.validate(seen, target)
             figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
-            save_checkpoint(path, trainer.averaged, {
+            save_checkpoint(file, trainer.averaged, {
                 "model": model, "frames": frames, "skeleton": H36M17.name, "options": {}, "seed": seed,
-                "command": command, "data": "CMU Graphics Lab Motion Capture Database", "figures": figures})
+                "command": command, "data": source.credit, "figures": figures})
             write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
         if report:
             report(trainer.done, distance, validation, statistics.median(durations) * (steps - trainer.done))
-    return path
+    return file
 
 
-def affordable_steps(minutes: float, model: str, data: str | Path, frames: int | None = None, **options: Any) -> int:
+def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str = "mocap", keypoints: str = "gt",
+                     frames: int | None = None, **options: Any) -> int:
     """How many steps of this model take about `minutes` of this machine, from PROBE_STEPS of them that are thrown away.
 
     On a CPU it is processor time that counts, so that a busy neighbour does not change the budget.
     """
     clock = time.process_time if options.get("device", "cpu") == "cpu" else time.perf_counter
-    trainer = Trainer(model, zoo.frames_of(model, frames), read_motion(data, "training"), PROBE_STEPS + 1, 0, **options)
+    frames = zoo.frames_of(model, frames)
+    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames)))
+    trainer = Trainer(model, frames, source, PROBE_STEPS + 1, 0, **options)
     durations = []
     for _ in range(PROBE_STEPS):
         began = clock()
@@ -222,7 +233,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose train`."""
     parser.add_argument("--model", default="ampose", choices=zoo.MODELS, metavar="NAME", help="a model of the zoo")
     parser.add_argument("--frames", type=int, metavar="T", help="window length (default: the model's usual one)")
-    parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
+    parser.add_argument("--data", default="mocap", choices=SOURCES, help="what to train on (default: mocap, one .npz a subject)")
+    parser.add_argument("--path", required=True, metavar="DIR", help="where that lies")
+    parser.add_argument("--keypoints", default="gt", metavar="KIND", help="which 2D of a labelled data set: gt, cpn (h36m), ... (default gt)")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, default=40_000, metavar="N", help="of one batch each (default 40000)")
@@ -234,15 +247,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the model first (needs a C++ compiler)")
     parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between two checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR")
+    parser.add_argument("--start", metavar="FILE", help="a checkpoint whose weights to begin with (ampose's for ampose-refined)")
 
 
 def _command(args: argparse.Namespace) -> str:
     """What to type to get the same weights; the folders are the reader's own."""
     words = ["edgepose", "train", "--path", "DIR", "--out", "DIR"]
     args.frames = zoo.frames_of(args.model, args.frames)
-    for option in ("model", "frames", "steps", "seed", "threads", "precision", "every"):
+    for option in ("model", "data", "keypoints", "frames", "steps", "seed", "threads", "precision", "every"):
         words += [f"--{option}", str(getattr(args, option))]
-    return " ".join(words + ["--compile"] * args.compile)
+    return " ".join(words + ["--start", "FILE"] * bool(args.start) + ["--compile"] * args.compile)
 
 
 def _join_processes(device: str) -> str:
@@ -263,7 +277,7 @@ def main(args: argparse.Namespace) -> int:
     """Runs `edgepose train`: a progress bar on a terminal, else a line for every checkpoint."""
     torch.set_num_threads(args.threads)
     device = _join_processes(args.device)
-    setup = {"frames": args.frames, "precision": args.precision, "compiled": args.compile, "device": device}
+    setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "precision": args.precision, "compiled": args.compile, "device": device}
     if args.minutes:
         args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
     is_terminal = sys.stdout.isatty()
@@ -284,7 +298,7 @@ def main(args: argparse.Namespace) -> int:
                       f"{_left(left_s)} left", flush=True)
 
         path = train(args.model, args.path, args.out, args.steps, seed=args.seed, every=args.every, resume=args.resume,
-                     command=_command(args), report=report, **setup)
+                     command=_command(args), report=report, start=args.start, **setup)
     if rank() == 0:
         print(path)
     if torch.distributed.is_initialized():

@@ -13,6 +13,7 @@ from .ampose import AMPose
 from .dln import DLN
 from .martinez import Martinez
 from .posegate import PoseGateFormer
+from .refined import RefinedAMPose
 from .strided import STRIDES, StridedTransformer
 
 FRAMES = (1, 9, 27)
@@ -36,6 +37,7 @@ MODELS = {  # depth and channels: AMPose, Table 4.9
     "ampose-5x128": Entry(AMPose, {"depth": 5, "channels": 128}),
     "ampose-4x384": Entry(AMPose, {"depth": 4, "channels": 384}),
     "ampose-6x512": Entry(AMPose, {"depth": 6, "channels": 512}),
+    "ampose-refined": Entry(RefinedAMPose, {"depth": 4, "channels": 128}),
     "posegate": Entry(PoseGateFormer, {}),
     "posegate-s": Entry(PoseGateFormer, {"channels": 128}),
     "martinez": Entry(Martinez, {}),

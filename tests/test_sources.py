@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from tiny_datasets import write_h36m
+from tiny_mocap import write_all
+
+from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.training import supervised
+from edgepose.training.sources import SOURCES, open_source
+from edgepose.training.supervised import train
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return {"mocap": write_all(tmp_path / "mocap"), "h36m": write_h36m(tmp_path / "h36m", frames=12)}
+
+
+@pytest.mark.parametrize("data", ["mocap", "h36m"])
+def test_a_source_draws_windows_of_all_their_frames_and_the_same_for_the_same_seed(paths, data):
+    source = open_source(data, paths[data], "gt", 9, 4)
+    for draw in (source.draw, source.validation):
+        (keypoints, joints), (again, _) = draw(6, generator()), draw(6, generator())
+        assert keypoints.shape == (6, 9, 17, 2) and joints.shape == (6, 9, 17, 3)
+        assert (joints[:, :, 0] == 0).all() and torch.equal(keypoints, again)
+    assert not torch.equal(source.draw(6, generator())[0], source.validation(6, generator())[0])
+
+
+def test_a_labelled_set_is_validated_on_its_test_split_unmirrored(paths):
+    source = open_source("h36m", paths["h36m"], "gt", 1, 0)
+    test = {tuple(np.round(pose.ravel(), 4)) for clip in source._test for pose in (clip.joints_m - clip.joints_m[:, :1]).astype(np.float32)}
+    _, joints = source.validation(20, generator())
+    assert {tuple(np.round(pose.ravel(), 4)) for pose in joints[:, 0].numpy()} <= test
+
+
+def test_training_on_a_labelled_set_says_whose_data_it_was(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "BATCH", 4)
+    monkeypatch.setattr(supervised, "VALIDATION_WINDOWS", 4)
+    path = train("strided27-s", paths["h36m"], tmp_path, 1, data="h36m", keypoints="gt")
+    assert load_checkpoint(path)[1]["data"] == "h36m, gt 2D"
+    with pytest.raises(ValueError, match="is of a run with {'data': 'h36m'}; this one has {'data': 'mocap'}"):
+        train("strided27-s", paths["mocap"], tmp_path, 2, resume=True)
+
+
+def test_there_is_a_source_for_every_data_set():
+    assert SOURCES == ("mocap", "h36m", "mpi-inf-3dhp", "humaneva")
