@@ -1,0 +1,174 @@
+"""docs/results.md: every model of the zoo, its size, its latency in each precision, and its errors on the same validation windows.
+
+    python -m edgepose.benchmarks.zoo_table --path MOCAP_DIR --weights DIR [DIR ...] --out docs/results.md --json benchmarks/results/zoo.json
+
+A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has none is
+timed with random weights. Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one
+person, all engines of a model interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+import edgepose
+from edgepose import enginefile, zoo
+from edgepose.benchmarks import measure
+from edgepose.build_engines.compile import NamedModule, build, load_lifter
+from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.metrics import mpjve
+from edgepose.training.evaluate import METRICS, SEED, WINDOWS, lift, on_validation
+from edgepose.training.mocap import draw_windows, read_motion
+from edgepose.training.noise import observe_frames
+
+PRECISIONS = ("fp32", "fp16")
+KINDS = ("clean", "noisy")
+SEQUENCES, MOMENTS = 24, 60  # of validation motion, for the velocity error: 1.2 s each at 50 Hz
+LONGEST = max(max(entry.frames) for entry in zoo.MODELS.values())
+ROUNDS, CALLS = 12, 20
+VELOCITY = "MPJVE mm/frame"
+TEXT = """# Results: every model of the zoo
+
+Made by `{command}`.
+
+{machine}. Trained on the same motion capture (18 subjects; 5 others are the validation set), scored on the same {windows} validation
+windows of random cameras, once with perfect 2D, once with a detector's noise; MPJVE on {sequences} sequences of {moments} frames.
+The target is the middle frame; long windows see the future of a recorded clip. Latency: batch 1, one thread, median, native engine.
+
+**What the budget means.** But for `ampose`, whose shipped weights took 70 minutes of two threads, each row had about ten minutes
+of one processor core (`edgepose train --minutes 10`): between some hundred and some ten thousand steps, where the papers take
+days of a GPU. A small network sees many more windows in that time than a large one, and one of 351 frames but some thousand. So
+the table ranks what a small budget buys, not the architectures. The `-s` models are narrower ones of the same architecture.
+
+{accuracy}
+
+Floors on the same windows: {floors}.
+
+## Size and latency
+
+Models without weights of their own are timed with random ones, which take as long.
+
+{cost}
+"""
+
+
+@dataclass
+class Row:
+    """One model: what it costs, and its figures where it has weights."""
+
+    model: str
+    frames: int
+    parameters: int
+    macs: int
+    latency_ms: dict[str, float]
+    steps: int | None
+    command: str | None
+    figures: dict[str, dict[str, float]] | None
+
+
+def sequences(path: Path, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Seeded validation motion as a model sees it: keypoints_norm (S, MOMENTS + LONGEST - 1, 17, 2), joints_m of each frame."""
+    generator = torch.Generator().manual_seed(SEED)
+    motion = draw_windows(read_motion(path, "validation"), SEQUENCES, MOMENTS + LONGEST, generator)[:, :-1]
+    return tuple(part.numpy() for part in observe_frames(motion, generator, noisy))
+
+
+def velocity_error(engine: edgepose.Engine, keypoints: np.ndarray, joints: np.ndarray) -> float:
+    """MPJVE over the same MOMENTS of each sequence, whatever the model's window: mm a frame."""
+    first, answered = LONGEST // 2, zoo.target_frame(engine)
+    errors = []
+    for sequence, truth in zip(keypoints, joints):
+        starts = first - answered + np.arange(MOMENTS)
+        windows = np.ascontiguousarray(sequence[starts[:, None] + np.arange(engine.frames)])
+        errors.append(mpjve(1000.0 * lift(engine, windows), 1000.0 * truth[first:first + MOMENTS]))
+    return float(np.mean(errors))
+
+
+def find(name: str, folders: list[Path]) -> tuple[NamedModule, dict]:
+    """The model with the weights that one of the folders has, and what its checkpoint says; {} for random weights."""
+    for folder in folders:
+        file = folder / f"{name}.safetensors"
+        if file.is_file():
+            module, metadata = load_checkpoint(file)
+            return NamedModule(name, module, True, metadata["options"]), metadata
+    return load_lifter(name, untrained=True), {}
+
+
+def measure_model(name: str, path: Path, folders: list[Path], moving: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Row, dict]:
+    """The model's row, and the floors' figures that were made along with it."""
+    lifter, metadata = find(name, folders)
+    frames, joints = lifter.module.frames, len(lifter.module.skeleton)
+    with tempfile.TemporaryDirectory() as folder:
+        engines = {}
+        for precision in PRECISIONS:
+            file = Path(folder) / f"{precision}.epose"
+            enginefile.write(file, *build(lifter, "native", precision))
+            engines[precision] = edgepose.load(file)
+        x, out = np.zeros((1, frames, joints, 2), np.float32), np.empty((1, joints, 3), np.float32)
+        timings = measure.interleaved({p: lambda e=e: e.run(x, out) for p, e in engines.items()}, ROUNDS, CALLS)
+        latency_ms = {p: float(np.median(t.times_ms)) for p, t in timings.items()}
+        figures, floors = None, {}
+        if metadata:
+            rows = on_validation(engines["fp32"], path)
+            figures = {kind: rows[f"model, {kind}"] | {VELOCITY: velocity_error(engines["fp32"], *moving[kind])} for kind in KINDS}
+            floors = {row: value for row, value in rows.items() if not row.startswith("model")}
+    steps = metadata.get("figures", {}).get("steps") if metadata else None
+    return Row(name, frames, zoo.parameters(lifter.module), zoo.macs(lifter.module), latency_ms, steps, metadata.get("command"), figures), floors
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A table, the first column to the left."""
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def page(rows: list[Row], floors: dict[str, dict[str, float]], command: str, machine: dict) -> str:
+    """docs/results.md."""
+    metrics = [*METRICS, VELOCITY]
+    scored = sorted((row for row in rows if row.figures), key=lambda row: row.figures["noisy"]["MPJPE mm"])
+    accuracy = markdown(["model", "frames", "steps", *(f"{metric}, clean / noisy" for metric in metrics)], [
+        [f"`{row.model}`", str(row.frames), f"{row.steps:,}" if row.steps else "see its card",
+         *(" / ".join(f"{row.figures[kind][metric]:.1f}" for kind in KINDS) for metric in metrics)] for row in scored])
+    cost = markdown(["model", "frames", "parameters, M", "MACs, M", *(f"{p.upper()}, ms" for p in PRECISIONS)], [
+        [f"`{row.model}`", str(row.frames), f"{row.parameters / 1e6:.2f}", f"{row.macs / 1e6:.1f}",
+         *(f"{row.latency_ms[p]:.2f}" for p in PRECISIONS)] for row in rows])
+    said = "; ".join(f"{name}: MPJPE {figures['MPJPE mm']:.1f} mm, P-MPJPE {figures['P-MPJPE mm']:.1f} mm" for name, figures in floors.items())
+    where = f"{machine['processor']}, {machine['instruction_sets'][0]}, Python {machine['python']}"
+    return TEXT.format(command=command, machine=where, windows=WINDOWS, sequences=SEQUENCES, moments=MOMENTS, accuracy=accuracy,
+                       floors=said, cost=cost)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Writes the page and the rows."""
+    moving = {kind: sequences(arguments.path, kind == "noisy") for kind in KINDS}
+    rows, floors = [], {}
+    with Progress() as progress:
+        for name in progress.track(arguments.models, description="models"):
+            row, found = measure_model(name, arguments.path, arguments.weights, moving)
+            rows.append(row)
+            floors = floors or (found if row.frames == 1 else {})
+    machine = measure.machine()
+    command = "python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --out docs/results.md --json benchmarks/results/zoo.json"
+    enginefile.write_atomically(arguments.out, page(rows, floors, command, machine).encode())
+    if arguments.json:
+        report = {"machine": machine, "commit": measure.commit(), "command": command, "floors": floors, "rows": [asdict(row) for row in rows]}
+        enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--path", type=Path, required=True, metavar="DIR", help="motion capture, one .npz a subject")
+    parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="DIR", help="folders of checkpoints")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.md")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--models", nargs="+", choices=zoo.MODELS, default=list(zoo.MODELS), metavar="NAME")
+    torch.set_num_threads(1)
+    main(parser.parse_args())
