@@ -41,6 +41,7 @@ MODELS = {  # depth and channels: AMPose, Table 4.9
     "posegate": Entry(PoseGateFormer, {}),
     "posegate-s": Entry(PoseGateFormer, {"channels": 128}),
     "martinez": Entry(Martinez, {}),
+    "martinez-s": Entry(Martinez, {"channels": 512}),
     "dln": Entry(DLN, {}),
     "dln-s": Entry(DLN, {"channels": 256}),
 }
