@@ -121,7 +121,7 @@ def conv_macs(module: nn.Module, size: tuple[int, int]) -> int:
     hooks = [m.register_forward_hook(count) for m in module.modules() if isinstance(m, nn.Conv2d)]
     training = module.training
     with torch.no_grad():
-        module.eval()(torch.zeros(1, 3, *size))
+        module.eval()(torch.zeros(1, 3, *size, device=next(module.parameters()).device))
     module.train(training)
     for hook in hooks:
         hook.remove()
