@@ -125,7 +125,7 @@ def _generator(seed: int, step: int) -> torch.Generator:
 class Trainer:
     """A detector in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
-    def __init__(self, model: str, size: tuple[int, int], motion: Motion, steps: int, seed: int, precision: str, batch: int = BATCH):
+    def __init__(self, model: str, size: tuple[int, int], motion: Motion, steps: int, seed: int, precision: str, batch: int):
         torch.manual_seed(seed)
         self.module = zoo.build_detector(model).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.module).eval()
@@ -208,7 +208,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     size = size or SIZES.get(model, SIZE)
-    trainer = Trainer(model, size, read_motion(data, "training"), steps, seed, precision)
+    trainer = Trainer(model, size, read_motion(data, "training"), steps, seed, precision, BATCH)
     validation = draw_pictures(read_motion(data, "validation"), pictures, size, _generator(seed, -1))
     path = Path(out) / f"{model}.safetensors"
     state_path = path.with_suffix(".state.safetensors")
@@ -262,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
                   f"error {figures['mean_error_percent']:.2f} % of the height  {left_s / 60:.1f} min left", flush=True)
 
     print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision, every=args.every,
-                resume=args.resume, command=command, report=report))
+                resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
     return 0
 
 

@@ -10,7 +10,7 @@ what tells it on real people: face and hair, feet, a strip down the chest. Pixel
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
@@ -38,6 +38,7 @@ HEAD = (("jaw", "brow", 0.075, 0.08, "skin"), ("hair_low", "hair_high", 0.078, 0
 CAPSULES = TRUNK + tuple((side + a, side + b, *rest) for side in SIDES for a, b, *rest in LIMBS) + HEAD
 BUILD = (0.85, 1.25)  # of the radii, uniform
 AMBIENT = (0.45, 0.8)  # of the light, uniform; the rest comes from one side
+CAMERAS, MARGIN = 256, 0.85  # a film's; the joints stay within this part of the picture
 BARS = 3  # capsules of any size in the background of half of the pictures, and as many before the person in some
 BARS_BEFORE = 0.15
 ZOOM = (0.45, 1.1)  # of a person over the padded box, log-uniform: a detector looks for people in the whole picture first
@@ -231,19 +232,25 @@ class Film:
 
 
 def draw_film(positions_m: torch.Tensor, fps: float, size: tuple[int, int], generator: torch.Generator) -> Film:
-    """One person's motion (F, 17, 3), metres, world axes, y up, through one camera that does not move, one background."""
+    """One person's motion (F, 17, 3), metres, world axes, y up, before one background, through a camera that does not move: of CAMERAS
+    random ones that in which the person is largest and never leaves the picture.
+
+    Raises ValueError if there is none.
+    """
     frames, (height, width) = len(positions_m), size
-    middle = positions_m.flatten(0, 1).mean(0)
-    cameras = random_cameras(middle[None], generator)
-    cameras = replace(cameras, aspect=torch.tensor([width / height]))
-    joints = cameras.view(positions_m[None])
-    landmarks = coco_landmarks(joints, generator)[0]
-    focal_px = (cameras.focal * width).expand(frames)
+    cameras = random_cameras(positions_m.flatten(0, 1).mean(0).expand(CAMERAS, 3), generator)
+    joints = cameras.view(positions_m.expand(CAMERAS, -1, -1, -1))
+    points = cameras.project(joints)
+    is_whole = (points.abs() < MARGIN * torch.tensor([1.0, height / width])).flatten(1).all(1)
+    if not is_whole.any():
+        raise ValueError(f"the motion does not fit into a picture of {width}x{height}; it moves too far")
+    best = int(torch.where(is_whole, (points.amax(2) - points.amin(2))[..., 1].amin(1), 0.0).argmax())
+    joints, focal_px = joints[best], (cameras.focal[best] * width).expand(frames)
+    landmarks = coco_landmarks(joints[None], generator)[0]
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2]).expand(frames, 2)
     looks = random_looks(1, generator).repeated(frames)
-    people = body_capsules(joints[0], landmarks, looks, focal_px, centre)
     background = random_backgrounds(1, size, generator).expand(frames, 3, height, width)
-    pictures = draw(people, background, looks)
-    points = landmarks[..., :2] * (focal_px[:, None] / landmarks[..., 2])[..., None] + centre[:, None]
-    root = joints[0, :, H36M17.root:H36M17.root + 1]
-    return Film((pictures * 255).round().byte().permute(0, 2, 3, 1).contiguous(), points, joints[0] - root, fps)
+    pictures = draw(body_capsules(joints, landmarks, looks, focal_px, centre), background, looks)
+    seen_at = landmarks[..., :2] * (focal_px[:, None] / landmarks[..., 2])[..., None] + centre[:, None]
+    return Film((pictures * 255).round().byte().permute(0, 2, 3, 1).contiguous(), seen_at,
+                joints - joints[:, H36M17.root:H36M17.root + 1], fps)
