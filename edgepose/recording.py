@@ -90,16 +90,18 @@ def film_clip(path: str | Path, detector: Detector, layout: str | None = None, f
     """(clip, each frame's time in the detector in ms) of a video file: the keypoints that a detector finds in it.
 
     layout: another adapter of the same keypoints than the detector's; fps: for files whose time stamps are wrong.
-    Raises what video_frames raises.
+    Raises ValueError if the layout does not have as many keypoints as the detector gives, and what video_frames raises.
     """
+    layout = layout or detector.layout
+    nobody = np.zeros((len(ADAPTERS[layout].layout), 3))
+    if len(nobody) != len(ADAPTERS[detector.layout].layout):
+        raise ValueError(f"layout {layout!r} has {len(nobody)} keypoints; the detector gives {detector.layout!r}")
     found, stamps, times_ms = [], [], []
     for timestamp_s, image in video_frames(path, fps):
         start = time.perf_counter()
         found.append(detector(image))
         times_ms.append((time.perf_counter() - start) * 1e3)
         stamps.append(timestamp_s)
-    layout = layout or detector.layout
-    nobody = np.zeros((len(ADAPTERS[layout].layout), 3))
     stamps_s = np.array(stamps)
     rate = fps or (1 / np.median(np.diff(stamps_s)) if len(stamps_s) > 1 else 1.0)
     return Clip(Path(path).stem, np.stack([nobody if keypoints is None else keypoints for keypoints in found]), layout,

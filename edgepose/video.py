@@ -29,20 +29,20 @@ def video_frames(path: str | Path, fps: float | None = None) -> Iterator[tuple[f
         raise FileNotFoundError(f"no video at {path}")
     capture = cv2.VideoCapture(str(path))
     try:
-        period_s = 1 / (fps or capture.get(cv2.CAP_PROP_FPS) or 25.0)  # 25: the file says nothing
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        period_s = 1 / (fps or (rate if rate > 0 else 25.0))  # 25: the file says nothing
         last_s = -period_s
-        while True:
-            is_read, image = capture.read()
-            if not is_read:
-                break
+        is_read, image = capture.read()
+        if not is_read:
+            raise ValueError(f"{path} has no picture that OpenCV can read")
+        while is_read:
             # The time of the frame just read; some formats answer 0 throughout.
             stamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             last_s = last_s + period_s if fps or stamp_s <= last_s else stamp_s
             yield last_s, image[..., ::-1]
+            is_read, image = capture.read()
     finally:
         capture.release()
-    if last_s < 0:
-        raise ValueError(f"{path} has no picture that OpenCV can read")
 
 
 def camera_frames(camera: int) -> Iterator[tuple[float, np.ndarray]]:

@@ -131,6 +131,7 @@ def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, caps
 
 @pytest.mark.parametrize("arguments, message", [
     (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no detector 'nobody'"),
+    (["--video", "gone.mp4", "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
     (["--video", "gone.mp4", "--image-size", "9", "9"], "a video has its own"), (["--flip-test"], "a clip has its keypoints"),
     (["--detector", "rtmlib"], "a clip has its keypoints"), (["--camera", "0", "--fps", "30"], "--fps is for clips and videos")])
 def test_options_that_do_not_go_together_are_answered(cv2, capsys, arguments, message):

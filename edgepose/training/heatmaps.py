@@ -5,7 +5,7 @@
 Targets and loss are HRNet's (Sun et al. 2019, section 3): a Gaussian of SIGMA px of the heatmap around each keypoint, squared
 error, keypoints out of the picture left out. The augmentations are those of Ahmed and Marti, "Deep 3D Human Pose Estimation",
 section 2.1 (hue, contrast, saturation, brightness, noise, rotation, shift) with HRNet's scale and flip; they turn their square
-pictures by multiples of 90 degrees, our upright ones are turned by up to TURN_RAD, as in HRNet's code. Learning rate, warm-up
+pictures by multiples of 90 degrees, our upright ones are turned by up to TURN_RAD (HRNet's code: 40 degrees). Learning rate, warm-up
 and averaging as in `supervised`; what a step draws depends on the seed and the step's number alone.
 """
 
@@ -39,8 +39,8 @@ SIGMA = 2.0  # px of a heatmap
 RATE = 2.0  # over the lifters' learning rate
 WEIGHT_DECAY = 1e-4
 AVERAGING = 0.997
-TURN_RAD, TURN_CHANCE = math.radians(40), 0.6  # uniform within
-SCALE, SHIFT = 0.25, 0.1  # uniform within: factor 1 +- SCALE, part of the picture's side
+TURN_RAD, TURN_CHANCE = math.radians(20), 0.5  # uniform within; the cameras of rendered people are rolled as well
+SCALE, SHIFT = 0.15, 0.05  # uniform within: factor 1 +- SCALE, part of the picture's side
 HUE_RAD, SATURATION, CONTRAST, BRIGHTNESS, NOISE = 0.5, 0.4, 0.4, 0.2, 0.06  # largest changes; noise's deviation
 VALIDATION_PICTURES = 512
 NEAR = 0.05  # of the crop's height: a keypoint within this of its place is found

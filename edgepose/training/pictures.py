@@ -40,8 +40,8 @@ BUILD = (0.85, 1.25)  # of the radii, uniform
 AMBIENT = (0.45, 0.8)  # of the light, uniform; the rest comes from one side
 CAMERAS, MARGIN = 256, 0.85  # a film's; the joints stay within this part of the picture
 BARS = 3  # capsules of any size in the background of half of the pictures, and as many before the person in some
-BARS_BEFORE = 0.15
-ZOOM = (0.45, 1.1)  # of a person over the padded box, log-uniform: a detector looks for people in the whole picture first
+BARS_BEFORE = 0.05
+ZOOM = (0.5, 1.1)  # of a person over the padded box, log-uniform: a detector looks for people in the whole picture first
 
 
 @dataclass(frozen=True)
