@@ -16,8 +16,8 @@ import torch
 from torch.nn import functional
 
 from ..adapters import COCO17
-from ..skeleton import H36M17
 from ..detector import PADDING
+from ..skeleton import H36M17
 from .bodies import vary_bodies
 from .cameras import NEAR_M, random_cameras
 from .landmarks import coco_landmarks
