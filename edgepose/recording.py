@@ -27,7 +27,8 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 class Clip:
     """A recorded clip of one person.
 
-    keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name in ADAPTERS. image_size: (width, height), px.
+    keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name in
+    ADAPTERS. image_size: (width, height), px.
     reference_m: (F, 17, 3) metres from the root, camera axes, where somebody measured them; else None.
     timestamps_s: (F,) of the frames where they are not fps apart; else None.
     """

@@ -52,8 +52,8 @@ the validation set
 {figures}
 
 - Crops: {pictures} pictures as in training, people of 0.45 to 1.1 times the box, some behind bars. Found: within 5 % of the crop's height.
-- Films: {films} videos of {frames} frames, {film_height}x{film_width}, found in the whole picture and followed by the last keypoints, then lifted by
-  the shipped `ampose`. The mean pose is the floor; perfect keypoints are what the lifter alone would reach.
+- Films: up to {films} videos of {frames} frames, {film_height}x{film_width}, found in the whole picture and followed by the last
+  keypoints, then lifted by the shipped `ampose`. The mean pose is the floor; perfect keypoints are what the lifter alone would reach.
 
 ## What it does not know
 

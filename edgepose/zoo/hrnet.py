@@ -1,9 +1,9 @@
 """HRNet for one person: a crop of a picture -> 17 heatmaps at a quarter of its size.
 
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019, Table 1: W32 28.5 M
-parameters and 7.1 GMACs, W48 63.6 M and 14.6 at 256 x 192 (their G is 2^30: 7.64e9 and 15.69e9). The names of the parameters are those of the authors' code, so their
-checkpoints (pose_hrnet_w32_256x192.pth and its like) load. Differences: `stem`, `modules` and `blocks` are options, for a network
-small enough to ship; at their defaults it is the paper's.
+parameters and 7.1 GMACs, W48 63.6 M and 14.6 at 256 x 192 (their G is 2^30: 7.64e9 and 15.69e9). The names of the parameters are
+those of the authors' code, so their checkpoints (pose_hrnet_w32_256x192.pth and its like) load. Differences: `stem`, `modules` and
+`blocks` are options, for a network small enough to ship; at their defaults it is the paper's.
 """
 
 from __future__ import annotations
