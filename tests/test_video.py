@@ -28,7 +28,7 @@ def write(cv2, path, frames, fps=30.0, fourcc="MJPG"):
 
 @pytest.fixture(scope="module")
 def movie(cv2, tmp_path_factory):
-    rendered = film(20, seed=2)
+    rendered = film(24, seed=0)
     return write(cv2, tmp_path_factory.mktemp("films") / "walk.avi", rendered.frames.numpy()), rendered
 
 
@@ -111,7 +111,7 @@ class Blinking(Detector):
 
 def test_a_clip_of_a_video_knows_when_nobody_was_found(movie):
     clip, times_ms = recording.film_clip(movie[0], Blinking())
-    assert [clip.seen_in(i) is None for i in range(20)] == [i % 3 == 2 for i in range(20)] and len(times_ms) == 20
+    assert [clip.seen_in(i) is None for i in range(24)] == [i % 3 == 2 for i in range(24)] and len(times_ms) == 24
     assert clip.image_size == (256, 192) and clip.fps == pytest.approx(30, rel=1e-3) and clip.time_of(3) == pytest.approx(0.1)
 
 
@@ -120,13 +120,13 @@ def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, caps
     out, picture = tmp_path / "poses.npz", tmp_path / "poses.png"
     assert main(["stream", "--video", str(movie[0]), "--out", str(out), "--plot", str(picture)]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"somebody in (1[5-9]|20) of 20 frames by shipped, p50", said) and picture.is_file()
+    assert re.search(r"somebody in 2[0-4] of 24 frames by shipped, p50", said) and picture.is_file()
     with np.load(out) as poses:
         joints_m, frames = poses["joints_m"], np.rint(poses["timestamp_s"] * 30).astype(int)
     truth = movie[1].joints_m.numpy()[frames]
     mean_pose = recording.load_windows(1)[1].mean(0)
     errors = [np.linalg.norm(pose - truth, axis=-1).mean() for pose in (joints_m, mean_pose)]
-    assert errors[0] < 0.6 * errors[1]
+    assert errors[0] < 2 / 3 * errors[1]  # as in test_detector.py, after the compression
 
 
 @pytest.mark.parametrize("arguments, message", [

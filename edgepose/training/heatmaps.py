@@ -187,10 +187,12 @@ class Trainer:
 @torch.no_grad()
 def validate(module: nn.Module, pictures: torch.Tensor, keypoints: torch.Tensor) -> dict[str, float]:
     """How well a detector finds the keypoints (B, 17, 3) of pictures (B, 3, H, W) in [0, 1] that are in the picture: the part
-    within NEAR of the height, and the mean distance in percent of the height."""
+    within NEAR of the height, that part if left may stand for right, and the mean distance in percent of the height."""
     found = torch.cat([torch.from_numpy(decode(module(part).numpy())) for part in normalised(pictures).split(64)])
-    distance = (STRIDE * found[..., :2] - keypoints[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0] / pictures.shape[-2]
+    distance, exchanged = ((STRIDE * found[..., :2] - points[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0] / pictures.shape[-2]
+                           for points in (keypoints, keypoints[:, list(COCO17.mirror)]))
     return {"found_percent": round(100 * (distance < NEAR).float().mean().item(), 2),
+            "found_either_side_percent": round(100 * (torch.minimum(distance, exchanged) < NEAR).float().mean().item(), 2),
             "mean_error_percent": round(100 * distance.mean().item(), 2)}
 
 
