@@ -38,7 +38,7 @@ def find_checkpoint(model: str, frames: int | None = None) -> Path:
     frames = zoo.frames_of(model, frames)
     path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
     if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors") if file.stem not in zoo.DETECTORS))
         raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {shipped}). Train them: edgepose train "
                                 f"--model {model} --frames {frames} --path DIR --out runs; then give --model runs/{path.name}")
     return path

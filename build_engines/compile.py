@@ -27,7 +27,7 @@ from torch import nn
 import edgepose
 from edgepose import cli, enginefile, zoo
 from edgepose.benchmarks import measure
-from edgepose.build_engines import checkpoints, export
+from edgepose.build_engines import checkpoints, detectors, export
 from edgepose.build_engines.lower import PRECISIONS, lower
 from edgepose.metrics import mpjpe
 from edgepose.recording import load_windows
@@ -242,18 +242,25 @@ def print_rows(rows: list[Row], out: Path, console: Console) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
-    parser.add_argument("--model", required=True, help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.MODELS)}")
+    parser.add_argument("--model", required=True, help=f"a checkpoint (.safetensors), or one of {', '.join([*zoo.MODELS, *zoo.DETECTORS])}")
     parser.add_argument("--frames", type=int, help="window length, for a model named by its name (default: its usual one)")
     parser.add_argument("--precision", nargs="+", choices=sorted(PRECISIONS), default=["fp32", "fp16"])
     parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, default=1, help="for the latencies (default 1)")
-    parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense or strided351-dense")
+    parser.add_argument("--published", "--checkpoint", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
+                        "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="a detector's crops (default: the checkpoint's)")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `edgepose compile`; 0, or 1 if a product was refused."""
+    """Runs `edgepose compile`; 0, or 1 if a product was refused. A detector becomes ONNX files, a lifter engine files."""
+    if detectors.is_detector(arguments.model):
+        return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
+                                          arguments.published, arguments.untrained)
+    if arguments.size:
+        raise ValueError("--size is for detectors; a lifter has none")
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
     rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console)

@@ -10,6 +10,7 @@ Metres and camera axes (x right, y down, z forward) everywhere; joints relative 
 from importlib.metadata import version
 
 from .adapters import Adapter
+from .detector import open_detector
 from .engine import Engine, load
 from .enginefile import EngineError
 from .filters import OneEuro
@@ -17,4 +18,5 @@ from .skeleton import Skeleton
 from .stream import Pose, Stream, push_many
 
 __version__ = version("edgepose")
-__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "load", "push_many"]
+__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "load", "open_detector",
+           "push_many"]

@@ -16,7 +16,7 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
     "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on real detections, motion capture and the papers' data sets"),
-    "stream": ("edgepose.recording", None, "lift a recorded clip frame by frame"),
+    "stream": ("edgepose.recording", None, "lift a recorded clip, a video or a camera frame by frame"),
     "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
 }
 EXTRAS = {"matplotlib": "plot", "h5py": "data", "scipy": "data"}  # libraries of one option of a command: the extra that installs them
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, EngineError) as error:
+    except (ValueError, TypeError, OSError, ImportError, EngineError) as error:
         print(f"edgepose {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

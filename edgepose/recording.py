@@ -1,4 +1,4 @@
-"""edgepose stream: a recorded clip of keypoints, lifted frame by frame as a camera would bring them."""
+"""edgepose stream: a recorded clip of keypoints, a video or a camera, lifted frame by frame."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from .adapters import ADAPTERS
+from .detector import DETECTORS, Detector, open_detector
 from .engine import load
 from .filters import OneEuro
 from .metrics import mpjpe, p_mpjpe
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
+from .video import camera_frames, video_frames
 
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = ("evaluation.npz", "evaluation351.npz")  # many short windows, fewer long ones
@@ -25,8 +27,10 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 class Clip:
     """A recorded clip of one person.
 
-    keypoints_px: (F, K, 2) or (F, K, 3) with confidence. layout: a name in ADAPTERS. image_size: (width, height), px.
+    keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name in
+    ADAPTERS. image_size: (width, height), px.
     reference_m: (F, 17, 3) metres from the root, camera axes, where somebody measured them; else None.
+    timestamps_s: (F,) of the frames where they are not fps apart; else None.
     """
 
     name: str
@@ -35,6 +39,16 @@ class Clip:
     image_size: tuple[float, float]
     fps: float
     reference_m: np.ndarray | None = None
+    timestamps_s: np.ndarray | None = None
+
+    def time_of(self, frame: int) -> float:
+        """When a frame was taken, in seconds."""
+        return frame / self.fps if self.timestamps_s is None else float(self.timestamps_s[frame])
+
+    def seen_in(self, frame: int) -> np.ndarray | None:
+        """The keypoints of a frame, or None if nobody was found in it."""
+        keypoints_px = self.keypoints_px[frame]
+        return keypoints_px if keypoints_px.shape[-1] != 3 or keypoints_px[:, 2].any() else None
 
 
 def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, float] | None = None,
@@ -73,6 +87,54 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     return Clip(path.stem, keypoints, layout, image_size, fps, arrays.get("reference_m"))
 
 
+def film_clip(path: str | Path, detector: Detector, layout: str | None = None, fps: float | None = None) -> tuple[Clip, np.ndarray]:
+    """(clip, each frame's time in the detector in ms) of a video file: the keypoints that a detector finds in it.
+
+    layout: another adapter of the same keypoints than the detector's; fps: for files whose time stamps are wrong.
+    Raises ValueError if the layout does not have as many keypoints as the detector gives, and what video_frames raises.
+    """
+    layout = layout or detector.layout
+    nobody = np.zeros((len(ADAPTERS[layout].layout), 3))
+    if len(nobody) != len(ADAPTERS[detector.layout].layout):
+        raise ValueError(f"layout {layout!r} has {len(nobody)} keypoints; the detector gives {detector.layout!r}")
+    found, stamps, times_ms = [], [], []
+    for timestamp_s, image in video_frames(path, fps):
+        start = time.perf_counter()
+        found.append(detector(image))
+        times_ms.append((time.perf_counter() - start) * 1e3)
+        stamps.append(timestamp_s)
+    stamps_s = np.array(stamps)
+    rate = fps or (1 / np.median(np.diff(stamps_s)) if len(stamps_s) > 1 else 1.0)
+    return Clip(Path(path).stem, np.stack([nobody if keypoints is None else keypoints for keypoints in found]), layout,
+                (image.shape[1], image.shape[0]), float(rate), timestamps_s=stamps_s), np.array(times_ms)
+
+
+def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0, smoothing: OneEuro | None = None,
+          keep: bool = False) -> list[Pose]:
+    """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else the last.
+
+    Raises what camera_frames raises.
+    """
+    poses: list[Pose] = []
+    stream, told_s, frames = None, 0.0, 0
+    try:
+        for timestamp_s, image in camera_frames(camera):
+            stream = stream or Stream(engine, detector.layout, (image.shape[1], image.shape[0]), delay_frames=delay_frames,
+                                      smoothing=smoothing)
+            pose = stream.push(detector(image), timestamp_s)
+            if pose is not None:
+                if not keep:
+                    poses.clear()
+                poses.append(pose)
+            frames += 1
+            if timestamp_s - told_s >= 1:
+                print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}", flush=True)
+                told_s, frames = timestamp_s, 0
+    except KeyboardInterrupt:
+        pass
+    return poses
+
+
 def check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:
     """Raises ValueError before any work is done if a result could not be written to `path`; None is no result."""
     if path is not None and path.suffix not in suffixes:
@@ -108,10 +170,10 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
     stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing)
     poses: list[Pose] = []
     times_ms = np.empty(len(clip.keypoints_px))
-    for i, keypoints_px in enumerate(clip.keypoints_px):
+    for i in range(len(clip.keypoints_px)):
         start = time.perf_counter()
         try:
-            pose = stream.push(keypoints_px, i / clip.fps)
+            pose = stream.push(clip.seen_in(i), clip.time_of(i))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{clip.name}, frame {i}: {error}") from None
         times_ms[i] = (time.perf_counter() - start) * 1e3
@@ -134,7 +196,12 @@ def reference_of(poses: list[Pose], clip: Clip) -> np.ndarray:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose stream`."""
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
-    parser.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
+    source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
+    source.add_argument("--camera", type=int, metavar="N", help="a camera, through a detector, until Ctrl-C")
+    parser.add_argument("--detector", default="shipped", metavar="NAME_OR_FILE", help=f"for pictures: {DETECTORS} (default: shipped)")
+    parser.add_argument("--flip-test", action="store_true", help="the detector's mean with the mirrored picture, at twice its time")
     parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where the file does not say")
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--fps", type=float)
@@ -145,13 +212,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
 
 
+def _clip_of(arguments: argparse.Namespace) -> Clip:
+    if arguments.video is None:
+        if arguments.flip_test or arguments.detector != "shipped":
+            raise ValueError("--detector and --flip-test are for --video and --camera; a clip has its keypoints")
+        return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
+    if arguments.image_size:
+        raise ValueError("--image-size is for clips of keypoints; a video has its own")
+    detector = open_detector(arguments.detector, threads=arguments.threads, flip_test=arguments.flip_test)
+    clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
+    found = sum(clip.seen_in(i) is not None for i in range(len(times_ms)))
+    print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector}, "
+          f"p50 {np.percentile(times_ms, 50):.1f} ms, p99 {np.percentile(times_ms, 99):.1f} ms")
+    return clip
+
+
+def write_poses(poses: list[Pose], path: Path) -> None:
+    """An .npz file of joints_m, timestamp_s, confidence, is_seen and joint_names."""
+    np.savez(path, joints_m=np.stack([pose.joints_m for pose in poses]), timestamp_s=[pose.timestamp_s for pose in poses],
+             confidence=np.stack([pose.confidence for pose in poses]), is_seen=np.stack([pose.is_seen for pose in poses]),
+             joint_names=poses[0].skeleton.joints)
+    print(f"  poses         {path}")
+
+
+def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None) -> int:
+    given = [option for option in ("layout", "image_size", "fps", "plot") if getattr(arguments, option)]
+    if given:
+        raise ValueError(f"--{given[0].replace('_', '-')} is for clips and videos, not for a camera")
+    detector = open_detector(arguments.detector, threads=arguments.threads, flip_test=arguments.flip_test)
+    poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, keep=arguments.out is not None)
+    if arguments.out and poses:
+        write_poses(poses, arguments.out)
+    return 0
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose stream`."""
     check_output(arguments.out, (".npz",))
     check_output(arguments.plot, PICTURES)
     engine = load(arguments.engine, threads=arguments.threads)
-    clip = load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
     smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None
+    if arguments.camera is not None:
+        return _watch(arguments, engine, smoothing)
+    clip = _clip_of(arguments)
     poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing)
     if not poses:
         raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
@@ -165,10 +268,7 @@ def main(arguments: argparse.Namespace) -> int:
         errors = [metric(1e3 * joints_m, 1e3 * reference_of(poses, clip)) for metric in (mpjpe, p_mpjpe)]
         print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to some 30 mm)".format(*errors))
     if arguments.out:
-        np.savez(arguments.out, joints_m=joints_m, timestamp_s=[pose.timestamp_s for pose in poses],
-                 confidence=np.stack([pose.confidence for pose in poses]), is_seen=np.stack([pose.is_seen for pose in poses]),
-                 joint_names=poses[0].skeleton.joints)
-        print(f"  poses         {arguments.out}")
+        write_poses(poses, arguments.out)
     if arguments.plot:
         from .drawing import plot_poses
 

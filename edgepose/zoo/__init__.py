@@ -11,6 +11,7 @@ from torch import nn
 from ..skeleton import H36M17, Skeleton
 from .ampose import AMPose
 from .dln import DLN
+from .hrnet import HRNet
 from .martinez import Martinez
 from .posegate import PoseGateFormer
 from .refined import RefinedAMPose
@@ -50,6 +51,22 @@ for _frames in STRIDES:  # -s: for machines and training budgets that are small
         MODELS[f"strided{_frames}{_suffix}"] = Entry(StridedTransformer, {"attention": _attention}, (_frames,))
         MODELS[f"strided{_frames}{_suffix}-s"] = Entry(
             StridedTransformer, {"attention": _attention, "channels": 128, "dropout": 0.0, "embed_dropout": 0.0}, (_frames,))
+
+DETECTORS: dict[str, dict[str, Any]] = {  # picture -> heatmaps; the options of HRNet
+    "hrnet-w32": {"width": 32},
+    "hrnet-w48": {"width": 48},
+    "hrnet-w8": {"width": 8, "modules": (1, 2, 1), "stem": 32},  # small enough to ship
+}
+
+
+def build_detector(name: str) -> HRNet:
+    """The detector `name` with fresh weights (seed torch first), in training mode.
+
+    It maps (B, 3, H, W) normalised RGB to (B, 17, H / 4, W / 4) heatmaps. Raises ValueError for an unknown name.
+    """
+    if name not in DETECTORS:
+        raise ValueError(f"unknown detector {name!r}; there are {', '.join(DETECTORS)}")
+    return HRNet(**DETECTORS[name])
 
 
 def frames_of(name: str, frames: int | None = None) -> int:

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+
+from edgepose import zoo
+from edgepose.build_engines import detectors
+from edgepose.cli import main
+from edgepose.detector import SHIPPED, HRNetDetector
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def module():
+    module, _ = detectors.load_detector("hrnet-w8", untrained=True)
+    torch.nn.init.normal_(module.final_layer.weight, generator=torch.Generator().manual_seed(1))
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+    return module
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3},
+                                  lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+                                  lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
+                                  lambda state: {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}])
+def test_the_authors_files_load_in_every_wrapping(tmp_path, module, wrap):
+    torch.save(wrap(module.state_dict()), tmp_path / "official.pth")
+    loaded, metadata = detectors.load_detector("hrnet-w8", tmp_path / "official.pth")
+    crops = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded(crops), module(crops)) and metadata["model"] == "hrnet-w8"
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize("content, message", [
+    (Evil(), "no .pth file of tensors"), ([1, 2], "no tensors by name"), ({}, "missing conv1.weight"), ({"state_dict": {"a": 1}}, "no tensors by name"),
+    ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, r"missing bn1.weight.*conv1.weight has shape \(64, 3, 3, 3\), not \(32, 3, 3, 3\)|and \d+ more"),
+    (b"nothing", "no .pth file of tensors")])
+def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_path, capsys, content, message):
+    path = tmp_path / "a.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError, match=message):
+        detectors.load_detector("hrnet-w8", path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_comes_back_with_its_metadata(tmp_path, module):
+    detectors.save_detector(tmp_path / "a.safetensors", module, {"model": "hrnet-w8", "size": [64, 96], "seed": 3})
+    loaded, metadata = detectors.load_detector(str(tmp_path / "a.safetensors"))
+    assert metadata["size"] == (64, 96) and metadata["seed"] == 3
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.parameters()))
+    with pytest.raises(ValueError, match="by their names, not for .*a.safetensors"):
+        detectors.load_detector(str(tmp_path / "a.safetensors"), "official.pth")
+    with pytest.raises(ValueError, match="missing: size"):
+        detectors.save_detector(tmp_path / "b.safetensors", module, {"model": "hrnet-w8"})
+    with pytest.raises(ValueError, match="no checkpoint of a detector"):
+        detectors.load_detector(str(SHIPPED.with_name("ampose.safetensors")))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_onnx_file_gives_the_heatmaps_of_torch(tmp_path, module, precision):
+    error = detectors.export_detector(module, (64, 96), tmp_path / "a.onnx", precision)
+    # float32 through some 60 convolutions; half-precision weights are 2^-11 off each.
+    assert error < {"fp32": 1e-5, "fp16": 1e-2}[precision] and (precision == "fp32" or error > 1e-6)
+    detector = HRNetDetector(tmp_path / "a.onnx")
+    assert detector.size == (64, 96)
+    crop = np.random.default_rng(0).normal(size=(3, 64, 96)).astype(np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(crop)[None])[0].numpy()
+    assert np.abs(detector.heatmaps(crop) - wanted).max() <= detectors.BUDGET[precision] * np.abs(wanted).max()
+
+
+def test_a_file_over_its_budget_is_refused_and_not_written(tmp_path, module, monkeypatch):
+    honest = detectors.detector_onnx
+    monkeypatch.setattr(detectors, "detector_onnx", lambda _, *rest: honest(zoo.build_detector("hrnet-w8"), *rest))  # other weights
+    with pytest.raises(ValueError, match="refused.*budget of fp32"):
+        detectors.export_detector(module, (64, 64), tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_does_not_halve_five_times_is_refused(tmp_path, module):
+    with pytest.raises(ValueError, match="crops are 100x96; wanted height and width in multiples of 32"):
+        detectors.export_detector(module, (100, 96), tmp_path / "a.onnx")
+
+
+def test_the_command_compiles_a_detector(tmp_path, capsys, module):
+    detectors.save_detector(tmp_path / "mine.safetensors", module, {"model": "hrnet-w8", "size": [64, 64]})
+    assert main(["compile", "--model", str(tmp_path / "mine.safetensors"), "--out", str(tmp_path), "--precision", "fp32"]) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "hrnet-w8_64x64.onnx").is_file() and "hrnet-w8_64x64.onnx" in said and "MB" in said
+    assert main(["compile", "--model", "hrnet-w8", "--untrained", "--size", "96", "64", "--out", str(tmp_path), "--precision", "fp16"]) == 0
+    assert "untrained" in capsys.readouterr().out and HRNetDetector(tmp_path / "hrnet-w8_96x64_fp16.onnx").size == (96, 64)
+    assert main(["compile", "--model", "hrnet-w32", "--out", str(tmp_path)]) == 1
+    assert "--published FILE.pth" in capsys.readouterr().err
+    assert main(["compile", "--model", "hrnet-w8", "--untrained", "--size", "50", "64", "--out", str(tmp_path)]) == 1
+    assert "multiples of 32" in capsys.readouterr().err
+    torch.save(module.state_dict(), tmp_path / "official.pth")
+    assert main(["compile", "--model", "hrnet-w8", "--checkpoint", str(tmp_path / "official.pth"), "--size", "64", "96", "--out", str(tmp_path),
+                 "--precision", "fp32"]) == 0
+    assert HRNetDetector(tmp_path / "hrnet-w8_64x96.onnx").size == (64, 96)
+    assert main(["compile", "--model", "ampose", "--size", "64", "64", "--out", str(tmp_path)]) == 1
+    assert "--size is for detectors" in capsys.readouterr().err
+
+
+def test_the_shipped_onnx_file_is_that_of_the_shipped_weights():
+    module, metadata = detectors.load_detector("hrnet-w8")
+    detector = HRNetDetector(SHIPPED)
+    assert detector.size == metadata["size"]
+    crop = np.random.default_rng(0).normal(size=(3, *detector.size)).astype(np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(crop)[None])[0].numpy()
+    assert np.abs(detector.heatmaps(crop) - wanted).max() <= detectors.BUDGET["fp16"] * np.abs(wanted).max()
+    assert SHIPPED.stat().st_size <= 2e6 and SHIPPED.with_suffix(".safetensors").stat().st_size <= 2e6

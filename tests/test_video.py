@@ -1,0 +1,162 @@
+import re
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from walking import film
+
+from edgepose import recording, video
+from edgepose.cli import main
+from edgepose.detector import Detector
+
+
+@pytest.fixture(scope="module")
+def cv2():
+    return pytest.importorskip("cv2", reason="videos are read and written by OpenCV")
+
+
+def write(cv2, path, frames, fps=30.0, fourcc="MJPG"):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*fourcc), fps, (frames.shape[2], frames.shape[1]))
+    if not writer.isOpened():
+        pytest.skip(f"this OpenCV does not write {fourcc} {path.suffix}")
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def movie(cv2, tmp_path_factory):
+    rendered = film(24, seed=0)
+    return write(cv2, tmp_path_factory.mktemp("films") / "walk.avi", rendered.frames.numpy()), rendered
+
+
+@pytest.mark.parametrize("suffix, fourcc", [("avi", "MJPG"), ("mp4", "mp4v")])
+def test_a_files_frames_come_in_rgb_with_their_times(cv2, tmp_path, suffix, fourcc):
+    frames = np.zeros((10, 64, 96, 3), np.uint8)
+    frames[:, :, :, 0], frames[5:, :, :, 2] = 200, 100
+    path = write(cv2, tmp_path / f"a.{suffix}", frames, fps=12.5, fourcc=fourcc)
+    read = list(video.video_frames(path))
+    np.testing.assert_allclose([t for t, _ in read], np.arange(10) / 12.5, atol=1e-6)
+    for (_, image), frame in zip(read, frames):
+        assert image.shape == frame.shape and np.abs(image.astype(int) - frame).max() < 12  # what the compression leaves
+    np.testing.assert_allclose([t for t, _ in video.video_frames(path, fps=50.0)], np.arange(10) / 50, atol=1e-9)
+
+
+def fake_cv2(stamps_ms, fps):
+    class Capture:
+        def __init__(self, source):
+            self.frame = -1
+
+        def get(self, key):
+            return fps if key == "fps" else stamps_ms[self.frame]
+
+        def read(self):
+            self.frame += 1
+            return self.frame < len(stamps_ms), np.zeros((4, 4, 3), np.uint8)
+
+        def release(self):
+            pass
+    return SimpleNamespace(VideoCapture=Capture, CAP_PROP_FPS="fps", CAP_PROP_POS_MSEC="ms")
+
+
+@pytest.mark.parametrize("stamps_ms, fps, wanted", [
+    ([0, 40, 90, 130], 25.0, [0, 0.04, 0.09, 0.13]),  # a variable rate
+    ([0, 0, 0], 10.0, [0, 0.1, 0.2]),  # a format without times
+    ([0, 0], 0.0, [0, 0.04])])  # and without a rate
+def test_times_always_increase(monkeypatch, tmp_path, stamps_ms, fps, wanted):
+    (tmp_path / "a.avi").touch()
+    monkeypatch.setitem(sys.modules, "cv2", fake_cv2(stamps_ms, fps))
+    np.testing.assert_allclose([t for t, _ in video.video_frames(tmp_path / "a.avi")], wanted)
+
+
+def test_a_camera_that_ends_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", fake_cv2([0, 0, 0], 30.0))
+    seen = []
+    with pytest.raises(ValueError, match="camera 3 gives no pictures any more"):
+        for stamp_s, _ in video.camera_frames(3):
+            seen.append(stamp_s)
+    assert len(seen) == 3 and seen[0] == 0 and seen == sorted(seen)
+
+
+@pytest.mark.parametrize("content, error", [(None, FileNotFoundError), (b"", ValueError), (b"no video", ValueError)])
+def test_a_file_without_pictures_is_refused(cv2, tmp_path, content, error):
+    path = tmp_path / "a.avi"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match="a.avi"):
+        list(video.video_frames(path))
+
+
+def test_without_opencv_it_says_what_to_install(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    pytest.importorskip("onnxruntime")
+    assert main(["stream", "--video", str(tmp_path / "a.avi")]) == 1
+    assert "pip install 'edgepose[video]'" in capsys.readouterr().err
+
+
+class Blinking(Detector):
+    """Finds somebody in all but every third frame."""
+
+    layout = "coco17"
+
+    def __init__(self):
+        self.calls = -1
+
+    def __call__(self, image):
+        self.calls += 1
+        return None if self.calls % 3 == 2 else np.column_stack([np.arange(17) * 4.0, np.arange(17) * 5.0, np.full(17, 0.9)])
+
+
+def test_a_clip_of_a_video_knows_when_nobody_was_found(movie):
+    clip, times_ms = recording.film_clip(movie[0], Blinking())
+    assert [clip.seen_in(i) is None for i in range(24)] == [i % 3 == 2 for i in range(24)] and len(times_ms) == 24
+    assert clip.image_size == (256, 192) and clip.fps == pytest.approx(30, rel=1e-3) and clip.time_of(3) == pytest.approx(0.1)
+
+
+def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="the shipped detector runs in onnxruntime")
+    out, picture = tmp_path / "poses.npz", tmp_path / "poses.png"
+    assert main(["stream", "--video", str(movie[0]), "--out", str(out), "--plot", str(picture)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"somebody in 2[0-4] of 24 frames by shipped, p50", said) and picture.is_file()
+    with np.load(out) as poses:
+        joints_m, frames = poses["joints_m"], np.rint(poses["timestamp_s"] * 30).astype(int)
+    truth = movie[1].joints_m.numpy()[frames]
+    mean_pose = recording.load_windows(1)[1].mean(0)
+    errors = [np.linalg.norm(pose - truth, axis=-1).mean() for pose in (joints_m, mean_pose)]
+    assert errors[0] < 2 / 3 * errors[1]  # as in test_detector.py, after the compression
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no detector 'nobody'"),
+    (["--video", "gone.mp4", "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
+    (["--video", "gone.mp4", "--image-size", "9", "9"], "a video has its own"), (["--flip-test"], "a clip has its keypoints"),
+    (["--detector", "rtmlib"], "a clip has its keypoints"), (["--camera", "0", "--fps", "30"], "--fps is for clips and videos")])
+def test_options_that_do_not_go_together_are_answered(cv2, capsys, arguments, message):
+    pytest.importorskip("onnxruntime")
+    assert main(["stream", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_a_camera_is_lifted_live_until_interrupted(monkeypatch, tmp_path, capsys):
+    rendered = film(4, seed=2)
+    detector = Blinking()
+
+    def frames(camera):
+        assert camera == 7
+        for i in range(12):
+            yield i * 0.3, rendered.frames[i % 4].numpy()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recording, "camera_frames", frames)
+    monkeypatch.setattr(recording, "open_detector", lambda *_, **__: detector)
+    out = tmp_path / "poses.npz"
+    assert main(["stream", "--camera", "7", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"frames/s  Pose\(", said)) >= 2 and detector.calls == 11
+    with np.load(out) as poses:
+        # 12 frames; one in three has nobody, and its last pose is repeated.
+        assert len(poses["joints_m"]) == 12 and poses["timestamp_s"][-1] == pytest.approx(3.3)
