@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, EngineError) as error:
+    except (ValueError, TypeError, OSError, ImportError, EngineError) as error:
         print(f"edgepose {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .adapters import ADAPTERS
+from .drawing import FILMS, plot_poses, save_film
 from .engine import load
 from .filters import OneEuro
+from .live import Viewer
 from .metrics import mpjpe, p_mpjpe
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
@@ -102,9 +106,12 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> 
     raise ValueError(f"{folder / file} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
 
 
-def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None
-                ) -> tuple[list[Pose], np.ndarray]:
-    """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms."""
+def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
+                show: Callable[[Pose], None] | None = None) -> tuple[list[Pose], np.ndarray]:
+    """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms.
+
+    show: is given each pose as it comes, outside the measured time.
+    """
     stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing)
     poses: list[Pose] = []
     times_ms = np.empty(len(clip.keypoints_px))
@@ -117,6 +124,8 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
         times_ms[i] = (time.perf_counter() - start) * 1e3
         if pose is not None:
             poses.append(pose)
+            if show is not None:
+                show(pose)
     return poses, times_ms
 
 
@@ -143,16 +152,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write joints_m, timestamp_s, confidence and is_seen to an .npz")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="the same as a film: .gif, or .mp4 (PyAV)")
+    parser.add_argument("--live", nargs="?", const="", metavar="FILE.rrd", help="show the poses in the rerun viewer, or write them for it")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose stream`."""
     check_output(arguments.out, (".npz",))
     check_output(arguments.plot, PICTURES)
+    check_output(arguments.save, FILMS)
+    live_file = Path(arguments.live) if arguments.live else None
+    check_output(live_file, (".rrd",))
     engine = load(arguments.engine, threads=arguments.threads)
     clip = load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
     smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None
-    poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing)
+    with Viewer(clip.image_size, live_file) if arguments.live is not None else nullcontext() as viewer:
+        poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
     if not poses:
         raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
     print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
@@ -169,9 +184,12 @@ def main(arguments: argparse.Namespace) -> int:
                  confidence=np.stack([pose.confidence for pose in poses]), is_seen=np.stack([pose.is_seen for pose in poses]),
                  joint_names=poses[0].skeleton.joints)
         print(f"  poses         {arguments.out}")
+    if live_file:
+        print(f"  recording     {live_file} (open it: rerun {live_file})")
     if arguments.plot:
-        from .drawing import plot_poses
-
         plot_poses(clip, poses, arguments.plot)
         print(f"  picture       {arguments.plot}")
+    if arguments.save:
+        frames = save_film(clip, poses, arguments.save)
+        print(f"  film          {arguments.save}, {frames} frames")
     return 0

@@ -26,11 +26,12 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "engine": {"skeleton", "enginefile", "backends"},
     "stream": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
-    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing"},
+    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live"},
     "drawing": {"camera", "skeleton", "stream"},
+    "live": {"camera", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
     "zoo": {"skeleton"},
-    "training": TOOLS | {"adapters", "camera", "window", "filters", "stream", "engine"},
+    "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine"},
     "build_engines": TOOLS,
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
     "doctor": {"engine", "enginefile", "_native"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "__main__": {"cli"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
-HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2"}
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2", "PIL", "av", "rerun"}
 
 
 def modules():
