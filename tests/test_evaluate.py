@@ -113,3 +113,10 @@ def test_the_command_prints_a_table_and_writes_json(data, checkpoint, tmp_path, 
     assert set(written["figures"]) == rows and written["model"]["model"] == "ampose"
     printed = capsys.readouterr().out
     assert "P-MPJPE mm" in printed and all(row in printed for row in rows)
+
+
+def test_windows_of_a_causal_model_end_in_the_frame_they_are_for(data):
+    keypoints, target = evaluate.seeded_windows(data, "validation", 20, 5, True, is_causal=True)
+    longer, middle = evaluate.seeded_windows(data, "validation", 20, 9, True)
+    np.testing.assert_array_equal(keypoints, longer[:, :5])
+    np.testing.assert_array_equal(target, middle)

@@ -23,7 +23,7 @@ from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
 from ..engine import load
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, p_mpjpe, pck
-from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
+from ..recording import CLIPS, PICTURES, Clip, check_output, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
 from ..stream import Lifter
 from .clips import CAMERAS
@@ -42,6 +42,7 @@ class TorchLifter:
 
     def __init__(self, module: torch.nn.Module):
         self.module, self.frames, self.skeleton = module.eval(), module.frames, module.skeleton
+        self.is_causal: bool = getattr(module, "is_causal", False)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
@@ -76,11 +77,14 @@ def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 256) -> np.ndar
     return np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
 
 
-def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3)), the same in every call."""
+def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool,
+                   is_causal: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3) of the middle frame, or with is_causal of the last), the same in
+    every call."""
     generator = torch.Generator().manual_seed(SEED)
-    keypoints, target = observe(draw_windows(read_motion(data, split), count, frames, generator), generator, noisy)
-    return keypoints.numpy(), target.numpy()
+    length = 2 * frames - 1 if is_causal else frames  # whose middle is the last of its first half
+    keypoints, target = observe(draw_windows(read_motion(data, split), count, length, generator), generator, noisy)
+    return keypoints[:, :frames].contiguous().numpy(), target.numpy()
 
 
 def floors(keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -96,12 +100,12 @@ def floors(keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[str, Callab
 
 def on_validation(model: Lifter, data: str | Path) -> dict[str, dict[str, float]]:
     """The model and the floors on the validation subjects: {row: {metric: value}}."""
-    rows = {}
+    rows, is_causal = {}, getattr(model, "is_causal", False)
     for noisy in (False, True):
         kind = "noisy" if noisy else "clean"
-        keypoints, target = seeded_windows(data, "validation", WINDOWS, model.frames, noisy)
+        keypoints, target = seeded_windows(data, "validation", WINDOWS, model.frames, noisy, is_causal)
         rows[f"model, {kind}"] = score(lift(model, keypoints), target)
-        for name, floor in floors(*seeded_windows(data, "training", FLOOR_WINDOWS, model.frames, noisy)).items():
+        for name, floor in floors(*seeded_windows(data, "training", FLOOR_WINDOWS, model.frames, noisy, is_causal)).items():
             rows[f"{name}, {kind}"] = score(floor(keypoints), target)
     return rows
 
@@ -120,11 +124,27 @@ def evaluate(model: Lifter, data: str | Path | None = None,
     clips: a folder with the real clips; None takes those that ship.
     """
     rows = on_validation(model, data) if data else {}
-    keypoints, target = load_windows(model.frames)
+    keypoints, target = load_windows(model.frames, getattr(model, "is_causal", False))
     rows["shipped windows, noisy"] = score(lift(model, keypoints), target)
     for camera in CAMERAS:
         rows[f"real detections, {camera}"] = on_clip(model, load_clip(str(Path(clips or CLIPS) / f"balance_{camera}.npz")))
     return rows
+
+
+def draw(model: Lifter, args: argparse.Namespace) -> None:
+    """The pictures that were asked for, of the validation set where it is given, else of the windows that ship."""
+    from .error_plots import plot_attention, plot_errors
+
+    is_causal = getattr(model, "is_causal", False)
+    if args.plot_attention:
+        plot_attention(model, args.model, load_windows(model.frames, is_causal)[0], args.plot_attention)
+        print(f"attention maps: {args.plot_attention}")
+    if args.plot:
+        windows = {"shipped windows, noisy": load_windows(model.frames, is_causal)} if not args.data else {
+            kind: seeded_windows(args.data, "validation", WINDOWS, model.frames, kind == "noisy", is_causal)
+            for kind in ("clean", "noisy")}
+        plot_errors(model, args.model, windows, args.plot)
+        print(f"picture of the errors: {args.plot}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,11 +154,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="motion capture, one .npz a subject: adds the validation set")
     parser.add_argument("--clips", metavar="DIR", help="real clips other than those that ship")
     parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: error per joint, its distribution, and against the delay "
+                        "(matplotlib)")
+    parser.add_argument("--plot-attention", type=Path, metavar="FILE", help="a picture: the attention maps of a posegate model (matplotlib)")
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `edgepose evaluate`: prints a table."""
+    check_output(args.plot, PICTURES)
+    check_output(args.plot_attention, PICTURES)
     model, metadata = open_model(args.model, args.frames)
+    draw(model, args)
     rows = evaluate(model, args.data, args.clips)
     table = Table(title=f"{args.model}, {len(H36M17)} joints, {model.frames} frame(s)",
                   caption="The reference of the real detections is good to about 3 cm.")
