@@ -66,14 +66,18 @@ def plot_poses(clip: Clip, poses: list[Pose], file: Path) -> None:
 def save_film(clip: Clip, poses: list[Pose], file: Path, backgrounds: Sequence[np.ndarray] | None = None) -> int:
     """Writes a .gif or .mp4 that plays in real time; the number of its frames. See `film_frames`.
 
-    Raises ValueError for another name, and ImportError, naming the extra, if an .mp4 is wanted and PyAV is not installed.
+    Raises ValueError for another name or a number of backgrounds that is not the clip's of frames, and ImportError, naming the
+    extra, if an .mp4 is wanted and PyAV is not installed.
     """
     file = Path(file)
     if file.suffix not in FILMS:
         raise ValueError(f"{file}: wanted a name that ends in {', '.join(FILMS)}")
+    if backgrounds is not None and len(backgrounds) != len(clip.keypoints_px):
+        raise ValueError(f"there are {len(backgrounds)} backgrounds; clip {clip.name} has {len(clip.keypoints_px)} frames")
     rate_hz, shown = film_poses(poses, clip.fps)
     frames = film_frames(clip, poses, shown, rate_hz, backgrounds)
-    _write_gif(frames, rate_hz, file) if file.suffix == ".gif" else _write_mp4(frames, rate_hz, file)
+    write = _write_gif if file.suffix == ".gif" else _write_mp4
+    write(frames, rate_hz, file)
     return len(shown)
 
 
@@ -97,26 +101,15 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
     poses: those that the axes must hold; shown: the pose of each frame. backgrounds: the pictures the keypoints were found in,
     (height, width, 3) uint8, one for each frame of the clip; then the whole picture is shown.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     skeleton = poses[0].skeleton
-    canvas = FigureCanvasAgg(figure := Figure(figsize=np.array(FILM_PX) / 100, dpi=100))
-    flat, solid = figure.add_axes((0.07, 0.1, 0.4, 0.8)), figure.add_axes((0.53, 0.02, 0.42, 0.88), projection="3d")
-    whole_px = np.array([(0, 0), clip.image_size])
-    _frame_2d(flat, np.concatenate([screen_to_px(pose.keypoints_norm, clip.image_size) for pose in poses])
-              if backgrounds is None else whole_px)
-    flat.set_title("keypoints, px", fontsize=10)
-    _frame_3d(solid, max(0.8, math.ceil(10 * max(np.abs(pose.joints_m).max() for pose in poses)) / 10))
-    solid.set_title("3D pose, m from the pelvis" + ("" if clip.reference_m is None else "; reference in grey"), fontsize=10)
-    figure.legend(handles=[flat.plot([], [], color=colour, label=side.strip("_"))[0] for side, colour in SIDES.items()],
-                  loc="upper center", ncols=2, fontsize=8, frameon=False)
+    figure, flat, solid = _film_axes(clip, poses, backgrounds is not None)
     # The axes are drawn once; only what is added to them from here on is drawn in every frame.
+    canvas = figure.canvas
     canvas.draw()
     empty = canvas.copy_from_bbox(figure.bbox)
     picture = None
     if backgrounds is not None:
-        picture = flat.imshow(backgrounds[0], extent=(0, clip.image_size[0], clip.image_size[1], 0), zorder=0)
+        picture = flat.imshow(backgrounds[0], extent=(0, clip.image_size[0], clip.image_size[1], 0))
     grey = _lines(solid, [REFERENCE] * len(skeleton.bones), 3.0)
     lines = [(flat, _lines(flat, bone_colours(skeleton), 2.0)), (solid, _lines(solid, bone_colours(skeleton), 2.5))]
     hidden = flat.plot([], [], "o", color="white", markeredgecolor=MIDLINE, markersize=4)[0]
@@ -125,7 +118,9 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
         time_s = poses[0].timestamp_s + i / rate_hz
         canvas.restore_region(empty)
         if picture is not None:
-            picture.set_data(backgrounds[_frame_at(clip, time_s, len(backgrounds))])
+            background = backgrounds[_frame_at(clip, time_s, len(backgrounds))]
+            thinning = max(1, len(background) // FILM_PX[1])  # most of the time of a frame is its picture's
+            picture.set_data(background[::thinning, ::thinning])
             flat.draw_artist(picture)
         clock.set_text(f"{time_s:.2f} s" if pose else f"{time_s:.2f} s, nobody")
         figure.draw_artist(clock)
@@ -141,6 +136,24 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
                     axes.draw_artist(line)
             flat.draw_artist(hidden)
         yield np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _film_axes(clip: Clip, poses: list[Pose], is_whole: bool) -> tuple:
+    """(figure, axes of the keypoints, axes of the pose) that hold all poses, with nobody in them; is_whole: the whole picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    FigureCanvasAgg(figure := Figure(figsize=np.array(FILM_PX) / 100, dpi=100))
+    flat, solid = figure.add_axes((0.07, 0.1, 0.4, 0.8)), figure.add_axes((0.53, 0.02, 0.42, 0.88), projection="3d")
+    _frame_2d(flat, np.concatenate([screen_to_px(pose.keypoints_norm, clip.image_size) for pose in poses]))
+    if is_whole:
+        flat.set(xlim=(0, clip.image_size[0]), ylim=(clip.image_size[1], 0))
+    flat.set_title("keypoints, px", fontsize=10)
+    _frame_3d(solid, max(0.8, math.ceil(10 * max(np.abs(pose.joints_m).max() for pose in poses)) / 10))
+    solid.set_title("3D pose, m from the pelvis" + ("" if clip.reference_m is None else "; reference in grey"), fontsize=10)
+    figure.legend(handles=[flat.plot([], [], color=colour, label=side.strip("_"))[0] for side, colour in SIDES.items()],
+                  loc="upper center", ncols=2, fontsize=8, frameon=False)
+    return figure, flat, solid
 
 
 def _write_gif(frames: Iterator[np.ndarray], rate_hz: float, file: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +23,7 @@ class Viewer:
     """A rerun viewer, or with `file` a recording that `rerun FILE.rrd` opens; close() it, or use it in a `with`.
 
     image_size: (width, height) of the picture in px.
-    Raises ImportError, naming the extra, if rerun is not installed.
+    Raises ImportError, naming the extra, if rerun is not installed, and OSError if its viewer cannot start.
     """
 
     def __init__(self, image_size: tuple[float, float], file: Path | None = None) -> None:
@@ -35,10 +37,25 @@ class Viewer:
                                                          blueprint.Spatial3DView(origin=POSE, name="pose, m")))
         self._recording = rerun.RecordingStream("edgepose", recording_id=uuid4())
         if file is None:
-            self._recording.spawn(default_blueprint=views)
+            self._open(views)
         else:
             self._recording.save(file, default_blueprint=views)
         self._recording.log(POSE, rerun.ViewCoordinates.RDF, static=True)  # our axes: x right, y down, z forward
+
+    def _open(self, views) -> None:
+        displays = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
+        if sys.platform == "linux" and not any(map(os.environ.get, displays)):  # rerun would tell it to the log alone
+            raise OSError(f"the rerun viewer needs a display, and none of {', '.join(displays)} is set; record instead, with "
+                          "--live FILE.rrd, and open that where there is one")
+        path = os.environ.get("PATH", "")
+        # rerun looks for its program in PATH alone, and pip has put it beside the Python that runs.
+        os.environ["PATH"] = os.pathsep.join([path, str(Path(sys.executable).parent)])
+        try:
+            self._recording.spawn(default_blueprint=views)
+        except RuntimeError as error:
+            raise OSError(f"the rerun viewer does not start: {error}") from None
+        finally:
+            os.environ["PATH"] = path
 
     def push(self, pose: Pose) -> None:
         """Shows a pose at its time. One that nothing follows for HELD_S is gone by then."""

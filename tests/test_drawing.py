@@ -148,3 +148,5 @@ def test_another_name_of_a_film_is_refused_before_any_work(tmp_path, capsys):
     assert "wanted a name that ends in .gif, .mp4" in capsys.readouterr().err
     with pytest.raises(ValueError, match="a.avi: wanted a name that ends in .gif, .mp4"):
         drawing.save_film(clip_of(15), [pose_at(0.0)], tmp_path / "a.avi")
+    with pytest.raises(ValueError, match="there are 2 backgrounds; clip made has 10 frames"):
+        drawing.save_film(clip_of(15), [pose_at(0.0)], tmp_path / "a.gif", [np.zeros((4, 4, 3), np.uint8)] * 2)

@@ -1,5 +1,7 @@
+import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,10 +66,34 @@ def test_without_a_file_the_viewer_is_opened(monkeypatch):
     import rerun
 
     opened = []
-    monkeypatch.setattr(rerun.RecordingStream, "spawn", lambda self, *, default_blueprint: opened.append(default_blueprint))
+    monkeypatch.setenv("DISPLAY", ":0")
+    def spawn(self, *, default_blueprint):
+        opened.append(default_blueprint)
+        assert str(Path(sys.executable).parent) in os.environ["PATH"].split(os.pathsep)
+
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", spawn)
+    monkeypatch.setenv("PATH", "/bin")
     with live.Viewer((640, 480)) as viewer:
         viewer.push(pose_at(0.0))
-    assert len(opened) == 1 and isinstance(opened[0], rerun.blueprint.Blueprint)
+    assert len(opened) == 1 and isinstance(opened[0], rerun.blueprint.Blueprint) and os.environ["PATH"] == "/bin"
+
+
+@needs_rerun
+def test_a_viewer_that_cannot_start_is_an_error(monkeypatch, capsys):
+    import rerun
+
+    def spawn(self, *, default_blueprint):
+        raise RuntimeError("Failed to find Rerun Viewer executable in PATH.")
+
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", spawn)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert main(["stream", "--live"]) == 1
+    assert "the rerun viewer does not start: Failed to find" in capsys.readouterr().err
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"):
+        monkeypatch.delenv(variable, raising=False)
+    assert main(["stream", "--live"]) == 1
+    assert "needs a display" in capsys.readouterr().err
 
 
 @needs_rerun
