@@ -248,7 +248,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, default=1, help="for the latencies (default 1)")
-    parser.add_argument("--published", "--checkpoint", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
+    parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="a detector's crops (default: the checkpoint's)")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import numpy as np
 
 from .adapters import ADAPTERS
 from .detector import DETECTORS, Detector, open_detector
+from .drawing import FILMS, plot_poses, save_film
 from .engine import load
 from .filters import OneEuro
+from .live import Viewer
 from .metrics import mpjpe, p_mpjpe
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
@@ -20,6 +24,7 @@ from .video import camera_frames, video_frames
 
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = ("evaluation.npz", "evaluation351.npz")  # many short windows, fewer long ones
+SMALL_PX = 480  # rows of a film's background
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
@@ -44,6 +49,12 @@ class Clip:
     def time_of(self, frame: int) -> float:
         """When a frame was taken, in seconds."""
         return frame / self.fps if self.timestamps_s is None else float(self.timestamps_s[frame])
+
+    def frame_at(self, time_s: float) -> int:
+        """The frame nearest to a time."""
+        if self.timestamps_s is None:
+            return min(max(round(time_s * self.fps), 0), len(self.keypoints_px) - 1)
+        return int(np.abs(self.timestamps_s - time_s).argmin())
 
     def seen_in(self, frame: int) -> np.ndarray | None:
         """The keypoints of a frame, or None if nobody was found in it."""
@@ -109,19 +120,29 @@ def film_clip(path: str | Path, detector: Detector, layout: str | None = None, f
                 (image.shape[1], image.shape[0]), float(rate), timestamps_s=stamps_s), np.array(times_ms)
 
 
+def small_frames(path: str | Path, fps: float | None = None) -> list[np.ndarray]:
+    """The pictures of a video, thinned to SMALL_PX rows at most, so that all of them fit into memory."""
+    return [image[::thinning, ::thinning].copy() for _, image in video_frames(path, fps)
+            for thinning in [-(-len(image) // SMALL_PX)]]
+
+
 def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0, smoothing: OneEuro | None = None,
-          keep: bool = False) -> list[Pose]:
+          keep: bool = False, live: Callable[[tuple[float, float]], Viewer] | None = None) -> list[Pose]:
     """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else the last.
 
-    Raises what camera_frames raises.
+    live: makes the viewer that shows the poses, of the image size. Raises what camera_frames and `live` raise.
     """
     poses: list[Pose] = []
-    stream, told_s, frames = None, 0.0, 0
-    try:
+    stream, viewer, told_s, frames = None, None, 0.0, 0
+    with suppress(KeyboardInterrupt), ExitStack() as open_until_the_end:
         for timestamp_s, image in camera_frames(camera):
-            stream = stream or Stream(engine, detector.layout, (image.shape[1], image.shape[0]), delay_frames=delay_frames,
-                                      smoothing=smoothing)
+            if stream is None:
+                image_size = (image.shape[1], image.shape[0])
+                stream = Stream(engine, detector.layout, image_size, delay_frames=delay_frames, smoothing=smoothing)
+                viewer = open_until_the_end.enter_context(live(image_size)) if live else None
             pose = stream.push(detector(image), timestamp_s)
+            if viewer is not None and pose is not None:
+                viewer.push(pose)
             if pose is not None:
                 if not keep:
                     poses.clear()
@@ -130,8 +151,6 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
             if timestamp_s - told_s >= 1:
                 print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}", flush=True)
                 told_s, frames = timestamp_s, 0
-    except KeyboardInterrupt:
-        pass
     return poses
 
 
@@ -164,9 +183,12 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> 
     raise ValueError(f"{folder / file} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
 
 
-def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None
-                ) -> tuple[list[Pose], np.ndarray]:
-    """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms."""
+def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
+                show: Callable[[Pose], None] | None = None) -> tuple[list[Pose], np.ndarray]:
+    """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms.
+
+    show: is given each pose as it comes, outside the measured time.
+    """
     stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing)
     poses: list[Pose] = []
     times_ms = np.empty(len(clip.keypoints_px))
@@ -179,6 +201,8 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
         times_ms[i] = (time.perf_counter() - start) * 1e3
         if pose is not None:
             poses.append(pose)
+            if show is not None:
+                show(pose)
     return poses, times_ms
 
 
@@ -189,7 +213,7 @@ def reference_of(poses: list[Pose], clip: Clip) -> np.ndarray:
     """
     if clip.reference_m is None:
         raise ValueError(f"clip {clip.name} has no reference")
-    frames = [min(round(pose.timestamp_s * clip.fps), len(clip.reference_m) - 1) for pose in poses]
+    frames = [clip.frame_at(pose.timestamp_s) for pose in poses]
     return clip.reference_m[frames][:, [H36M17.index(joint) for joint in poses[0].skeleton.joints]]
 
 
@@ -210,6 +234,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write joints_m, timestamp_s, confidence and is_seen to an .npz")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="the same as a film: .gif, or .mp4 (PyAV)")
+    parser.add_argument("--live", nargs="?", const="", metavar="FILE.rrd", help="show the poses in the rerun viewer, or write them for it")
 
 
 def _clip_of(arguments: argparse.Namespace) -> Clip:
@@ -235,12 +261,13 @@ def write_poses(poses: list[Pose], path: Path) -> None:
     print(f"  poses         {path}")
 
 
-def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None) -> int:
-    given = [option for option in ("layout", "image_size", "fps", "plot") if getattr(arguments, option)]
+def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
+           live: Callable[[tuple[float, float]], Viewer] | None) -> int:
+    given = [option for option in ("layout", "image_size", "fps", "plot", "save") if getattr(arguments, option)]
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} is for clips and videos, not for a camera")
     detector = open_detector(arguments.detector, threads=arguments.threads, flip_test=arguments.flip_test)
-    poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, keep=arguments.out is not None)
+    poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
     if arguments.out and poses:
         write_poses(poses, arguments.out)
     return 0
@@ -250,12 +277,17 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose stream`."""
     check_output(arguments.out, (".npz",))
     check_output(arguments.plot, PICTURES)
+    check_output(arguments.save, FILMS)
+    live_file = Path(arguments.live) if arguments.live else None
+    check_output(live_file, (".rrd",))
     engine = load(arguments.engine, threads=arguments.threads)
     smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None
+    live = None if arguments.live is None else lambda image_size: Viewer(image_size, live_file)
     if arguments.camera is not None:
-        return _watch(arguments, engine, smoothing)
+        return _watch(arguments, engine, smoothing, live)
     clip = _clip_of(arguments)
-    poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing)
+    with live(clip.image_size) if live else nullcontext() as viewer:
+        poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
     if not poses:
         raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
     print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
@@ -269,9 +301,13 @@ def main(arguments: argparse.Namespace) -> int:
         print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to some 30 mm)".format(*errors))
     if arguments.out:
         write_poses(poses, arguments.out)
+    if live_file:
+        print(f"  recording     {live_file} (open it: rerun {live_file})")
     if arguments.plot:
-        from .drawing import plot_poses
-
         plot_poses(clip, poses, arguments.plot)
         print(f"  picture       {arguments.plot}")
+    if arguments.save:
+        backgrounds = None if arguments.video is None else small_frames(arguments.video, arguments.fps)
+        frames = save_film(clip, poses, arguments.save, backgrounds)
+        print(f"  film          {arguments.save}, {frames} frames")
     return 0

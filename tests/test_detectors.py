@@ -100,7 +100,7 @@ def test_the_command_compiles_a_detector(tmp_path, capsys, module):
     assert main(["compile", "--model", "hrnet-w8", "--untrained", "--size", "50", "64", "--out", str(tmp_path)]) == 1
     assert "multiples of 32" in capsys.readouterr().err
     torch.save(module.state_dict(), tmp_path / "official.pth")
-    assert main(["compile", "--model", "hrnet-w8", "--checkpoint", str(tmp_path / "official.pth"), "--size", "64", "96", "--out", str(tmp_path),
+    assert main(["compile", "--model", "hrnet-w8", "--published", str(tmp_path / "official.pth"), "--size", "64", "96", "--out", str(tmp_path),
                  "--precision", "fp32"]) == 0
     assert HRNetDetector(tmp_path / "hrnet-w8_64x96.onnx").size == (64, 96)
     assert main(["compile", "--model", "ampose", "--size", "64", "64", "--out", str(tmp_path)]) == 1

@@ -27,11 +27,12 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "stream": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "video": set(),
-    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "detector", "video"},
+    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video"},
     "drawing": {"camera", "skeleton", "stream"},
+    "live": {"camera", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
     "zoo": {"skeleton"},
-    "training": TOOLS | {"adapters", "camera", "window", "filters", "stream", "engine", "detector"},
+    "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS,
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
     "doctor": {"engine", "enginefile", "_native"},
@@ -39,7 +40,8 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "__main__": {"cli"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
-HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2", "h5py", "mediapipe", "rtmlib"}
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2", "h5py", "mediapipe", "rtmlib",
+         "PIL", "av", "rerun"}
 
 
 def modules():

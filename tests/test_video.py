@@ -160,3 +160,12 @@ def test_a_camera_is_lifted_live_until_interrupted(monkeypatch, tmp_path, capsys
     with np.load(out) as poses:
         # 12 frames; one in three has nobody, and its last pose is repeated.
         assert len(poses["joints_m"]) == 12 and poses["timestamp_s"][-1] == pytest.approx(3.3)
+
+
+def test_a_film_of_a_video_has_its_pictures_behind_the_keypoints(tmp_path, monkeypatch):
+    from edgepose.recording import small_frames
+
+    images = [np.full((1000, 600, 3), shade, np.uint8) for shade in (10, 200)]
+    monkeypatch.setattr(recording, "video_frames", lambda path, fps: iter([(0.0, images[0]), (0.04, images[1])]))
+    frames = small_frames("walk.mp4")
+    assert [frame.shape for frame in frames] == [(334, 200, 3)] * 2 and [int(frame.mean()) for frame in frames] == [10, 200]

@@ -26,7 +26,7 @@ from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
 from ..engine import load
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, p_mpjpe, pck
-from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
+from ..recording import CLIPS, PICTURES, Clip, check_output, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
 from ..stream import Lifter
 from ..zoo import target_frame
@@ -159,6 +159,25 @@ def on_dataset(model: Lifter, name: str, path: str | Path, keypoints: str = "gt"
     return table, {"plain_ms": plain_ms, "flip_ms": flip_ms, "ratio": flip_ms / plain_ms}
 
 
+def draw(model: Lifter, args: argparse.Namespace) -> None:
+    """The pictures that were asked for, of the motion capture's validation set where it is given, else of the windows that ship."""
+    from .error_plots import plot_attention, plot_errors
+
+    shipped = load_windows(model.frames, getattr(model, "is_causal", False))
+    if args.plot_attention:
+        plot_attention(model, args.model, shipped[0], args.plot_attention)
+        print(f"attention maps: {args.plot_attention}")
+    if args.plot:
+        windows = {"shipped windows, noisy": shipped}
+        if args.data == "mocap":
+            windows = {}
+            for kind in ("clean", "noisy"):
+                keypoints, joints = seeded_windows(args.path, "validation", WINDOWS, model.frames, kind == "noisy")
+                windows[kind] = keypoints, joints[:, target_frame(model)]
+        plot_errors(model, args.model, windows, args.plot)
+        print(f"picture of the errors: {args.plot}")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose evaluate`."""
     parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights, a checkpoint, or an engine file")
@@ -173,6 +192,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flip", action="store_true", help="flip averaging beside the plain figures, and what it costs")
     parser.add_argument("--clips", metavar="DIR", help="real clips other than those that ship")
     parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: error per joint, its distribution, and against the delay "
+                        "(matplotlib)")
+    parser.add_argument("--plot-attention", type=Path, metavar="FILE", help="a picture: the attention maps of a posegate model (matplotlib)")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -182,14 +204,18 @@ def _check(args: argparse.Namespace) -> None:
     for_papers = [option for option in ("keypoints", "actions", "flip") if getattr(args, option)]
     if for_papers and args.data not in DATASETS:
         raise ValueError(f"--{for_papers[0]} is for the papers' data sets; give --data {', '.join(DATASETS)} and --path DIR")
-    if args.clips and args.data in DATASETS:
-        raise ValueError(f"--clips is not for {args.data}: its papers' table has no real clips")
+    for option, why in (("clips", "its papers' table has no real clips"), ("plot", "the picture is of --data mocap or of what ships")):
+        if getattr(args, option) and args.data in DATASETS:
+            raise ValueError(f"--{option} is not for {args.data}: {why}")
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `edgepose evaluate`: prints a table."""
     _check(args)
+    check_output(args.plot, PICTURES)
+    check_output(args.plot_attention, PICTURES)
     model, metadata = open_model(args.model, args.frames)
+    draw(model, args)
     said: dict[str, Any] = {"model": metadata}
     if args.data in DATASETS:
         keypoints = args.keypoints or "gt"
