@@ -1,0 +1,149 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny_mocap import standing, write_all, write_subject
+
+from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.skeleton import H36M17
+from edgepose.training import weakly_supervised as weak
+from edgepose.training.mocap import read_motion
+
+SMALL = {"channels": 16, "depth": 1, "heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(weak, "BATCH", 8)
+    monkeypatch.setattr(weak, "VALIDATION_WINDOWS", 16)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_all(tmp_path / "mocap")
+
+
+def poses(count=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pose = torch.from_numpy(standing() - standing()[0]) * torch.tensor([1.0, -1.0, -1.0])
+    return pose + 0.05 * torch.randn(count, 17, 3, generator=generator)
+
+
+def turned(pose_m, yaw):
+    c, s = np.cos(yaw), np.sin(yaw)
+    return pose_m @ torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]], dtype=torch.float32).T
+
+
+def test_the_chain_matrix_holds_bone_lengths_and_angles_and_no_direction():
+    pose = poses()
+    psi = weak.kinematic_chain_space(pose)
+    assert psi.shape == (6, 16, 16)
+    lengths = torch.stack([(pose[:, joint] - pose[:, parent]).norm(dim=-1) for parent, joint in H36M17.bones], 1)
+    torch.testing.assert_close(psi.diagonal(dim1=1, dim2=2), lengths**2)
+    torch.testing.assert_close(psi, weak.kinematic_chain_space(turned(pose, 1.0)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(psi, weak.kinematic_chain_space(pose * torch.tensor([1.0, 1.0, -1.0])))  # blind to a mirror
+
+
+def test_the_body_s_own_axes_forget_its_direction_and_show_a_mirror():
+    pose = poses()
+    own = weak.in_body_axes(pose)
+    torch.testing.assert_close(own, weak.in_body_axes(turned(pose, 2.0)), atol=1e-5, rtol=1e-4)
+    mirrored = weak.in_body_axes(pose * torch.tensor([1.0, 1.0, -1.0]))
+    torch.testing.assert_close(mirrored, own * torch.tensor([1.0, 1.0, -1.0]), atol=1e-5, rtol=1e-4)
+    left, right = (own[:, H36M17.index(joint)] for joint in ("left_hip", "right_hip"))
+    assert ((right - left)[:, 0] > 0).all() and ((right - left)[:, 1:].abs() < 1e-5).all()
+
+
+def test_the_camera_loss_is_zero_for_scaled_parts_of_rotations_alone():
+    rotation = torch.linalg.qr(torch.randn(5, 3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    scales = torch.tensor([0.1, 0.5, 1.0, 2.0, 9.0])[:, None, None]
+    assert weak.camera_loss(scales * rotation[:, :2]) < 1e-5
+    stretched = torch.tensor([[[1.0, 0, 0], [0, 2.0, 0]]])  # 2 / 5 diag(1, 4) - I = diag(-0.6, 0.6)
+    assert weak.camera_loss(stretched) == pytest.approx(0.6 * 2**0.5)
+
+
+def test_the_projection_loss_is_zero_where_the_camera_gives_the_keypoints_back():
+    pose = poses()
+    pose = pose - pose[:, :1]
+    m = 0.3 * torch.eye(2, 3).expand(6, 2, 3)
+    keypoints = (pose @ m.transpose(1, 2) + torch.tensor([0.2, -0.1]))[:, None]
+    assert weak.projection_loss(m, pose, keypoints) < 1e-6
+    off = weak.projection_loss(m, pose + torch.tensor([0.0, 0.1, 0]), keypoints)
+    size = (keypoints.amax(2) - keypoints.amin(2)).amax(-1)
+    assert off == pytest.approx((0.03 / size).mean().item(), rel=1e-4)
+
+
+def test_the_gradient_penalty_is_zero_for_a_critic_of_slope_one():
+    direction = torch.nn.functional.normalize(torch.randn(17 * 3, generator=torch.Generator().manual_seed(1)), dim=0)
+    random = torch.Generator().manual_seed(0)
+    for slope, expected in ((1.0, 0.0), (3.0, 4.0)):
+        penalty = weak.gradient_penalty(lambda pose: slope * pose.flatten(1) @ direction, poses(seed=1), poses(seed=2), random)
+        assert penalty.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_error_after_scaling_forgets_size_and_place_alone():
+    target = poses().numpy()
+    target = target - target[:, :1]
+    assert weak.scaled_mpjpe(3 * target + 0.5, target) < 0.01
+    assert weak.scaled_mpjpe(target * [1, 1, -1], target) > 10
+
+
+def test_keypoints_and_poses_are_of_different_people(data):
+    motion = read_motion(data, "training")
+    people = [{name.split("/")[0] for name in weak.half_of(motion, half).clip_names} for half in (0, 1)]
+    assert all(people) and not people[0] & people[1]
+    halves = [weak.half_of(motion, half) for half in (0, 1)]
+    assert sum(len(half.positions_m) for half in halves) == len(motion.positions_m)
+
+
+def test_one_subject_alone_is_too_few(tmp_path):
+    for subject in ("cmu_001", "cmu_086"):
+        write_subject(tmp_path, subject, (30,))
+    with pytest.raises(ValueError, match="needs 2 training subjects or more"):
+        weak.train("posegate-s", tmp_path, tmp_path / "out", 1, **SMALL)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(done, *_):
+        raise Stopped
+
+    whole = weak.train("posegate-s", data, tmp_path / "whole", 4, every=2, **SMALL)
+    with pytest.raises(Stopped):
+        weak.train("posegate-s", data, tmp_path / "parts", 4, every=2, report=stop, **SMALL)
+    parts = weak.train("posegate-s", data, tmp_path / "parts", 4, every=2, resume=True, **SMALL)
+    a, b = (load_checkpoint(path)[0].state_dict() for path in (whole, parts))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(ValueError, match="is of a run with {'seed': 0}; this one has {'seed': 1}"):
+        weak.train("posegate-s", data, tmp_path / "parts", 6, seed=1, resume=True, **SMALL)
+
+
+def test_the_checkpoint_is_an_ordinary_one_that_says_how_it_was_made(data, tmp_path):
+    path = weak.train("ampose", data, tmp_path, 2, command="how", **SMALL)
+    module, metadata = load_checkpoint(path)
+    assert path.name == "ampose-weak.safetensors" and metadata["command"] == "how" and metadata["options"] == SMALL
+    assert metadata["figures"]["steps"] == 2 and metadata["figures"]["mean_pose_scaled_mpjpe_mm"] > 0
+    assert module(torch.zeros(1, 1, 17, 2)).shape == (1, 17, 3)
+
+
+def test_the_camera_starts_as_the_plain_weak_perspective(data):
+    camera = weak.CameraNetwork(17)
+    m = camera(torch.randn(3, 1, 17, 2))
+    torch.testing.assert_close(m, weak.START_SCALE * torch.eye(2, 3).expand(3, 2, 3))
+
+
+def test_it_learns_to_project_back_from_keypoints_alone(data):
+    trainer = weak.Trainer("posegate-s", read_motion(data, "training"), 0, False, SMALL)
+    losses = [trainer.step(60)["projection"] for _ in range(60)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_the_command_prints_its_checkpoint(data, tmp_path):
+    done = subprocess.run([sys.executable, "-m", "edgepose.training.weakly_supervised", "--path", str(data), "--out", str(tmp_path),
+                           "--steps", "1", "--threads", "1"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "mm after scaling (mean pose" in done.stdout and done.stdout.strip().endswith("posegate-s-weak.safetensors")
