@@ -32,6 +32,7 @@ from ..build_engines.detectors import SIZE, SIZES, load_detector, save_detector
 from ..detector import MEAN, STD, STRIDE, decode
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
+from .runs import average, pack, step_generator, unpack
 from .supervised import learning_rate
 
 BATCH = 32
@@ -118,10 +119,6 @@ def normalised(pictures: torch.Tensor) -> torch.Tensor:
     return (pictures - torch.from_numpy(MEAN)[:, None, None]) / torch.from_numpy(STD)[:, None, None]
 
 
-def _generator(seed: int, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
-
-
 class Trainer:
     """A detector in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
@@ -135,7 +132,7 @@ class Trainer:
 
     def step(self) -> float:
         """One step; returns its loss. Raises FloatingPointError if that is no number."""
-        generator = _generator(self.seed, self.done)
+        generator = step_generator(self.seed, self.done)
         pictures, keypoints = move(*draw_pictures(self.motion, self.batch, self.size, generator), generator)
         pictures = normalised(recolour(pictures, generator)).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -148,39 +145,20 @@ class Trainer:
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
-        self._average()
+        average(self.averaged, self.module, AVERAGING, self.done)
         self.done += 1
         return loss.item()
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(AVERAGING, (1 + self.done) / (10 + self.done))
-        for mean, new in zip(self.averaged.state_dict().values(), self.module.state_dict().values()):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - keep)
-            else:
-                mean.copy_(new)
+    def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+        return {"module": self.module, "averaged": self.averaged}, {"optimiser": self.optimiser}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as tensors."""
-        state = {f"{copy}.{name}": tensor for copy in ("module", "averaged") for name, tensor in getattr(self, copy).state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            state |= {f"optimiser.{index}.{name}": tensor for name, tensor in moments.items()}
-        return state
+        return pack(*self._parts())
 
     def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
         """Goes on from what state() gave after `done` steps."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"module": {}, "averaged": {}, "optimiser": {}}
-        for key, tensor in state.items():
-            part, _, name = key.partition(".")
-            parts[part][name] = tensor
-        self.module.load_state_dict(parts["module"])
-        self.averaged.load_state_dict(parts["averaged"])
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in parts["optimiser"].items():
-            index, _, moment = name.partition(".")
-            moments.setdefault(int(index), {})[moment] = tensor
-        self.optimiser.load_state_dict({"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        unpack(state, *self._parts())
         self.done = done
 
 
@@ -211,7 +189,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     size = size or SIZES.get(model, SIZE)
     trainer = Trainer(model, size, read_motion(data, "training"), steps, seed, precision, BATCH)
-    validation = draw_pictures(read_motion(data, "validation"), pictures, size, _generator(seed, -1))
+    validation = draw_pictures(read_motion(data, "validation"), pictures, size, step_generator(seed, -1))
     path = Path(out) / f"{model}.safetensors"
     state_path = path.with_suffix(".state.safetensors")
     run = {"model": model, "size": list(size), "seed": seed}

@@ -1,7 +1,7 @@
 """From a training run to what ships: half-precision weights with their figures inside, their card, and the native engine
 that edgepose.load finds by the model's name.
 
-    python -m edgepose.training.publish --checkpoint RUN/ampose.safetensors --data DIR --out edgepose/weights
+    python -m edgepose.training.publish --checkpoint RUN/ampose.safetensors --path DIR --out edgepose/weights
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--checkpoint", required=True, metavar="FILE")
-    parser.add_argument("--data", required=True, metavar="DIR", help="motion capture, one .npz a subject")
+    parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--note", default="", metavar="TEXT", help="for the card")
     options = parser.parse_args()
-    print(publish(options.checkpoint, options.data, options.out, options.note))
+    print(publish(options.checkpoint, options.path, options.out, options.note))

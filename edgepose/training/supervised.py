@@ -26,6 +26,7 @@ from .. import zoo
 from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
 from ..skeleton import H36M17
 from .losses import Objective
+from .runs import average, pack, step_generator, unpack
 from .sources import SOURCES, Source, open_source
 
 BATCH = 128  # windows of one frame; AMPose, section 4.2
@@ -73,10 +74,6 @@ def rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-def _generator(seed: int, step: int, process: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + step + process * 0x9E3779B1)
-
-
 class Trainer:
     """A model in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
@@ -89,7 +86,7 @@ class Trainer:
         self.source, self.frames, self.steps, self.seed, self.precision = source, frames, steps, seed, precision
         self.done = 0
         if hasattr(self.module, "standardise"):
-            keypoints, joints = source.draw(STATISTICS_WINDOWS // frames, _generator(seed, -2))
+            keypoints, joints = source.draw(STATISTICS_WINDOWS // frames, step_generator(seed, -2))
             self.module.standardise(keypoints, joints[:, zoo.target_frame(self.module)])
         self.module.to(device)
         self.averaged = copy.deepcopy(self.module).eval()
@@ -104,7 +101,7 @@ class Trainer:
 
     def step(self) -> float:
         """One step; returns the answers' mean joint distance in mm. Raises FloatingPointError if the loss is no number."""
-        keypoints, joints = self.source.draw(batch_size(self.frames), _generator(self.seed, self.done, rank()))
+        keypoints, joints = self.source.draw(batch_size(self.frames), step_generator(self.seed, self.done, rank()))
         keypoints, joints = keypoints.to(self.device), joints.to(self.device)
         half = torch.float16 if self.precision == "float16" else torch.bfloat16
         with torch.autocast(self.device, half, enabled=self.precision != "float32"):
@@ -119,7 +116,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self._average()
+        average(self.averaged, self.module, AVERAGING, self.done)
         self.done += 1
         return 1000 * distance.item()
 
@@ -129,36 +126,16 @@ class Trainer:
         poses = torch.cat([self.averaged(chunk.to(self.device)).cpu() for chunk in keypoints.split(VALIDATION_BATCH)])
         return 1000 * (poses - target_m).norm(dim=-1).mean().item()
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(AVERAGING, (1 + self.done) / (10 + self.done))
-        for mean, new in zip(self.averaged.state_dict().values(), self.module.state_dict().values()):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - keep)
-            else:
-                mean.copy_(new)
+    def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+        return {"module": self.module, "averaged": self.averaged}, {"optimiser": self.optimiser}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as tensors."""
-        state = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
-        state |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            state |= {f"optimiser.{index}.{name}": tensor for name, tensor in moments.items()}
-        return state
+        return pack(*self._parts())
 
     def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
         """Goes on from what state() gave after `done` steps."""
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            return {name[len(prefix) + 1:]: t for name, t in state.items() if name.startswith(prefix + ".")}
-
-        self.module.load_state_dict(part("module"))
-        self.averaged.load_state_dict(part("averaged"))
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in part("optimiser").items():
-            index, _, moment = name.partition(".")
-            moments.setdefault(int(index), {})[moment] = tensor
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        unpack(state, *self._parts())
         self.done = done
 
 
@@ -181,7 +158,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     frames = zoo.frames_of(model, frames)
     source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames)))
     trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start)
-    seen, joints = source.validation(VALIDATION_WINDOWS, _generator(seed, -1))
+    seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
     file = Path(out) / f"{checkpoint_name(model, frames)}.safetensors"
     state_path = file.with_suffix(".state.safetensors")

@@ -29,6 +29,7 @@ from ..skeleton import H36M17
 from .bodies import vary_bodies
 from .mocap import Motion, draw_windows, read_motion
 from .noise import observe
+from .runs import average, pack, step_generator, unpack
 
 BATCH = 128
 LEARNING_RATE = 3e-4
@@ -162,7 +163,7 @@ class Trainer:
 
     def step(self, steps: int) -> dict[str, float]:
         """CRITIC_STEPS of the critic and one of the generator and the camera; the losses."""
-        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.done)
+        random = step_generator(self.seed, self.done)
         for optimiser in (self.making, self.judging):
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * min(1.0, 2 * (1 - self.done / steps))
@@ -179,7 +180,7 @@ class Trainer:
         parts = {"wasserstein": -self.critic(made_m).mean(), "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
         self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"]
                      + root_m.norm(dim=-1).mean())
-        self._average()
+        average(self.averaged, self.generator, AVERAGING, self.done)
         self.done += 1
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
 
@@ -197,39 +198,17 @@ class Trainer:
     def _poses(self, random: torch.Generator) -> torch.Tensor:
         return observe(vary_bodies(draw_windows(self.posed, BATCH, 1, random), random), random)[1]
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(AVERAGING, (1 + self.done) / (10 + self.done))
-        for mean, new in zip(self.averaged.state_dict().values(), self.generator.state_dict().values()):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - keep)
-            else:
-                mean.copy_(new)
-
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        return {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
+    def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+        modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
+        return modules, {"making": self.making, "judging": self.judging}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as tensors."""
-        state = {f"{part}.{name}": tensor for part, module in self._parts().items() for name, tensor in module.state_dict().items()}
-        for part, optimiser in (("making", self.making), ("judging", self.judging)):
-            for index, moments in optimiser.state_dict()["state"].items():
-                state |= {f"{part}.{index}.{name}": tensor for name, tensor in moments.items()}
-        return state
+        return pack(*self._parts())
 
     def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
         """Goes on from what state() gave after `done` steps."""
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            return {name[len(prefix) + 1:]: tensor for name, tensor in state.items() if name.startswith(prefix + ".")}
-
-        for name, module in self._parts().items():
-            module.load_state_dict(part(name))
-        for name, optimiser in (("making", self.making), ("judging", self.judging)):
-            moments: dict[int, dict[str, torch.Tensor]] = {}
-            for key, tensor in part(name).items():
-                index, _, moment = key.partition(".")
-                moments.setdefault(int(index), {})[moment] = tensor
-            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+        unpack(state, *self._parts())
         self.done = done
 
 
@@ -245,7 +224,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
     """
     motion = read_motion(data, "training")
     trainer = Trainer(model, motion, seed, noisy, options)
-    random = torch.Generator().manual_seed(seed * 1_000_003 - 1)
+    random = step_generator(seed, -1)
     keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy)
     mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
