@@ -12,13 +12,28 @@ from dataclasses import dataclass
 
 import torch
 
-ASPECTS = (16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)  # width over height
-FOCAL = (0.55, 1.6)  # over the longer side: 85 to 35 degrees of view along it
-HEIGHT_M = (0.3, 3.0)
-DISTANCE_M = (2.0, 8.0)  # along the floor
 PERSON_M = 1.9  # the height that must fit into the picture: a tall person, or one with an arm raised
-ROLL_RAD = math.radians(8)  # standard deviation; one of three calibrated cameras on real clips has 13 degrees
 NEAR_M = 0.3  # nothing is seen nearer than this
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Where cameras stand and what lenses they have.
+
+    aspects: widths over heights. focal: over the picture's longer side. height_m: above the floor; distance_m: along it.
+    roll_rad: standard deviation.
+    """
+
+    aspects: tuple[float, ...]
+    focal: tuple[float, float]
+    height_m: tuple[float, float]
+    distance_m: tuple[float, float]
+    roll_rad: float
+
+
+# 85 to 35 degrees of view along the longer side; one of three calibrated cameras on real clips is rolled by 13 degrees.
+ANYWHERE = Rig((16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16), (0.55, 1.6), (0.3, 3.0), (2.0, 8.0), math.radians(8))
+STUDIO = Rig((1.0,), (1.12, 1.17), (1.35, 1.75), (4.0, 6.0), math.radians(1))  # as Human3.6M's four cameras stand
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Cameras:
         return 2 * self.focal[:, None, None, None] * points_m[..., :2] / depth
 
 
-def random_cameras(target_m: torch.Tensor, generator: torch.Generator) -> Cameras:
+def random_cameras(target_m: torch.Tensor, generator: torch.Generator, rig: Rig = ANYWHERE) -> Cameras:
     """One camera for each person, who stands anywhere in its picture, whole if upright.
 
     target_m: (B, 3) world, the point aimed at (the pelvis of the middle frame).
@@ -51,11 +66,11 @@ def random_cameras(target_m: torch.Tensor, generator: torch.Generator) -> Camera
     def uniform(low: float | torch.Tensor, high: float | torch.Tensor) -> torch.Tensor:
         return low + (high - low) * torch.rand(batch, generator=generator)
 
-    aspect = torch.tensor(ASPECTS)[torch.randint(len(ASPECTS), (batch,), generator=generator)]
-    focal = torch.exp(uniform(math.log(FOCAL[0]), math.log(FOCAL[1]))) * (1 / aspect).clamp(min=1)
-    nearest = (PERSON_M * focal * aspect).clamp(min=DISTANCE_M[0])  # focal * aspect: over the image height
-    distance = torch.exp(uniform(nearest.log(), nearest.clamp(min=DISTANCE_M[1]).log()))
-    azimuth, height = uniform(-math.pi, math.pi), uniform(*HEIGHT_M)
+    aspect = torch.tensor(rig.aspects)[torch.randint(len(rig.aspects), (batch,), generator=generator)]
+    focal = torch.exp(uniform(*map(math.log, rig.focal))) * (1 / aspect).clamp(min=1)
+    nearest = (PERSON_M * focal * aspect).clamp(min=rig.distance_m[0])  # focal * aspect: over the image height
+    distance = torch.exp(uniform(nearest.log(), nearest.clamp(min=rig.distance_m[1]).log()))
+    azimuth, height = uniform(-math.pi, math.pi), uniform(*rig.height_m)
     position = torch.stack([target_m[:, 0] + distance * azimuth.sin(), height,
                             target_m[:, 2] + distance * azimuth.cos()], -1)
     # Where the person stands in the picture, as tangents: the free room left and right, above and below.
@@ -64,7 +79,7 @@ def random_cameras(target_m: torch.Tensor, generator: torch.Generator) -> Camera
     room_y = (half_height - 0.5 * PERSON_M / distance).clamp(min=0)
     yaw = azimuth + torch.atan(uniform(-room_x, room_x))
     down = torch.atan2(height - target_m[:, 1], distance) - torch.atan(uniform(-room_y, room_y))
-    roll = ROLL_RAD * torch.randn(batch, generator=generator)
+    roll = rig.roll_rad * torch.randn(batch, generator=generator)
     return Cameras(position, _rotation(yaw, down, roll), focal, aspect)
 
 

@@ -20,7 +20,7 @@ import torch
 
 from ..adapters import ADAPTERS
 from ..skeleton import H36M17
-from .cameras import random_cameras
+from .cameras import ANYWHERE, Rig, random_cameras
 from .landmarks import COCO_JOINTS, coco_landmarks
 
 # Jitter's scale in percent of the person's size. `python -m edgepose.training.noise --detections DIR` on Pose2Sim's
@@ -102,26 +102,25 @@ def detect(points: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return lose_joints(adapted(swap_sides(add_jitter(points, generator), generator)), generator)
 
 
-def observe_frames(motion_m: torch.Tensor, generator: torch.Generator,
-                   noisy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def observe_frames(motion_m: torch.Tensor, generator: torch.Generator, noisy: bool = True,
+                   rig: Rig = ANYWHERE) -> tuple[torch.Tensor, torch.Tensor]:
     """Windows of motion as a model meets them: what to give it and what is true in every frame.
 
     motion_m: (B, T, 17, 3) world axes, y up. Returns the keypoints (B, T, 17, 2) in normalised screen coordinates of a
-    random camera each, and the joints (B, T, 17, 3) in metres from each frame's pelvis, in that camera's axes.
+    random camera of the rig each, and the joints (B, T, 17, 3) in metres from each frame's pelvis, in that camera's axes.
     Without noise the detector finds exactly what it looks for.
     """
     middle, pelvis = motion_m.shape[1] // 2, H36M17.root
-    seen_by = random_cameras(motion_m[:, middle, pelvis], generator)
+    seen_by = random_cameras(motion_m[:, middle, pelvis], generator, rig)
     joints = seen_by.view(motion_m)
     points = seen_by.project(coco_landmarks(joints, generator))
     from_root = joints - joints[:, :, pelvis:pelvis + 1]
     return detect(points, generator) if noisy else adapted(points), from_root
 
 
-def observe(motion_m: torch.Tensor, generator: torch.Generator,
-            noisy: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def observe(motion_m: torch.Tensor, generator: torch.Generator, noisy: bool = True, rig: Rig = ANYWHERE) -> tuple[torch.Tensor, torch.Tensor]:
     """As observe_frames, with the joints (B, 17, 3) of the middle frame alone."""
-    keypoints, joints = observe_frames(motion_m, generator, noisy)
+    keypoints, joints = observe_frames(motion_m, generator, noisy, rig)
     return keypoints, joints[:, joints.shape[1] // 2]
 
 

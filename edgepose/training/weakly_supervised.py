@@ -5,8 +5,9 @@ lifter of the zoo) makes a pose of the keypoints, a camera network a 2 x 3 matri
 (projection loss), M must be a scaled part of a rotation (camera loss), and a critic, trained as WGAN-GP on the pose and on its
 kinematic chain space matrix, must not tell the poses from real ones (Wasserstein loss).
 
-No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through random
-cameras of its own. Decided where the sources are silent: the critic's poses are in camera axes, as the generator's are to be, and
+No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through cameras of
+its own. They stand as those of the source's data set do (cameras.STUDIO): whether somebody leans towards a camera or away from it
+shows in perspective alone, which M does not have, so cameras that look from anywhere would leave it open. Decided where the sources are silent: the critic's poses are in camera axes, as the generator's are to be, and
 M starts as the plain weak perspective (x and y times a scale), so that the camera network has no turn to make up for. The
 picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
 from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
@@ -27,6 +28,8 @@ from .. import zoo
 from ..build_engines.checkpoints import read_tensors, save_checkpoint, write_tensors
 from ..skeleton import H36M17
 from .bodies import vary_bodies
+from .cameras import STUDIO
+from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .noise import observe
 from .runs import average, pack, step_generator, unpack
@@ -151,7 +154,7 @@ def half_of(motion: Motion, half: int) -> Motion:
 class Trainer:
     """Generator, camera network and critic in training."""
 
-    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: dict[str, Any]):
+    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: dict[str, Any], paired: bool = False):
         torch.manual_seed(seed)
         self.generator = zoo.build(model, 1, **options)
         self.averaged = copy.deepcopy(self.generator).eval()
@@ -159,7 +162,8 @@ class Trainer:
         self.camera, self.critic = CameraNetwork(joints), Critic(joints)
         self.making = torch.optim.Adam([*self.generator.parameters(), *self.camera.parameters()], LEARNING_RATE, BETAS)
         self.judging = torch.optim.Adam(self.critic.parameters(), LEARNING_RATE, BETAS)
-        self.seen, self.posed, self.noisy, self.seed, self.done = half_of(motion, 0), half_of(motion, 1), noisy, seed, 0
+        self.seen, self.posed, self.noisy, self.paired = half_of(motion, 0), half_of(motion, 1), noisy, paired
+        self.seed, self.done = seed, 0
 
     def step(self, steps: int) -> dict[str, float]:
         """CRITIC_STEPS of the critic and one of the generator and the camera; the losses."""
@@ -167,21 +171,33 @@ class Trainer:
         for optimiser in (self.making, self.judging):
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * min(1.0, 2 * (1 - self.done / steps))
+        losses = self._with_pairs(random) if self.paired else self._without_pairs(random)
+        average(self.averaged, self.generator, AVERAGING, self.done)
+        self.done += 1
+        return losses
+
+    def _with_pairs(self, random: torch.Generator) -> dict[str, float]:
+        """What the same generator is worth when each keypoint set comes with its pose: for comparison."""
+        keypoints, target_m = self._observed(self.seen, random, self.noisy)
+        loss = mean_distance(self.generator(keypoints), target_m)
+        self._update(self.making, loss)
+        return {"distance": loss.item()}
+
+    def _without_pairs(self, random: torch.Generator) -> dict[str, float]:
         for _ in range(CRITIC_STEPS):
-            keypoints, real_m = self._keypoints(random), self._poses(random)
+            keypoints = self._observed(self.seen, random, self.noisy)[0]
+            real_m = self._observed(self.posed, random, False)[1]
             with torch.no_grad():
                 made_m = self.generator(keypoints)
                 made_m = made_m - made_m[:, ROOT]
             judged = self.critic(made_m).mean() - self.critic(real_m).mean()
             self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real_m, made_m, random))
-        keypoints = self._keypoints(random)
+        keypoints = self._observed(self.seen, random, self.noisy)[0]
         made_m, m = self.generator(keypoints), self.camera(keypoints)
         root_m, made_m = made_m[:, ROOT], made_m - made_m[:, ROOT]
         parts = {"wasserstein": -self.critic(made_m).mean(), "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
         self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"]
                      + root_m.norm(dim=-1).mean())
-        average(self.averaged, self.generator, AVERAGING, self.done)
-        self.done += 1
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
 
     @staticmethod
@@ -192,11 +208,9 @@ class Trainer:
         loss.backward()
         optimiser.step()
 
-    def _keypoints(self, random: torch.Generator) -> torch.Tensor:
-        return observe(vary_bodies(draw_windows(self.seen, BATCH, 1, random), random), random, self.noisy)[0]
-
-    def _poses(self, random: torch.Generator) -> torch.Tensor:
-        return observe(vary_bodies(draw_windows(self.posed, BATCH, 1, random), random), random)[1]
+    @staticmethod
+    def _observed(motion: Motion, random: torch.Generator, noisy: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        return observe(vary_bodies(draw_windows(motion, BATCH, 1, random), random), random, noisy, STUDIO)
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
         modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
@@ -212,25 +226,26 @@ class Trainer:
         self.done = done
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: int = 0, noisy: bool = False, every: int = 200,
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: int = 0, noisy: bool = False, paired: bool = False, every: int = 200,
           resume: bool = False, command: str = "", report: Callable[[int, dict[str, float], float, float], None] | None = None,
           **options: Any) -> Path:
     """Trains a single-frame lifter without 2D-3D pairs; the path of its checkpoint, OUT/<model>-weak.safetensors.
 
+    paired: the same generator and steps with 2D-3D pairs, OUT/<model>-paired.safetensors, to see what the pairs are worth.
     data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they are.
     report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects, and that of
     the training poses' mean).
     Raises ValueError for an unknown model or option, or a state of another run; FileNotFoundError if there is nothing to resume.
     """
     motion = read_motion(data, "training")
-    trainer = Trainer(model, motion, seed, noisy, options)
+    trainer = Trainer(model, motion, seed, noisy, options, paired)
     random = step_generator(seed, -1)
-    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy)
-    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random)[1].mean(0, keepdim=True)
+    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy, STUDIO)
+    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, rig=STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
-    path = Path(out) / f"{model}-weak.safetensors"
+    path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
     state_path = path.with_suffix(".state.safetensors")
-    run = {"model": model, "seed": seed, "noisy": noisy, "options": options}
+    run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": options}
     if resume:
         state, metadata = read_tensors(state_path)
         other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
@@ -246,7 +261,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
         figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
         save_checkpoint(path, trainer.averaged, {
             "model": model, "frames": 1, "skeleton": H36M17.name, "options": options, "seed": seed, "command": command,
-            "data": "CMU Graphics Lab Motion Capture Database, no 2D-3D pairs", "figures": figures})
+            "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures})
         write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
         if report:
             report(trainer.done, losses, error, floor)
@@ -261,6 +276,8 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=20_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
+    parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
+    parser.add_argument("--channels", type=int, metavar="N", help="another width of the generator")
     parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--resume", action="store_true")
@@ -271,7 +288,8 @@ if __name__ == "__main__":
         parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
         print(f"step {done}/{given.steps}  {parts}  validation {error:.1f} mm after scaling (mean pose {floor:.1f})", flush=True)
 
-    print(train(given.model, given.path, given.out, given.steps, seed=given.seed, noisy=given.noisy, every=given.every,
-                resume=given.resume, report=line,
+    print(train(given.model, given.path, given.out, given.steps, seed=given.seed, noisy=given.noisy, paired=given.paired,
+                every=given.every, resume=given.resume, report=line, **({"channels": given.channels} if given.channels else {}),
                 command=f"python -m edgepose.training.weakly_supervised --model {given.model} --path DIR --out DIR --steps {given.steps} "
-                        f"--seed {given.seed}" + " --noisy" * given.noisy))
+                        f"--seed {given.seed}" + " --noisy" * given.noisy + " --paired" * given.paired
+                        + (f" --channels {given.channels}" if given.channels else "")))
