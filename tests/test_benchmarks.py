@@ -31,6 +31,15 @@ def test_rows_have_exactly_the_promised_keys(tmp_path, capsys):
     assert "x peer" in capsys.readouterr().out
 
 
+def test_a_model_of_many_frames_is_a_row_like_any_other(tmp_path):
+    file = tmp_path / "bench.json"
+    assert main(["bench", "--models", "strided27-s", "posegate-s", "--rounds", "1", "--json", str(file),
+                 "--runtimes", "native", "stream", "onnxruntime", "torchscript", "--precisions", "fp32"]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert {(row["model"], row["frames"]) for row in rows} == {("strided27-s", 27), ("posegate-s", 1)} and len(rows) == 8
+    assert all(row["mean_error_mm"] < 0.01 for row in rows)
+
+
 def test_batches_are_rows_of_their_own(tmp_path):
     rows = bench(tmp_path, "--batch", "1", "3", "--runtimes", "native", "stream", "--precisions", "fp16")["rows"]
     assert [(row["runtime"], row["batch"]) for row in rows] == [("native", 1), ("stream", 1), ("native", 3), ("stream", 3)]

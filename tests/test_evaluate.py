@@ -149,6 +149,17 @@ def test_a_papers_table_is_printed_with_flip_averaging_and_its_cost(checkpoint, 
         assert said in printed
 
 
+def test_flip_averaging_has_rows_of_its_own_and_floors_have_none(data, checkpoint, tmp_path, capsys):
+    file = tmp_path / "f.json"
+    run(["--model", checkpoint, "--data", "mocap", "--path", data, "--flip", "--json", file])
+    written, printed = json.loads(file.read_text()), capsys.readouterr().out
+    flipped = [row for row in written["figures"] if row.endswith(", flip")]
+    assert set(flipped) == {f"{row}, flip" for row in ("model, clean", "model, noisy", "shipped windows, noisy",
+                                                       *(f"real detections, {camera}" for camera in clips.CAMERAS))}
+    assert all(written["figures"][row] != written["figures"][row.removesuffix(", flip")] for row in flipped)
+    assert f"Flip averaging takes {written['flip']['ratio']:.2f} x the time" in printed
+
+
 def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
     path = write_h36m(tmp_path / "h36m")
     run(["--model", checkpoint, "--data", "h36m", "--path", path, "--actions", "Eating"])
@@ -161,7 +172,6 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize("arguments, message", [
     (["--data", "h36m"], "--data NAME and --path DIR go together: where does h36m lie"),
     (["--path", "x"], "go together: which data set lies in x: mocap, h36m, mpi-inf-3dhp, humaneva"),
-    (["--flip"], "--flip is for the papers' data sets; give --data h36m, mpi-inf-3dhp, humaneva"),
     (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
     (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m")])
 def test_options_that_do_not_go_together_are_refused(arguments, message):

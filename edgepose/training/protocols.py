@@ -86,6 +86,22 @@ def run_flipped(model: Lifter, keypoints_norm: np.ndarray) -> np.ndarray:
     return (plain + flip_left_right(mirrored, model.skeleton)) / 2
 
 
+class Flipped:
+    """A lifter with flip averaging, as a lifter."""
+
+    def __init__(self, model: Lifter):
+        self._model, self.frames, self.skeleton = model, model.frames, model.skeleton
+        self.is_causal = getattr(model, "is_causal", False)
+
+    def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
+        poses = run_flipped(self._model, keypoints_norm)
+        if out is None:
+            return poses
+        out[...] = poses
+        return out
+
+
 def predict(model: Lifter, clip: LabelledClip, flip: bool = False) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """(predicted_m (N, J, 3), target_m (N, J, 3), the names of the joints) for the clip's N frames that count.
 
