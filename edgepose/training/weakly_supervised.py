@@ -7,9 +7,12 @@ kinematic chain space matrix, must not tell the poses from real ones (Wasserstei
 
 No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through cameras of
 its own. They stand as those of the source's data set do (cameras.STUDIO): whether somebody leans towards a camera or away from it
-shows in perspective alone, which M does not have, so cameras that look from anywhere would leave it open. Decided where the sources are silent: the critic's poses are in camera axes, as the generator's are to be, and
-M starts as the plain weak perspective (x and y times a scale), so that the camera network has no turn to make up for. The
-picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
+shows in perspective alone, which M does not have, so cameras that look from anywhere would leave it open.
+
+As in RepNet the generator's pose is in axes of its own, whichever, and M holds how the person is turned: completed to a rotation it
+turns the pose into camera axes. The critic sees poses in the body's own axes: there a body mirrored in depth, which projects the
+same, has knees that bend the wrong way. (A generator that answers in camera axes at once did not learn to tell front from back.)
+The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
 from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
 
@@ -35,11 +38,11 @@ from .noise import observe
 from .runs import average, pack, step_generator, unpack
 
 BATCH = 128
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 5e-4
 BETAS = (0.5, 0.9)  # Gulrajani et al. 2017
 GRADIENT_PENALTY = 10.0  # the same
 CRITIC_STEPS = 2  # for one of the generator
-WASSERSTEIN, PROJECTION, CAMERA = 1.0, 10.0, 1.0  # weights of the three losses
+WASSERSTEIN, PROJECTION, CAMERA = 0.3, 10.0, 1.0  # weights of the three losses
 AVERAGING = 0.995
 VALIDATION_WINDOWS = 2048
 ROOT = slice(H36M17.root, H36M17.root + 1)
@@ -86,20 +89,26 @@ def in_body_axes(pose_m: torch.Tensor) -> torch.Tensor:
 class Critic(nn.Module):
     """How real a pose looks, from its coordinates and from its kinematic chain space matrix: (N, J, 3) -> (N,).
 
-    A picture does not tell a pose from the one mirrored in depth, and neither do lengths and angles: that body's knees bend
-    the wrong way. So the coordinates are shown in camera axes and in the body's own.
+    The coordinates are those in the body's own axes: however a pose is turned, it looks the same, and mirrored it does not.
     """
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
         self.of_chains = nn.Sequential(nn.Linear((joints - 1) ** 2, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
-        self.of_pose = nn.Sequential(nn.Linear(6 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.of_pose = nn.Sequential(nn.Linear(3 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
         self.head = nn.Sequential(nn.Linear(2 * channels, channels), nn.LeakyReLU(), nn.Linear(channels, 1))
 
     def forward(self, pose_m: torch.Tensor) -> torch.Tensor:
         chains = self.of_chains(10 * kinematic_chain_space(pose_m).flatten(1))  # metres squared are small numbers
-        coordinates = self.of_pose(torch.cat([pose_m, in_body_axes(pose_m)], 1).flatten(1))
+        coordinates = self.of_pose(in_body_axes(pose_m).flatten(1))
         return self.head(torch.cat([chains, coordinates], 1))[:, 0]
+
+
+def in_camera_axes(pose_m: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    """A pose turned by the rotation that M is a scaled part of: (N, J, 3), (N, 2, 3) -> (N, J, 3)."""
+    x = nn.functional.normalize(m[:, 0], dim=-1)
+    y = nn.functional.normalize(m[:, 1] - (m[:, 1] * x).sum(-1, keepdim=True) * x, dim=-1)
+    return pose_m @ torch.stack([x, y, torch.linalg.cross(x, y, dim=-1)], -1)
 
 
 def from_root(keypoints: torch.Tensor) -> torch.Tensor:
@@ -157,9 +166,9 @@ class Trainer:
     def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: dict[str, Any], paired: bool = False):
         torch.manual_seed(seed)
         self.generator = zoo.build(model, 1, **options)
-        self.averaged = copy.deepcopy(self.generator).eval()
         joints = len(self.generator.skeleton)
         self.camera, self.critic = CameraNetwork(joints), Critic(joints)
+        self.averaged, self.averaged_camera = (copy.deepcopy(module).eval() for module in (self.generator, self.camera))
         self.making = torch.optim.Adam([*self.generator.parameters(), *self.camera.parameters()], LEARNING_RATE, BETAS)
         self.judging = torch.optim.Adam(self.critic.parameters(), LEARNING_RATE, BETAS)
         self.seen, self.posed, self.noisy, self.paired = half_of(motion, 0), half_of(motion, 1), noisy, paired
@@ -172,7 +181,8 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = LEARNING_RATE * min(1.0, 2 * (1 - self.done / steps))
         losses = self._with_pairs(random) if self.paired else self._without_pairs(random)
-        average(self.averaged, self.generator, AVERAGING, self.done)
+        for mean, new in ((self.averaged, self.generator), (self.averaged_camera, self.camera)):
+            average(mean, new, AVERAGING, self.done)
         self.done += 1
         return losses
 
@@ -200,6 +210,12 @@ class Trainer:
                      + root_m.norm(dim=-1).mean())
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
 
+    @torch.no_grad()
+    def lift(self, keypoints: torch.Tensor) -> torch.Tensor:
+        """The averaged networks' poses in camera axes: (N, 1, J, 2) -> (N, J, 3)."""
+        pose_m = self.averaged(keypoints)
+        return pose_m if self.paired else in_camera_axes(pose_m - pose_m[:, ROOT], self.averaged_camera(keypoints))
+
     @staticmethod
     def _update(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
@@ -213,7 +229,8 @@ class Trainer:
         return observe(vary_bodies(draw_windows(motion, BATCH, 1, random), random), random, noisy, STUDIO)
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
-        modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
+        modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera,
+                   "averaged_camera": self.averaged_camera, "critic": self.critic}
         return modules, {"making": self.making, "judging": self.judging}
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -256,8 +273,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
         losses = trainer.step(steps)
         if trainer.done % every and trainer.done != steps:
             continue
-        with torch.no_grad():
-            error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
+        error = scaled_mpjpe(trainer.lift(keypoints).numpy(), target.numpy())
         figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
         save_checkpoint(path, trainer.averaged, {
             "model": model, "frames": 1, "skeleton": H36M17.name, "options": options, "seed": seed, "command": command,
