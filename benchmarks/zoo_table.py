@@ -43,10 +43,11 @@ Made by `{command}`.
 windows of random cameras, once with perfect 2D, once with a detector's noise; MPJVE on {sequences} sequences of {moments} frames.
 The target is the middle frame; long windows see the future of a recorded clip. Latency: batch 1, one thread, median, native engine.
 
-**What the budget means.** But for `ampose`, whose shipped weights took 70 minutes of two threads, each row had about ten minutes
-of one processor core (`edgepose train --minutes 10`): between some hundred and some ten thousand steps, where the papers take
-days of a GPU. A small network sees many more windows in that time than a large one, and one of 351 frames but some thousand. So
-the table ranks what a small budget buys, not the architectures. The `-s` models are narrower ones of the same architecture.
+**What the budget means.** Each row had about ten minutes of one processor core (`edgepose train --minutes 10`), where the papers
+take days of a GPU; the weights that ship for some of them had longer (their cards say how long). A small network sees many more
+windows in that time than a large one, and one of 351 frames some thousand. So the table ranks what a small budget buys, not the
+architectures: the long windows have hardly begun to learn. The `-s` models are narrower ones of the same architecture; the full
+ones, and those that are missing here, are built, tested and timed, and wait for a GPU.
 
 {accuracy}
 
@@ -135,7 +136,7 @@ def page(rows: list[Row], floors: dict[str, dict[str, float]], command: str, mac
     metrics = [*METRICS, VELOCITY]
     scored = sorted((row for row in rows if row.figures), key=lambda row: row.figures["noisy"]["MPJPE mm"])
     accuracy = markdown(["model", "frames", "steps", *(f"{metric}, clean / noisy" for metric in metrics)], [
-        [f"`{row.model}`", str(row.frames), f"{row.steps:,}" if row.steps else "see its card",
+        [f"`{row.model}`", str(row.frames), f"{row.steps:,}" if row.steps else "see card",
          *(" / ".join(f"{row.figures[kind][metric]:.1f}" for kind in KINDS) for metric in metrics)] for row in scored])
     cost = markdown(["model", "frames", "parameters, M", "MACs, M", *(f"{p.upper()}, ms" for p in PRECISIONS)], [
         [f"`{row.model}`", str(row.frames), f"{row.parameters / 1e6:.2f}", f"{row.macs / 1e6:.1f}",

@@ -10,6 +10,7 @@ from edgepose import enginefile, zoo
 from edgepose.build_engines import checkpoints
 from edgepose.build_engines import compile as compiler
 from edgepose.cli import main
+from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M16
 
 
@@ -104,9 +105,27 @@ def test_a_trained_checkpoint_of_any_window_and_skeleton_compiles(tmp_path, fram
     assert stream.push(np.random.default_rng(0).uniform(100, 400, (17, 2)), 0.0).joints_m.shape == (len(module.skeleton), 3)
 
 
-def test_the_shipped_engine_is_made_from_the_shipped_weights():
-    header, tensors = enginefile.read(checkpoints.SHIPPED / "ampose_fp16.epose")
-    lifter = compiler.load_lifter("ampose")
+SHIPPED = sorted(file.stem for file in checkpoints.SHIPPED.glob("*.safetensors") if file.stem in zoo.MODELS)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
+    header, tensors = enginefile.read(checkpoints.SHIPPED / f"{name}_fp16.epose")
+    lifter = compiler.load_lifter(name)
     assert header["weights_sha256"] == compiler.weights_sha256(lifter.module)
     again, fresh = compiler.build(lifter, "native", "fp16")
-    assert again["plan"] == header["plan"] and all((tensors[name] == fresh[name]).all() for name in fresh)
+    assert again["plan"] == header["plan"] and all((tensors[key] == fresh[key]).all() for key in fresh)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_are_small_have_a_card_and_are_far_better_than_a_linear_map(name):
+    folder = checkpoints.SHIPPED
+    assert (folder / f"{name}.safetensors").stat().st_size <= 10e6
+    assert f"edgepose train --path DIR --out DIR --model {name} " in (folder / f"{name}.md").read_text()
+    engine = edgepose.load(name)
+    x, target = compiler.evaluation_windows(compiler.load_lifter(name).module)
+    assert mpjpe(1e3 * engine.run(x), 1e3 * target) < 80  # the linear regression of the cards: 136
+
+
+def test_weights_ship_for_every_family():
+    assert {zoo.MODELS[name].build for name in SHIPPED} | {zoo.MODELS["ampose-refined"].build} == {entry.build for entry in zoo.MODELS.values()}
