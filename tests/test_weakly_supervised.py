@@ -147,10 +147,13 @@ def test_the_critic_sees_a_turned_pose_alike_and_a_mirrored_one_not():
     assert (critic(critic.seen_of(pose * torch.tensor([1.0, 1.0, -1.0]))) - seen).abs().max() > 1e-3
 
 
-def test_the_camera_starts_as_the_plain_weak_perspective(data):
+def test_the_camera_starts_upright_and_scales_with_the_person():
     camera = weak.CameraNetwork(17)
-    m = camera(torch.randn(3, 1, 17, 2))
-    torch.testing.assert_close(m, weak.START_SCALE * torch.eye(2, 3).expand(3, 2, 3))
+    keypoints = torch.randn(3, 1, 17, 2)
+    m = camera(keypoints)
+    size = weak.person_size(weak.from_root(keypoints))[:, None, None]
+    torch.testing.assert_close(m, weak.START_SCALE * size * torch.tensor([[1.0, 0, 0], [0, -1, 0]]))
+    torch.testing.assert_close(camera(2 * keypoints), 2 * m)
 
 
 def test_it_learns_to_project_back_from_keypoints_alone(data):
