@@ -3,7 +3,7 @@
     python -m edgepose.benchmarks.zoo_table --path MOCAP_DIR --weights DIR [DIR ...] --out docs/results.md --json benchmarks/results/zoo.json
 
 A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has none is
-timed with random weights. Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one
+timed with random weights. With --models the rows of the others are kept from the --json file. Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one
 person, all engines of a model interleaved.
 """
 
@@ -156,6 +156,11 @@ def main(arguments: argparse.Namespace) -> None:
             row, found = measure_model(name, arguments.path, arguments.weights, moving)
             rows.append(row)
             floors = floors or (found if row.frames == 1 else {})
+    if arguments.json and arguments.json.is_file():
+        earlier = json.loads(arguments.json.read_text())
+        new, floors = {row.model: row for row in rows}, floors or earlier["floors"]
+        kept = {row["model"]: Row(**row) for row in earlier["rows"]} | new
+        rows = [kept[name] for name in zoo.MODELS if name in kept]
     machine = measure.machine()
     command = "python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --out docs/results.md --json benchmarks/results/zoo.json"
     enginefile.write_atomically(arguments.out, page(rows, floors, command, machine).encode())

@@ -35,6 +35,10 @@ def test_the_page_has_a_row_of_cost_for_each_model_and_of_accuracy_for_each_with
     assert rows["dln-s"]["figures"] is None and rows["ampose"]["steps"] is None
     assert set(rows["strided27-s"]["figures"]["noisy"]) == {*evaluate.METRICS, zoo_table.VELOCITY}
     assert all(0 < value for row in rows.values() for value in row["latency_ms"].values())
+    zoo_table.main(SimpleNamespace(path=data, weights=[tmp_path], out=tmp_path / "results.md", json=tmp_path / "zoo.json", models=["martinez-s"]))
+    again = {row["model"]: row for row in json.loads((tmp_path / "zoo.json").read_text())["rows"]}
+    assert {name: row for name, row in again.items() if name != "martinez-s"} == rows and "martinez-s" in again
+    assert (tmp_path / "results.md").read_text().split("## Size")[0] == accuracy
 
 
 def test_the_velocity_error_is_of_the_same_moments_whatever_the_window(tmp_path, few):
