@@ -88,6 +88,8 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
     untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
     Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
     """
+    if published and untrained:
+        raise ValueError("--published and --untrained exclude each other")
     if untrained:
         torch.manual_seed(UNTRAINED_SEED)
         return NamedModule(model, zoo.build(model, frames).eval(), False)
@@ -181,8 +183,9 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
                     candidate.replace(path)
                     row.file = path.name
                     engines[path.name] = engine
-                else:
-                    path.unlink(missing_ok=True)  # an older product of that name would be taken for this one
+                elif path.exists():
+                    path.unlink()  # it would be taken for this one
+                    console.print(f"removed {path}: an older engine of that name")
             finally:
                 candidate.unlink(missing_ok=True)
             rows.append(row)

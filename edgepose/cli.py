@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 
@@ -19,7 +20,7 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "stream": ("edgepose.recording", None, "lift a recorded clip, a video or a camera frame by frame"),
     "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
 }
-EXTRAS = {"matplotlib": "plot", "h5py": "data", "scipy": "data"}  # libraries of one option of a command: the extra that installs them
+EXTRAS = {"matplotlib": "plot", "PIL": "plot", "h5py": "data", "scipy": "data"}  # libraries of one option of a command: the extra that installs them
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,20 +45,25 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"edgepose {command}", description=text)
     module.add_arguments(parser)
     arguments = parser.parse_args(argv[1:])
+    return reporting(f"edgepose {command}", lambda: module.main(arguments))
+
+
+def reporting(program: str, run: Callable[[], int | None]) -> int:
+    """The exit status of `run`; what a user can mend is told in a line instead of a traceback."""
     try:
-        return module.main(arguments)
+        return run() or 0
     except ModuleNotFoundError as error:
         needed = EXTRAS.get((error.name or "").partition(".")[0], "bench")
-        print(f"edgepose {command}: {error.name} is not installed: pip install 'edgepose[{needed}]'", file=sys.stderr)
+        print(f"{program}: {error.name} is not installed: pip install 'edgepose[{needed}]'", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, ImportError, EngineError) as error:
-        print(f"edgepose {command}: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError, EngineError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"edgepose {command}: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return 130
 
 

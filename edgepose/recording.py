@@ -72,7 +72,7 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     """
     path = Path(clip) if clip.endswith(".npz") or Path(clip).exists() else CLIPS / f"{clip}.npz"
     if not path.is_file():
-        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.stem != "evaluation")
+        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in WINDOW_FILES)
         raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
     try:
         with np.load(path) as file:
@@ -289,7 +289,8 @@ def main(arguments: argparse.Namespace) -> int:
     with live(clip.image_size) if live else nullcontext() as viewer:
         poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
     if not poses:
-        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
+        why = f"nobody was detected, or the clip is shorter than --delay {arguments.delay}" if arguments.delay else "nobody was detected"
+        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: {why}")
     print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
     print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
           f"(a frame every {1e3 / clip.fps:.1f} ms)")

@@ -50,6 +50,8 @@ def camera_frames(camera: int) -> Iterator[tuple[float, np.ndarray]]:
 
     Raises ValueError if the camera cannot be opened or ends, and ImportError without OpenCV.
     """
+    if camera < 0:
+        raise ValueError(f"camera is {camera}; wanted 0 or more")
     cv2 = _opencv()
     capture = cv2.VideoCapture(camera)
     try:

@@ -164,7 +164,9 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
     path = write_h36m(tmp_path / "h36m")
     run(["--model", checkpoint, "--data", "h36m", "--path", path, "--actions", "Eating"])
     printed = capsys.readouterr().out
-    assert "Eat" in printed and "Walk" not in printed and "flip" not in printed
+    assert "Eat" in printed and "Walk" not in printed and "flip" not in printed and "NOT the papers' average" not in printed
+    run(["--model", checkpoint, "--data", "h36m", "--path", path])
+    assert "NOT the papers' average: the data has no Dir., Disc., Greet" in capsys.readouterr().out
     with pytest.raises(ValueError, match="h36m has no action 'Flying' in its test split; there are Walking, Eating"):
         run(["--model", checkpoint, "--data", "h36m", "--path", path, "--actions", "Flying"])
 

@@ -62,8 +62,41 @@ def test_long_clips_are_drawn_by_the_root_of_their_length():
     (lambda d: None, "test", "unknown split 'test'; there are training, validation"),
     (lambda d: (write_subject(d, "cmu_001", (5,)), write_subject(d, "cmu_002", (5,), fps=50)), "training",
      "several frame rates"),
-    (lambda d: np.savez(d / "cmu_001.npz", positions=np.zeros((4, 16, 3))), "training", r"\(4, 16, 3\)")])
+    (lambda d: np.savez(d / "cmu_001.npz", positions=np.zeros((4, 17, 3))), "training", "cmu_001.npz: it has no key 'clip_starts'")])
 def test_errors_say_what_came_and_what_was_wanted(tmp_path, prepare, split, message):
     prepare(tmp_path)
     with pytest.raises(ValueError, match=message):
         mocap.read_motion(tmp_path, split)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda a: a.update(positions=a["positions"][:, :16]), r"positions is not as wanted: shape \(F, 17, 3\).*\(20, 16, 3\)"),
+    (lambda a: a.update(positions=1000 * a["positions"]), "positions is not as wanted: metres; pelvis and head are 7"),
+    (lambda a: a["positions"].__setitem__((3, 4, 1), np.nan), "no NaN"),
+    (lambda a: a.update(positions=a["positions"][:0]), "F above 0"),
+    (lambda a: a.update(joint_names=a["joint_names"][::-1]), "joint_names is not as wanted: Human3.6M's order"),
+    (lambda a: a.update(clip_starts=np.array([0, 8, 4])), "clip_starts is not as wanted"),
+    (lambda a: a.update(clip_starts=np.array([0, 25])), "clip_starts is not as wanted"),
+    (lambda a: a.update(clip_names=a["clip_names"][:0]), "clip_names is not as wanted: one a clip: 2, not 0"),
+    (lambda a: a.update(fps=np.float32(0)), "fps is not as wanted"),
+    (lambda a: a.pop("fps"), "has no key 'fps'")])
+def test_a_broken_subject_is_named_with_its_key(tmp_path, change, message):
+    write_subject(tmp_path, "cmu_001", (12, 8))
+    path = tmp_path / "cmu_001.npz"
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    change(arrays)
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=f"cmu_001.npz: .*{message}"):
+        mocap.read_motion(tmp_path, "training")
+
+
+def test_double_precision_is_taken_and_a_truncated_file_named(tmp_path):
+    write_subject(tmp_path, "cmu_001", (12,))
+    path = tmp_path / "cmu_001.npz"
+    with np.load(path) as file:
+        np.savez(path, **{**{key: file[key] for key in file.files}, "positions": file["positions"].astype(np.float64)})
+    assert mocap.read_motion(tmp_path, "training").positions_m.dtype == torch.float32
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="cmu_001.npz"):
+        mocap.read_motion(tmp_path, "training")

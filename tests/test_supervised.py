@@ -9,6 +9,7 @@ import torch
 from tiny_mocap import write_all
 
 from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.cli import main
 from edgepose.training import losses, supervised
 from edgepose.training.supervised import train
 
@@ -156,3 +157,13 @@ def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):
     assert lines[0].startswith("step 2/4  loss ") and lines[1].startswith("step 4/4") and len(lines) == 3
     command = load_checkpoint(lines[2])[1]["command"]
     assert "--seed 0" in command and "--precision bfloat16" in command and str(tmp_path) not in command
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--steps", "0"], "--steps is 0; wanted 1 or more"), (["--every", "0"], "--every is 0"), (["--threads", "-1"], "--threads is -1"),
+    (["--minutes", "0"], "--minutes is 0.0; wanted a number above 0"), (["--minutes", "nan"], "--minutes is nan"),
+    (["--seed", "99999999999"], "--seed is 99999999999"), (["--device", "mps"], "--device is 'mps'; here there is cpu"),
+    (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets")])
+def test_an_impossible_number_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
+    assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path / "out"), *arguments]) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

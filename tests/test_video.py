@@ -169,3 +169,8 @@ def test_a_film_of_a_video_has_its_pictures_behind_the_keypoints(tmp_path, monke
     monkeypatch.setattr(recording, "video_frames", lambda path, fps: iter([(0.0, images[0]), (0.04, images[1])]))
     frames = small_frames("walk.mp4")
     assert [frame.shape for frame in frames] == [(334, 200, 3)] * 2 and [int(frame.mean()) for frame in frames] == [10, 200]
+
+
+def test_a_camera_below_zero_is_refused_before_opencv_sees_it():
+    with pytest.raises(ValueError, match="camera is -1; wanted 0 or more"):
+        next(video.camera_frames(-1))

@@ -15,12 +15,14 @@ below it and straight up.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ..cli import reporting
 from ..skeleton import H36M17
 from .motion_files import Joint, bvh_positions, read_amc, read_asf, read_bvh
 
@@ -152,5 +154,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the .npz files go, one a subject")
     parser.add_argument("--amc-hz", type=float, default=AMC_HZ, help=f"frame rate of the .amc files (default {AMC_HZ:g})")
     options = parser.parse_args()
-    for name, frames in convert(options.files, options.out, options.amc_hz).items():
-        print(f"{options.out / name}.npz: {frames} frames at {OUT_HZ:g} Hz")
+
+    def run() -> None:
+        for name, frames in convert(options.files, options.out, options.amc_hz).items():
+            print(f"{options.out / name}.npz: {frames} frames at {OUT_HZ:g} Hz")
+
+    sys.exit(reporting("cmu", run))

@@ -226,6 +226,9 @@ def main(args: argparse.Namespace) -> int:
         said |= {"data": args.data, "keypoints": keypoints, "figures": rows} | ({"flip": cost} if cost else {})
         where = f"{args.data}, {keypoints} 2D"
         caption = _said_of_flip(rows, cost, list(PROTOCOLS[args.data].rows)) if cost else ""
+        absent = [column for column in PROTOCOLS[args.data].columns.values() if column not in next(iter(rows.values()))]
+        if absent and not args.actions:
+            caption = f"NOT the papers' average: the data has no {', '.join(absent)}. {caption}"
     else:
         rows = evaluate(model, args.path, args.clips)
         where, caption = f"{len(H36M17)} joints", "The reference of the real detections is good to about 3 cm."

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..skeleton import H36M17
+from .npz import load_npz
 
 VALIDATION_SUBJECTS = ("cmu_003", "cmu_007", "cmu_008", "cmu_086", "cmu_131")  # 007 and 008 may be one person
 WINDOW_HZ = 50.0  # the rate of the models' windows, that of Human3.6M
@@ -37,7 +38,8 @@ class Motion:
 def read_motion(directory: str | Path, split: str) -> Motion:
     """All clips of a split, "training" or "validation"; the split is by subject.
 
-    Raises ValueError for another split, for no clips, or for a file with other joints or another frame rate.
+    Raises ValueError for another split, for no clips, or for a file that is damaged, lacks a key, or has other joints, units,
+    clips or another frame rate, naming the file and the key.
     """
     if split not in ("training", "validation"):
         raise ValueError(f"unknown split {split!r}; there are training, validation")
@@ -47,18 +49,41 @@ def read_motion(directory: str | Path, split: str) -> Motion:
         raise ValueError(f"no clips for the {split} split in {directory}; it needs one .npz a subject")
     positions, bounds, names, rates = [], [0], [], set()
     for file in files:
-        with np.load(file) as subject:
-            frames = subject["positions"]
-            if frames.shape[1:] != (len(H36M17), 3):
-                raise ValueError(f"{file}: positions have shape {frames.shape}; needs (F, {len(H36M17)}, 3)")
-            start = bounds[-1]
-            bounds += [start + int(end) for end in (*subject["clip_starts"][1:], len(frames))]
-            names += [f"{file.stem}/{name}" for name in subject["clip_names"]]
-            positions.append(frames)
-            rates.add(float(subject["fps"]))
+        frames, starts, clip_names, fps = _checked_subject(file)
+        start = bounds[-1]
+        bounds += [start + end for end in (*starts[1:], len(frames))]
+        names += [f"{file.stem}/{name}" for name in clip_names]
+        positions.append(frames)
+        rates.add(fps)
     if len(rates) > 1:
         raise ValueError(f"the clips in {directory} have several frame rates: {sorted(rates)}")
     return Motion(torch.from_numpy(np.concatenate(positions)), torch.tensor(bounds), tuple(names), rates.pop())
+
+
+def _checked_subject(file: Path) -> tuple[np.ndarray, list[int], list[str], float]:
+    """(positions_m, clip_starts, clip_names, fps) of a subject. Raises ValueError, naming the file and the key."""
+    positions, starts, names, fps, joints = load_npz(file, "positions", "clip_starts", "clip_names", "fps", "joint_names")
+
+    def need(holds: bool, key: str, wanted: str) -> None:
+        if not holds:
+            raise ValueError(f"{file}: {key} is not as wanted: {wanted}")
+
+    numbers = isinstance(positions, np.ndarray) and positions.dtype.kind == "f"
+    need(numbers and positions.ndim == 3 and positions.shape[1:] == (len(H36M17), 3) and len(positions) > 0, "positions",
+         f"shape (F, {len(H36M17)}, 3), F above 0, floating point; it has {getattr(positions, 'shape', type(positions).__name__)}")
+    need(bool(np.isfinite(positions).all()), "positions", "no NaN and no infinity")
+    need(len(joints) == len(H36M17), "joint_names", f"the {len(H36M17)} joints of Human3.6M")
+    left, right = (next((i for i, name in enumerate(joints) if str(name).lower() in names), -1)
+                   for names in (("lhip", "left_hip"), ("rhip", "right_hip")))
+    need((left, right) in ((4, 1), (-1, -1)), "joint_names", "Human3.6M's order: the right hip is joint 1, the left one 4")
+    size = np.linalg.norm(positions[:, H36M17.index("head")] - positions[:, H36M17.root], axis=-1).mean()
+    need(0.2 < size < 2, "positions", f"metres; pelvis and head are {size:.3g} apart")
+    starts = np.asarray(starts).tolist()
+    need(starts and starts[0] == 0 and all(a < b for a, b in zip(starts, (*starts[1:], len(positions)))), "clip_starts",
+         "whole numbers that begin with 0, ascend, and stay below the frames")
+    need(len(names) == len(starts), "clip_names", f"one a clip: {len(starts)}, not {len(names)}")
+    need(np.size(fps) == 1 and 0 < float(np.ravel(fps)[0]) < 1e4, "fps", "one number above 0")
+    return positions.astype(np.float32, copy=False), starts, [str(name) for name in names], float(np.ravel(fps)[0])
 
 
 def draw_windows(motion: Motion, count: int, frames: int, generator: torch.Generator) -> torch.Tensor:

@@ -250,8 +250,23 @@ def _left(seconds: float) -> str:
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
 
 
+def _check(args: argparse.Namespace) -> None:
+    for option in ("steps", "every", "threads"):
+        if getattr(args, option) < 1:
+            raise ValueError(f"--{option} is {getattr(args, option)}; wanted 1 or more")
+    if args.minutes is not None and not 0 < args.minutes < math.inf:
+        raise ValueError(f"--minutes is {args.minutes}; wanted a number above 0")
+    if not 0 <= args.seed < 2**31:
+        raise ValueError(f"--seed is {args.seed}; wanted 0 to {2**31 - 1}")
+    if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"--device is {args.device!r}; here there is cpu" + ", cuda" * torch.cuda.is_available())
+    if args.data == "mocap" and args.keypoints != "gt":
+        raise ValueError(f"--keypoints {args.keypoints} is for labelled data sets; motion capture is seen by a simulated detector")
+
+
 def main(args: argparse.Namespace) -> int:
     """Runs `edgepose train`: a progress bar on a terminal, else a line for every checkpoint."""
+    _check(args)
     torch.set_num_threads(args.threads)
     device = _join_processes(args.device)
     setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "precision": args.precision, "compiled": args.compile, "device": device}
