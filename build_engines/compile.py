@@ -69,17 +69,19 @@ class Row:
 
 @dataclass(frozen=True)
 class NamedModule:
-    """A zoo module to compile: what zoo.build was given for it, and whether its weights are more than random."""
+    """A zoo module to compile: what zoo.build was given for it, whether its weights are more than random, and what its checkpoint
+    is called where that is not as the model is."""
 
     name: str
     module: nn.Module
     is_trained: bool
     options: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str = ""
 
     @property
     def file_stem(self) -> str:
-        """What the engine files' names begin with."""
-        return checkpoints.checkpoint_name(self.name, self.module.frames)
+        """What the engine files' names begin with: two checkpoints of a model do not write over each other's engines."""
+        return self.checkpoint or checkpoints.checkpoint_name(self.name, self.module.frames)
 
 
 def load_lifter(model: str, frames: int | None = None, untrained: bool = False, published: str | None = None) -> NamedModule:
@@ -98,8 +100,9 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
             raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
         return NamedModule(model, module, True, {"norm": "sample"})
-    module, metadata = checkpoints.load_checkpoint(checkpoints.find_checkpoint(model, frames))
-    return NamedModule(metadata["model"], module.eval(), True, metadata["options"])
+    path = checkpoints.find_checkpoint(model, frames)
+    module, metadata = checkpoints.load_checkpoint(path)
+    return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem)
 
 
 def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:

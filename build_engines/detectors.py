@@ -146,7 +146,7 @@ def is_detector(model: str) -> bool:
 
 def compile_detector(model: str, out: Path, precisions: list[str], size: tuple[int, int] | None = None, published: str | None = None,
                      untrained: bool = False) -> int:
-    """Writes OUT/<name>_<height>x<width>.onnx (and ..._fp16.onnx) and says how large each is and how far from torch.
+    """Writes OUT/<name>_<height>x<width>.onnx (and ..._fp16.onnx; <name>-untrained with random weights) and says how large each is and how far from torch.
 
     Raises what load_detector and export_detector raise.
     """
@@ -159,7 +159,8 @@ def compile_detector(model: str, out: Path, precisions: list[str], size: tuple[i
     if unknown:
         raise ValueError(f"a detector has no {', '.join(unknown)}; it has {', '.join(BUDGET)}")
     for precision in dict.fromkeys(precisions):
-        path = Path(out) / f"{metadata['model']}_{size[0]}x{size[1]}{'_fp16' * (precision == 'fp16')}.onnx"
+        stem = metadata["model"] + "-untrained" * untrained  # not to be taken for, nor written over, real weights
+        path = Path(out) / f"{stem}_{size[0]}x{size[1]}{'_fp16' * (precision == 'fp16')}.onnx"
         error = export_detector(module, size, path, precision)
         print(f"  {path}  {path.stat().st_size / 1e6:.2f} MB, largest difference to torch {error:.1e} of the largest heatmap pixel")
     return 0

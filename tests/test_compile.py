@@ -98,11 +98,19 @@ def test_a_trained_checkpoint_of_any_window_and_skeleton_compiles(tmp_path, fram
         "model": "ampose-s", "frames": frames, "skeleton": module.skeleton.name, "options": {}})
     out = tmp_path / "engines"
     assert main(["compile", "--model", str(tmp_path / "mine.safetensors"), "--precision", "fp32", "--out", str(out)]) == 0
-    stem = "ampose-s" if frames == 1 else f"ampose-s{frames}"
-    engine = edgepose.load(out / f"{stem}_native_fp32.epose")
+    engine = edgepose.load(out / "mine_native_fp32.epose")
     assert engine.frames == frames and engine.skeleton == module.skeleton
     stream = edgepose.Stream(engine, layout="coco17", image_size=(640, 480))
     assert stream.push(np.random.default_rng(0).uniform(100, 400, (17, 2)), 0.0).joints_m.shape == (len(module.skeleton), 3)
+
+
+def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_path):
+    for name in ("ampose", "ampose-mine"):
+        (tmp_path / f"{name}.safetensors").write_bytes((checkpoints.SHIPPED / "ampose.safetensors").read_bytes())
+        assert main(["compile", "--model", str(tmp_path / f"{name}.safetensors"), "--out", str(tmp_path), "--backend", "native",
+                     "--precision", "fp16"]) == 0
+    engines = {file.name: edgepose.load(file).model for file in tmp_path.glob("*.epose")}
+    assert engines == {"ampose_native_fp16.epose": "ampose", "ampose-mine_native_fp16.epose": "ampose"}
 
 
 SHIPPED = sorted(file.stem for file in checkpoints.SHIPPED.glob("*.safetensors") if file.stem in zoo.MODELS)

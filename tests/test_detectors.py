@@ -94,7 +94,7 @@ def test_the_command_compiles_a_detector(tmp_path, capsys, module):
     said = capsys.readouterr().out
     assert (tmp_path / "hrnet-w8_64x64.onnx").is_file() and "hrnet-w8_64x64.onnx" in said and "MB" in said
     assert main(["compile", "--model", "hrnet-w8", "--untrained", "--size", "96", "64", "--out", str(tmp_path), "--precision", "fp16"]) == 0
-    assert "untrained" in capsys.readouterr().out and HRNetDetector(tmp_path / "hrnet-w8_96x64_fp16.onnx").size == (96, 64)
+    assert "untrained" in capsys.readouterr().out and HRNetDetector(tmp_path / "hrnet-w8-untrained_96x64_fp16.onnx").size == (96, 64)
     assert main(["compile", "--model", "hrnet-w32", "--out", str(tmp_path)]) == 1
     assert "--published FILE.pth" in capsys.readouterr().err
     assert main(["compile", "--model", "hrnet-w8", "--untrained", "--size", "50", "64", "--out", str(tmp_path)]) == 1
