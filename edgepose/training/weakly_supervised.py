@@ -12,7 +12,7 @@ shows in perspective alone, which M does not have, so cameras that look from any
 As in RepNet the generator's pose is in axes of its own, whichever, and M holds how the person is turned: completed to a rotation it
 turns the pose into camera axes. The critic sees poses in the body's own axes: there a body mirrored in depth, which projects the
 same, has knees that bend the wrong way. (A generator that answers in camera axes at once did not learn to tell front from back.)
-**It does not learn depth yet**: in some thousand steps it learns the projection and the lengths, and whether a joint is in front of
+**It does not learn depth yet**: in a thousand steps it learns the projection and the lengths, and whether a joint is in front of
 another or behind stays nearly a guess; with pairs the same generator learns it in 2,000.
 The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
 from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
