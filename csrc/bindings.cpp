@@ -31,12 +31,16 @@ Activation activation_named(const std::string& name) {
   throw std::invalid_argument("unknown activation \"" + name + "\"; there are none, relu, gelu, sigmoid");
 }
 
+Type type_of(const py::array& array) {
+  if (array.dtype().kind() == 'f' && array.itemsize() == 4) return Type::f32;
+  if (array.dtype().kind() == 'f' && array.itemsize() == 2) return Type::f16;
+  if (array.dtype().kind() == 'i' && array.itemsize() == 1) return Type::i8;
+  throw std::invalid_argument("a weight tensor is neither float32 nor float16 nor int8");
+}
+
 Tensor tensor_of(const py::array& array) {
-  const bool is_half = array.dtype().kind() == 'f' && array.itemsize() == 2;
-  if (!is_half && !(array.dtype().kind() == 'f' && array.itemsize() == 4))
-    throw std::invalid_argument("a weight tensor is neither float32 nor float16");
   if (!(array.flags() & py::array::c_style)) throw std::invalid_argument("a weight tensor is not C-contiguous");
-  Tensor tensor{{}, is_half, array.data()};
+  Tensor tensor{{}, type_of(array), array.data()};
   for (py::ssize_t i = 0; i < array.ndim(); i++) {
     if (array.shape(i) > (1 << 30)) throw std::invalid_argument("a weight tensor is too large");
     tensor.shape.push_back((int)array.shape(i));
@@ -83,6 +87,7 @@ std::shared_ptr<Plan> make_plan(const py::dict& spec, const std::map<std::string
       step.op = op_named(d["op"].cast<std::string>());
       step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1), step.gate = number("gate", -1);
       step.weight = tensor("weight"), step.bias = tensor("bias");
+      step.scale = tensor("scale"), step.x_scale = tensor("x_scale");
       step.gather = tensor("gather"), step.scatter = tensor("scatter");
       if (d.contains("activation")) step.activation = activation_named(d["activation"].cast<std::string>());
       step.heads = number("heads", 0), step.span = number("span", 0);
@@ -169,11 +174,14 @@ class Scratch {
   std::vector<float> block_;
 };
 
-// Whether packed weights are in half precision.
-bool is_half(const py::array& w, const Kernels& table) {
-  if (w.itemsize() == 2 && !table.has_f16)
+// Packed weights: float32, float16, or int8 with their scales, and x's if that is rounded too.
+Weights weights_of(const py::array& w, const std::optional<Floats>& scale, const std::optional<Floats>& x_scale, const Kernels& table) {
+  const Type type = type_of(w);
+  if (type == Type::f16 && !table.has_f16)
     throw std::invalid_argument(std::string("the kernels of ") + table.isa + " have no half precision; widen the weights");
-  return w.itemsize() == 2;
+  if ((type == Type::i8) != scale.has_value() || (x_scale && !scale)) throw std::invalid_argument("scales go with weights of int8");
+  const Precision precision = type == Type::f32 ? Precision::f32 : type == Type::f16 ? Precision::f16 : x_scale ? Precision::i8 : Precision::w8;
+  return {precision, w.data(), scale ? scale->data() : nullptr, x_scale ? x_scale->data() : nullptr};
 }
 
 void bind_kernels(py::module_ m) {
@@ -186,19 +194,22 @@ void bind_kernels(py::module_ m) {
     const Matrix X(x), C(c), Y(y);
     kernels(isa.c_str()).add(X.data, C.data, Y.data, X.ld, C.ld, Y.ld, X.rows, X.columns);
   });
+  using Scales = const std::optional<Floats>&;
+  m.def("x_zero", [](const std::string& isa) { return kernels(isa.c_str()).x_zero; });
   m.def("linear", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
-                     const std::string& activation, const std::string& isa) {
+                     const std::string& activation, const std::string& isa, Scales scale, Scales x_scale) {
     const Matrix X(x), B(b), Y(y);
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
-    const Activation a = activation_named(activation);
-    if (is_half(w, table)) table.linear_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
-    else table.linear(X.data, (const float*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
-  });
+    Scratch scratch(linear_scratch(X.columns));
+    table.linear(X.data, weights_of(w, scale, x_scale, table), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows, X.columns,
+                 Y.columns, activation_named(activation));
+  }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("activation"), py::arg("isa"),
+     py::arg("scale") = py::none(), py::arg("x_scale") = py::none());
   // x and y: people * joints rows; gather (gathered rows, joints) and scatter (joints, gathered rows) as dense matrices.
   m.def("graph_conv", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
                          Rows gather, Rows scatter, const std::vector<int>& group_rows, const std::string& activation,
-                         const std::string& isa) {
+                         const std::string& isa, Scales scale, Scales x_scale) {
     const Matrix X(x), B(b), Y(y), G(gather), S(scatter);
     std::vector<int> rows{0};
     for (int count : group_rows) rows.push_back(rows.back() + count);
@@ -208,12 +219,11 @@ void bind_kernels(py::module_ m) {
     const Graph graph = {S.rows, (int)group_rows.size(), rows.data(), gathered.sums(), scattered.sums()};
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
-    const Activation a = activation_named(activation);
-    Scratch scratch((long)kGraphPeople * G.rows * X.ld);
-    const int people = X.rows / S.rows;
-    if (is_half(w, table)) table.graph_conv_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
-    else table.graph_conv(X.data, (const float*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
-  });
+    Scratch scratch(graph_scratch(G.rows, X.ld, X.columns));
+    table.graph_conv(X.data, weights_of(w, scale, x_scale, table), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld,
+                     X.rows / S.rows, X.columns, Y.columns, activation_named(activation));
+  }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("gather"), py::arg("scatter"),
+     py::arg("group_rows"), py::arg("activation"), py::arg("isa"), py::arg("scale") = py::none(), py::arg("x_scale") = py::none());
   m.def("multiply", [](Rows x, Rows r, Rows y, const std::string& activation, const std::string& isa) {
     const Matrix X(x), R(r), Y(y);
     kernels(isa.c_str()).multiply(X.data, R.data, Y.data, X.ld, R.ld, Y.ld, X.rows, X.columns, activation_named(activation));

@@ -19,6 +19,22 @@ static unsigned short half(float x) {
   return x == 0 ? 0 : (unsigned short)((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023));
 }
 
+// Whole numbers w[k][np] in panels for products of whole numbers, as kernels.h says.
+static std::vector<signed char> packed_dots(const std::vector<signed char>& w, int k, int np, int x_zero) {
+  const long bytes = packed_panel(Precision::i8, k);
+  std::vector<signed char> packed(np / kPanelColumns * bytes);
+  for (int c = 0; c < np; c++) {
+    signed char* panel = packed.data() + c / kPanelColumns * bytes;
+    int start = 0;
+    for (int i = 0; i < k; i++) {
+      start -= x_zero * w[(long)i * np + c];
+      panel[64 + (i / 4 * kPanelColumns + c % kPanelColumns) * 4 + i % 4] = w[(long)i * np + c];
+    }
+    std::memcpy(panel + c % kPanelColumns * 4, &start, 4);
+  }
+  return packed;
+}
+
 static int failures = 0;
 static void compare(const char* isa, const char* kernel, const std::vector<float>& a, const std::vector<float>& b, double allowed) {
   double most = 0;
@@ -41,13 +57,27 @@ int main() {
       std::vector<float> w = numbers((long)np * k), y(m * ldy), z(m * ldy);
       std::vector<unsigned short> w16(w.size());
       for (std::size_t i = 0; i < w.size(); i++) { w[i] = std::round(w[i] * 256) / 256; w16[i] = half(w[i]); }
+      std::vector<float> scale(np, 1.f / 127 / 127), x_scale(k, 127), scratch(linear_scratch(k));
+      std::vector<signed char> whole((long)np * k), w8(whole.size());
+      for (int i = 0; i < k; i++) for (int c = 0; c < np; c++)
+        w8[((long)c / kPanelColumns * k + i) * kPanelColumns + c % kPanelColumns] = whole[(long)i * np + c] = (signed char)std::round(254 * number());
       for (Activation a : {Activation::none, Activation::relu, Activation::gelu, Activation::sigmoid}) {
-        reference.linear(x.data(), w.data(), b.data(), r.data(), z.data(), ldx, ldy, m, k, n, a);
-        table.linear(x.data(), w.data(), b.data(), r.data(), y.data(), ldx, ldy, m, k, n, a);
+        const auto linear = [&](const Kernels& kernels, Weights weights, std::vector<float>& to) {
+          kernels.linear(x.data(), weights, b.data(), r.data(), to.data(), scratch.data(), ldx, ldy, m, k, n, a);
+        };
+        linear(reference, {Precision::f32, w.data(), nullptr, nullptr}, z);
+        linear(table, {Precision::f32, w.data(), nullptr, nullptr}, y);
         compare(table.isa, "linear", y, z, 2 * (k + 4) * eps);
-        if (!table.has_f16) continue;
-        table.linear_f16(x.data(), w16.data(), b.data(), r.data(), y.data(), ldx, ldy, m, k, n, a);
-        compare(table.isa, "linear_f16", y, z, 2 * (k + 4) * eps);
+        if (table.has_f16) {
+          linear(table, {Precision::f16, w16.data(), nullptr, nullptr}, y);
+          compare(table.isa, "linear_f16", y, z, 2 * (k + 4) * eps);
+        }
+        linear(reference, {Precision::w8, w8.data(), scale.data(), nullptr}, z);
+        linear(table, {Precision::w8, w8.data(), scale.data(), nullptr}, y);
+        compare(table.isa, "linear_w8", y, z, 2 * (k + 4) * eps);
+        linear(reference, {Precision::i8, packed_dots(whole, k, np, reference.x_zero).data(), scale.data(), x_scale.data()}, z);
+        linear(table, {Precision::i8, packed_dots(whole, k, np, table.x_zero).data(), scale.data(), x_scale.data()}, y);
+        compare(table.isa, "linear_i8", y, z, 8 * eps);
       }
       table.normalize(x.data(), y.data(), ldx, ldy, m, k < n ? k : n, 1e-5f);
       reference.normalize(x.data(), z.data(), ldx, ldy, m, k < n ? k : n, 1e-5f);
