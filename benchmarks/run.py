@@ -28,8 +28,9 @@ import edgepose
 from edgepose import cli, enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
-from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, evaluation_windows, load_lifter, wide_console
+from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
+from edgepose.build_engines.windows import evaluation_windows
 from edgepose.recording import PICTURES, check_output
 
 PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),

@@ -23,7 +23,8 @@ from .stream import Lifter, Pose, Stream
 from .video import camera_frames, video_frames
 
 CLIPS = Path(__file__).parent / "clips"
-WINDOW_FILES = ("evaluation.npz", "evaluation351.npz")  # many short windows, fewer long ones
+WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
+                "calibration": ("calibration.npz", "calibration351.npz")}
 SMALL_PX = 480  # rows of a film's background
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
@@ -72,7 +73,7 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     """
     path = Path(clip) if clip.endswith(".npz") or Path(clip).exists() else CLIPS / f"{clip}.npz"
     if not path.is_file():
-        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in WINDOW_FILES)
+        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in sum(WINDOW_FILES.values(), ()))
         raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
     try:
         with np.load(path) as file:
@@ -162,8 +163,10 @@ def check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"{path}: there is no folder {path.absolute().parent}")
 
 
-def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> tuple[np.ndarray, np.ndarray]:
+def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS, use: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
     """The windows that ship for checking models: keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3), float32.
+
+    use: "evaluation", of people who are not in the training data, or "calibration", of people who are.
 
     The target belongs to the middle frame, or with is_causal to the last one. The files of WINDOW_FILES hold longer windows:
     what is wanted is taken from around their middle, from the first file that is long enough. A causal window that is longer
@@ -172,11 +175,11 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> 
     """
     after = 0 if is_causal else frames // 2
     before = frames - 1 - after
-    for file in WINDOW_FILES:
+    for file in WINDOW_FILES[use]:
         with np.load(folder / file) as arrays:
             keypoints, target = arrays["keypoints_norm"], arrays["target_m"]
         middle = keypoints.shape[1] // 2
-        if before <= middle or (is_causal and file == WINDOW_FILES[-1]):
+        if before <= middle or (is_causal and file == WINDOW_FILES[use][-1]):
             taken = keypoints[:, max(0, middle - before):middle + after + 1].astype(np.float32)
             missing = frames - taken.shape[1]
             return np.ascontiguousarray(np.pad(taken, ((0, 0), (missing, 0), (0, 0), (0, 0)), "edge")), target.astype(np.float32)
