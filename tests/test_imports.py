@@ -20,6 +20,7 @@ TOOLS = {"zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton"
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
+    "checks": set(),
     "adapters": {"skeleton"}, "camera": {"skeleton"}, "window": {"skeleton"}, "filters": {"skeleton"},
     "enginefile": {"skeleton"},
     "backends": {"skeleton", "_native"},
