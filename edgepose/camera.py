@@ -11,6 +11,7 @@ import numpy as np
 
 from .skeleton import Skeleton
 
+LEAST_PX = 2.0  # a person is larger
 H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 
@@ -92,6 +93,13 @@ def flip_left_right(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     flipped = pose[..., skeleton.mirror, :]
     flipped[..., 0] *= -1
     return flipped
+
+
+def check_pixels(keypoints: np.ndarray, name: str) -> None:
+    """Raises ValueError, with the name, if (..., 2) keypoints are all as near to the corner as normalised ones. Zeros are nobody."""
+    if 0.0 < np.abs(keypoints).max(initial=0.0) <= LEAST_PX:
+        raise ValueError(f"{name} are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: coordinates from "
+                         "0 to 1 times the picture's width and height, from -1 to 1 as edgepose.camera.screen_to_px")
 
 
 def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:

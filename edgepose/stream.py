@@ -10,14 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from .adapters import ADAPTERS, Adapter
-from .camera import checked_image_size, normalize_screen
+from .camera import check_pixels, checked_image_size, normalize_screen
 from .filters import Hold, OneEuro
 from .skeleton import Skeleton
 from .window import Window
 
 _Frame = tuple[float, np.ndarray | None, np.ndarray | None]  # timestamp_s, keypoints_norm (J, 2), confidence (J,)
 LOST_SHARE = 2 / 3  # of seen_above: a joint that was seen stays so until its confidence is below this
-LEAST_PX = 2.0  # a person is larger
 MOST_PX = 1e6  # no camera has a keypoint further out; a larger number is a broken one
 
 
@@ -142,9 +141,7 @@ class Stream:
         if not np.abs(keypoints).max(initial=0.0) <= MOST_PX:
             keypoints = _without_absent(keypoints)
         xy_px, confidence = self._adapter(keypoints)
-        if 0.0 < np.abs(keypoints[:, :2]).max(initial=0.0) <= LEAST_PX:
-            raise ValueError(f"keypoints_px are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: "
-                             "multiply x by the image's width and y by its height")
+        check_pixels(keypoints[:, :2], "keypoints_px")
         return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
 
     def _take(self, timestamp_s: float, keypoints_norm: np.ndarray | None, confidence: np.ndarray | None) -> bool:
