@@ -151,7 +151,7 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
             if timestamp_s - told_s >= 1:
                 print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}", flush=True)
                 told_s, frames = timestamp_s, 0
-    return poses
+    return poses + stream.flush() if keep and stream else poses
 
 
 def check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:
@@ -185,7 +185,7 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> 
 
 def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
                 show: Callable[[Pose], None] | None = None) -> tuple[list[Pose], np.ndarray]:
-    """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms.
+    """Every frame of a clip through one Stream: the poses it answered with, also at the end, and each push's time in ms.
 
     show: is given each pose as it comes, outside the measured time.
     """
@@ -203,6 +203,10 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
             poses.append(pose)
             if show is not None:
                 show(pose)
+    for pose in stream.flush():
+        poses.append(pose)
+        if show is not None:
+            show(pose)
     return poses, times_ms
 
 
@@ -289,8 +293,7 @@ def main(arguments: argparse.Namespace) -> int:
     with live(clip.image_size) if live else nullcontext() as viewer:
         poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
     if not poses:
-        why = f"nobody was detected, or the clip is shorter than --delay {arguments.delay}" if arguments.delay else "nobody was detected"
-        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: {why}")
+        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
     print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
     print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
           f"(a frame every {1e3 / clip.fps:.1f} ms)")

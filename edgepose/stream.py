@@ -106,6 +106,15 @@ class Stream:
         self._hold.reset()
         self._pushed_at_s = -math.inf
 
+    def flush(self) -> list[Pose]:
+        """The clip has ended: the poses of the frames that delay_frames kept waiting, oldest first; the stream is then as new.
+
+        The last frame is repeated for those after it, as where an off-line run pads a clip. Empty without delay.
+        """
+        poses = [self._pose(self.engine.run(self._window.keypoints_norm[None])[0]) for _ in self._window.flush()]
+        self.reset()
+        return poses
+
     def push(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> Pose | None:
         """Takes one camera frame and answers with a pose, if there is a new one.
 
@@ -113,7 +122,7 @@ class Stream:
         confidence 0 may hold anything, NaN too; without confidences, (0, 0) is a keypoint that was not found.
         None: the person was not detected.
         timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
-        None while the first delay_frames come in, for a frame between two points of the grid, after a gap of
+        None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
         max_gap_s, and until the pelvis has been seen once.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
         are NaN, infinite or beyond MOST_PX, or the time is not finite or does not increase.

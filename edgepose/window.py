@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -38,7 +39,8 @@ class Window:
             raise ValueError(f"frames is {frames}; wanted an odd number: the answer is for the middle one")
         if not 0 <= delay_frames <= after:
             kind = "a causal window" if is_causal else "a window"
-            raise ValueError(f"delay_frames is {delay_frames}; {kind} of {frames} frames takes 0 to {after}")
+            taken = f"takes 0 to {after}" if after else "has no later ones to wait for: wanted 0"
+            raise ValueError(f"delay_frames is {delay_frames}; {kind} of {frames} frame{'s' * (frames > 1)} {taken}")
         if rate_hz is not None and not 0 < rate_hz < math.inf:
             raise ValueError(f"rate_hz is {rate_hz}; wanted a positive number, or None for no resampling")
         if not max_gap_s >= 0:
@@ -123,6 +125,24 @@ class Window:
             return False
         return self._advance(self._last, timestamp_s, note)
 
+    def flush(self) -> Iterator[None]:
+        """The clip has ended: the window stands, in turn, at each frame that has had no answer yet, and is then empty.
+
+        The newest grid frame is repeated for those after it, as an off-line run pads a clip.
+        """
+        copies = self._answers.maxlen - len(self._answers)
+        if not copies:
+            self._answers.popleft()  # has been answered
+            copies = 1
+        while self._answers:
+            for _ in range(copies):
+                self._slide(self._buffer[self._end - 1].copy())
+            copies = 1
+            self.was_reset, self._is_fresh = self._is_fresh, False
+            yield
+            self._answers.popleft()
+        self.reset()
+
     def _advance(self, keypoints_norm: np.ndarray, timestamp_s: float, note: object) -> bool:
         before = self._grid_frames
         if before == 0:
@@ -143,13 +163,16 @@ class Window:
         return is_new
 
     def _append(self, keypoints_norm: np.ndarray, timestamp_s: float, note: object) -> None:
+        self._slide(keypoints_norm)
+        self._grid_frames += 1
+        self._answers.append((timestamp_s, note))
+
+    def _slide(self, keypoints_norm: np.ndarray) -> None:
         if self._end == len(self._buffer):
             self._buffer[:self.frames - 1] = self._buffer[self._end - self.frames + 1:]
             self._end = self.frames - 1
         self._end += 1
         self._buffer[self._end - 1 - self._repeats:self._end] = keypoints_norm
-        self._grid_frames += 1
-        self._answers.append((timestamp_s, note))
 
     def _resample(self, keypoints_norm: np.ndarray, timestamp_s: float, note: object) -> None:
         """Fills the grid points that this camera frame decides."""

@@ -42,7 +42,7 @@ def test_a_clip_of_another_detector_streams_by_its_layout(tmp_path, capsys):
     ({"coco17": np.zeros((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], "nobody was detected"),
     ({"coco17": np.ones((3, 16, 3)), "fps": 30, "image_size": (9, 9)}, [], r"\(16, 3\)"),
     ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--engine", "nobody"], "shipped are ampose"),
-    ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--delay", "4"], "delay"),
+    ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--delay", "4"], "delay_frames is 4; .* wanted 0"),
 ])
 def test_a_clip_that_cannot_be_streamed_is_answered(tmp_path, capsys, content, arguments, message):
     file = tmp_path / "clip.npz"
@@ -53,6 +53,15 @@ def test_a_clip_that_cannot_be_streamed_is_answered(tmp_path, capsys, content, a
     assert main(["stream", "--clip", str(file), *arguments]) == 1
     error = capsys.readouterr().err
     assert re.search(message, error) and "Traceback" not in error
+
+
+def test_every_frame_of_a_clip_is_answered_also_under_delay():
+    engine = edgepose.load("strided27-s")
+    clip = recording.load_clip("balance_cam1")
+    shown = []
+    late, _ = recording.stream_clip(engine, clip, delay_frames=13, show=shown.append)
+    now, _ = recording.stream_clip(engine, clip)
+    assert [pose.timestamp_s for pose in late] == [pose.timestamp_s for pose in now] and shown == late
 
 
 def test_a_pose_depends_on_nobody_else_in_the_call():

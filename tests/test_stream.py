@@ -63,6 +63,31 @@ def test_streaming_frame_by_frame_equals_the_offline_run_of_the_padded_clip_to_t
         np.testing.assert_array_equal(pose.confidence, confidence[a])
         assert pose.timestamp_s == pytest.approx(a * DT) and pose.is_seen.all() and pose.skeleton is H36M17
         assert pose.was_reset == (a == 0)
+    rest = stream.flush()
+    assert len(rest) == delay and stream.flush() == []
+    for a, pose in enumerate(rest, len(clip) - delay):
+        np.testing.assert_array_equal(pose.joints_m, offline[a])
+        np.testing.assert_array_equal(pose.keypoints_norm, xy_norm[a])
+        np.testing.assert_array_equal(pose.confidence, confidence[a])
+        assert pose.timestamp_s == pytest.approx(a * DT) and not pose.was_reset
+
+
+def test_a_flushed_stream_is_as_new_and_its_smoothing_goes_on_to_the_end():
+    plain, smooth, fresh = (Stream(FakeEngine(), "coco17", SIZE, delay_frames=3, smoothing=s) for s in (None, OneEuro(0.2), OneEuro(0.2)))
+    clip, reference = person_of("coco17"), OneEuro(0.2)
+    raw, calm = ([pose for n in range(8) if (pose := stream.push(clip[n], n * DT))] + stream.flush() for stream in (plain, smooth))
+    assert len(calm) == 8
+    for r, c in zip(raw, calm):
+        np.testing.assert_array_equal(c.joints_m, reference(r.joints_m, r.timestamp_s))
+    for n in range(6):
+        assert same(smooth.push(clip[20 + n], n * DT), fresh.push(clip[20 + n], n * DT))
+
+
+def test_nobody_to_answer_for_is_no_pose_at_the_end():
+    stream, clip = Stream(FakeEngine(), "coco17", SIZE, delay_frames=4, max_gap_s=0.1), person_of("coco17")
+    assert stream.flush() == []
+    stream.push(clip[0], 0.0)
+    assert stream.push(None, 1.0) is None and stream.flush() == []
 
 
 def test_without_delay_every_frame_is_answered_at_its_own_time():
