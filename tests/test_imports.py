@@ -16,7 +16,7 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
+TOOLS = {"checks", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
@@ -32,7 +32,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "drawing": {"camera", "skeleton", "stream"},
     "live": {"camera", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
-    "zoo": {"skeleton"},
+    "zoo": {"skeleton", "checks"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS,
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
