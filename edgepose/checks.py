@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_LISTED = 5  # of what a message lists
+MOST_SAID = 160  # characters of another library's message
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
@@ -48,6 +49,12 @@ def listed(names: Iterable[Any], separator: str = ", ") -> str:
     names = [str(name) for name in names]
     more = len(names) - MOST_LISTED
     return separator.join(names[:MOST_LISTED]) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says in its first line, or its kind if that is nothing, at most MOST_SAID characters of it."""
+    said = str(error).strip().partition("\n")[0]
+    return (said if len(said) <= MOST_SAID else said[:MOST_SAID] + " ...") or type(error).__name__
 
 
 def near(name: Any, known: Collection[str]) -> str:

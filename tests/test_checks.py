@@ -30,6 +30,11 @@ def test_a_long_list_is_cut_and_counted():
     assert checks.listed(range(1000), "; ") == "0; 1; 2; 3; 4; and 995 more"
 
 
+def test_of_a_long_complaint_the_first_line_is_passed_on():
+    assert checks.first_line(ValueError("short\nand a\nlong story")) == "short" and checks.first_line(KeyError()) == "KeyError"
+    assert checks.first_line(ValueError("x" * 5000)) == "x" * 160 + " ..."
+
+
 def test_a_misspelt_name_is_answered_with_the_nearest():
     assert checks.near("left_rist", ("left_wrist", "nose")) == "; did you mean left_wrist?"
     assert checks.near("tail", ("left_wrist", "nose")) == "" and checks.near(7, ("nose",)) == ""
