@@ -279,7 +279,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _lifter(model: str, frames: int | None) -> NamedModule:
     try:
-        return load_lifter(model, frames)
+        return load_lifter(model, frames if model in zoo.MODELS else None)
     except FileNotFoundError:
         if model not in zoo.MODELS:
             raise

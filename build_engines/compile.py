@@ -29,6 +29,7 @@ from edgepose import cli, enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, detectors, export
 from edgepose.build_engines.lower import PRECISIONS, lower
+from edgepose.checks import checked_number, near
 from edgepose.metrics import mpjpe
 from edgepose.recording import load_windows
 from edgepose.skeleton import H36M17
@@ -88,6 +89,7 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
     """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
 
     untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
+    frames: the window length, which a checkpoint must have.
     Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
     """
     if published and untrained:
@@ -96,12 +98,17 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         torch.manual_seed(UNTRAINED_SEED)
         return NamedModule(model, zoo.build(model, frames).eval(), False)
     if published:
-        module = published_weights.strided_transformer(published_weights.read_state(published))
+        state = published_weights.read_state(published)
+        try:
+            module = published_weights.strided_transformer(state)
+        except ValueError as error:
+            raise ValueError(f"{published}: {error}") from None
         if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
             raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
+        zoo.frames_of(model, frames)
         return NamedModule(model, module, True, {"norm": "sample"})
     path = checkpoints.find_checkpoint(model, frames)
-    module, metadata = checkpoints.load_checkpoint(path)
+    module, metadata = checkpoints.load_checkpoint(path, frames)
     return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem)
 
 
@@ -249,11 +256,11 @@ def print_rows(rows: list[Row], out: Path, console: Console) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
     parser.add_argument("--model", required=True, help=f"a checkpoint (.safetensors), or one of {', '.join([*zoo.MODELS, *zoo.DETECTORS])}")
-    parser.add_argument("--frames", type=int, help="window length, for a model named by its name (default: its usual one)")
+    parser.add_argument("--frames", type=int, help="window length, of a lifter named by its name (default: its usual one)")
     parser.add_argument("--precision", nargs="+", choices=sorted(PRECISIONS), default=["fp32", "fp16"])
-    parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
+    parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), help="of a lifter's engines (default: all)")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
-    parser.add_argument("--threads", type=int, default=1, help="for the latencies (default 1)")
+    parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
@@ -262,14 +269,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose compile`; 0, or 1 if a product was refused. A detector becomes ONNX files, a lifter engine files."""
+    if not (arguments.model.endswith(".safetensors") or Path(arguments.model).is_file() or arguments.model in [*zoo.MODELS, *zoo.DETECTORS]):
+        raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
+                         f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
     if detectors.is_detector(arguments.model):
+        for option in ("frames", "backend", "threads"):
+            if getattr(arguments, option) is not None:
+                raise ValueError(f"--{option} is for lifters; a detector becomes ONNX files for single pictures")
         return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
                                           arguments.published, arguments.untrained)
     if arguments.size:
         raise ValueError("--size is for detectors; a lifter has none")
+    threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
-    rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console)
+    rows = compile_lifter(lifter, arguments.backend or list(PRODUCTS), arguments.precision, arguments.out, threads, console)
     print_rows(rows, arguments.out, console)
     return 0 if all(row.is_kept for row in rows) else 1
 

@@ -64,12 +64,15 @@ class TorchLifter:
 def open_model(name_or_file: str, frames: int | None = None) -> tuple[Lifter, dict[str, Any]]:
     """(lifter, what its file says of it): an engine file, a checkpoint, or weights that ship, by their zoo name.
 
-    Raises what edgepose.load, find_checkpoint and load_checkpoint raise.
+    frames: the window length it must have; None takes the usual one.
+    Raises ValueError if a file is of another, and what edgepose.load, find_checkpoint and load_checkpoint raise.
     """
     if name_or_file.endswith(".epose"):
         engine = load(name_or_file)
+        if frames not in (None, engine.frames):
+            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of {frames}: leave --frames out")
         return engine, {key: value for key, value in engine.header.items() if key != "plan"}
-    module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames))
+    module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames), frames)
     return TorchLifter(module), metadata
 
 
