@@ -30,7 +30,7 @@ from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
 from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, evaluation_windows, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
-from edgepose.recording import PICTURES, check_output
+from edgepose.checks import PICTURES, check_output
 
 PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16"), "onnxruntime-default": ("fp32",), "openvino": ("fp32",), "openvino-default": ("fp32",)}

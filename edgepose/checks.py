@@ -14,6 +14,7 @@ from typing import Any
 MOST_LISTED = 5  # of what a message lists
 MOST_SAID = 160  # characters of another library's message
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
+WRITERS = dict.fromkeys(PICTURES, ("matplotlib",)) | {".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
 LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
     "rerun": ("rerun", "live"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
@@ -64,8 +65,8 @@ def near(name: Any, known: Collection[str]) -> str:
 
 
 def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
-    """Raises ValueError before any work is done if a result could not be written to `path`, and ImportError without what draws a
-    picture; None is no result."""
+    """Before any work is done: raises ValueError if a result could not be written to `path`, and ImportError, naming the extra,
+    without the libraries that write such a file; None is no result."""
     if path is None:
         return
     path = Path(path)
@@ -75,12 +76,13 @@ def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"{path}: there is no folder {path.absolute().parent}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; wanted a file's name")
-    if suffixes == PICTURES:
-        need_library("matplotlib", f"drawing {path}")
+    for module in WRITERS.get(path.suffix, ()):
+        need_library(module, f"writing {path}")
 
 
 def need_library(module: str, purpose: str) -> None:
     """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not imported."""
-    if importlib.util.find_spec(module) is None:
+    is_there = sys.modules[module] is not None if module in sys.modules else importlib.util.find_spec(module) is not None
+    if not is_there:
         name, extra = LIBRARIES[module]
         raise ImportError(f"{purpose} needs {name}, which is not installed: pip install 'edgepose[{extra}]'")

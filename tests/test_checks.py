@@ -57,8 +57,12 @@ def test_a_missing_library_is_named_with_its_extra_and_not_imported(module, monk
         checks.need_library(module, "that")
 
 
-def test_a_picture_without_what_draws_it_is_noticed(tmp_path, monkeypatch):
-    checks.check_output(tmp_path / "a.png", checks.PICTURES)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"drawing .*a.png needs matplotlib.*edgepose\[plot\]"):
-        checks.check_output(tmp_path / "a.png", checks.PICTURES)
+@pytest.mark.parametrize("name, module, wanted", [
+    ("a.png", "matplotlib", r"matplotlib.*\[plot\]"), ("a.gif", "PIL", r"Pillow.*\[plot\]"), ("a.mp4", "av", r"PyAV.*\[plot\]"),
+    ("a.rrd", "rerun", r"rerun.*\[live\]")])
+def test_a_result_without_the_library_that_writes_it_is_noticed(tmp_path, monkeypatch, name, module, wanted):
+    suffixes = (name[1:],)
+    checks.check_output(tmp_path / name, suffixes)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f"writing .*{name} needs {wanted}"):
+        checks.check_output(tmp_path / name, suffixes)

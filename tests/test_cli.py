@@ -22,6 +22,7 @@ def test_an_unknown_command_is_answered_with_the_known_ones(capsys):
 def test_doctor_names_the_engine_it_would_run(capsys):
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
+    assert all(f"\n  {library} " in said for library in ("opencv-python", "av", "rerun-sdk", "scipy", "h5py", "torch"))
     assert "ampose_fp16.epose" in said and "native backend" in said and "because" in said
 
 

@@ -185,7 +185,9 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
     (["--data", "h36m"], "--data NAME and --path DIR go together: where does h36m lie"),
     (["--path", "x"], "go together: which data set lies in x: mocap, h36m, mpi-inf-3dhp, humaneva"),
     (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
-    (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m")])
+    (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m"),
+    (["--json", "nowhere/f.json"], "nowhere/f.json: there is no folder .*nowhere"), (["--plot", "nowhere/f.png"], "nowhere/f.png: there is no folder .*nowhere"),
+    (["--json", "f.txt"], "f.txt: wanted a name that ends in .json")])
 def test_options_that_do_not_go_together_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         run(["--model", "ampose", *arguments])

@@ -27,17 +27,17 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "engine": {"skeleton", "enginefile", "backends"},
     "stream": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
-    "video": set(),
-    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video"},
-    "drawing": {"camera", "skeleton", "stream"},
-    "live": {"camera", "skeleton", "stream", "drawing"},
+    "video": {"checks"},
+    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video", "camera", "checks"},
+    "drawing": {"camera", "checks", "skeleton", "stream"},
+    "live": {"camera", "checks", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
     "zoo": {"skeleton", "checks"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS,
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
     "doctor": {"engine", "enginefile", "_native"},
-    "cli": {"enginefile"},  # a command's module by its name, when it is called
+    "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")

@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
+from ..checks import PICTURES, check_output
 from ..engine import load
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, p_mpjpe, pck
-from ..recording import CLIPS, PICTURES, Clip, check_output, load_clip, load_windows, reference_of, stream_clip
+from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
 from ..stream import Lifter
 from ..zoo import target_frame
@@ -196,8 +197,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "detectron (humaneva) (default: gt)")
     parser.add_argument("--actions", nargs="+", metavar="ACTION", help="only these of a papers' data set")
     parser.add_argument("--flip", action="store_true", help="flip averaging beside the plain figures, and what it costs")
-    parser.add_argument("--clips", metavar="DIR", help="real clips other than those that ship")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--clips", metavar="DIR", help="a folder with the real clips balance_cam1.npz, balance_cam2.npz and "
+                        "balance_cam3.npz, where not those that ship")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: error per joint, its distribution, and against the delay "
                         "(matplotlib)")
     parser.add_argument("--plot-attention", type=Path, metavar="FILE", help="a picture: the attention maps of a posegate model (matplotlib)")
@@ -220,6 +222,7 @@ def main(args: argparse.Namespace) -> int:
     _check(args)
     check_output(args.plot, PICTURES)
     check_output(args.plot_attention, PICTURES)
+    check_output(args.json, (".json",))
     model, metadata = open_model(args.model, args.frames)
     draw(model, args)
     said: dict[str, Any] = {"model": metadata}
@@ -253,7 +256,7 @@ def main(args: argparse.Namespace) -> int:
     for part in (f"{args.model}, {where}, {model.frames} frame(s)", table, *([caption] if caption else [])):
         console.print(part, markup=False, highlight=False)
     if args.json:
-        write_atomically(Path(args.json), (json.dumps(said, indent=1) + "\n").encode())
+        write_atomically(args.json, (json.dumps(said, indent=1) + "\n").encode())
     return 0
 
 
