@@ -32,7 +32,7 @@ def checked_number(name: str, value: Any, at_least: float | None = None, at_most
     else:
         noun, kind = "a number", numbers.Real
     if above is not None:
-        wanted = f"{noun} above {above:g}"
+        wanted = f"{noun} above {above:g}" + (f", at most {at_most:g}" if at_most < sys.float_info.max else "")
     elif at_least is not None:
         wanted = f"{at_least:g} or more" if at_most >= sys.float_info.max else f"{noun} from {at_least:g} to {at_most:g}"
     else:

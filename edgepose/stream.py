@@ -11,6 +11,7 @@ import numpy as np
 
 from .adapters import ADAPTERS, Adapter
 from .camera import check_pixels, checked_image_size, normalize_screen
+from .checks import checked_number
 from .filters import Hold, OneEuro
 from .skeleton import Skeleton
 from .window import Window
@@ -86,6 +87,7 @@ class Stream:
         self.engine, self.image_size = engine, checked_image_size(image_size)
         self._adapter = layout.onto(engine.skeleton)
         self._root = engine.skeleton.root
+        checked_number("seen_above", seen_above, above=0, at_most=1)
         self._hold = Hold(engine.skeleton, seen_above, LOST_SHARE * seen_above, hold_s)
         self._window = Window(engine.frames, engine.skeleton, rate_hz, delay_frames, max_gap_s,
                               getattr(engine, "is_causal", False))

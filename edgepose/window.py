@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .checks import checked_number
 from .skeleton import Skeleton
 
 # A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are
@@ -29,22 +30,21 @@ class Window:
     model needs none and takes none. Before the first frame the first is repeated.
     max_gap_s: for how long a missing person's last frame is repeated; a longer gap starts the window over. So does
     a pelvis that jumps by more than half a torso in one frame.
-    Raises ValueError if an argument is out of range.
+    Raises ValueError if an argument is out of range, TypeError if it is no number.
     """
 
     def __init__(self, frames: int, skeleton: Skeleton, rate_hz: float | None = 50.0, delay_frames: int = 0,
                  max_gap_s: float = 0.5, is_causal: bool = False) -> None:
-        after = 0 if is_causal else frames // 2
+        after = 0 if is_causal else checked_number("frames", frames, whole=True) // 2
         if frames < 1 or frames % 2 == 0:
             raise ValueError(f"frames is {frames}; wanted an odd number: the answer is for the middle one")
-        if not 0 <= delay_frames <= after:
+        if not 0 <= checked_number("delay_frames", delay_frames, whole=True) <= after:
             kind = "a causal window" if is_causal else "a window"
             taken = f"takes 0 to {after}" if after else "has no later ones to wait for: wanted 0"
             raise ValueError(f"delay_frames is {delay_frames}; {kind} of {frames} frame{'s' * (frames > 1)} {taken}")
-        if rate_hz is not None and not 0 < rate_hz < math.inf:
-            raise ValueError(f"rate_hz is {rate_hz}; wanted a positive number, or None for no resampling")
-        if not max_gap_s >= 0:
-            raise ValueError(f"max_gap_s is {max_gap_s}; wanted 0 or more seconds")
+        if rate_hz is not None:
+            checked_number("rate_hz", rate_hz, above=0)
+        checked_number("max_gap_s", max_gap_s, 0, math.inf)
         self.frames, self.max_gap_s = frames, max_gap_s
         self._period_s = None if rate_hz is None or frames == 1 else 1.0 / rate_hz
         self.target = frames - 1 - after  # the frame of the window that the answer belongs to

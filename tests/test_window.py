@@ -285,8 +285,10 @@ def test_no_frame_is_lost_or_repeated_over_many_turns_of_the_buffer():
     (dict(frames=9, delay_frames=5), "takes 0 to 4"), (dict(frames=9, delay_frames=-1), "takes 0 to 4"),
     (dict(frames=1, delay_frames=1), "a window of 1 frame has no later ones to wait for: wanted 0"),
     (dict(frames=9, rate_hz=0), "rate_hz is 0"), (dict(frames=9, rate_hz=float("nan")), "rate_hz is nan"),
-    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1"),
+    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1"), (dict(frames=9, max_gap_s="x"), "max_gap_s is 'x'; wanted a number, 0 or more"),
+    (dict(frames=9, rate_hz="50"), "rate_hz is '50'; wanted a number above 0"), (dict(frames=9, delay_frames=1.5), "delay_frames is 1.5; wanted a whole"),
+    (dict(frames=9, delay_frames=True), "delay_frames is True"), (dict(frames="9"), "frames is '9'; wanted a whole number"),
 ])
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         Window(skeleton=H36M17, **settings)
