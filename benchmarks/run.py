@@ -7,6 +7,12 @@ it comes (OpenVINO then computes in bfloat16 where the processor can: see its er
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports below: the command says what is not installed
+    import sys
+
+    from edgepose import cli
+    sys.exit(cli.main(["bench", *sys.argv[1:]]))
+
 import argparse
 import contextlib
 import functools
@@ -25,7 +31,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import edgepose
-from edgepose import cli, enginefile, zoo
+from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
 from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, evaluation_windows, load_lifter, wide_console
@@ -305,7 +311,3 @@ def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Con
                         console.print(f"{runtime} is not installed: left out")
             rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace, lambda: progress.advance(task))
     return rows
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(["bench", *sys.argv[1:]]))

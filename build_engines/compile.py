@@ -6,6 +6,12 @@ shipped evaluation windows -> kept under its final name only if it is within its
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports below: the command says what is not installed
+    import sys
+
+    from edgepose import cli
+    sys.exit(cli.main(["compile", *sys.argv[1:]]))
+
 import argparse
 import hashlib
 import json
@@ -25,7 +31,7 @@ from rich.table import Table
 from torch import nn
 
 import edgepose
-from edgepose import cli, enginefile, zoo
+from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, detectors, export
 from edgepose.build_engines.lower import PRECISIONS, lower
@@ -286,7 +292,3 @@ def main(arguments: argparse.Namespace) -> int:
     rows = compile_lifter(lifter, arguments.backend or list(PRODUCTS), arguments.precision, arguments.out, threads, console)
     print_rows(rows, arguments.out, console)
     return 0 if all(row.is_kept for row in rows) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(["compile", *sys.argv[1:]]))

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from .adapters import ADAPTERS, Adapter
-from .camera import check_pixels, checked_image_size, normalize_screen
+from .camera import check_pixels, checked_image_size, checked_intrinsics, normalize_screen, normalize_with_intrinsics
 from .checks import checked_number
 from .filters import Hold, OneEuro
 from .skeleton import Skeleton
@@ -37,7 +37,8 @@ class Pose:
 
     joints_m: (J, 3) float32, metres from the root; camera axes: x right, y down, z forward.
     timestamp_s: of the frame the pose belongs to; under delay this is not the frame just pushed.
-    keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates.
+    keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates; with a camera, where
+    that of Human3.6M would have seen them.
     confidence: (J,) in that frame; 0 where the person was not detected.
     is_seen: (J,) bool; a joint that is not seen was put in its place by `Hold`.
     skeleton: names the joints.
@@ -62,6 +63,8 @@ class Stream:
 
     engine: frames, skeleton and run(), as `Lifter` says. layout: a name in ADAPTERS, or an Adapter of your own.
     image_size: (width, height) of the whole picture in px.
+    camera: (fx, fy, cx, cy) of the lens in px where they are known, for keypoints without distortion; see
+    `camera.normalize_with_intrinsics`. For models trained with one lens, as those on Human3.6M; None: as any lens.
     delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model:
     see `Window`.
     rate_hz: the grid the model was trained on; None takes every frame as it comes: see `Window`.
@@ -69,12 +72,12 @@ class Stream:
     seen_above: the confidence from which on a joint is taken as seen. hold_s: for how long a hidden joint keeps its
     offset to its parent: see `Hold`.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
-    Raises ValueError on an unknown layout, an impossible image size or a setting out of range, TypeError for what is no
-    engine or no filter.
+    Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
+    engine, filter or number.
     """
 
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
-                 delay_frames: int = 0, rate_hz: float | None = 50.0, max_gap_s: float = 0.5,
+                 camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0, rate_hz: float | None = 50.0, max_gap_s: float = 0.5,
                  seen_above: float = 0.3, hold_s: float = 0.3, smoothing: OneEuro | None = None) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
@@ -85,6 +88,7 @@ class Stream:
                 raise ValueError(f"there is no layout {layout!r}; wanted one of {', '.join(ADAPTERS)}, or an Adapter")
             layout = ADAPTERS[layout]
         self.engine, self.image_size = engine, checked_image_size(image_size)
+        self._camera = None if camera is None else checked_intrinsics(camera)
         self._adapter = layout.onto(engine.skeleton)
         self._root = engine.skeleton.root
         checked_number("seen_above", seen_above, above=0, at_most=1)
@@ -153,7 +157,9 @@ class Stream:
             keypoints = _without_absent(keypoints)
         xy_px, confidence = self._adapter(keypoints)
         check_pixels(keypoints[:, :2], "keypoints_px")
-        return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
+        if self._camera is None:
+            return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
+        return timestamp_s, normalize_with_intrinsics(xy_px, *self._camera), confidence
 
     def _take(self, timestamp_s: float, keypoints_norm: np.ndarray | None, confidence: np.ndarray | None) -> bool:
         """Brings the window up to date with a checked frame; whether there is something to answer."""
@@ -184,12 +190,13 @@ class Stream:
 
 
 def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | None],
-              timestamp_s: float) -> list[Pose | None]:
-    """`push` for many people in one picture, with one call of the engine: a pose or None for each, in their order.
+              timestamp_s: float | Sequence[float]) -> list[Pose | None]:
+    """`push` for many people, with one call of the engine: a pose or None for each, in their order.
 
-    keypoints_px: for each stream what its `push` takes.
+    keypoints_px: for each stream what its `push` takes. timestamp_s: of the picture they are all in, or one for each stream, as
+    for several cameras.
     Raises what `push` raises, naming the person, and ValueError if the streams do not share one engine, one is listed
-    twice, or there are not as many keypoints as streams. No stream is changed then.
+    twice, or there are not as many keypoints, or times, as streams. No stream is changed then.
     """
     if len(streams) != len(keypoints_px):
         raise ValueError(f"{len(keypoints_px)} people's keypoints for {len(streams)} streams; wanted one each")
@@ -197,10 +204,14 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
         raise ValueError("a stream is listed twice; wanted one stream per person")
     if any(stream.engine is not streams[0].engine for stream in streams):
         raise ValueError("the streams have different engines; push_many runs one engine, so push those apart")
+    is_one = isinstance(timestamp_s, str) or np.ndim(timestamp_s) == 0
+    times_s = [timestamp_s] * len(streams) if is_one else list(timestamp_s)
+    if len(times_s) != len(streams):
+        raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
     frames = []
-    for i, (stream, keypoints) in enumerate(zip(streams, keypoints_px)):
+    for i, (stream, keypoints, time_s) in enumerate(zip(streams, keypoints_px, times_s)):
         try:
-            frames.append(stream._checked(keypoints, timestamp_s))
+            frames.append(stream._checked(keypoints, time_s))
         except (TypeError, ValueError) as error:
             raise type(error)(f"person {i}: {error}") from None
     return _lift(streams, frames)

@@ -5,7 +5,7 @@ import pytest
 
 import edgepose
 from edgepose.adapters import ADAPTERS, Adapter
-from edgepose.camera import normalize_screen
+from edgepose.camera import H36M_FOCAL, normalize_screen, root_translation
 from edgepose.filters import OneEuro
 from edgepose.skeleton import H36M16, H36M17
 from edgepose.stream import Pose, Stream, push_many
@@ -119,7 +119,47 @@ def test_push_many_equals_push_one_by_one_to_the_bit_with_one_run_of_the_engine(
 
 
 def test_no_people_are_no_poses():
-    assert push_many([], [], 0.0) == []
+    assert push_many([], [], 0.0) == [] and push_many([], [], []) == []
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_people_of_several_cameras_have_times_of_their_own(kind):
+    people = [person_of("coco17", seed=s) for s in range(3)]
+    together, alone = ([Stream(engine, "coco17", SIZE, delay_frames=1) for _ in people] for engine in (FakeEngine(), FakeEngine()))
+    for n in range(8):
+        times_s = [n * DT, 100 + n * 0.03, 7 + n * 0.01]
+        poses = push_many(together, [person[n] for person in people], kind(times_s))
+        assert all(same(pose, stream.push(person[n], t)) for pose, stream, person, t in zip(poses, alone, people, times_s))
+    with pytest.raises(ValueError, match="2 time stamps for 3 streams; wanted one, or one each"):
+        push_many(together, [person[8] for person in people], [9.0, 109.0])
+    with pytest.raises(ValueError, match="person 1: timestamp_s is 9.0 after 100.2"):
+        push_many(together, [person[8] for person in people], [9.0, 9.0, 9.0])
+    with pytest.raises(TypeError, match="person 0: timestamp_s is '9.0'; wanted a number"):
+        push_many(together, [person[8] for person in people], "9.0")
+
+
+def test_with_its_camera_a_stream_sees_as_the_camera_of_the_models_did():
+    """A person seen through any lens gives one pose, and the place of the pelvis is found from it."""
+    person_m = np.random.default_rng(1).normal(0, 0.3, (17, 3))
+    person_m[0] = 0
+    place_m = np.array([0.4, -0.2, 4.0])
+    engine, poses = FakeEngine(1), []
+    for camera in ((1145.0, 1145.0, 500.0, 500.0), (600.0, 620.0, 310.0, 260.0)):
+        fx, fy, cx, cy = camera
+        points = person_m + place_m
+        pixels = points[:, :2] / points[:, 2:] * (fx, fy) + (cx, cy)
+        poses.append(Stream(engine, "h36m17", (1000, 1000), camera=camera).push(pixels, 0.0))
+        found = root_translation(person_m, poses[-1].keypoints_norm, poses[-1].confidence, H36M_FOCAL, H36M_FOCAL, 0, 0)
+        np.testing.assert_allclose(found, place_m, atol=1e-5)
+    np.testing.assert_allclose(poses[0].joints_m, poses[1].joints_m, atol=1e-6)
+    plain = Stream(engine, "h36m17", (1000, 1000)).push(pixels, 0.0)
+    assert np.abs(plain.joints_m - poses[1].joints_m).max() > 0.01
+
+
+@pytest.mark.parametrize("camera", [(0, 1, 2, 3), (1, 2, 3), "camera", 5.0, (1, 1, math.nan, 0), ("500", 500, 1, 1)])
+def test_an_impossible_camera_is_refused(camera):
+    with pytest.raises(ValueError, match="fx, fy, cx, cy are .*; wanted four finite numbers"):
+        Stream(FakeEngine(), "coco17", SIZE, camera=camera)
 
 
 def test_lists_and_whole_numbers_are_keypoints_too():
