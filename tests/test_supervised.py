@@ -124,7 +124,7 @@ def test_two_processes_train_one_model(data, tmp_path):
          "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--steps", "2", "--threads", "1", "--device", "cpu"],
         capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("step 2/2") == 1
+    assert done.stdout.count("step 2/2") == 1 and "find_unused_parameters" not in done.stderr
     assert load_checkpoint(tmp_path / "strided27-s.safetensors")[1]["figures"]["steps"] == 2
 
 

@@ -95,7 +95,7 @@ class Trainer:
         self.device = device
         self.objective = Objective(self.module).to(device)
         if torch.distributed.is_initialized():
-            self.objective = nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=True)
+            self.objective = nn.parallel.DistributedDataParallel(self.objective)
         if compiled:
             self.objective = torch.compile(self.objective)
 
