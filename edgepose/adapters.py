@@ -85,7 +85,8 @@ class Adapter:
         skeleton = next((s for s in MODEL_SKELETONS.values() if set(s.joints) == set(mapping)), None)
         if skeleton is None:
             faults = [f"has the unknown joint {joint!r}{near(joint, H36M17.joints)}" for joint in mapping if joint not in H36M17.joints]
-            faults += [f"leaves out {joint!r}" for joint in H36M17.joints if joint not in mapping and joint != "nose"]
+            missing = [repr(joint) for joint in H36M17.joints if joint not in mapping and joint != "nose"]
+            faults += [f"leaves out {listed(missing)}"] if missing else []
             raise ValueError(f"layout {name!r} {listed(faults, '; ')}; wanted {', '.join(H36M17.joints)} (the nose may be left out)")
         terms = [_terms(joint, mapping[joint]) for joint in skeleton.joints]
         for joint, term in zip(skeleton.joints, terms):

@@ -60,7 +60,7 @@ def first_line(error: BaseException) -> str:
 
 def near(name: Any, known: Collection[str]) -> str:
     """"; did you mean ...?" where a known name is spelt much like this one, else nothing."""
-    close = get_close_matches(str(name), known, n=3)
+    close = get_close_matches(str(name), known, n=3, cutoff=0.8)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .adapters import ADAPTERS
-from .camera import checked_image_size
+from .camera import check_pixels, checked_image_size
 from .checks import PICTURES, check_output, checked_number, need_library
 from .detector import DETECTORS, SHIPPED, Detector, open_detector
 from .drawing import FILMS, plot_poses, save_film
@@ -122,10 +122,11 @@ def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[floa
 
 
 def _check_clip(path: Path, clip: Clip) -> None:
-    """Raises ValueError, naming the file, if the keypoints are not in the picture or the reference is not of the clip."""
+    """Raises ValueError, naming the file, if the keypoints are no pixels of the picture or the reference is not of the clip."""
     keypoints, reference = clip.keypoints_px, clip.reference_m
     is_found = keypoints[..., 2] > 0 if keypoints.shape[2] == 3 else keypoints.any(axis=-1)
     found = keypoints[is_found][:, :2]
+    check_pixels(found, f"{path}: the keypoints")
     outside = ((found < 0) | (found > clip.image_size)).any(axis=1)
     if outside.sum() > OUTSIDE_SHARE * len(outside):
         width, height = clip.image_size

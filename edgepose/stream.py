@@ -204,8 +204,8 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
         raise ValueError("a stream is listed twice; wanted one stream per person")
     if any(stream.engine is not streams[0].engine for stream in streams):
         raise ValueError("the streams have different engines; push_many runs one engine, so push those apart")
-    is_one = isinstance(timestamp_s, str) or np.ndim(timestamp_s) == 0
-    times_s = [timestamp_s] * len(streams) if is_one else list(timestamp_s)
+    is_each = isinstance(timestamp_s, (list, tuple)) or isinstance(timestamp_s, np.ndarray) and timestamp_s.ndim > 0
+    times_s = list(timestamp_s) if is_each else [timestamp_s] * len(streams)
     if len(times_s) != len(streams):
         raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
     frames = []

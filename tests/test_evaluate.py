@@ -186,6 +186,7 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
     (["--path", "x"], "go together: which data set lies in x: mocap, h36m, mpi-inf-3dhp, humaneva"),
     (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
     (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m"),
+    (["--clips", "nowhere"], "--clips nowhere: wanted balance_cam1.npz, balance_cam2.npz, balance_cam3.npz in it; there is no nowhere/balance_cam1.npz"),
     (["--json", "nowhere/f.json"], "nowhere/f.json: there is no folder .*nowhere"), (["--plot", "nowhere/f.png"], "nowhere/f.png: there is no folder .*nowhere"),
     (["--json", "f.txt"], "f.txt: wanted a name that ends in .json")])
 def test_options_that_do_not_go_together_are_refused(arguments, message):

@@ -136,6 +136,8 @@ def test_people_of_several_cameras_have_times_of_their_own(kind):
         push_many(together, [person[8] for person in people], [9.0, 9.0, 9.0])
     with pytest.raises(TypeError, match="person 0: timestamp_s is '9.0'; wanted a number"):
         push_many(together, [person[8] for person in people], "9.0")
+    with pytest.raises(TypeError, match=r"person 2: timestamp_s is \[107.0\]; wanted a number"):
+        push_many(together, [person[8] for person in people], [9.0, 109.0, [107.0]])
 
 
 def test_with_its_camera_a_stream_sees_as_the_camera_of_the_models_did():

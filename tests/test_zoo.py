@@ -132,6 +132,7 @@ def test_orders_are_those_of_table_4_7(order, first, last):
 
 @pytest.mark.parametrize("call, message", [
     (lambda: zoo.build("amposse"), "unknown model 'amposse'; there are ampose, "),
+    (lambda: zoo.build("amposse"), "did you mean ampose"), (lambda: zoo.build(["ampose"]), r"unknown model \['ampose'\]"),
     (lambda: zoo.build("ampose", frames=3), "takes 1, 9, 27 frames, not 3"),
     (lambda: zoo.build("strided27", 81), "takes 27 frames, not 81"),
     (lambda: zoo.build("strided27", attention="no"), "unknown attention 'no'; there are sparse, dense"),

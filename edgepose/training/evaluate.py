@@ -129,6 +129,11 @@ def on_clip(model: Lifter, clip: Clip) -> dict[str, float]:
     return score(np.stack([pose.joints_m for pose in poses]), reference_of(poses, clip))
 
 
+def clip_files(folder: str | Path) -> list[Path]:
+    """The real clips of a folder, one a camera of CAMERAS."""
+    return [Path(folder) / f"balance_{camera}.npz" for camera in CAMERAS]
+
+
 def evaluate(model: Lifter, data: str | Path | None = None,
              clips: str | Path | None = None) -> dict[str, dict[str, float]]:
     """Every figure there is: {row: {metric: value}}.
@@ -139,8 +144,8 @@ def evaluate(model: Lifter, data: str | Path | None = None,
     rows = on_validation(model, data) if data else {}
     keypoints, target = load_windows(model.frames, getattr(model, "is_causal", False))
     rows["shipped windows, noisy"] = score(lift(model, keypoints), target)
-    for camera in CAMERAS:
-        rows[f"real detections, {camera}"] = on_clip(model, load_clip(str(Path(clips or CLIPS) / f"balance_{camera}.npz")))
+    for camera, file in zip(CAMERAS, clip_files(clips or CLIPS)):
+        rows[f"real detections, {camera}"] = on_clip(model, load_clip(str(file)))
     return rows
 
 
@@ -215,6 +220,9 @@ def _check(args: argparse.Namespace) -> None:
     for option, why in (("clips", "its papers' table has no real clips"), ("plot", "the picture is of --data mocap or of what ships")):
         if getattr(args, option) and args.data in DATASETS:
             raise ValueError(f"--{option} is not for {args.data}: {why}")
+    absent = [file for file in clip_files(args.clips) if not file.is_file()] if args.clips else []
+    if absent:
+        raise ValueError(f"--clips {args.clips}: wanted {', '.join(file.name for file in clip_files(args.clips))} in it; there is no {absent[0]}")
 
 
 def main(args: argparse.Namespace) -> int:

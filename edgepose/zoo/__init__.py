@@ -76,8 +76,8 @@ def frames_of(name: str, frames: int | None = None) -> int:
 
     Raises ValueError for an unknown name or a window length the model does not take.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}")
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}{near(name, MODELS)}")
     taken = MODELS[name].frames
     if frames is not None and frames not in taken:
         raise ValueError(f"model {name!r} takes {', '.join(map(str, taken))} frames, not {frames}")
@@ -117,7 +117,8 @@ def build(name: str, frames: int | None = None, skeleton: Skeleton = H36M17, **o
     Raises ValueError for an unknown name or option, a window length the model does not take or an option it cannot be built with,
     TypeError for an option of another kind.
     """
-    entry, frames = MODELS.get(name), frames_of(name, frames)
+    frames = frames_of(name, frames)
+    entry = MODELS[name]
     for option, value in options.items():
         _check_option(name, option, value)
     return entry.build(skeleton=skeleton, frames=frames, **{**entry.options, **options})
