@@ -113,7 +113,8 @@ class Stream:
         self._pushed_at_s = -math.inf
 
     def flush(self) -> list[Pose]:
-        """The clip has ended: the poses of the frames that delay_frames kept waiting, oldest first; the stream is then as new.
+        """The clip has ended: the poses of the frames (of the grid) that delay_frames kept waiting, oldest first; the stream is then
+        as new.
 
         The last frame is repeated for those after it, as where an off-line run pads a clip. Empty without delay.
         """

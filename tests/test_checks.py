@@ -18,7 +18,8 @@ def test_a_number_in_its_range_passes_as_it_is(value, limits):
     ("x", dict(at_least=0), TypeError, "n is 'x'; wanted a number, 0 or more"), (None, {}, TypeError, "n is None; wanted a number"),
     (True, {}, TypeError, "n is True"), (1.5, dict(at_least=1, whole=True), TypeError, "n is 1.5; wanted a whole number, 1 or more"),
     (-1, dict(at_least=0), ValueError, "n is -1; wanted 0 or more"), (7, dict(at_least=0, at_most=1), ValueError, "n is 7; wanted a number from 0 to 1"),
-    (0.0, dict(above=0), ValueError, "n is 0.0; wanted a number above 0"), (7, dict(above=0, at_most=1), ValueError, "n is 7; wanted a number above 0, at most 1"), (math.nan, {}, ValueError, "n is nan; wanted a number"),
+    (0.0, dict(above=0), ValueError, "n is 0.0; wanted a number above 0"),
+    (7, dict(above=0, at_most=1), ValueError, "n is 7; wanted a number above 0, at most 1"), (math.nan, {}, ValueError, "n is nan; wanted a number"),
     (math.nan, dict(above=0), ValueError, "n is nan"), (math.inf, dict(above=0), ValueError, "n is inf"), (-math.inf, {}, ValueError, "n is -inf")])
 def test_another_is_refused_with_what_was_wanted(value, limits, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):

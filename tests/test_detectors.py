@@ -38,7 +38,8 @@ class Evil:
 
 
 @pytest.mark.parametrize("content, message", [
-    (Evil(), "no .pth file of tensors"), ([1, 2], "no tensors by name"), ({}, "no tensors by name"), ({"a": torch.zeros(1)}, "missing conv1.weight"), ({0: torch.zeros(1)}, "no tensors by name.*0: Tensor"), ({"state_dict": {"a": 1}}, "no tensors by name"),
+    (Evil(), "no .pth file of tensors"), ([1, 2], "no tensors by name"), ({}, "no tensors by name"), ({"a": torch.zeros(1)}, "missing conv1.weight"),
+    ({0: torch.zeros(1)}, "no tensors by name.*0: Tensor"), ({"state_dict": {"a": 1}}, "no tensors by name"),
     ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, r"missing bn1.weight.*conv1.weight has shape \(64, 3, 3, 3\), not \(32, 3, 3, 3\)|and \d+ more"),
     (b"nothing", "no .pth file of tensors")])
 def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_path, capsys, content, message):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from walking import film
 
+import edgepose
 from edgepose import recording, video
 from edgepose.cli import main
 from edgepose.detector import Detector
@@ -183,6 +184,16 @@ def test_a_camera_is_lifted_live_until_interrupted(monkeypatch, tmp_path, capsys
     with np.load(out) as poses:
         # 12 frames; one in three has nobody, and its last pose is repeated.
         assert len(poses["joints_m"]) == 12 and poses["timestamp_s"][-1] == pytest.approx(3.3)
+
+
+def test_a_camera_that_is_interrupted_is_answered_to_the_last_frame(monkeypatch):
+    def frames(camera):
+        yield from ((i * 0.02, np.zeros((192, 256, 3), np.uint8)) for i in range(10))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recording, "camera_frames", frames)
+    poses = recording.watch(edgepose.load("strided27-s"), 0, Blinking(), delay_frames=3, keep=True)
+    assert [pose.timestamp_s for pose in poses] == pytest.approx([i * 0.02 for i in range(10)])
 
 
 def test_a_film_of_a_video_has_its_pictures_behind_the_keypoints(tmp_path, monkeypatch):
