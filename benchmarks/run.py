@@ -7,6 +7,12 @@ it comes (OpenVINO then computes in bfloat16 where the processor can: see its er
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports below: the command says what is not installed
+    import sys
+
+    from edgepose import cli
+    sys.exit(cli.main(["bench", *sys.argv[1:]]))
+
 import argparse
 import contextlib
 import functools
@@ -25,13 +31,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 import edgepose
-from edgepose import cli, enginefile, zoo
+from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, export
 from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
 from edgepose.build_engines.windows import evaluation_windows
-from edgepose.recording import PICTURES, check_output
+from edgepose.checks import PICTURES, check_output
 
 PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16"), "onnxruntime-default": ("fp32",), "openvino": ("fp32",), "openvino-default": ("fp32",)}
@@ -280,7 +286,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _lifter(model: str, frames: int | None) -> NamedModule:
     try:
-        return load_lifter(model, frames)
+        return load_lifter(model, frames if model in zoo.MODELS else None)
     except FileNotFoundError:
         if model not in zoo.MODELS:
             raise
@@ -306,7 +312,3 @@ def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Con
                         console.print(f"{runtime} is not installed: left out")
             rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace, lambda: progress.advance(task))
     return rows
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(["bench", *sys.argv[1:]]))

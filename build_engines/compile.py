@@ -9,6 +9,12 @@ in eight bits, with scales found on calibration windows (quantise.py). int8 that
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports below: the command says what is not installed
+    import sys
+
+    from edgepose import cli
+    sys.exit(cli.main(["compile", *sys.argv[1:]]))
+
 import argparse
 import hashlib
 import json
@@ -29,12 +35,13 @@ from rich.table import Table
 from torch import nn
 
 import edgepose
-from edgepose import cli, enginefile, zoo
+from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import checkpoints, detectors, export, quantise
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
+from edgepose.checks import checked_number, near
 from edgepose.metrics import mpjpe
 from edgepose.zoo import published as published_weights
 
@@ -94,6 +101,7 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
     """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
 
     untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
+    frames: the window length, which a checkpoint must have.
     Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
     """
     if published and untrained:
@@ -102,12 +110,17 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         torch.manual_seed(UNTRAINED_SEED)
         return NamedModule(model, zoo.build(model, frames).eval(), False)
     if published:
-        module = published_weights.strided_transformer(published_weights.read_state(published))
+        state = published_weights.read_state(published)
+        try:
+            module = published_weights.strided_transformer(state)
+        except ValueError as error:
+            raise ValueError(f"{published}: {error}") from None
         if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
             raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
+        zoo.frames_of(model, frames)
         return NamedModule(model, module, True, {"norm": "sample"})
     path = checkpoints.find_checkpoint(model, frames)
-    module, metadata = checkpoints.load_checkpoint(path)
+    module, metadata = checkpoints.load_checkpoint(path, frames)
     return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem)
 
 
@@ -299,14 +312,14 @@ def print_rows(rows: list[Row], out: Path, console: Console) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
     parser.add_argument("--model", required=True, help=f"a checkpoint (.safetensors), or one of {', '.join([*zoo.MODELS, *zoo.DETECTORS])}")
-    parser.add_argument("--frames", type=int, help="window length, for a model named by its name (default: its usual one)")
+    parser.add_argument("--frames", type=int, help="window length, of a lifter named by its name (default: its usual one)")
     parser.add_argument("--precision", nargs="+", choices=list(BUDGET_MM), default=["fp32", "fp16"], help="default: fp32 fp16; "
                         "w8: weights in eight bits, widened as they are read; int8: products in eight bits, where the error allows it")
     parser.add_argument("--scales", type=Path, metavar="FILE.json", help="for int8: the scales of an earlier build")
     parser.add_argument("--keep-slower", action="store_true", help="keep int8 also where it is no faster than fp16")
-    parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), default=list(PRODUCTS))
+    parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), help="of a lifter's engines (default: all)")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
-    parser.add_argument("--threads", type=int, default=1, help="for the latencies (default 1)")
+    parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
@@ -315,18 +328,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose compile`; 0, or 1 if a product was refused. A detector becomes ONNX files, a lifter engine files."""
+    if not (arguments.model.endswith(".safetensors") or Path(arguments.model).is_file() or arguments.model in [*zoo.MODELS, *zoo.DETECTORS]):
+        raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
+                         f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
     if detectors.is_detector(arguments.model):
+        for option in ("frames", "backend", "threads", "scales", "keep_slower"):
+            if getattr(arguments, option) not in (None, False):
+                raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")
         return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
                                           arguments.published, arguments.untrained)
     if arguments.size:
         raise ValueError("--size is for detectors; a lifter has none")
+    threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
-    rows = compile_lifter(lifter, arguments.backend, arguments.precision, arguments.out, arguments.threads, console, arguments.scales,
-                          arguments.keep_slower)
+    rows = compile_lifter(lifter, arguments.backend or list(PRODUCTS), arguments.precision, arguments.out, threads, console,
+                          arguments.scales, arguments.keep_slower)
     print_rows(rows, arguments.out, console)
     return 0 if all(row.is_kept for row in rows) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(["compile", *sys.argv[1:]]))

@@ -80,7 +80,14 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--model", "amposse"], "is neither a .safetensors checkpoint nor one of ampose, "),
+    (["--model", "amposse"], r"neither a .safetensors checkpoint, nor a lifter \(ampose, .*\), nor a detector \(hrnet-w32, .*did you mean ampose"),
+    (["--model", "nix", "--untrained"], "'nix' is neither .* nor a lifter .* nor a detector"),
+    (["--model", "hrnet-w8", "--frames", "9"], "--frames is for lifters"),
+    (["--model", "hrnet-w8", "--threads", "1"], "--threads is for lifters"),
+    (["--model", "hrnet-w8", "--backend", "onnx"], "--backend is for lifters"),
+    (["--model", "hrnet-w8", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
+    (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"], r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
+    (["--model", "ampose", "--threads", "0"], "--threads is 0; wanted 1 or more"),
     (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),
