@@ -259,6 +259,7 @@ PYBIND11_MODULE(_native, m) {
       .def(py::init<std::shared_ptr<Plan>, int>(), py::arg("plan"), py::arg("threads"))
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
   m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<py::gil_scoped_release>());
+  m.def("probe_dots", [](long n) { return kernels(nullptr).probe_dots(n); }, py::call_guard<py::gil_scoped_release>());
   m.def("probe_read", [](const Floats& x, long times) {
     const float* data = x.data();
     const long n = (long)x.size();

@@ -79,8 +79,9 @@ struct Kernels {
                     long ldx, long ldy, int tokens, int d, int before, int after);
 
   // For the benchmark's roofline. probe_flops: n times 16 independent multiply-adds of whole vectors, nothing else;
-  // returns the operations done. probe_read: reads x[0..n) `times` times; returns the bytes read.
+  // returns the operations done. probe_dots: the same for products of whole numbers. probe_read: reads x[0..n) `times` times; returns the bytes read.
   long (*probe_flops)(long n);
+  long (*probe_dots)(long n);
   long (*probe_read)(const float* x, long n, long times);
 };
 

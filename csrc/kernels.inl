@@ -112,6 +112,20 @@ long probe_flops(long n) {
   return n * kProbes * kLanes * 2;
 }
 
+long probe_dots(long n) {
+  vi sums[kProbes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kProbes; i++) sums[i] = i - vi{};
+  const vi a = 0x01010101 - vi{}, b = 0x02020202 - vi{};
+  for (long i = 0; i < n; i++)
+#pragma GCC unroll 16
+    for (int c = 0; c < kProbes; c++) {
+      sums[c] = dot4(sums[c], a, b);
+      EP_KEEP(sums[c]);
+    }
+  return n * kProbes * (4 * kPanel / kDots) * 2;
+}
+
 long probe_read(const float* x, long n, long times) {
   vf seen[8] = {};
   for (long t = 0; t < times; t++)
@@ -127,6 +141,6 @@ long probe_read(const float* x, long n, long times) {
 
 extern const Kernels table;
 const Kernels table = {EP_NAME, kHasHalf, kZero, linear, graph_conv, normalize, add, multiply, blend, attention,
-                       probe_flops, probe_read};
+                       probe_flops, probe_dots, probe_read};
 
 }  // namespace edgepose::EP_ISA
