@@ -117,7 +117,8 @@ void need_shape(const py::buffer_info& info, std::vector<py::ssize_t> shape, con
 
 class ArrayContext : public Context {
  public:
-  ArrayContext(std::shared_ptr<Plan> plan, int threads) : Context(plan, threads), plan_(std::move(plan)) {}
+  ArrayContext(std::shared_ptr<Plan> plan, int threads, std::vector<int> cpus)
+      : Context(plan, threads, std::move(cpus)), plan_(std::move(plan)) {}
 
   void run(const Floats& x, Floats& y) {
     const py::ssize_t people = x.ndim() > 0 ? x.shape(0) : 0;
@@ -256,7 +257,7 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
       .def_property_readonly("packed_bytes", &Plan::packed_bytes);
   py::class_<ArrayContext>(m, "Context")
-      .def(py::init<std::shared_ptr<Plan>, int>(), py::arg("plan"), py::arg("threads"))
+      .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"), py::arg("cpus") = std::vector<int>())
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
   m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<py::gil_scoped_release>());
   m.def("probe_dots", [](long n) { return kernels(nullptr).probe_dots(n); }, py::call_guard<py::gil_scoped_release>());

@@ -239,10 +239,10 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
 
 Plan::~Plan() = default;
 
-Context::Context(std::shared_ptr<const Plan> plan, int threads)
+Context::Context(std::shared_ptr<const Plan> plan, int threads, std::vector<int> cpus)
     : plan_(std::move(plan)), team_((threads < 1 || threads > 256)
                                         ? throw std::invalid_argument("threads must be 1 to 256, not " + std::to_string(threads))
-                                        : threads) {
+                                        : threads, std::move(cpus)) {
   scratch_ = aligned_block((std::size_t)plan_->scratch_ * 4 * threads);
   reserve(1);
 }

@@ -110,8 +110,9 @@ class Plan {
 // The working memory and the threads of one caller. One thread at a time may call run().
 class Context {
  public:
-  // Throws std::invalid_argument for fewer than 1 or more than 256 threads.
-  Context(std::shared_ptr<const Plan> plan, int threads);
+  // cpus: where the threads but the caller's are pinned, as Team says. Throws std::invalid_argument for fewer than 1 or more than 256
+  // threads, and what Team throws.
+  Context(std::shared_ptr<const Plan> plan, int threads, std::vector<int> cpus = {});
 
   // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc, and
   // std::invalid_argument if they take more than 8 GiB.
