@@ -70,7 +70,7 @@ class Candidate:
 
 def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
     """The lifter in a runtime. Raises ImportError if the runtime is not installed."""
-    scales = eight_bit_scales(lifter.module) if precision == "int8" else None
+    scales = eight_bit_scales(lifter.module) if CLASS[precision] == "int8" else None
     if runtime in ("native", "stream"):
         file = folder / f"{lifter.name}_{precision}.epose"
         if not file.exists():
@@ -105,7 +105,8 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
 @functools.cache
 def eight_bit_scales(module: torch.nn.Module) -> dict:
     """Scales that put every product but the first and the last in eight bits."""
-    return quantise.Calibration(*lower(module, "fp32"), calibration_windows(module)).scales(quantise.Recipe("percentile"))
+    calibration = quantise.Calibration(*lower(module, "fp32"), calibration_windows(module))
+    return {"w8_kept": [], **calibration.scales(quantise.Recipe("percentile"))}
 
 
 def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:

@@ -134,7 +134,7 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def find_scales(lifter: NamedModule, given: Path | None, say: Callable[[str], None]) -> dict:
-    """The scales of a lifter in eight bits: those of the file `given`, else found on the calibration windows.
+    """How a lifter goes into eight bits: the scales of the file `given`, else found on the calibration windows.
 
     Raises ValueError, naming the file, if it is of other weights.
     """
@@ -145,11 +145,12 @@ def find_scales(lifter: NamedModule, given: Path | None, say: Callable[[str], No
             raise ValueError(f"{given} holds the scales of {scales.get('model')} with other weights; leave --scales out to find new ones")
         return scales
     calibration = quantise.Calibration(*lower(lifter.module, "fp32"), calibration_windows(lifter.module))
-    return {"model": lifter.name, "weights_sha256": weights, **quantise.search(calibration, BUDGET_MM["int8"], say)}
+    return {"model": lifter.name, "weights_sha256": weights, "w8_kept": quantise.search_w8(calibration, BUDGET_MM["w8"], say),
+            **quantise.search(calibration, BUDGET_MM["int8"], say)}
 
 
 def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None = None) -> tuple[dict, dict[str, np.ndarray]]:
-    """(header, tensors) of one product, ready for enginefile.write. scales: for int8, those of find_scales."""
+    """(header, tensors) of one product, ready for enginefile.write. scales: for w8 and int8, those of find_scales."""
     if precision not in PRODUCTS[backend]:
         raise ValueError(f"the {backend} backend has no {precision}; it has {', '.join(PRODUCTS[backend])}")
     module = lifter.module
@@ -162,7 +163,7 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
         header["quantisation"] = scales["recipe"]
         plan, tensors = quantise.in_eight_bits(*lower(module, "fp32"), scales)
     elif precision == "w8":
-        plan, tensors = quantise.weights_only(*lower(module, "fp32"))
+        plan, tensors = quantise.weights_only(*lower(module, "fp32"), scales["w8_kept"])
     elif backend == "native":
         plan, tensors = lower(module, precision)
     if backend == "native":
@@ -201,7 +202,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
                    console: Console, scales_file: Path | None = None, keep_slower: bool = False) -> list[Row]:
     """Writes every product of `backends` x `precisions` that exists and is within its budget; a row for each.
 
-    scales_file: scales for int8, else they are found and written beside the engines. keep_slower: keeps int8 that is no faster than
+    scales_file: scales for w8 and int8, else they are found and written beside the engines. keep_slower: keeps int8 that is no faster than
     fp16. Raises OSError if the disk does not take a file; what was not finished is not left behind.
     """
     rows: list[Row] = []
@@ -211,9 +212,9 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
     yardsticks = {(b, YARDSTICK[p]) for b, p in products if p in YARDSTICK} - set(products)  # built to be timed, not kept
     scales = None
-    if any(precision == "int8" for _, precision in products):
+    if any(precision in ("w8", "int8") for _, precision in products):
         scales = find_scales(lifter, scales_file, console.print)
-        enginefile.write_atomically(out / f"{lifter.file_stem}_int8_scales.json", (json.dumps(scales) + "\n").encode())
+        enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         for backend, precision in [*products, *sorted(yardsticks)]:
@@ -315,7 +316,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, help="window length, of a lifter named by its name (default: its usual one)")
     parser.add_argument("--precision", nargs="+", choices=list(BUDGET_MM), default=["fp32", "fp16"], help="default: fp32 fp16; "
                         "w8: weights in eight bits, widened as they are read; int8: products in eight bits, where the error allows it")
-    parser.add_argument("--scales", type=Path, metavar="FILE.json", help="for int8: the scales of an earlier build")
+    parser.add_argument("--scales", type=Path, metavar="FILE.json", help="for w8 and int8: the scales of an earlier build")
     parser.add_argument("--keep-slower", action="store_true", help="keep int8 also where it is no faster than fp16")
     parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), help="of a lifter's engines (default: all)")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")

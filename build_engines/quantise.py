@@ -9,7 +9,7 @@ Sources: Jacob et al. 2018 (whole-number products); Xiao et al. 2023, SmoothQuan
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 
 from edgepose import _native
 from edgepose.build_engines.plan_module import PRODUCTS, PlanModule
+from edgepose.checks import listed
 
 LARGEST = 127
 LEAST_COLUMNS = 64  # of x: narrower products cost no time, and the first is of keypoints, where all the accuracy is
@@ -25,7 +26,7 @@ ROWS_KEPT = 512  # of a step's x, from which its range is chosen
 PERCENTILE = 99.99
 MSE_RANGES = np.linspace(0.3, 1.0, 15)  # parts of the largest number
 BETTER = 0.98  # a tool is taken if it leaves at most so much of the error
-ROOM = 0.8  # the share of the budget that is left to windows it has not seen
+ROOM = 0.65  # the share of the budget that is left to windows it has not seen
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,14 @@ def round_weights(w: np.ndarray, op: str) -> tuple[np.ndarray, np.ndarray]:
     return whole, np.ascontiguousarray(scale.reshape(-1, w.shape[-1]) if op == "graph_conv" else scale.reshape(-1))
 
 
-def weights_only(plan: dict, tensors: dict[str, np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
-    """The plan (float32) with int8 weights that are widened as they are read: precision "w8"."""
-    return _with_steps(plan, tensors, {name: None for _, name, _ in products(plan)}, {})
+def weights_only(plan: dict, tensors: dict[str, np.ndarray], kept: Collection[str] = ()) -> tuple[dict, dict[str, np.ndarray]]:
+    """The plan (float32) with int8 weights that are widened as they are read: precision "w8". kept: steps in half precision.
+
+    Raises ValueError if those are of another plan.
+    """
+    steps = [name for _, name, _ in products(plan)]
+    _check_labels(kept, steps)
+    return _with_steps(plan, tensors, {name: None for name in steps if name not in kept}, {})
 
 
 def in_eight_bits(plan: dict, tensors: dict[str, np.ndarray], scales: dict) -> tuple[dict, dict[str, np.ndarray]]:
@@ -79,10 +85,13 @@ def in_eight_bits(plan: dict, tensors: dict[str, np.ndarray], scales: dict) -> t
     """
     multipliers = {name: step["x_scale"] for name, step in scales["steps"].items()}
     biases = {name: step["bias"] for name, step in scales["steps"].items() if "bias" in step}
-    unknown = set(multipliers) - {name for _, name, _ in products(plan)}
-    if unknown:
-        raise ValueError(f"the scales are of another model: it has no steps {', '.join(sorted(unknown)[:5])}")
+    _check_labels(multipliers, [name for _, name, _ in products(plan)])
     return _with_steps(plan, tensors, multipliers, biases)
+
+
+def _check_labels(given: Collection[str], known: Collection[str]) -> None:
+    if unknown := set(given) - set(known):
+        raise ValueError(f"the scales are of another model: this one has no steps {listed(sorted(unknown))}")
 
 
 def _with_steps(plan: dict, tensors: dict[str, np.ndarray], multipliers: dict, biases: dict) -> tuple[dict, dict[str, np.ndarray]]:
@@ -140,8 +149,14 @@ class Calibration:
 
     def error_mm(self, scales: dict) -> float:
         """How far from float32 the native engine's poses are with these scales, mean over joints and windows."""
+        return self._loss_mm(*in_eight_bits(self.plan, self.tensors, scales))
+
+    def w8_error_mm(self, kept: Collection[str]) -> float:
+        """The same with weights alone in eight bits, but for the steps in `kept`."""
+        return self._loss_mm(*weights_only(self.plan, self.tensors, kept))
+
+    def _loss_mm(self, plan: dict, tensors: dict[str, np.ndarray]) -> float:
         poses = np.empty(self.reference.shape, np.float32)
-        plan, tensors = in_eight_bits(self.plan, self.tensors, scales)
         _native.Context(_native.Plan(plan, tensors, ""), 1).run(self.keypoints.numpy(), poses)
         return 1e3 * float(np.linalg.norm(poses - self.reference, axis=-1).mean())
 
@@ -217,28 +232,45 @@ def search(calibration: Calibration, budget_mm: float, say: Callable[[str], None
         best = better(best, tried(replace(best[1], equalise=alpha)))
     best = better(best, tried(replace(best[1], corrects_bias=True)))
     if best[0] > ROOM * budget_mm:
-        order, fewest, enough = _by_loss(calibration, best[2]), 0, len(best[2]["steps"])
-        full = best[1]
-        while fewest + 1 < enough:
-            middle = (fewest + enough) // 2
-            trial = tried(replace(full, kept=tuple(sorted(order[:middle]))))
-            if trial[0] > ROOM * budget_mm:
-                fewest = middle
-            else:
-                enough, best = middle, trial
-        if best[0] > ROOM * budget_mm:
-            best = tried(replace(full, kept=tuple(sorted(order))))
+        full, steps = best[1], best[2]["steps"]
+        order = _by_loss(calibration, lambda name: calibration.error_mm({"steps": {name: steps[name]}}))
+        best = _fewest(order, budget_mm, lambda kept: tried(replace(full, kept=kept)))
     say(f"int8, taken: {best[1]}")
     return best[2]
 
 
-def _by_loss(calibration: Calibration, scales: dict) -> list[str]:
-    """The labels of the steps, that first whose eight bits cost most accuracy for the work they save."""
-    buffers = calibration.plan["buffers"]
+def search_w8(calibration: Calibration, budget_mm: float, say: Callable[[str], None]) -> list[str]:
+    """The steps whose weights stay in half precision in a w8 engine: as few as bring its error under ROOM of the budget."""
+    def tried(kept: tuple[str, ...]) -> tuple[float, tuple[str, ...]]:
+        error = calibration.w8_error_mm(kept)
+        say(f"w8, {len(kept)} steps in fp16: {error:.3f} mm on the calibration windows")
+        return error, kept
 
+    everything = [name for _, name, _ in products(calibration.plan)]
+    best = tried(())
+    if best[0] > ROOM * budget_mm:
+        order = _by_loss(calibration, lambda name: calibration.w8_error_mm([other for other in everything if other != name]))
+        best = _fewest(order, budget_mm, tried)
+    return list(best[1])
+
+
+def _fewest(order: list[str], budget_mm: float, tried: Callable[[tuple[str, ...]], tuple]) -> tuple:
+    """The trial that keeps the fewest steps of `order` in half precision, the first ones first, and is under ROOM of the budget."""
+    too_few, enough, best = 0, len(order), None
+    while too_few + 1 < enough:
+        middle = (too_few + enough) // 2
+        trial = tried(tuple(sorted(order[:middle])))
+        if trial[0] > ROOM * budget_mm:
+            too_few = middle
+        else:
+            enough, best = middle, trial
+    return best or tried(tuple(sorted(order)))
+
+
+def _by_loss(calibration: Calibration, alone_mm: Callable[[str], float]) -> list[str]:
+    """The labels of the steps, that first whose eight bits cost most accuracy for the work they save."""
     def price(name: str, step: dict) -> float:
-        work = buffers[step["y"]][0] * calibration.tensors[step["weight"]].size
-        return calibration.error_mm({"steps": {name: scales["steps"][name]}}) ** 2 / work
+        return alone_mm(name) ** 2 / (calibration.plan["buffers"][step["y"]][0] * calibration.tensors[step["weight"]].size)
 
     prices = {name: price(name, step) for _, name, step in products(calibration.plan)}
     return sorted(prices, key=lambda name: -prices[name])
@@ -248,8 +280,10 @@ def read_scales(path: str | Path) -> dict:
     """The scales that a build wrote. Raises ValueError, naming the file, if it holds none."""
     try:
         scales = json.loads(Path(path).read_text())
+        if not all(isinstance(name, str) for name in scales["w8_kept"]):
+            raise TypeError("w8_kept are names of steps")
         for step in scales["steps"].values():
             np.asarray(step["x_scale"], np.float32), np.asarray(step.get("bias", 0), np.float32)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no scales ({type(error).__name__}: {error}); wanted what edgepose compile --precision int8 wrote") from error
+        raise ValueError(f"{path} holds no scales ({type(error).__name__}: {error}); wanted what edgepose compile --precision w8 int8 wrote") from error
     return scales

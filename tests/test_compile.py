@@ -130,7 +130,7 @@ def in_eight_bits(tmp_path_factory):
 
 def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(in_eight_bits):
     products = {"native_w8", "native_int8", "onnx_int8"}
-    assert {file.name for file in in_eight_bits.iterdir()} == {f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_int8_scales.json"}
+    assert {file.name for file in in_eight_bits.iterdir()} == {f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_scales.json"}
     for row in json.loads((in_eight_bits / "report.json").read_text())["rows"]:
         assert row["is_kept"] and 0 < row["mean_error_mm"] <= row["budget_mm"] == 1.0
         engine = edgepose.load(in_eight_bits / row["file"])
@@ -140,14 +140,14 @@ def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(
 def test_a_build_with_the_scales_of_an_earlier_one_needs_no_data(in_eight_bits, tmp_path, monkeypatch):
     monkeypatch.setattr(compiler, "calibration_windows", None)
     assert main(["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native", "--keep-slower", "--out", str(tmp_path),
-                 "--scales", str(in_eight_bits / "martinez-s_int8_scales.json")]) == 0
+                 "--scales", str(in_eight_bits / "martinez-s_scales.json")]) == 0
     (_, first), (_, second) = (enginefile.read(folder / "martinez-s_native_int8.epose") for folder in (in_eight_bits, tmp_path))
     assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_scales_of_other_weights_are_refused(in_eight_bits, tmp_path, capsys):
     assert main(["compile", "--model", "martinez", "--untrained", "--precision", "int8", "--out", str(tmp_path),
-                 "--scales", str(in_eight_bits / "martinez-s_int8_scales.json")]) == 1
+                 "--scales", str(in_eight_bits / "martinez-s_scales.json")]) == 1
     assert "holds the scales of martinez-s with other weights" in capsys.readouterr().err
 
 
@@ -157,7 +157,7 @@ def test_int8_that_is_no_faster_than_fp16_is_refused_with_the_reason(in_eight_bi
             row.median_ms, row.p90_ms, row.p99_ms, row.poses_per_s = {"fp16": (1.0, 1.0, 1.0, 1.0), "int8": (1.0, 2.0, 2.0, 1.0)}[row.precision]
     monkeypatch.setattr(compiler, "_time", time)
     command = ["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native", "--out", str(tmp_path), "--scales",
-               str(in_eight_bits / "martinez-s_int8_scales.json")]
+               str(in_eight_bits / "martinez-s_scales.json")]
     assert main(command) == 1
     assert not list(tmp_path.glob("*.epose")) and "no faster than fp16 (1.000 ms)" in capsys.readouterr().out
     row, = json.loads((tmp_path / "report.json").read_text())["rows"]
