@@ -40,8 +40,8 @@ float widen(std::uint16_t h) {
 }
 
 float element(const Tensor& tensor, long i) {
-  return tensor.is_half ? widen(static_cast<const std::uint16_t*>(tensor.data)[i])
-                        : static_cast<const float*>(tensor.data)[i];
+  return tensor.type == Type::f16 ? widen(static_cast<const std::uint16_t*>(tensor.data)[i])
+                                  : static_cast<const float*>(tensor.data)[i];
 }
 
 }  // namespace
@@ -161,7 +161,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       if (is_product(step.op)) {
         const Tensor& weight = spec.tensors[step.weight];
         if (step.op == Op::conv) run.taps = weight.shape[0];
-        run.is_half = weight.is_half && kernels_.has_f16;
+        run.is_half = weight.type == Type::f16 && kernels_.has_f16;
         void* to = static_cast<unsigned char*>(packed_.get()) + used;
         used += aligned((std::size_t)packed_floats(weight) * (run.is_half ? 2 : 4));
         if (fill && run.is_half) pack(weight, step.op, static_cast<std::uint16_t*>(to));

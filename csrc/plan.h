@@ -50,10 +50,12 @@ struct Step {
   std::vector<int> group_rows;  // graph_conv: gathered rows a group
 };
 
+enum class Type { f32, f16, i8 };
+
 struct Tensor {
   std::vector<int> shape;
-  bool is_half;
-  const void* data;  // row-major float32, or IEEE half
+  Type type;
+  const void* data;  // row-major, aligned for its type
 };
 
 struct PlanSpec {

@@ -134,7 +134,7 @@ class Checker {
       case Op::add:
         need(same_shape, "x and y differ in shape");
         apart_or_same(x, y, "x and y overlap");
-        need(!tensor(step.bias, "bias", {x.rows, x.columns}).is_half, "bias is not float32");
+        need(tensor(step.bias, "bias", {x.rows, x.columns}).type == Type::f32, "bias is not float32");
         break;
       case Op::normalize:
         need(same_shape, "x and y differ in shape");
@@ -145,14 +145,14 @@ class Checker {
         need(x.rows == y.rows, "x and y differ in rows");
         apart(x, y);
         tensor(step.weight, "weight", {x.columns, y.columns});
-        need(!tensor(step.bias, "bias", {y.columns}).is_half, "bias is not float32");
+        need(tensor(step.bias, "bias", {y.columns}).type == Type::f32, "bias is not float32");
         break;
       case Op::conv: {
         need(step.weight >= 0 && step.weight < (int)spec_.tensors.size(), "weight is not one of its tensors");
         const std::vector<int>& shape = spec_.tensors[step.weight].shape;
         need(shape.size() == 3 && shape[0] <= kMaxTaps, "weight is not (taps, k, n)");
         tensor(step.weight, "weight", {shape[0], x.columns, y.columns});
-        need(!tensor(step.bias, "bias", {y.columns}).is_half, "bias is not float32");
+        need(tensor(step.bias, "bias", {y.columns}).type == Type::f32, "bias is not float32");
         need(step.activation == Activation::none, "a convolution has no activation");
         check_stride(step);
         need(step.first > -kMaxRows && step.first < kMaxRows, "first is out of range");
@@ -186,7 +186,7 @@ class Checker {
         }
         need((long)kGraphPeople * all * x.ld <= kMaxScratch, "it takes too much memory");
         tensor(step.weight, "weight", {(int)step.group_rows.size(), x.columns, y.columns});
-        need(!tensor(step.bias, "bias", {y.rows, y.columns}).is_half, "bias is not float32");
+        need(tensor(step.bias, "bias", {y.rows, y.columns}).type == Type::f32, "bias is not float32");
         tensor(step.gather, "gather", {all, x.rows});
         tensor(step.scatter, "scatter", {x.rows, all});
         break;

@@ -143,7 +143,7 @@ def at(op, why):
 HUGE = 2**31 - 1
 REFUSED = [
     # the plan as a whole
-    *[(f"no {key}", missing(key), f"KeyError: '{key}'") for key in ("frames", "joints", "arena", "buffers", "steps")],
+    *[(f"no {key}", missing(key), f'"{key}" is missing') for key in ("frames", "joints", "arena", "buffers", "steps")],
     *[(f"{key} {value!r}", in_plan(**{key: value}), f"{key} (is|are) out of range|wrong type, or is out of range")
       for key in ("frames", "joints", "arena") for value in (-1, HUGE, 2**31, 2**63, "3", None, 1.5, [], {})],
     ("frames 0", in_plan(frames=0), "frames are out of range"),
@@ -165,7 +165,7 @@ REFUSED = [
     ("ld of half a panel", buffer_of("linear", "y", ld=24), "row distance is wrong"),
     ("rows beyond the arena", buffer_of("linear", "y", rows=4096), "outside the arena"),
     # steps
-    *[(f"{op} without op", without(op, "op"), at(op, "KeyError: 'op'")) for op in ("tokens", "graph_conv")],
+    *[(f"{op} without op", without(op, "op"), at(op, '"op" is missing')) for op in ("tokens", "graph_conv")],
     ("an unknown op", setting("add", op="softmax"), at("add", 'unknown op "softmax"')),
     *[(f"op {value!r}", setting("add", op=value), at("add", "a value has the wrong type")) for value in (None, 3, [], {})],
     ("an unknown activation", setting("linear", activation="tanh"), at("linear", 'unknown activation "tanh"')),
@@ -186,7 +186,6 @@ REFUSED = [
     ("no heads", without("attention", "heads"), at("attention", "heads do not divide")),
     ("attention over something else", setting("attention", x=0), at("attention", "x is not q | k | v of y")),
     ("a negative epsilon", setting("normalize", epsilon=-1e-5), at("normalize", "epsilon is negative")),
-    ("epsilon NaN", setting("normalize", epsilon=math.nan), at("normalize", "epsilon is negative")),
     *[(f"epsilon {value!r}", setting("normalize", epsilon=value), at("normalize", "a value has the wrong type")) for value in (None, "1", [])],
     # what a kernel may not alias
     *[(f"{op} in place", moved(op, "y", "x"), at(op, "x and y overlap")) for op in ("linear", "attention", "graph_conv")],
@@ -251,6 +250,14 @@ def test_a_plan_that_asks_for_too_much_memory_is_refused():
     for other in plan["steps"]:
         other.pop("residual", None)  # the widened rows are no longer like those of the step before
     with pytest.raises(ValueError, match=f"step {plan['steps'].index(step)}: it takes too much memory"):
+        _native.Plan(plan, TINY_TENSORS, "")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800"])
+def test_a_plan_that_is_no_json_is_refused_with_the_place(value):
+    plan = copy.deepcopy(TINY_PLAN)
+    plan["steps"][0]["epsilon"] = value
+    with pytest.raises(ValueError, match=r"^not JSON at byte \d+: (wanted a value|half a surrogate pair)$"):
         _native.Plan(plan, TINY_TENSORS, "")
 
 
