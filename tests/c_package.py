@@ -110,7 +110,11 @@ def pointer(array):
 
 
 class Refused(Exception):
-    """A status below 0: (status, text)."""
+    """A call answered with a status below 0."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
 
 
 def checked(status):

@@ -92,14 +92,16 @@ Safetensors read_safetensors(std::string_view bytes) {
   return file;
 }
 
-// Over the header's text and each tensor's name, type, shape and bytes, in the order of their names; as Python writes them.
+// Over the header's text and each tensor's name, type, shape and bytes, in the order of their names; as enginefile.py writes
+// them, where a tensor without axes counts as one of one element.
 std::string checksum(const std::string& header, const std::vector<Stored>& tensors, std::string_view bytes) {
   Sha256 digest;
   digest.update(header.data(), header.size());
   for (const Stored& tensor : tensors) {
     std::string text = tensor.name + " " + tensor.type->numpy + " (";
     for (std::size_t i = 0; i < tensor.shape.size(); i++) text += (i ? ", " : "") + std::to_string(tensor.shape[i]);
-    text += tensor.shape.size() == 1 ? ",)" : ")";
+    if (tensor.shape.empty()) text += "1";
+    text += tensor.shape.size() <= 1 ? ",)" : ")";
     digest.update(text.data(), text.size());
     digest.update(bytes.data() + tensor.begin, tensor.end - tensor.begin);
   }

@@ -35,13 +35,7 @@ static const Layout& layout_named(const std::string& name) {
 }
 
 Adapter::Adapter(const std::string& layout, const Skeleton& skeleton) : layout_(layout_named(layout)) {
-  const Skeleton& given = kSkeletons[layout_.skeleton];
-  for (int j = 0; j < skeleton.joints; j++) {
-    rows_.push_back(given.index(skeleton.names[j]));
-    if (rows_.back() < 0)
-      throw std::invalid_argument("layout \"" + layout + "\" does not give the joint \"" + skeleton.names[j] + "\", which skeleton \""
-                                  + skeleton.name + "\" has");
-  }
+  for (int j = 0; j < skeleton.joints; j++) rows_.push_back(kSkeletons[0].index(skeleton.names[j]));
 }
 
 void Adapter::operator()(const double* keypoints_px, double* xy_px, double* confidence) const {

@@ -34,9 +34,8 @@ struct JointSources {
 struct Layout {
   const char* name;
   int keypoints;
-  int skeleton;          // whose joints it gives: of kSkeletons
   int when_face_hidden;  // the layout that stands in where one of kFace is below kFaceSeen, or -1
-  JointSources joints[kMaxJoints];
+  JointSources joints[kMaxJoints];  // of kSkeletons[0], which has all joints that a model can have
 };
 
 #include "layouts.inl"
@@ -47,7 +46,7 @@ const Skeleton& skeleton_named(const std::string& name);
 // Turns keypoints in a layout into the joints of a skeleton.
 class Adapter {
  public:
-  // Throws std::invalid_argument, listing what there is, for an unknown layout, or if the skeleton has a joint it does not give.
+  // Throws std::invalid_argument, listing what there is, for an unknown layout.
   Adapter(const std::string& layout, const Skeleton& skeleton);
 
   const Layout& layout() const { return layout_; }

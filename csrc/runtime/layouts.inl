@@ -17,7 +17,7 @@ inline constexpr Skeleton kSkeletons[] = {
 };
 inline constexpr int kLayoutCount = 8;  // the others stand in for one of these
 inline constexpr Layout kLayouts[] = {
-    {"coco17", 17, 0, -1, {
+    {"coco17", 17, -1, {
         {kSure, 2, {{11, 0.5, 0.5}, {12, 0.5, 0.5}}},
         {kSure, 1, {{12, 1.0, 1.0}}},
         {kSure, 1, {{14, 1.0, 1.0}}},
@@ -36,7 +36,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{8, 1.0, 1.0}}},
         {kSure, 1, {{10, 1.0, 1.0}}},
     }},
-    {"coco17-demo", 17, 0, 8, {
+    {"coco17-demo", 17, 8, {
         {kSure, 2, {{11, 0.5, 0.5}, {12, 0.5, 0.5}}},
         {kSure, 1, {{12, 1.0, 1.0}}},
         {kSure, 1, {{14, 1.0, 1.0}}},
@@ -55,7 +55,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{8, 1.0, 1.0}}},
         {kSure, 1, {{10, 1.0, 1.0}}},
     }},
-    {"halpe26", 26, 0, -1, {
+    {"halpe26", 26, -1, {
         {kSure, 1, {{19, 1.0, 1.0}}},
         {kSure, 1, {{12, 1.0, 1.0}}},
         {kSure, 1, {{14, 1.0, 1.0}}},
@@ -74,7 +74,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{8, 1.0, 1.0}}},
         {kSure, 1, {{10, 1.0, 1.0}}},
     }},
-    {"body25", 25, 0, -1, {
+    {"body25", 25, -1, {
         {kSure, 1, {{8, 1.0, 1.0}}},
         {kSure, 1, {{9, 1.0, 1.0}}},
         {kSure, 1, {{10, 1.0, 1.0}}},
@@ -93,7 +93,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{3, 1.0, 1.0}}},
         {kSure, 1, {{4, 1.0, 1.0}}},
     }},
-    {"mediapipe33", 33, 0, -1, {
+    {"mediapipe33", 33, -1, {
         {kSure, 2, {{23, 0.5, 0.5}, {24, 0.5, 0.5}}},
         {kSure, 1, {{24, 1.0, 1.0}}},
         {kSure, 1, {{26, 1.0, 1.0}}},
@@ -112,7 +112,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{14, 1.0, 1.0}}},
         {kSure, 1, {{16, 1.0, 1.0}}},
     }},
-    {"mpii16", 16, 0, -1, {
+    {"mpii16", 16, -1, {
         {kSure, 1, {{6, 1.0, 1.0}}},
         {kSure, 1, {{2, 1.0, 1.0}}},
         {kSure, 1, {{1, 1.0, 1.0}}},
@@ -131,7 +131,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{11, 1.0, 1.0}}},
         {kSure, 1, {{10, 1.0, 1.0}}},
     }},
-    {"h36m17", 17, 0, -1, {
+    {"h36m17", 17, -1, {
         {kSure, 1, {{0, 1.0, 1.0}}},
         {kSure, 1, {{1, 1.0, 1.0}}},
         {kSure, 1, {{2, 1.0, 1.0}}},
@@ -150,7 +150,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{15, 1.0, 1.0}}},
         {kSure, 1, {{16, 1.0, 1.0}}},
     }},
-    {"h36m16", 16, 0, -1, {
+    {"h36m16", 16, -1, {
         {kSure, 1, {{0, 1.0, 1.0}}},
         {kSure, 1, {{1, 1.0, 1.0}}},
         {kSure, 1, {{2, 1.0, 1.0}}},
@@ -169,7 +169,7 @@ inline constexpr Layout kLayouts[] = {
         {kSure, 1, {{14, 1.0, 1.0}}},
         {kSure, 1, {{15, 1.0, 1.0}}},
     }},
-    {"coco17-demo, face hidden", 17, 0, -1, {
+    {"coco17-demo, face hidden", 17, -1, {
         {kSure, 2, {{11, 0.5, 0.5}, {12, 0.5, 0.5}}},
         {kSure, 1, {{12, 1.0, 1.0}}},
         {kSure, 1, {{14, 1.0, 1.0}}},

@@ -7,7 +7,7 @@ constants, for the runtime without Python. Run it after a change of these; tests
 import math
 
 from edgepose import adapters, enginefile, stream, window
-from edgepose.skeleton import MODEL_SKELETONS
+from edgepose.skeleton import H36M17, MODEL_SKELETONS
 
 CONSTANTS = {"kFaceSeen": adapters.FACE_SEEN, "kLostShare": stream.LOST_SHARE, "kLeastPx": stream.LEAST_PX, "kMostPx": stream.MOST_PX,
              "kSlower": window.SLOWER, "kSnap": window.SNAP, "kMaxJumpTorsos": window.MAX_JUMP_TORSOS, "kJumpFrameS": window.JUMP_FRAME_S}
@@ -28,7 +28,9 @@ def terms(adapter, j):
 
 
 def layout(name, adapter, when_face_hidden):
-    yield f'    {{"{name}", {len(adapter.layout)}, {list(MODEL_SKELETONS).index(adapter.skeleton.name)}, {when_face_hidden}, {{'
+    if adapter.skeleton is not H36M17:
+        raise ValueError(f"layout {name} gives the joints of {adapter.skeleton.name}; layouts.h takes them all for {H36M17.name}'s")
+    yield f'    {{"{name}", {len(adapter.layout)}, {when_face_hidden}, {{'
     for j, most in enumerate(adapter.most_confidence):
         of_joint = terms(adapter, j)
         yield f"        {{{'kSure' if math.isinf(most) else float(most)}, {len(of_joint)}, {braces(of_joint)}}},"
