@@ -162,7 +162,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
         const Tensor& weight = spec.tensors[step.weight];
         if (step.op == Op::conv) run.taps = weight.shape[0];
         run.is_half = weight.type == Type::f16 && kernels_.has_f16;
-        void* to = static_cast<unsigned char*>(packed_.get()) + used;
+        void* to = fill ? static_cast<unsigned char*>(packed_.get()) + used : nullptr;
         used += aligned((std::size_t)packed_floats(weight) * (run.is_half ? 2 : 4));
         if (fill && run.is_half) pack(weight, step.op, static_cast<std::uint16_t*>(to));
         if (fill && !run.is_half) pack(weight, step.op, static_cast<float*>(to));
@@ -171,7 +171,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       if (is_product(step.op) || step.op == Op::add) {
         const Tensor& bias = spec.tensors[step.bias];
         run.ldb = round_up(bias.shape.back(), kPanelColumns);
-        float* to = reinterpret_cast<float*>(static_cast<unsigned char*>(packed_.get()) + used);
+        float* to = fill ? reinterpret_cast<float*>(static_cast<unsigned char*>(packed_.get()) + used) : nullptr;
         const std::size_t rows = elements(bias) / bias.shape.back(), zeros = step.op == Op::conv;  // for the taps after the first
         used += aligned((rows + zeros) * run.ldb * 4);
         if (fill) pack_bias(bias, run.ldb, to);
