@@ -11,7 +11,6 @@
 #include <stdexcept>
 
 #include "engine.h"
-#include "engine_file.h"
 #include "stream.h"
 
 struct edgepose_engine {
@@ -90,7 +89,7 @@ edgepose_status edgepose_engine_open(const char* path, const edgepose_engine_opt
     need(engine, "engine is null");
     const auto asked = over<edgepose_engine_options>(EDGEPOSE_ENGINE_OPTIONS_INIT, options);
     const char* isa = asked.isa ? asked.isa : std::getenv("EDGEPOSE_ISA");
-    *engine = new edgepose_engine{std::make_shared<const edgepose::Engine>(path, asked.threads, isa)};
+    *engine = new edgepose_engine{edgepose::load(path, asked.threads, isa)};
     return EDGEPOSE_OK;
   });
 }

@@ -7,15 +7,15 @@
 #include <string>
 
 #include "../plan.h"
-#include "layouts.h"
+#include "engine_file.h"
 
 namespace edgepose {
 
 class Engine {
  public:
-  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the best.
-  // Throws EngineError if the file cannot be read or not be run here, std::invalid_argument for threads out of range.
-  Engine(const std::string& path, int threads, const char* isa);
+  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the best. The
+  // file's bytes may be freed afterwards. Throws what Plan, kernels() and Context throw.
+  Engine(const EngineFile& file, int threads, const char* isa);
   ~Engine();
 
   // The right to run the engine, with a context of its own. Any number of threads may have one at once; a context is made,
@@ -44,13 +44,17 @@ class Engine {
   std::unique_ptr<Context> take() const;
   void give(std::unique_ptr<Context> context) const;
 
-  std::string model_, precision_;
-  const Skeleton* skeleton_ = nullptr;
-  int frames_ = 0, threads_;
-  bool is_causal_ = false;
-  std::shared_ptr<const Plan> plan_;
+  const std::string model_, precision_;
+  const Skeleton* const skeleton_;
+  const int frames_, threads_;
+  const bool is_causal_;
+  const std::shared_ptr<const Plan> plan_;
   // The contexts that nobody runs, without a lock: taken by exchanging one for null, given by exchanging null for one.
   mutable std::array<std::atomic<Context*>, 64> idle_{};
 };
+
+// The engine in a file. Throws EngineError if the file cannot be read or not be run here, std::invalid_argument for threads out
+// of range.
+std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa);
 
 }  // namespace edgepose

@@ -28,8 +28,8 @@ struct EngineFile {
 std::vector<char> read_bytes(const std::string& path);
 
 // The native engine in a file's bytes, which must outlive its plan's tensors and start on a boundary of 8. `name` is for the
-// messages. Throws EngineError if they are damaged, of another kind, for another backend, or by a newer edgepose; whether the
-// plan is sound is for Plan to say.
-EngineFile read_engine(const std::string& name, std::string_view bytes);
+// messages. is_sealed: false where the checksum shall not count, for the fuzzer. Throws EngineError if they are damaged, of
+// another kind, for another backend, or by a newer edgepose; whether the plan is sound is for Plan to say.
+EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_sealed = true);
 
 }  // namespace edgepose
