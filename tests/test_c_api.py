@@ -2,12 +2,15 @@
 
 import ctypes
 import json
+import random
 import threading
 
 import c_package as c
+import fuzz_engine
 import numpy as np
 import pytest
 from c_package import BAD_ARGUMENT, BAD_ENGINE, EngineOptions, Pose, Refused, StreamOptions, library, sized
+from fuzz_seeds import write_seeds
 from models import engine_header, keypoints, tiny_lifter, write_engine
 from safetensors.numpy import save
 
@@ -253,6 +256,34 @@ def test_a_plan_that_is_not_valid_is_refused_with_its_step(tmp_path):
     plan["steps"][3]["x"] = "0"
     refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, "plan": plan})), 'step 3: a value has the wrong type, or is out of range: "x"')
     refused(sealed(tmp_path / "odd.epose", json.dumps(FULL), {**TENSORS, "more": np.zeros(3, np.uint8)}), "tensor more is neither float32 nor float16")
+
+
+def changes(whole, rng, cases):
+    """An engine file with changed contents and a checksum that holds, and with a flipped bit in its header."""
+    yield from fuzz_engine.changed(whole, rng, cases)
+    begin = 8 + int.from_bytes(whole.read_bytes()[:8], "little")
+    for _ in range(cases):
+        damaged = bytearray(whole.read_bytes())
+        damaged[rng.randrange(begin)] ^= 1 << rng.randrange(8)
+        yield bytes(damaged)
+
+
+def test_a_changed_engine_is_taken_by_both_or_by_neither(tmp_path):
+    rng, path, taken, refused = random.Random(0), tmp_path / "changed.epose", 0, 0
+    for whole in (seed for seed in write_seeds(tmp_path / "seeds") if seed.suffix == ".epose"):
+        for data in changes(whole, rng, 30):
+            path.write_bytes(data)
+            try:
+                theirs = edgepose.load(path)
+            except edgepose.EngineError:
+                with pytest.raises(Refused):
+                    c.Engine(path)
+                refused += 1
+                continue
+            x = np.linspace(-1, 1, theirs.frames * len(theirs.skeleton) * 2, dtype=np.float32).reshape(1, theirs.frames, -1, 2)
+            np.testing.assert_allclose(c.Engine(path).run(x), theirs.run(x), rtol=1e-5, atol=1e-5)
+            taken += 1
+    assert taken > 30 and refused > 300
 
 
 # ---- arguments ----

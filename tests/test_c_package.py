@@ -116,7 +116,7 @@ def test_find_package_refuses_a_version_that_is_not_there(tmp_path):
 
 def test_an_arm_machine_lifts_the_shipped_clip_as_python_does_here(clip):
     need("aarch64-linux-gnu-g++", "qemu-aarch64")
-    package = installed(AARCH64)
+    package = installed(AARCH64, "-DCMAKE_CXX_FLAGS_RELEASE=-O1")  # compiles in half the time
     programs = build(CSRC / "examples", folder(), AARCH64, f"-DCMAKE_PREFIX_PATH={package}", f"-DCMAKE_FIND_ROOT_PATH={package}")
     poses, _ = stream_clip(edgepose.load("ampose"), clip)
     times, joints_m = lifted([tool("qemu-aarch64"), "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_LIBRARY_PATH={package / 'lib'}", programs / "lift"], clip)

@@ -200,6 +200,8 @@ def test_a_refused_push_says_why_as_python_does_and_loses_nothing(engines, keypo
 def test_the_tables_and_constants_are_those_of_python():
     made = subprocess.run([sys.executable, CSRC / "runtime" / "layouts.py"], capture_output=True, text=True, check=True).stdout
     assert made == (CSRC / "runtime" / "layouts.inl").read_text(), "run: python csrc/runtime/layouts.py > csrc/runtime/layouts.inl"
+    header = (CSRC / "include" / "edgepose.h").read_text()
+    assert all(f'"{name}"' in header for name in ADAPTERS)
 
 
 def test_the_defaults_are_those_of_python():

@@ -53,7 +53,7 @@ struct StreamOptions : edgepose_stream_options {
   StreamOptions() : edgepose_stream_options EDGEPOSE_STREAM_OPTIONS_INIT {}
 };
 
-// A loaded engine. Movable; streams keep what they need of it.
+// A loaded engine; streams keep what they need of it. Movable: of one that was moved from, nothing may be asked.
 class Engine {
  public:
   explicit Engine(const std::string& path, const EngineOptions& options = {}) : handle_(open(path, options), edgepose_engine_close) {}

@@ -15,7 +15,7 @@ namespace {
 using json::Kind;
 using json::Value;
 
-constexpr std::uint64_t kMaxHeader = 1 << 22;  // bytes: a hundred times the largest plan
+constexpr std::uint64_t kMaxHeader = 1 << 20;  // bytes: fifty times the largest there is
 
 // The types a tensor of an engine may have: as safetensors, and as the checksum (numpy), names them.
 struct TensorType {
