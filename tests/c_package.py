@@ -69,9 +69,9 @@ class StreamOptions(ctypes.Structure):
 
 
 class Pose(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32), ("timestamp_s", ctypes.c_double),
+    _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32), ("was_reset", ctypes.c_int32), ("timestamp_s", ctypes.c_double),
                 *[(name, ctypes.POINTER(ctypes.c_float)) for name in ("joints_m", "keypoints_norm", "confidence")],
-                ("is_seen", ctypes.POINTER(ctypes.c_uint8)), ("was_reset", ctypes.c_int32)]
+                ("is_seen", ctypes.POINTER(ctypes.c_uint8))]
 
 
 def sized(struct, **values):

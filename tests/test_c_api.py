@@ -326,6 +326,12 @@ def test_threads_out_of_range_are_refused(engine_path, threads):
     refused(engine_path, f"threads is {threads}; it needs 1 to 256", BAD_ARGUMENT, threads=threads)
 
 
+@pytest.mark.parametrize("struct", [EngineOptions, StreamOptions, Pose])
+def test_no_struct_ends_in_padding(struct):
+    last = struct._fields_[-1]
+    assert getattr(struct, last[0]).offset + ctypes.sizeof(last[1]) == ctypes.sizeof(struct)
+
+
 def test_structs_of_another_size_are_refused(engine, engine_path):
     for size in (0, 4, 1000):
         with pytest.raises(Refused, match=f"options->size is {size}; this library takes .*: begin with the header's _INIT macro"):

@@ -172,7 +172,7 @@ REFUSED = [
     ("an activation that is no name", setting("linear", activation=1), at("linear", "a value has the wrong type")),
     *[(f"{op} {name} {value}", setting(op, **{name: value}), at(op, f"{name} is not one of its buffers|a value has the wrong type"))
       for op, name in (("tokens", "y"), ("add", "x"), ("linear", "x"), ("normalize", "y"), ("residual", "residual"))
-      for value in (-2, 10**6, HUGE, 2**31, "0", None, 0.5)],
+      for value in (-2, 10**6, HUGE, 2**31, 2**32, "0", None, 0.5)],
     *[(f"{op} without {name}", without(op, name), at(op, f"{name} is not one of its buffers"))
       for op, name in (("tokens", "y"), ("add", "x"), ("linear", "x"), ("attention", "x"), ("normalize", "y"))],
     *[(f"{op} to fewer rows", buffer_of(op, "y", rows=16), at(op, "x and y differ in rows|x is not q"))

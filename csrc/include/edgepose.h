@@ -12,7 +12,8 @@
  *
  * Versions: functions and constants are only ever added while EDGEPOSE_ABI_VERSION stays. A struct that may grow begins with its
  * size, which its _INIT macro sets: a library that is newer than the program takes the default for what the program's struct
- * does not have, and writes nothing past its end; one that is older refuses a struct larger than it knows. */
+ * does not have, and writes nothing past its end; one that is older refuses a struct larger than it knows. No struct ends in
+ * padding, so that every new member makes it larger. */
 #ifndef EDGEPOSE_H
 #define EDGEPOSE_H
 
@@ -103,14 +104,14 @@ typedef struct edgepose_stream_options {
 typedef struct edgepose_pose {
   uint32_t size;
   int32_t joints;              /* J */
+  int32_t was_reset;           /* 1: the past was forgotten before this pose: it is the first, or follows a gap or a jump */
   double timestamp_s;          /* of the frame the pose belongs to; under a delay or on a grid not the one just pushed */
   const float* joints_m;       /* (J, 3) metres from the pelvis */
   const float* keypoints_norm; /* (J, 2) where the joints were in that frame, in normalised screen coordinates */
   const float* confidence;     /* (J,) in that frame; 0 where the person was not detected */
   const uint8_t* is_seen;      /* (J,) 1, or 0: the stream put the joint in its place */
-  int32_t was_reset;           /* 1: the past was forgotten before this pose: it is the first, or follows a gap or a jump */
 } edgepose_pose;
-#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0.0, NULL, NULL, NULL, NULL, 0}
+#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL}
 
 /* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "mpii16",
  * "h36m17", "h36m16"; a detector of another kind is brought into one of these by its user. width_px, height_px: of the whole picture.

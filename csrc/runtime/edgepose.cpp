@@ -155,8 +155,8 @@ edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypo
     edgepose::Stream& of = stream->stream;
     if (!of.push(keypoints_px, (long)std::min<std::size_t>(keypoints, LONG_MAX), (long)std::min<std::size_t>(columns, LONG_MAX), timestamp_s))
       return EDGEPOSE_NO_POSE;
-    const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.timestamp_s(), of.joints_m(), of.keypoints_norm(),
-                                  of.confidence(), of.is_seen(), of.was_reset()};
+    const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.was_reset(), of.timestamp_s(), of.joints_m(),
+                                  of.keypoints_norm(), of.confidence(), of.is_seen()};
     std::memcpy(pose, &filled, size);
     return EDGEPOSE_OK;
   });
