@@ -13,16 +13,10 @@ namespace {
 constexpr int kMaxDepth = 64;
 
 void append_utf8(std::string& to, std::uint32_t c) {
-  const auto tail = [&](int shift) { to += (char)(0x80 | (c >> shift & 0x3f)); };
-  if (c < 0x80) {
-    to += (char)c;
-  } else if (c < 0x800) {
-    to += (char)(0xc0 | c >> 6), tail(0);
-  } else if (c < 0x10000) {
-    to += (char)(0xe0 | c >> 12), tail(6), tail(0);
-  } else {
-    to += (char)(0xf0 | c >> 18), tail(12), tail(6), tail(0);
-  }
+  static constexpr unsigned char lead[] = {0, 0xc0, 0xe0, 0xf0};
+  int more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+  to += (char)(lead[more] | c >> 6 * more);
+  while (more-- > 0) to += (char)(0x80 | (c >> 6 * more & 0x3f));
 }
 
 class Parser {

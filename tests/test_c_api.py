@@ -152,13 +152,17 @@ def entry(begin, end, dtype="F32", shape=(1,)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
-LAYOUT = {"a hole": ({"a": entry(0, 4), "b": entry(8, 12)}, 12, "tensor b does not begin where"), "an overlap": ({"a": entry(0, 4), "b": entry(0, 4)}, 4, "does not begin where"),
-          "bytes left": ({"a": entry(0, 4)}, 5, "bytes follow its tensors"), "too few bytes": ({"a": entry(0, 4)}, 3, "tensor a lies past its end"),
-          "a shape too small": ({"a": entry(0, 8)}, 8, "the shape of tensor a does not fit its bytes"), "offsets reversed": ({"a": entry(4, 0)}, 4, "does not fit its bytes"),
-          "a shape that wraps around": ({"a": entry(0, 4, shape=(2**62, 4))}, 4, "is too large"), "a negative size": ({"a": entry(0, 4, shape=(-1,))}, 4, "no whole number"),
-          "half a size": ({"a": entry(0, 4, shape=(1.5,))}, 4, "no whole number"), "an unknown type": ({"a": entry(0, 8, "F64")}, 8, "dtype F64, which no engine has"),
-          "no offsets": ({"a": {"dtype": "F32", "shape": [1]}}, 4, "lacks its dtype, shape or data_offsets"), "no object": ({"a": 3}, 4, "lacks its dtype"),
-          "a name twice": (b'{"a":1,"a":2}', 0, "not JSON at byte 13: an object has a key twice")}
+LAYOUT = {  # what is odd -> header, bytes after it, message
+    "a hole": ({"a": entry(0, 4), "b": entry(8, 12)}, 12, "tensor b does not begin where"),
+    "an overlap": ({"a": entry(0, 4), "b": entry(0, 4)}, 4, "does not begin where"),
+    "bytes left": ({"a": entry(0, 4)}, 5, "bytes follow its tensors"), "too few bytes": ({"a": entry(0, 4)}, 3, "tensor a lies past its end"),
+    "a shape too small": ({"a": entry(0, 8)}, 8, "the shape of tensor a does not fit its bytes"),
+    "offsets reversed": ({"a": entry(4, 0)}, 4, "does not fit its bytes"),
+    "a shape that wraps around": ({"a": entry(0, 4, shape=(2**62, 4))}, 4, "is too large"),
+    "a negative size": ({"a": entry(0, 4, shape=(-1,))}, 4, "no whole number"), "half a size": ({"a": entry(0, 4, shape=(1.5,))}, 4, "no whole number"),
+    "an unknown type": ({"a": entry(0, 8, "F64")}, 8, "dtype F64, which no engine has"),
+    "no offsets": ({"a": {"dtype": "F32", "shape": [1]}}, 4, "lacks its dtype, shape or data_offsets"), "no object": ({"a": 3}, 4, "lacks its dtype"),
+    "a name twice": (b'{"a":1,"a":2}', 0, "not JSON at byte 13: an object has a key twice")}
 
 
 @pytest.mark.parametrize("header, bytes_after, message", LAYOUT.values(), ids=LAYOUT)

@@ -26,7 +26,8 @@ SECONDS = 5
 SANITIZE = ["-std=c++17", "-g1", "-O1", "-Wno-psabi", "-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=2048:allocator_may_return_null=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
 # The wide kernels take most of the time to compile, and no file decides which kernels run.
-LEFT_OUT = "".join(f'namespace edgepose::{isa} {{ extern const Kernels table; const Kernels table = {{"left out of this build"}}; }}\n' for isa in ("avx2", "avx512"))
+LEFT_OUT = "".join(f'namespace edgepose::{isa} {{ extern const Kernels table; const Kernels table = {{"left out of this build"}}; }}\n'
+                   for isa in ("avx2", "avx512"))
 
 
 def has_libfuzzer(compiler, into):
@@ -121,9 +122,10 @@ def test_libfuzzer_finds_nothing_in_a_few_seconds(tmp_path):
 
 def test_a_c_program_touches_no_memory_that_is_not_its_own_and_leaks_none(tmp_path):
     compiler, _, objects = sanitized()
-    run(compiler, *SANITIZE, "-Wall", "-Wextra", "-Werror", '-DEDGEPOSE_VERSION="0"', f"-I{CSRC / 'include'}", "-x", "c++", CSRC / "runtime" / "edgepose.cpp", "-c", "-o", tmp_path / "edgepose.o")
+    warnings = ["-Wall", "-Wextra", "-Werror"]
+    run(compiler, *SANITIZE, *warnings, '-DEDGEPOSE_VERSION="0"', "-c", CSRC / "runtime" / "edgepose.cpp", "-o", tmp_path / "edgepose.o")
     c_compiler = compiler.replace("clang++", "clang").replace("g++", "gcc")
-    run(c_compiler, "-std=c11", *SANITIZE[1:], "-Wall", "-Wextra", "-Werror", f"-I{CSRC / 'include'}", "-c", TESTS / "c_api_check.c", "-o", tmp_path / "check.o")
+    run(c_compiler, "-std=c11", *SANITIZE[1:], *warnings, f"-I{CSRC / 'include'}", "-c", TESTS / "c_api_check.c", "-o", tmp_path / "check.o")
     run(compiler, *SANITIZE, tmp_path / "check.o", tmp_path / "edgepose.o", *objects, "-o", tmp_path / "check")
     damaged = tmp_path / "damaged.epose"
     for name in ("ampose", "strided"):

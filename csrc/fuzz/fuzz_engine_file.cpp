@@ -69,7 +69,8 @@ void run(const EngineFile& file, std::string_view data) {
   Engine::Turn(*engine)->run(x.data(), pose_m.data(), (int)people);
 
   const Layout& layout = kLayouts[data.size() % kLayoutCount];
-  const StreamOptions options{file.is_causal ? 0 : (int)(data.size() / 8 % (frames / 2 + 1)), data.size() % 5 ? 50.0 : 0.0, 0.5, 0.3, 0.3, is_odd ? 1.0 : 0.0, 1.0, 1.0};
+  const int delay_frames = file.is_causal ? 0 : (int)(data.size() / 8 % (frames / 2 + 1));
+  const StreamOptions options{delay_frames, data.size() % 5 ? 50.0 : 0.0, 0.5, 0.3, 0.3, is_odd ? 1.0 : 0.0, 1.0, 1.0};
   Stream stream(engine, layout.name, 640, 480, options);
   std::vector<float> keypoints_px((std::size_t)layout.keypoints * 3);
   double time_s = 0;

@@ -59,7 +59,8 @@ template <class Struct>
 std::size_t size_of(const Struct* given, const char* name) {
   if (given->size >= kFirstSize<Struct> && given->size <= sizeof(Struct)) return given->size;
   throw std::invalid_argument(std::string(name) + "->size is " + std::to_string(given->size) + "; this library takes "
-                              + std::to_string(kFirstSize<Struct>) + " to " + std::to_string(sizeof(Struct)) + ": begin with the header's _INIT macro");
+                              + std::to_string(kFirstSize<Struct>) + " to " + std::to_string(sizeof(Struct))
+                              + ": begin with the header's _INIT macro");
 }
 
 // The caller's options over the defaults.

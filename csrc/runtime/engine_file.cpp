@@ -200,7 +200,8 @@ Value header_of(const std::string& text) {
 std::vector<char> read_bytes(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error))
-    throw EngineError(path + ": no such file. Build it with: edgepose compile --model NAME --out " + std::filesystem::path(path).parent_path().string());
+    throw EngineError(path + ": no such file. Build it with: edgepose compile --model NAME --out "
+                      + std::filesystem::path(path).parent_path().string());
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = file ? (std::streamoff)file.tellg() : -1;
   std::vector<char> bytes(size > 0 ? (std::size_t)size : 0);

@@ -4,17 +4,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "text.h"
+
 namespace edgepose {
 
 namespace {
 
 constexpr double kPi = 3.141592653589793;
-
-std::string text(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%g", value);
-  return buffer;
-}
 
 // As numpy computes it with a float32 cutoff: every number that is no array is rounded to float32 first.
 float alpha(float cutoff_hz, double dt_s) { return 1.f / (1.f + 1.f / ((float)(2.0 * kPi * dt_s) * cutoff_hz)); }

@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "text.h"
+
 namespace edgepose {
 
 namespace {
-
-std::string text(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.9g", value);
-  return buffer;
-}
 
 double checked(double width_px, double height_px) {
   if (!(width_px > 0 && width_px < HUGE_VAL && height_px > 0 && height_px < HUGE_VAL))

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "text.h"
+
 namespace edgepose {
 
 Window::Window(int frames, const Skeleton& skeleton, double rate_hz, int delay_frames, double max_gap_s, bool is_causal)
@@ -16,8 +18,8 @@ Window::Window(int frames, const Skeleton& skeleton, double rate_hz, int delay_f
     throw std::invalid_argument("delay_frames is " + std::to_string(delay_frames) + "; a " + (is_causal ? "causal " : "") + "window of "
                                 + std::to_string(frames) + " frames takes 0 to " + std::to_string(after));
   if (!(rate_hz >= 0 && rate_hz < HUGE_VAL))
-    throw std::invalid_argument("rate_hz is " + std::to_string(rate_hz) + "; wanted a positive number, or 0 for no resampling");
-  if (!(max_gap_s >= 0)) throw std::invalid_argument("max_gap_s is " + std::to_string(max_gap_s) + "; wanted 0 or more seconds");
+    throw std::invalid_argument("rate_hz is " + text(rate_hz) + "; wanted a positive number, or 0 for no resampling");
+  if (!(max_gap_s >= 0)) throw std::invalid_argument("max_gap_s is " + text(max_gap_s) + "; wanted 0 or more seconds");
   period_s_ = rate_hz == 0 || frames == 1 ? 0.0 : 1.0 / rate_hz;
   target_ = frames - 1 - after;
   repeats_ = after - delay_frames;
