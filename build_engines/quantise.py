@@ -75,7 +75,7 @@ def weights_only(plan: dict, tensors: dict[str, np.ndarray], kept: Collection[st
     """
     steps = [name for _, name, _ in products(plan)]
     _check_labels(kept, steps)
-    return _with_steps(plan, tensors, {name: None for name in steps if name not in kept}, {})
+    return with_multipliers(plan, tensors, {name: None for name in steps if name not in kept}, {})
 
 
 def in_eight_bits(plan: dict, tensors: dict[str, np.ndarray], scales: dict) -> tuple[dict, dict[str, np.ndarray]]:
@@ -86,7 +86,7 @@ def in_eight_bits(plan: dict, tensors: dict[str, np.ndarray], scales: dict) -> t
     multipliers = {name: step["x_scale"] for name, step in scales["steps"].items()}
     biases = {name: step["bias"] for name, step in scales["steps"].items() if "bias" in step}
     _check_labels(multipliers, [name for _, name, _ in products(plan)])
-    return _with_steps(plan, tensors, multipliers, biases)
+    return with_multipliers(plan, tensors, multipliers, biases)
 
 
 def _check_labels(given: Collection[str], known: Collection[str]) -> None:
@@ -94,7 +94,10 @@ def _check_labels(given: Collection[str], known: Collection[str]) -> None:
         raise ValueError(f"the scales are of another model: this one has no steps {listed(sorted(unknown))}")
 
 
-def _with_steps(plan: dict, tensors: dict[str, np.ndarray], multipliers: dict, biases: dict) -> tuple[dict, dict[str, np.ndarray]]:
+def with_multipliers(plan: dict, tensors: dict[str, np.ndarray], multipliers: dict[str, float | list[float] | None],
+                     biases: dict[str, list[float]]) -> tuple[dict, dict[str, np.ndarray]]:
+    """The plan (float32) with the steps that `multipliers` names in eight bits, None for their weights alone, and the others' weights in
+    half precision. biases: what is added to them."""
     steps, kept = [], dict(tensors)
     for number, step in enumerate(plan["steps"]):
         step, name = dict(step), label(number, step)

@@ -3,9 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <optional>
 
-#include "plan.h"
+#include "plan_reader.h"
 
 namespace py = pybind11;
 using namespace edgepose;
@@ -13,23 +14,6 @@ using namespace edgepose;
 namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
-
-Op op_named(const std::string& name) {
-  static const std::pair<const char*, Op> ops[] = {
-      {"tokens", Op::tokens}, {"frames", Op::frames}, {"reshape", Op::reshape}, {"pick", Op::pick}, {"concat", Op::concat},
-      {"add", Op::add}, {"multiply", Op::multiply}, {"normalize", Op::normalize}, {"linear", Op::linear}, {"conv", Op::conv},
-      {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
-  for (const auto& [known, op] : ops) if (name == known) return op;
-  throw std::invalid_argument("unknown op \"" + name + "\"; a newer edgepose may know it");
-}
-
-Activation activation_named(const std::string& name) {
-  if (name == "none") return Activation::none;
-  if (name == "relu") return Activation::relu;
-  if (name == "gelu") return Activation::gelu;
-  if (name == "sigmoid") return Activation::sigmoid;
-  throw std::invalid_argument("unknown activation \"" + name + "\"; there are none, relu, gelu, sigmoid");
-}
 
 Type type_of(const py::array& array) {
   if (array.dtype().kind() == 'f' && array.itemsize() == 4) return Type::f32;
@@ -48,63 +32,12 @@ Tensor tensor_of(const py::array& array) {
   return tensor;
 }
 
-// `spec` as enginefile.py stores it: {frames, joints, arena, buffers: [[rows, columns, ld, offset]], steps: [{op, ...}]},
-// with the steps' tensors by name.
-std::shared_ptr<Plan> make_plan(const py::dict& spec, const std::map<std::string, py::array>& tensors, const std::string& isa) {
-  PlanSpec plan;
-  std::map<std::string, int> index;
-  int at = -1;  // the step that is being read
-  const auto not_valid = [&](const std::string& why) {
-    return std::invalid_argument("the engine's plan is not valid: " + (at < 0 ? "" : "step " + std::to_string(at) + ": ") + why);
-  };
-  try {
-    plan.frames = spec["frames"].cast<int>();
-    plan.joints = spec["joints"].cast<int>();
-    plan.arena = spec["arena"].cast<long>();
-    for (const auto& [name, array] : tensors) {
-      index[name] = (int)plan.tensors.size();
-      plan.tensors.push_back(tensor_of(array));
-    }
-    for (const auto& item : spec["buffers"]) {
-      const auto b = item.cast<std::vector<long>>();
-      if (b.size() != 4) throw std::invalid_argument("a buffer is not 4 numbers");
-      for (int i = 0; i < 3; i++)
-        if (b[i] < 0 || b[i] > (1 << 30)) throw std::invalid_argument("a buffer's shape is out of range");
-      plan.buffers.push_back({(int)b[0], (int)b[1], (int)b[2], b[3]});
-    }
-    for (const auto& item : spec["steps"]) {
-      at++;
-      const auto d = item.cast<py::dict>();
-      const auto number = [&](const char* key, int otherwise) { return d.contains(key) ? d[key].cast<int>() : otherwise; };
-      const auto tensor = [&](const char* key) {
-        if (!d.contains(key)) return -1;
-        const auto name = d[key].cast<std::string>();
-        const auto found = index.find(name);
-        if (found == index.end()) throw std::invalid_argument("there is no tensor " + name);
-        return found->second;
-      };
-      Step step;
-      step.op = op_named(d["op"].cast<std::string>());
-      step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1), step.gate = number("gate", -1);
-      step.weight = tensor("weight"), step.bias = tensor("bias");
-      step.scale = tensor("scale"), step.x_scale = tensor("x_scale");
-      step.gather = tensor("gather"), step.scatter = tensor("scatter");
-      if (d.contains("activation")) step.activation = activation_named(d["activation"].cast<std::string>());
-      step.heads = number("heads", 0), step.span = number("span", 0);
-      step.is_causal = d.contains("is_causal") && d["is_causal"].cast<bool>();
-      step.first = number("first", 0), step.stride = number("stride", 1);
-      if (d.contains("epsilon")) step.epsilon = d["epsilon"].cast<float>();
-      if (d.contains("group_rows")) step.group_rows = d["group_rows"].cast<std::vector<int>>();
-      plan.steps.push_back(step);
-    }
-  } catch (const py::error_already_set& error) {  // a missing key
-    throw not_valid(error.what());
-  } catch (const py::cast_error&) {
-    throw not_valid("a value has the wrong type, or is out of range");
-  } catch (const std::invalid_argument& error) {
-    throw not_valid(error.what());
-  }
-  return std::make_shared<Plan>(plan, kernels(isa.c_str()));
+// plan: as enginefile.py has it, read by plan_reader from its JSON as it is where there is no Python.
+std::shared_ptr<Plan> make_plan(const py::dict& plan, const std::map<std::string, py::array>& arrays, const std::string& isa) {
+  std::map<std::string, Tensor> tensors;
+  for (const auto& [name, array] : arrays) tensors[name] = tensor_of(array);
+  const auto text = py::module_::import("json").attr("dumps")(plan).cast<std::string>();
+  return std::make_shared<Plan>(read_plan(json::parse(text), tensors), kernels(isa.c_str()));
 }
 
 void need_shape(const py::buffer_info& info, std::vector<py::ssize_t> shape, const char* name) {
@@ -253,7 +186,7 @@ PYBIND11_MODULE(_native, m) {
     return names;
   }, "The instruction sets this CPU runs, best first.");
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
-      .def(py::init(&make_plan), py::arg("spec"), py::arg("tensors"), py::arg("isa") = "")
+      .def(py::init(&make_plan), py::arg("plan"), py::arg("tensors"), py::arg("isa") = "")
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
       .def_property_readonly("packed_bytes", &Plan::packed_bytes);
   py::class_<ArrayContext>(m, "Context")

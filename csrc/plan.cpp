@@ -180,7 +180,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
   for (bool fill : {false, true}) {
     std::size_t used = 0;
     const auto room = [&](std::size_t bytes) {
-      unsigned char* to = static_cast<unsigned char*>(packed_.get()) + used;
+      unsigned char* to = fill ? static_cast<unsigned char*>(packed_.get()) + used : nullptr;
       used += (bytes + 63) / 64 * 64;
       return to;
     };

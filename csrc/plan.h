@@ -57,7 +57,7 @@ enum class Type { f32, f16, i8 };  // float32, IEEE half, int8
 struct Tensor {
   std::vector<int> shape;
   Type type;
-  const void* data;  // row-major
+  const void* data;  // row-major, aligned for its type
 };
 
 struct PlanSpec {

@@ -146,7 +146,8 @@ struct ScaledOut {
   const float* broken;  // of round_rows; null where x was not rounded
   EP_INLINE ScaledOut after(int panels) const { return {out.after(panels), scale + panels * kPanel, broken}; }
   EP_INLINE void write(int r, int v, vf sum) const {
-    const vf value = sum * load(scale + v * kLanes);
+    vf value = sum * load(scale + v * kLanes);
+    EP_KEEP(value);  // rounded here: fused with the bias in one place and not in another, rows would differ with their number
     out.write(r, v, broken ? value + broken[r] : value);
   }
 };

@@ -23,7 +23,7 @@ from edgepose import EngineError, enginefile
 NUMBERS = (0, -1, 1, 2, 3, 15, 16, 17, 32, 64, 255, 256, 257, 4096, 65536, 2**24, 2**26, 2**31 - 1, 2**31, -2**31, 2**32 + 1,
            2**62, 2**63 - 1, 2**63, 2**64, -2**63, 10**400, 0.5, 1e30, -1e30, math.nan, math.inf)
 OTHERS = (None, True, "", "0", "linear", "\ud800", "x" * 10000, [], [0], {}, {"op": "tokens", "y": 0})
-TYPES = ("float32", "float16", "float64", "uint8", "int32", "int64", "bool")
+TYPES = ("float32", "float16", "int8", "float64", "uint8", "int32", "int64", "bool")
 
 
 def leaves(value, path=()):
@@ -120,7 +120,8 @@ def change_tensor(rng, header, tensors):
     elif kind == 4:
         tensors[name] = rng.choice((tensor.reshape(-1), tensor[None], tensor.T, tensor[:0], np.ones(1, np.float32)))
     elif kind == 5:
-        tensors[name] = np.full_like(tensor, rng.choice((0, 1, -1, math.nan, math.inf, 1e30)))
+        with np.errstate(all="ignore"):
+            tensors[name] = np.full_like(tensor, rng.choice((0, 1, -1, math.nan, math.inf, 1e30)))
     else:
         tensors[f"{name}.more"] = tensors.pop(name)
 
@@ -144,10 +145,9 @@ def run(path, people, threads, isa):
     return "ran"
 
 
-def main(engine, seed, cases):
-    rng, path = random.Random(seed), Path(tempfile.mkdtemp()) / "changed.epose"
+def changed(engine, rng, cases):
+    """The bytes of engine files like `engine`, each changed."""
     whole_header, whole_tensors = enginefile.read(engine)
-    counts = {"refused when loaded": 0, "refused when run": 0, "ran": 0}
     for _ in range(cases):
         header, tensors = copy.deepcopy(whole_header), dict(whole_tensors)
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -157,7 +157,14 @@ def main(engine, seed, cases):
                 break  # what the second change would alter is not there any more
         text = json.dumps(header)
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        path.write_bytes(save(contiguous, {"edgepose": text, "sha256": enginefile.checksum(text, contiguous)}))
+        yield save(contiguous, {"edgepose": text, "sha256": enginefile.checksum(text, contiguous)})
+
+
+def main(engine, seed, cases):
+    rng, path = random.Random(seed), Path(tempfile.mkdtemp()) / "changed.epose"
+    counts = {"refused when loaded": 0, "refused when run": 0, "ran": 0}
+    for data in changed(engine, rng, cases):
+        path.write_bytes(data)
         counts[run(path, rng.choice((1, 2, 5)), rng.choice((1, 1, 2, 3)), rng.choice(("generic", "avx2")))] += 1
     path.unlink()
     path.parent.rmdir()

@@ -193,10 +193,10 @@ def test_a_header_out_of_range_says_what_is_possible(tmp_path, change, message):
     ({"backend": "cuda9"}, "backend 'cuda9', or a part of its file, is unknown to this edgepose .*it has native, onnx, torchscript"),
     ({"backend": "../native"}, "unknown to this edgepose"),
     ({"plan": None}, "the native backend does not take it"), ({"plan": []}, "the native backend does not take it"),
-    ({"plan": {}}, "the native backend does not take it: the engine's plan is not valid: KeyError: 'frames'")])
+    ({"plan": {}}, "the native backend does not take it: the engine's plan is not valid: \"frames\" is missing")])
 def test_an_engine_this_edgepose_cannot_run_is_an_engine_error(tmp_path, change, message):
     with pytest.raises(EngineError, match=message):
-        edgepose.load(sealed(tmp_path / "odd.epose", json.dumps({**FULL, **change})))
+        edgepose.load(sealed(tmp_path / "odd.epose", json.dumps({**FULL, **change}), {}))
 
 
 def test_a_native_engine_without_a_plan_is_an_engine_error(tmp_path):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from models import LIFTERS, SMALL, keypoints, randomised, small, tiny_lifter, torch_poses
+from models import LIFTERS, SMALL, keypoints, lowered, randomised, small, tiny_lifter, torch_poses
 
 from edgepose import _native
 from edgepose.backends.native import Backend
@@ -55,14 +55,14 @@ def test_half_precision_weights_move_poses_by_their_rounding_alone(lifter):
 
 
 @each_isa
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "int8"])
 @pytest.mark.parametrize("make", [lambda: AMPose(H36M17, 9, **SMALL), lambda: small("strided27"), lambda: small("strided81-dense"),
                                   lambda: StridedTransformer(frames=27, is_causal=True, **SMALL), lambda: small("posegate"),
                                   lambda: small("dln"), lambda: small("martinez")],
                          ids=["ampose9", "strided27", "strided81-dense", "causal", "posegate", "dln", "martinez"])
 def test_threads_and_batches_change_no_bit(isa, precision, make):
     model = randomised(make())
-    plan, tensors = lower(model, precision)
+    plan, tensors = lowered(model, precision)
     x = keypoints(model, 13)
     alone = np.concatenate([poses(plan, tensors, x[i:i + 1], isa) for i in range(len(x))])
     for threads in (1, 2, 3):
@@ -128,6 +128,27 @@ def tensor_of(op, key, change):
     return apply
 
 
+def scaled(op, key):
+    """A weight of float32 with the scales of one of int8."""
+    def apply(plan, tensors):
+        shape = tensors[step_of(op, plan)["weight"]].shape
+        step_of(op, plan)[key] = "more"
+        tensors["more"] = np.ones(shape[-2] if key == "x_scale" else (*shape[:-2], shape[-1]), np.float32)
+    return apply
+
+
+def in_int8(op, key, change):
+    """A weight of int8 with both scales, one of them changed."""
+    def apply(plan, tensors):
+        step = step_of(op, plan)
+        shape = tensors[step["weight"]].shape
+        tensors[step["weight"]] = np.ones(shape, np.int8)
+        step |= {"scale": "scale", "x_scale": "x_scale"}
+        tensors |= {"scale": np.ones((*shape[:-2], shape[-1]), np.float32), "x_scale": np.ones(shape[-2], np.float32)}
+        tensors[key] = np.ascontiguousarray(change(tensors[key]))
+    return apply
+
+
 def no_tensor(op, key):
     return lambda plan, tensors: tensors.pop(step_of(op, plan)[key])
 
@@ -143,7 +164,7 @@ def at(op, why):
 HUGE = 2**31 - 1
 REFUSED = [
     # the plan as a whole
-    *[(f"no {key}", missing(key), f"KeyError: '{key}'") for key in ("frames", "joints", "arena", "buffers", "steps")],
+    *[(f"no {key}", missing(key), f'"{key}" is missing') for key in ("frames", "joints", "arena", "buffers", "steps")],
     *[(f"{key} {value!r}", in_plan(**{key: value}), f"{key} (is|are) out of range|wrong type, or is out of range")
       for key in ("frames", "joints", "arena") for value in (-1, HUGE, 2**31, 2**63, "3", None, 1.5, [], {})],
     ("frames 0", in_plan(frames=0), "frames are out of range"),
@@ -165,14 +186,14 @@ REFUSED = [
     ("ld of half a panel", buffer_of("linear", "y", ld=24), "row distance is wrong"),
     ("rows beyond the arena", buffer_of("linear", "y", rows=4096), "outside the arena"),
     # steps
-    *[(f"{op} without op", without(op, "op"), at(op, "KeyError: 'op'")) for op in ("tokens", "graph_conv")],
+    *[(f"{op} without op", without(op, "op"), at(op, '"op" is missing')) for op in ("tokens", "graph_conv")],
     ("an unknown op", setting("add", op="softmax"), at("add", 'unknown op "softmax"')),
     *[(f"op {value!r}", setting("add", op=value), at("add", "a value has the wrong type")) for value in (None, 3, [], {})],
     ("an unknown activation", setting("linear", activation="tanh"), at("linear", 'unknown activation "tanh"')),
     ("an activation that is no name", setting("linear", activation=1), at("linear", "a value has the wrong type")),
     *[(f"{op} {name} {value}", setting(op, **{name: value}), at(op, f"{name} is not one of its buffers|a value has the wrong type"))
       for op, name in (("tokens", "y"), ("add", "x"), ("linear", "x"), ("normalize", "y"), ("residual", "residual"))
-      for value in (-2, 10**6, HUGE, 2**31, "0", None, 0.5)],
+      for value in (-2, 10**6, HUGE, 2**31, 2**32, "0", None, 0.5)],
     *[(f"{op} without {name}", without(op, name), at(op, f"{name} is not one of its buffers"))
       for op, name in (("tokens", "y"), ("add", "x"), ("linear", "x"), ("attention", "x"), ("normalize", "y"))],
     *[(f"{op} to fewer rows", buffer_of(op, "y", rows=16), at(op, "x and y differ in rows|x is not q"))
@@ -186,7 +207,6 @@ REFUSED = [
     ("no heads", without("attention", "heads"), at("attention", "heads do not divide")),
     ("attention over something else", setting("attention", x=0), at("attention", "x is not q | k | v of y")),
     ("a negative epsilon", setting("normalize", epsilon=-1e-5), at("normalize", "epsilon is negative")),
-    ("epsilon NaN", setting("normalize", epsilon=math.nan), at("normalize", "epsilon is negative")),
     *[(f"epsilon {value!r}", setting("normalize", epsilon=value), at("normalize", "a value has the wrong type")) for value in (None, "1", [])],
     # what a kernel may not alias
     *[(f"{op} in place", moved(op, "y", "x"), at(op, "x and y overlap")) for op in ("linear", "attention", "graph_conv")],
@@ -208,6 +228,15 @@ REFUSED = [
       for op in ("linear", "add", "graph_conv")],
     *[(f"a weight in {dtype}", tensor_of("linear", "weight", lambda t, dtype=dtype: t.astype(dtype)), "neither float32 nor float16")
       for dtype in ("float64", "int32", "uint16", "bool")],
+    # eight bits
+    *[(f"{op} in int8 without a scale", tensor_of(op, "weight", lambda t: t.astype(np.int8)), at(op, "scale goes with a weight of int8"))
+      for op in ("linear", "graph_conv")],
+    *[(f"{op} in float32 with a {key}", scaled(op, key), at(op, f"{key} goes with a weight of int8"))
+      for op in ("linear", "graph_conv") for key in ("scale", "x_scale")],
+    *[(f"{op} in int8 whose {key} is {name}", in_int8(op, key, change), at(op, f"{key} {why}"))
+      for op in ("linear", "graph_conv") for key in ("scale", "x_scale")
+      for name, change, why in (("one shorter", lambda t: t[..., :-1], "has another shape"), ("in half precision", lambda t: t.astype(np.float16), "is not float32"),
+                                ("of one axis more", lambda t: t[None], "has another shape"))],
     ("a weight that is not contiguous", tensor_of("linear", "weight", lambda t: np.asfortranarray(np.ones((2, 16), np.float32))), "not C-contiguous"),
     ("an empty weight", tensor_of("linear", "weight", lambda t: t[:0]), "a tensor's shape is out of range"),
     ("a tensor nobody needs, empty", lambda plan, tensors: tensors.update(more=np.zeros((0, 3), np.float32)), "a tensor's shape is out of range"),
@@ -251,6 +280,14 @@ def test_a_plan_that_asks_for_too_much_memory_is_refused():
     for other in plan["steps"]:
         other.pop("residual", None)  # the widened rows are no longer like those of the step before
     with pytest.raises(ValueError, match=f"step {plan['steps'].index(step)}: it takes too much memory"):
+        _native.Plan(plan, TINY_TENSORS, "")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800"])
+def test_a_plan_that_is_no_json_is_refused_with_the_place(value):
+    plan = copy.deepcopy(TINY_PLAN)
+    plan["steps"][0]["epsilon"] = value
+    with pytest.raises(ValueError, match=r"^not JSON at byte \d+: (wanted a value|half a surrogate pair)$"):
         _native.Plan(plan, TINY_TENSORS, "")
 
 

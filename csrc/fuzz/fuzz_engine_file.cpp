@@ -1,0 +1,100 @@
+// libFuzzer's entry: any bytes as an engine file; what is read of them is run, and streamed through.
+//
+//   python tests/fuzz_seeds.py seeds
+//   clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Wno-psabi csrc/fuzz/fuzz_engine_file.cpp
+//       $(ls csrc/*.cpp csrc/runtime/*.cpp | grep -v -e bindings -e edgepose.cpp) -o fuzz
+//   ./fuzz -dict=csrc/fuzz/engine_file.dict -max_len=8192 -timeout=20 seeds
+//
+// An input that starts with { is three parts, so that no change of one breaks another: the engine's header in one line, the
+// safetensors header without its metadata in the next, and the tensors. Another input is the file as it is. The checksum is
+// computed, but does not count.
+#include <cstring>
+
+#include "../json.h"
+#include "../runtime/stream.h"
+
+using namespace edgepose;
+
+namespace {
+
+constexpr long kMostWork = 1 << 24;  // multiply-adds, about: what an engine may cost that is run
+
+std::string quoted(std::string_view text) {
+  std::string to = "\"";
+  char escape[8];
+  for (const unsigned char c : text) {
+    if (c < 0x20 || c == '"' || c == '\\') to.append(escape, (std::size_t)std::snprintf(escape, sizeof escape, "\\u%04x", c));
+    else to += (char)c;
+  }
+  return to + '"';
+}
+
+// The file of three parts; empty if they are not three.
+std::vector<char> assembled(std::string_view parts) {
+  const std::size_t first = parts.find('\n'), second = parts.find('\n', first + 1);
+  if (first == parts.npos || second == parts.npos) return {};
+  const std::string_view header = parts.substr(0, first), tensors = parts.substr(first + 1, second - first - 1), bytes = parts.substr(second + 1);
+  std::string text = "{\"__metadata__\":{\"edgepose\":" + quoted(header) + ",\"sha256\":\"\"}";
+  if (tensors.size() > 2) text += ",", text += tensors.substr(1);
+  else text += "}";
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  std::vector<char> file(8 + text.size() + bytes.size());
+  for (int i = 0; i < 8; i++) file[(std::size_t)i] = (char)(text.size() >> (8 * i));
+  std::memcpy(file.data() + 8, text.data(), text.size());
+  std::copy(bytes.begin(), bytes.end(), file.begin() + 8 + (std::ptrdiff_t)text.size());
+  return file;
+}
+
+// Of a checked plan.
+long work(const PlanSpec& plan) {
+  long sum = 0;
+  for (const Step& step : plan.steps) {
+    const Buffer& y = plan.buffers[(std::size_t)step.y];
+    sum += (long)y.rows * y.ld;
+    if (step.op == Op::attention) sum += (long)y.rows * y.rows * (y.ld + 16L * step.heads);
+    if (step.weight >= 0) sum += elements(plan.tensors[(std::size_t)step.weight]) * (y.rows + 256L) * 16;
+  }
+  return sum;
+}
+
+void run(const EngineFile& file, std::string_view data) {
+  check_plan(file.plan);
+  if (work(file.plan) > kMostWork || file.frames > 512) return;
+  const bool is_odd = data.size() % 2;
+  // The reading is what is looked at; tests/test_fuzz.py looks at threads and at the kernels of each instruction set.
+  const auto engine = std::make_shared<const Engine>(file, 1, "generic");
+  const std::size_t joints = (std::size_t)file.skeleton->joints, frames = (std::size_t)file.frames, people = 1 + data.size() % 3;
+  std::vector<float> x(people * frames * joints * 2), pose_m(people * joints * 3);
+  for (std::size_t i = 0; i < x.size(); i++) x[i] = 2.f * (float)i / (float)x.size() - 1.f;
+  Engine::Turn(*engine)->run(x.data(), pose_m.data(), (int)people);
+
+  const Layout& layout = kLayouts[data.size() % kLayoutCount];
+  const int delay_frames = file.is_causal ? 0 : (int)(data.size() / 8 % (frames / 2 + 1));
+  const StreamOptions options{delay_frames, data.size() % 5 ? 50.0 : 0.0, 0.5, 0.3, 0.3, is_odd ? 1.0 : 0.0, 1.0, 1.0};
+  Stream stream(engine, layout.name, 640, 480, options);
+  std::vector<float> keypoints_px((std::size_t)layout.keypoints * 3);
+  double time_s = 0;
+  for (std::size_t frame = 0, at = 0; frame < 2 * frames + 8; frame++) {  // the bytes of the input, over and over, are the person
+    for (float& value : keypoints_px) value = (float)(signed char)data[at++ % data.size()];
+    for (std::size_t k = 2; k < keypoints_px.size(); k += 3) keypoints_px[k] = std::fabs(keypoints_px[k]) / 128;
+    time_s += (double)(unsigned char)data[at % data.size()] / 2000 + 1e-6;
+    try {
+      stream.push(data[at % data.size()] % 8 ? keypoints_px.data() : nullptr, layout.keypoints, 3, time_s);
+    } catch (const std::invalid_argument&) {  // two pixels from the corner
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view input(reinterpret_cast<const char*>(data), size);
+  if (input.empty()) return 0;
+  const std::vector<char> file = input[0] == '{' ? assembled(input) : std::vector<char>(input.begin(), input.end());
+  try {
+    run(read_engine("fuzz", {file.data(), file.size()}, false), input);
+  } catch (const EngineError&) {
+  } catch (const std::invalid_argument&) {  // the plan
+  }
+  return 0;
+}

@@ -1,0 +1,141 @@
+/* edgepose without Python: 2D keypoints in, 3D joints out, frame by frame.
+ *
+ * An engine is a native .epose file, loaded; a stream is one person before one camera. Metres and camera axes (x right, y down,
+ * z forward); joints relative to the pelvis, unless said otherwise.
+ *
+ * Every function that can fail returns a status: 0 for what was asked for, EDGEPOSE_NO_POSE where there is no new pose, and less
+ * than 0 for an error, whose text is edgepose_error(). A call that fails changes nothing but that text. No function throws,
+ * prints or ends the process. Null is refused where it is not said to be taken.
+ *
+ * Threads: an engine may be used by many threads at once. A stream may move between threads, but be used by one at a time. Neither
+ * may be used in the child of a fork if the engine has more than one thread.
+ *
+ * Versions: functions and constants are only ever added while EDGEPOSE_ABI_VERSION stays. A struct that may grow begins with its
+ * size, which its _INIT macro sets: a library that is newer than the program takes the default for what the program's struct
+ * does not have, and writes nothing past its end; one that is older refuses a struct larger than it knows. No struct ends in
+ * padding, so that every new member makes it larger. */
+#ifndef EDGEPOSE_H
+#define EDGEPOSE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EDGEPOSE_ABI_VERSION 1
+
+#ifndef EDGEPOSE_API
+#define EDGEPOSE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum edgepose_status {
+  EDGEPOSE_OK = 0,
+  EDGEPOSE_NO_POSE = 1,       /* not an error: see edgepose_stream_push */
+  EDGEPOSE_BAD_ARGUMENT = -1, /* what was passed does not fit; the text says what came and what was wanted */
+  EDGEPOSE_BAD_ENGINE = -2,   /* the file cannot be read, is damaged, or is for another machine or backend */
+  EDGEPOSE_NO_MEMORY = -3,
+  EDGEPOSE_FAILED = -4 /* the system refused something, threads for example */
+} edgepose_status;
+
+typedef struct edgepose_engine edgepose_engine;
+typedef struct edgepose_stream edgepose_stream;
+
+/* The EDGEPOSE_ABI_VERSION that the library was built with: a program checks that it is its own. */
+EDGEPOSE_API uint32_t edgepose_abi_version(void);
+
+/* The library's version, "0.1.0". */
+EDGEPOSE_API const char* edgepose_version(void);
+
+/* What the last call that failed in the calling thread said; "" if none did. Valid until the next one fails in this thread. */
+EDGEPOSE_API const char* edgepose_error(void);
+
+/* ---- engines ---- */
+
+typedef struct edgepose_engine_options {
+  uint32_t size;
+  int32_t threads; /* 1 to 256: how many work on one call, the caller among them */
+  const char* isa; /* the instruction set whose kernels run; null: the environment's EDGEPOSE_ISA, else the best of this CPU */
+} edgepose_engine_options;
+#define EDGEPOSE_ENGINE_OPTIONS_INIT {sizeof(edgepose_engine_options), 1, NULL}
+
+/* Loads the native .epose file at `path` and checks all of it. options: null for the defaults. On success *engine is to be closed
+ * with edgepose_engine_close; on an error it is null. */
+EDGEPOSE_API edgepose_status edgepose_engine_open(const char* path, const edgepose_engine_options* options, edgepose_engine** engine);
+
+/* Frees an engine; null is taken. Its streams may outlive it. No call with it may be under way. */
+EDGEPOSE_API void edgepose_engine_close(edgepose_engine* engine);
+
+/* What an engine is. Texts live as long as it. With a null engine, or a joint that is not there: 0, -1 or null, as noted. */
+EDGEPOSE_API int32_t edgepose_engine_frames(const edgepose_engine* engine);        /* T, the frames of a window; 0 */
+EDGEPOSE_API int32_t edgepose_engine_joints(const edgepose_engine* engine);        /* J; 0 */
+EDGEPOSE_API int32_t edgepose_engine_is_causal(const edgepose_engine* engine);     /* 1: it answers for the newest frame; 0 */
+EDGEPOSE_API const char* edgepose_engine_model(const edgepose_engine* engine);     /* "ampose"; null */
+EDGEPOSE_API const char* edgepose_engine_precision(const edgepose_engine* engine); /* of the weights, "fp16"; null */
+EDGEPOSE_API const char* edgepose_engine_isa(const edgepose_engine* engine);       /* whose kernels run, "avx2"; null */
+EDGEPOSE_API const char* edgepose_engine_skeleton(const edgepose_engine* engine);  /* "h36m17"; null */
+EDGEPOSE_API const char* edgepose_engine_joint(const edgepose_engine* engine, int32_t joint); /* its name, "left_knee"; null */
+EDGEPOSE_API int32_t edgepose_engine_parent(const edgepose_engine* engine, int32_t joint);    /* a joint; -1, also of the root */
+
+/* Lifts windows whose joints are the model's own: pose_m[people][J][3] from keypoints_norm[people][T][J][2].
+ * keypoints_norm: normalised screen, x_px / width * 2 - 1 and y_px / width * 2 - height / width. The lengths count floats and must be
+ * people * T * J * 2 and people * J * 3. Streams do this and all that comes before; this is for those who have their own. A row's
+ * answer does not depend on the others, to the bit. */
+EDGEPOSE_API edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people, const float* keypoints_norm,
+                                                 size_t keypoints_length, float* pose_m, size_t pose_length);
+
+/* ---- streams ---- */
+
+typedef struct edgepose_stream_options {
+  uint32_t size;
+  int32_t delay_frames;  /* how many later frames of the grid to wait for: 0 to (T - 1) / 2, 0 for a causal engine */
+  double rate_hz;        /* the grid of a window of many frames, which the model was trained on; 0: every frame as it comes */
+  double max_gap_s;      /* for how long a missing person's last frame is repeated */
+  double seen_above;     /* the confidence from which on a joint is taken as seen */
+  double hold_s;         /* for how long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it */
+  double min_cutoff_hz;  /* of a One Euro filter on the joints: its cutoff at rest; 0: no filter */
+  double beta;           /* by how much the cutoff rises with speed, Hz per m/s */
+  double d_cutoff_hz;    /* the cutoff of the speed itself */
+} edgepose_stream_options;
+#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, 50.0, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0}
+
+/* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
+typedef struct edgepose_pose {
+  uint32_t size;
+  int32_t joints;              /* J */
+  int32_t was_reset;           /* 1: the past was forgotten before this pose: it is the first, or follows a gap or a jump */
+  double timestamp_s;          /* of the frame the pose belongs to; under a delay or on a grid not the one just pushed */
+  const float* joints_m;       /* (J, 3) metres from the pelvis */
+  const float* keypoints_norm; /* (J, 2) where the joints were in that frame, in normalised screen coordinates */
+  const float* confidence;     /* (J,) in that frame; 0 where the person was not detected */
+  const uint8_t* is_seen;      /* (J,) 1, or 0: the stream put the joint in its place */
+} edgepose_pose;
+#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL}
+
+/* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "mpii16",
+ * "h36m17", "h36m16"; a detector of another kind is brought into one of these by its user. width_px, height_px: of the whole picture.
+ * options: null for the defaults. On success *stream is to be closed with edgepose_stream_close; on an error it is null. */
+EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
+                                                  const edgepose_stream_options* options, edgepose_stream** stream);
+
+/* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout; a keypoint of
+ * confidence 0 may hold anything, NaN too; without confidences (0, 0) is a keypoint that was not found. Null: the person was not
+ * detected; keypoints and columns are then not read. timestamp_s: seconds on any clock, later than the last.
+ * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until the pelvis has been seen once, while the first delay_frames come in, for
+ * a frame between two points of the grid, and after a gap of max_gap_s; *pose is left as it is. Allocates nothing, unless more
+ * threads than ever before run the engine at once. */
+EDGEPOSE_API edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns,
+                                                  double timestamp_s, edgepose_pose* pose);
+
+/* Forgets the person and the clock: for another recording or another person. */
+EDGEPOSE_API edgepose_status edgepose_stream_reset(edgepose_stream* stream);
+
+/* Frees a stream; null is taken. */
+EDGEPOSE_API void edgepose_stream_close(edgepose_stream* stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

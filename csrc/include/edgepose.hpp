@@ -1,0 +1,164 @@
+// edgepose for C++17: the functions of edgepose.h, which says what they do, with owners, exceptions and views.
+#ifndef EDGEPOSE_HPP
+#define EDGEPOSE_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "edgepose.h"
+
+namespace edgepose {
+inline namespace v1 {
+
+// What a call that failed said, and its status.
+class Error : public std::runtime_error {
+ public:
+  explicit Error(edgepose_status status) : std::runtime_error(edgepose_error()), status_(status) {}
+  edgepose_status status() const { return status_; }
+
+ private:
+  edgepose_status status_;
+};
+
+inline void check(edgepose_status status) {
+  if (status < 0) throw Error(status);
+}
+
+// Values that belong to someone else.
+template <class T>
+class View {
+ public:
+  View(const T* data, std::size_t size) : data_(data), size_(size) {}
+  View(const std::vector<T>& values) : View(values.data(), values.size()) {}
+  const T* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  const T* begin() const { return data_; }
+  const T* end() const { return data_ + size_; }
+  const T& operator[](std::size_t i) const { return data_[i]; }
+
+ private:
+  const T* data_;
+  std::size_t size_;
+};
+
+struct EngineOptions : edgepose_engine_options {
+  EngineOptions() : edgepose_engine_options EDGEPOSE_ENGINE_OPTIONS_INIT {}
+};
+
+struct StreamOptions : edgepose_stream_options {
+  StreamOptions() : edgepose_stream_options EDGEPOSE_STREAM_OPTIONS_INIT {}
+};
+
+// A loaded engine; streams keep what they need of it. Movable: of one that was moved from, nothing may be asked.
+class Engine {
+ public:
+  explicit Engine(const std::string& path, const EngineOptions& options = {}) : handle_(open(path, options), edgepose_engine_close) {}
+
+  int frames() const { return edgepose_engine_frames(get()); }
+  int joints() const { return edgepose_engine_joints(get()); }
+  bool is_causal() const { return edgepose_engine_is_causal(get()) != 0; }
+  std::string model() const { return edgepose_engine_model(get()); }
+  std::string precision() const { return edgepose_engine_precision(get()); }
+  std::string isa() const { return edgepose_engine_isa(get()); }
+  std::string skeleton() const { return edgepose_engine_skeleton(get()); }
+
+  // Throws std::out_of_range.
+  std::string joint(int j) const {
+    const char* name = edgepose_engine_joint(get(), j);
+    if (!name) throw std::out_of_range("there is no joint " + std::to_string(j));
+    return name;
+  }
+  int parent(int j) const { return edgepose_engine_parent(get(), j); }
+
+  // The place of a joint by its name. Throws std::out_of_range.
+  int index(const std::string& name) const {
+    for (int j = 0; j < joints(); j++)
+      if (name == joint(j)) return j;
+    throw std::out_of_range("there is no joint " + name);
+  }
+
+  // (people, J, 3) metres of (people, T, J, 2) normalised screen coordinates.
+  std::vector<float> run(View<float> keypoints_norm, std::size_t people) const {
+    std::vector<float> pose_m(people * static_cast<std::size_t>(joints()) * 3);
+    check(edgepose_engine_run(get(), people, keypoints_norm.data(), keypoints_norm.size(), pose_m.data(), pose_m.size()));
+    return pose_m;
+  }
+
+  const edgepose_engine* get() const { return handle_.get(); }
+
+ private:
+  static edgepose_engine* open(const std::string& path, const EngineOptions& options) {
+    edgepose_engine* engine = nullptr;
+    check(edgepose_engine_open(path.c_str(), &options, &engine));
+    return engine;
+  }
+
+  std::unique_ptr<edgepose_engine, void (*)(edgepose_engine*)> handle_;
+};
+
+// A pose of a stream; its views are valid until the stream's next push.
+class Pose {
+ public:
+  explicit Pose(const edgepose_pose& pose) : pose_(pose) {}
+  double timestamp_s() const { return pose_.timestamp_s; }
+  bool was_reset() const { return pose_.was_reset != 0; }
+  View<float> joints_m() const { return {pose_.joints_m, size() * 3}; }
+  View<float> joint_m(int j) const { return {pose_.joints_m + 3 * j, 3}; }  // x, y, z
+  View<float> keypoints_norm() const { return {pose_.keypoints_norm, size() * 2}; }
+  View<float> confidence() const { return {pose_.confidence, size()}; }
+  View<std::uint8_t> is_seen() const { return {pose_.is_seen, size()}; }
+
+ private:
+  std::size_t size() const { return static_cast<std::size_t>(pose_.joints); }
+
+  edgepose_pose pose_;
+};
+
+// One person before one camera. Movable.
+class Stream {
+ public:
+  Stream(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& options = {})
+      : handle_(open(engine, layout, width_px, height_px, options), edgepose_stream_close) {}
+
+  // keypoints_px: rows of `columns` numbers: x, y, and with 3 columns the confidence. Null where there is no new pose.
+  const Pose* push(View<float> keypoints_px, double timestamp_s, std::size_t columns = 3) {
+    if (columns == 0 || keypoints_px.size() % columns != 0)
+      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of " + std::to_string(columns));
+    // A vector without elements may have no address, which would mean that nobody was detected.
+    static const float none = 0;
+    return push(keypoints_px.data() ? keypoints_px.data() : &none, keypoints_px.size() / columns, columns, timestamp_s);
+  }
+
+  // The person was not detected.
+  const Pose* push_nobody(double timestamp_s) { return push(nullptr, 0, 0, timestamp_s); }
+
+  void reset() { check(edgepose_stream_reset(handle_.get())); }
+  edgepose_stream* get() const { return handle_.get(); }
+
+ private:
+  static edgepose_stream* open(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& options) {
+    edgepose_stream* stream = nullptr;
+    check(edgepose_stream_open(engine.get(), layout.c_str(), width_px, height_px, &options, &stream));
+    return stream;
+  }
+
+  const Pose* push(const float* keypoints_px, std::size_t keypoints, std::size_t columns, double timestamp_s) {
+    edgepose_pose pose = EDGEPOSE_POSE_INIT;
+    const edgepose_status status = edgepose_stream_push(handle_.get(), keypoints_px, keypoints, columns, timestamp_s, &pose);
+    check(status);
+    pose_ = Pose(pose);
+    return status == EDGEPOSE_OK ? &pose_ : nullptr;
+  }
+
+  std::unique_ptr<edgepose_stream, void (*)(edgepose_stream*)> handle_;
+  Pose pose_{EDGEPOSE_POSE_INIT};
+};
+
+}  // namespace v1
+}  // namespace edgepose
+
+#endif

@@ -1,0 +1,20 @@
+// From a plan's JSON, as engine files hold it, to the PlanSpec that a Plan is made of. The one place that knows its keys.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "json.h"
+#include "plan.h"
+
+namespace edgepose {
+
+// plan: {frames, joints, arena, buffers: [[rows, columns, ld, offset]], steps: [{op, ...}]}, the steps naming their tensors.
+// tensors: by name; their data is not copied. Throws std::invalid_argument, naming the step and the key, for a key that is
+// missing or of another type and for a tensor that is not there; what the numbers mean is for check_plan.
+PlanSpec read_plan(const json::Value& plan, const std::map<std::string, Tensor>& tensors);
+
+// Throws std::invalid_argument, listing what there is, for an unknown name.
+Activation activation_named(const std::string& name);
+
+}  // namespace edgepose

@@ -1,0 +1,176 @@
+// The C functions of edgepose.h. Nothing throws past here.
+#define EDGEPOSE_API __attribute__((visibility("default")))
+#include "../include/edgepose.h"
+
+#include <algorithm>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <stdexcept>
+
+#include "engine.h"
+#include "stream.h"
+
+struct edgepose_engine {
+  std::shared_ptr<const edgepose::Engine> engine;
+};
+
+struct edgepose_stream {
+  edgepose::Stream stream;
+};
+
+namespace {
+
+thread_local char error_text[2048];
+
+edgepose_status failed(edgepose_status status, const char* text) {
+  std::strncpy(error_text, text, sizeof error_text - 1);
+  return status;
+}
+
+// What `call` returns, or the status of what it throws.
+template <class Call>
+edgepose_status guarded(Call call) noexcept {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return failed(EDGEPOSE_NO_MEMORY, "there is not enough memory");
+  } catch (const edgepose::EngineError& error) {
+    return failed(EDGEPOSE_BAD_ENGINE, error.what());
+  } catch (const std::invalid_argument& error) {
+    return failed(EDGEPOSE_BAD_ARGUMENT, error.what());
+  } catch (const std::exception& error) {
+    return failed(EDGEPOSE_FAILED, error.what());
+  }
+}
+
+void need(bool holds, const char* otherwise) {
+  if (!holds) throw std::invalid_argument(otherwise);
+}
+
+// What the structs had in the first version of the library. When one grows, its first size is written here as a number.
+template <class Struct>
+constexpr std::size_t kFirstSize = sizeof(Struct);
+
+// How much of a struct its caller has.
+template <class Struct>
+std::size_t size_of(const Struct* given, const char* name) {
+  if (given->size >= kFirstSize<Struct> && given->size <= sizeof(Struct)) return given->size;
+  throw std::invalid_argument(std::string(name) + "->size is " + std::to_string(given->size) + "; this library takes "
+                              + std::to_string(kFirstSize<Struct>) + " to " + std::to_string(sizeof(Struct))
+                              + ": begin with the header's _INIT macro");
+}
+
+// The caller's options over the defaults.
+template <class Options>
+Options over(Options defaults, const Options* options) {
+  if (options) std::memcpy(&defaults, options, size_of(options, "options"));
+  return defaults;
+}
+
+const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t joint) {
+  if (!engine || joint < 0 || joint >= engine->engine->skeleton().joints) return nullptr;
+  return &engine->engine->skeleton();
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t edgepose_abi_version(void) { return EDGEPOSE_ABI_VERSION; }
+const char* edgepose_version(void) { return EDGEPOSE_VERSION; }
+const char* edgepose_error(void) { return error_text; }
+
+edgepose_status edgepose_engine_open(const char* path, const edgepose_engine_options* options, edgepose_engine** engine) {
+  if (engine) *engine = nullptr;
+  return guarded([&] {
+    need(path, "path is null");
+    need(engine, "engine is null");
+    const auto asked = over<edgepose_engine_options>(EDGEPOSE_ENGINE_OPTIONS_INIT, options);
+    const char* isa = asked.isa ? asked.isa : std::getenv("EDGEPOSE_ISA");
+    *engine = new edgepose_engine{edgepose::load(path, asked.threads, isa)};
+    return EDGEPOSE_OK;
+  });
+}
+
+void edgepose_engine_close(edgepose_engine* engine) { delete engine; }
+
+int32_t edgepose_engine_frames(const edgepose_engine* engine) { return engine ? engine->engine->frames() : 0; }
+int32_t edgepose_engine_joints(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().joints : 0; }
+int32_t edgepose_engine_is_causal(const edgepose_engine* engine) { return engine && engine->engine->is_causal(); }
+const char* edgepose_engine_model(const edgepose_engine* engine) { return engine ? engine->engine->model().c_str() : nullptr; }
+const char* edgepose_engine_precision(const edgepose_engine* engine) { return engine ? engine->engine->precision().c_str() : nullptr; }
+const char* edgepose_engine_isa(const edgepose_engine* engine) { return engine ? engine->engine->isa() : nullptr; }
+const char* edgepose_engine_skeleton(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().name : nullptr; }
+
+const char* edgepose_engine_joint(const edgepose_engine* engine, int32_t joint) {
+  const edgepose::Skeleton* skeleton = skeleton_with(engine, joint);
+  return skeleton ? skeleton->names[joint] : nullptr;
+}
+
+int32_t edgepose_engine_parent(const edgepose_engine* engine, int32_t joint) {
+  const edgepose::Skeleton* skeleton = skeleton_with(engine, joint);
+  return skeleton ? skeleton->parents[joint] : -1;
+}
+
+edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people, const float* keypoints_norm, size_t keypoints_length,
+                                    float* pose_m, size_t pose_length) {
+  return guarded([&] {
+    need(engine, "engine is null");
+    need(people <= 1 << 20, "people is more than 1048576");
+    const std::size_t joints = (std::size_t)engine->engine->skeleton().joints, frames = (std::size_t)engine->engine->frames();
+    const auto check = [](const char* name, const float* array, std::size_t length, std::size_t wanted) {
+      need(array || wanted == 0, (std::string(name) + " is null").c_str());
+      need(length == wanted, (std::string(name) + " has " + std::to_string(length) + " floats; it needs " + std::to_string(wanted)).c_str());
+    };
+    check("keypoints_norm", keypoints_norm, keypoints_length, people * frames * joints * 2);
+    check("pose_m", pose_m, pose_length, people * joints * 3);
+    edgepose::Engine::Turn(*engine->engine)->run(keypoints_norm, pose_m, (int)people);
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
+                                     const edgepose_stream_options* options, edgepose_stream** stream) {
+  if (stream) *stream = nullptr;
+  return guarded([&] {
+    need(engine, "engine is null");
+    need(layout, "layout is null");
+    need(stream, "stream is null");
+    const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
+    const edgepose::StreamOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
+                                        asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz};
+    *stream = new edgepose_stream{edgepose::Stream(engine->engine, layout, width_px, height_px, taken)};
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns, double timestamp_s,
+                                     edgepose_pose* pose) {
+  return guarded([&] {
+    need(stream, "stream is null");
+    need(pose, "pose is null");
+    const std::size_t size = size_of(pose, "pose");
+    edgepose::Stream& of = stream->stream;
+    if (!of.push(keypoints_px, (long)std::min<std::size_t>(keypoints, LONG_MAX), (long)std::min<std::size_t>(columns, LONG_MAX), timestamp_s))
+      return EDGEPOSE_NO_POSE;
+    const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.was_reset(), of.timestamp_s(), of.joints_m(),
+                                  of.keypoints_norm(), of.confidence(), of.is_seen()};
+    std::memcpy(pose, &filled, size);
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
+  return guarded([&] {
+    need(stream, "stream is null");
+    stream->stream.reset();
+    return EDGEPOSE_OK;
+  });
+}
+
+void edgepose_stream_close(edgepose_stream* stream) { delete stream; }
+
+}  // extern "C"

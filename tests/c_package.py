@@ -1,0 +1,171 @@
+"""Builds and installs csrc/ with CMake, once a test run, and calls its C functions."""
+
+import contextlib
+import ctypes
+import functools
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+CSRC = Path(__file__).parent.parent / "csrc"
+OK, NO_POSE, BAD_ARGUMENT, BAD_ENGINE, NO_MEMORY, FAILED = 0, 1, -1, -2, -3, -4
+_FOLDERS = contextlib.ExitStack()  # removed when the process ends
+
+
+def tool(name):
+    """The path of a program, from this Python's environment or the system; None if there is none."""
+    return shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+
+
+def need(*programs):
+    """Skips the test, saying why, where a program is missing."""
+    for program in programs:
+        if not tool(program):
+            pytest.skip(f"needs {program}")
+
+
+def run(*command, **options):
+    """A finished command, whose output is shown if it fails."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def folder():
+    return Path(_FOLDERS.enter_context(tempfile.TemporaryDirectory()))
+
+
+def build(source, into, *options):
+    """A CMake project, configured and built. Warnings are errors."""
+    need("cmake", "ninja")
+    flags = [f"-DCMAKE_{language}_FLAGS=-Wall -Wextra -Werror" for language in ("C", "CXX")]
+    run(tool("cmake"), "-S", source, "-B", into, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", *flags, *options)
+    run(tool("cmake"), "--build", into, "-j", "2")
+    return into
+
+
+@functools.cache
+def installed(*options):
+    """Where the package lies that `cmake --install` made."""
+    root = folder()
+    build(CSRC, root / "build", *options)
+    run(tool("cmake"), "--install", root / "build", "--prefix", root / "package")
+    return root / "package"
+
+
+class EngineOptions(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("threads", ctypes.c_int32), ("isa", ctypes.c_char_p)]
+
+
+class StreamOptions(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("delay_frames", ctypes.c_int32),
+                *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s", "min_cutoff_hz", "beta", "d_cutoff_hz")]]
+
+
+class Pose(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32), ("was_reset", ctypes.c_int32), ("timestamp_s", ctypes.c_double),
+                *[(name, ctypes.POINTER(ctypes.c_float)) for name in ("joints_m", "keypoints_norm", "confidence")],
+                ("is_seen", ctypes.POINTER(ctypes.c_uint8))]
+
+
+def sized(struct, **values):
+    return struct(size=ctypes.sizeof(struct), **values)
+
+
+@functools.cache
+def library():
+    """The installed shared library, with the types of its functions."""
+    lib = ctypes.CDLL(str(next(installed().glob("lib*/**/libedgepose.so"))))
+    handle, size, floats = ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)
+    for name, result, *arguments in (
+            ("abi_version", ctypes.c_uint32), ("version", ctypes.c_char_p), ("error", ctypes.c_char_p),
+            ("engine_open", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(EngineOptions), ctypes.POINTER(handle)),
+            ("engine_close", None, handle),
+            *[(f"engine_{name}", ctypes.c_int32, handle) for name in ("frames", "joints", "is_causal")],
+            *[(f"engine_{name}", ctypes.c_char_p, handle) for name in ("model", "precision", "isa", "skeleton")],
+            ("engine_joint", ctypes.c_char_p, handle, ctypes.c_int32), ("engine_parent", ctypes.c_int32, handle, ctypes.c_int32),
+            ("engine_run", ctypes.c_int, handle, size, floats, size, floats, size),
+            ("stream_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double, ctypes.POINTER(StreamOptions),
+             ctypes.POINTER(handle)),
+            ("stream_push", ctypes.c_int, handle, floats, size, size, ctypes.c_double, ctypes.POINTER(Pose)),
+            ("stream_reset", ctypes.c_int, handle), ("stream_close", None, handle)):
+        function = getattr(lib, f"edgepose_{name}")
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+def error():
+    return library().edgepose_error().decode()
+
+
+def pointer(array):
+    assert array.dtype == np.float32 and array.flags.c_contiguous
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+class Refused(Exception):
+    """A call answered with a status below 0."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
+def checked(status):
+    if status < 0:
+        raise Refused(status, error())
+    return status
+
+
+class Engine:
+    """An engine of the C library."""
+
+    def __init__(self, path, **options):
+        self.lib, self.handle = library(), ctypes.c_void_p()
+        asked = sized(EngineOptions, **{"threads": 1, **options})
+        checked(self.lib.edgepose_engine_open(str(path).encode(), asked, self.handle))
+        self.frames, self.joints = self.lib.edgepose_engine_frames(self.handle), self.lib.edgepose_engine_joints(self.handle)
+
+    def __del__(self):
+        self.lib.edgepose_engine_close(self.handle)
+
+    def run(self, x):
+        out = np.full((len(x), self.joints, 3), np.nan, np.float32)
+        checked(self.lib.edgepose_engine_run(self.handle, len(x), pointer(x), x.size, pointer(out), out.size))
+        return out
+
+
+DEFAULTS = {"delay_frames": 0, "rate_hz": 50.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3, "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0}
+
+
+class Stream:
+    """A stream of the C library; push answers with what a Pose of Python has, or None."""
+
+    def __init__(self, engine, layout, image_size, **options):
+        self.lib, self.handle = engine.lib, ctypes.c_void_p()
+        asked = sized(StreamOptions, **{**DEFAULTS, **options})
+        checked(self.lib.edgepose_stream_open(engine.handle, layout.encode(), *image_size, asked, self.handle))
+
+    def __del__(self):
+        self.lib.edgepose_stream_close(self.handle)
+
+    def push(self, keypoints_px, timestamp_s):
+        pose, shape = sized(Pose), (0, 0)
+        if keypoints_px is not None:
+            keypoints_px, shape = np.ascontiguousarray(keypoints_px, np.float32), np.shape(keypoints_px)
+        status = checked(self.lib.edgepose_stream_push(self.handle, None if keypoints_px is None else pointer(keypoints_px), *shape, timestamp_s, pose))
+        if status == NO_POSE:
+            return None
+        j = pose.joints
+        arrays = {name: np.ctypeslib.as_array(getattr(pose, name), shape).copy() for name, shape in
+                  (("joints_m", (j, 3)), ("keypoints_norm", (j, 2)), ("confidence", (j,)), ("is_seen", (j,)))}
+        return SimpleNamespace(timestamp_s=pose.timestamp_s, was_reset=bool(pose.was_reset), **arrays)
+
+    def reset(self):
+        checked(self.lib.edgepose_stream_reset(self.handle))

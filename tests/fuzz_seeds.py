@@ -1,0 +1,127 @@
+"""Writes the corpus that csrc/fuzz/fuzz_engine_file.cpp starts from: tiny engines, one for each op, in the fuzzer's three parts
+and as files.
+
+    python fuzz_seeds.py FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from edgepose import enginefile
+from edgepose.build_engines import quantise
+from edgepose.build_engines.lower import PlanBuilder
+
+
+def weights(*shape):
+    return np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+def answer(builder, x):
+    """x brought to (J, 3)."""
+    if (x.rows, x.columns) == (builder.joints, 3):
+        return x
+    if x.rows == builder.joints:
+        return builder.linear(x, weights(x.columns, 3), weights(3))
+    return answer(builder, builder.reshape(builder.linear(x, weights(x.columns, builder.joints * 3), weights(builder.joints * 3)), builder.joints * x.rows))
+
+
+def add(b, x):
+    return b.add_constant(x, weights(x.rows, x.columns))
+
+
+def multiply(b, x):
+    return b.multiply(x, x, "sigmoid")
+
+
+def linear(b, x):
+    y = b.linear(x, weights(x.columns, 5), weights(5), "gelu")
+    return b.linear(x, weights(x.columns, 5), weights(5), "relu", residual=y)
+
+
+def conv(b, x):
+    y = b.pick(b.linear(x, weights(x.columns, 2), weights(2)), 1, 3, 3)
+    y = b.conv(x, weights(3, x.columns, 2), weights(2), 0, 3, residual=y)
+    return b.linear(b.reshape(y, 1), weights(6, b.joints * 3), weights(b.joints * 3))
+
+
+def attention(b, x, gate=None, **sight):
+    return b.attention(b.linear(x, weights(x.columns, 12), weights(12)), 2, gate=gate, **sight)
+
+
+def gated(b, x):
+    return attention(b, x, b.linear(b.reshape(x, 1), weights(x.rows * x.columns, 4), weights(4), "sigmoid"))
+
+
+def graph_conv(b, x):
+    adjacency = np.stack([np.eye(b.joints), np.eye(b.joints, k=1)])
+    return b.graph_conv(x, weights(2, x.columns, 3), weights(b.joints, 3), adjacency, "relu")
+
+
+def of_frames(make):
+    """The same over tokens of frames; the last row is left."""
+    def build(b):
+        y = make(b, b.frame_tokens())
+        y = b.pick(y, y.rows - 1, 1, 1)
+        return b.reshape(b.linear(y, weights(y.columns, b.joints * 3), weights(b.joints * 3)) if y.columns != b.joints * 3 else y, b.joints)
+    return build
+
+
+def of_joints(make):
+    return lambda b: answer(b, make(b, b.joint_tokens()))
+
+
+SEEDS = {  # name -> (frames, precision, what is built)
+    "tokens": (1, "fp32", of_joints(lambda b, x: x)), "tokens9": (9, "fp16", of_joints(lambda b, x: x)),
+    "frames": (3, "fp32", of_frames(lambda b, x: b.pick(x, 1, 1, 1))), "pick": (9, "fp16", of_frames(lambda b, x: b.pick(x, 0, 2, 4))),
+    "reshape": (3, "fp32", of_joints(lambda b, x: b.reshape(b.reshape(x, 3), 17))), "concat": (1, "fp32", of_joints(lambda b, x: b.concat(x, x))),
+    "add": (1, "fp32", of_joints(add)), "multiply": (1, "fp32", of_joints(multiply)), "normalize": (1, "fp32", of_joints(lambda b, x: b.normalize(x, 1e-5))),
+    "linear": (1, "fp16", of_joints(linear)), "conv": (9, "fp16", of_frames(conv)), "attention": (1, "fp32", of_joints(attention)),
+    "strided": (9, "fp16", of_frames(lambda b, x: attention(b, x, span=3))),
+    "causal": (9, "fp32", of_frames(lambda b, x: attention(b, x, span=3, is_causal=True))), "gated": (1, "fp32", of_joints(gated)),
+    "graph_conv": (1, "fp16", of_joints(graph_conv)), "linear_w8": (1, "w8", of_joints(linear)), "conv_i8": (9, "int8", of_frames(conv)),
+    "linear_i8": (1, "int8", of_joints(linear)), "graph_conv_w8": (1, "w8", of_joints(graph_conv)), "graph_conv_i8": (1, "int8", of_joints(graph_conv))}
+
+
+EIGHT_BITS = {"w8": None, "int8": 40.0}  # what x is multiplied by before it is rounded
+
+
+def engine(name):
+    """(header's text, tensors) of a seed."""
+    frames, precision, make = SEEDS[name]
+    builder = PlanBuilder(frames, 17, "fp32" if precision in EIGHT_BITS else precision)
+    make(builder)
+    plan, tensors = builder.plan(), builder.tensors
+    if precision in EIGHT_BITS:
+        steps = {quantise.label(number, step): EIGHT_BITS[precision] for number, step in enumerate(plan["steps"])}
+        plan, tensors = quantise.with_multipliers(plan, tensors, steps, {})
+    header = {"format": enginefile.FORMAT, "model": name, "frames": frames, "skeleton": "h36m17", "precision": precision, "backend": "native",
+              "units": "", "weights_sha256": "", "built_with": {}, "is_causal": name == "causal", "plan": plan}
+    return json.dumps(header), tensors
+
+
+def in_parts(text, tensors):
+    """What csrc/fuzz/fuzz_engine_file.cpp makes a file of."""
+    data = save(tensors)
+    length = int.from_bytes(data[:8], "little")
+    return text.encode() + b"\n" + data[8:8 + length].strip() + b"\n" + data[8 + length:]
+
+
+def write_seeds(folder):
+    """The paths of the seeds: each engine in parts, and as it is in a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in SEEDS:
+        text, tensors = engine(name)
+        whole = save(tensors, {"edgepose": text, "sha256": enginefile.checksum(text, tensors)})
+        for path, data in ((folder / f"{name}.parts", in_parts(text, tensors)), (folder / f"{name}.epose", whole)):
+            path.write_bytes(data)
+            paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    print(len(write_seeds(Path(sys.argv[1]))), "seeds")

@@ -1,0 +1,65 @@
+// The promises of edgepose.hpp that no example shows. Prints "done", or what does not hold. hpp_check ENGINE
+#include <cstdio>
+#include <edgepose.hpp>
+#include <string>
+#include <utility>
+
+static int failures = 0;
+#define HOLDS(condition) ((condition) ? (void)0 : (void)(failures++, std::printf("line %d: %s\n", __LINE__, #condition)))
+
+template <class Call>
+static std::string refusal(Call call, edgepose_status status) {
+  try {
+    call();
+  } catch (const edgepose::Error& error) {
+    HOLDS(error.status() == status);
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+int main(int, char** argv) {
+  using namespace edgepose;
+  HOLDS(edgepose_abi_version() == EDGEPOSE_ABI_VERSION);
+  HOLDS(refusal([] { Engine("no such file"); }, EDGEPOSE_BAD_ENGINE).find("no such file") != std::string::npos);
+
+  EngineOptions two;
+  two.threads = 2;
+  Engine first(argv[1], two), engine(std::move(first));
+  HOLDS(engine.joints() == 17 && engine.skeleton() == "h36m17" && !engine.is_causal() && engine.parent(engine.index("left_knee")) == engine.index("left_hip"));
+  HOLDS(engine.joint(0) == "pelvis" && engine.parent(0) == -1);
+  for (int j : {-1, 17}) {
+    bool is_refused = false;
+    try { engine.joint(j); } catch (const std::out_of_range&) { is_refused = true; }
+    HOLDS(is_refused);
+  }
+  const std::vector<float> x(2 * 17 * 2, 0.25f), poses = engine.run(x, 2);
+  HOLDS(poses.size() == 2 * 17 * 3 && std::vector<float>(poses.begin(), poses.begin() + 51) == std::vector<float>(poses.begin() + 51, poses.end()));
+  HOLDS(refusal([&] { engine.run(x, 3); }, EDGEPOSE_BAD_ARGUMENT).find("it needs 102") != std::string::npos);
+  HOLDS(refusal([&] { Stream(engine, "coco", 640, 480); }, EDGEPOSE_BAD_ARGUMENT).find("wanted one of coco17") != std::string::npos);
+
+  std::vector<float> frame;
+  for (int k = 0; k < 17; k++) frame.insert(frame.end(), {200.f + 7.f * (float)k, 300.f - 5.f * (float)k, 1.f});
+  frame[3 * 10 + 2] = 0;  // the right wrist is not seen
+  StreamOptions options;
+  options.hold_s = 1;
+  Stream moved(engine, "h36m17", 640, 480, options), stream(std::move(moved));
+  { Engine gone(std::move(engine)); }  // the stream keeps what it needs
+  HOLDS(stream.push_nobody(0.5) == nullptr);
+  const Pose* pose = stream.push(frame, 1.0);
+  HOLDS(pose && pose->timestamp_s() == 1.0 && pose->was_reset() && pose->joints_m().size() == 51 && pose->keypoints_norm().size() == 34);
+  HOLDS(pose && pose->is_seen()[0] == 1 && pose->is_seen()[10] == 0 && pose->confidence()[10] == 0 && pose->joint_m(16).data() == pose->joints_m().data() + 48);
+  int seen = 0;
+  for (const std::uint8_t is_seen : pose->is_seen()) seen += is_seen;
+  HOLDS(seen == 16);
+  HOLDS(refusal([&] { stream.push(frame, 1.0); }, EDGEPOSE_BAD_ARGUMENT).find("wanted a later") != std::string::npos);
+  HOLDS(refusal([&] { stream.push(std::vector<float>(), 2.0); }, EDGEPOSE_BAD_ARGUMENT).find("shape (0, 3)") != std::string::npos);
+  bool is_refused = false;
+  try { stream.push(std::vector<float>(50), 2.0); } catch (const std::invalid_argument&) { is_refused = true; }
+  HOLDS(is_refused);
+  stream.reset();
+  pose = stream.push({frame.data(), 34}, 0.0, 2);
+  HOLDS(pose && pose->was_reset());
+  std::printf(failures ? "failed\n" : "done\n");
+  return failures;
+}
