@@ -78,13 +78,13 @@ def commit() -> str | None:
     return head.stdout.strip() + "+changes" * bool(changed)
 
 
-def peak_flops(threads: int, seconds: float = 0.3) -> float:
-    """Float32 operations a second of `threads` threads that do nothing but multiply and add registers; the best of
-    several tries, since the machine may be shared."""
-    iterations = 200_000
+def peak_flops(threads: int, seconds: float = 0.3, whole_numbers: bool = False) -> float:
+    """Float32 operations a second of `threads` threads that do nothing but multiply and add registers, or int8 operations; the
+    best of several tries, since the machine may be shared."""
+    probe, iterations = _native.probe_dots if whole_numbers else _native.probe_flops, 200_000
 
     def spin() -> int:
-        return _native.probe_flops(iterations)
+        return probe(iterations)
     return _best_rate(spin, threads, seconds)
 
 

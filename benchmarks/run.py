@@ -3,9 +3,18 @@
 Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), and what one would use
 instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is the library as
 it comes (OpenVINO then computes in bfloat16 where the processor can: see its error).
+
+int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs in
+accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its own.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # before the imports below: the command says what is not installed
+    import sys
+
+    from edgepose import cli
+    sys.exit(cli.main(["bench", *sys.argv[1:]]))
 
 import argparse
 import contextlib
@@ -25,16 +34,19 @@ from rich.progress import Progress
 from rich.table import Table
 
 import edgepose
-from edgepose import cli, enginefile, zoo
+from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
-from edgepose.build_engines import checkpoints, export
-from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, evaluation_windows, load_lifter, wide_console
+from edgepose.build_engines import checkpoints, export, quantise
+from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
-from edgepose.recording import PICTURES, check_output
+from edgepose.build_engines.windows import calibration_windows, evaluation_windows
+from edgepose.checks import PICTURES, check_output
 
-PRECISIONS = {"native": ("fp32", "fp16"), "stream": ("fp32", "fp16"), "torch": ("fp32",), "torchscript": ("fp32",),
-              "onnxruntime": ("fp32", "fp16"), "onnxruntime-default": ("fp32",), "openvino": ("fp32",), "openvino-default": ("fp32",)}
-PEERS = ("torch", "torchscript", "onnxruntime", "openvino")  # those a speed-up is quoted against: float32, same threads
+PRECISIONS = {"native": ("fp32", "fp16", "w8", "int8"), "stream": ("fp32", "fp16", "w8", "int8"), "torch": ("fp32",), "torchscript": ("fp32",),
+              "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",), "onnxruntime-default": ("fp32",),
+              "openvino": ("fp32", "int8"), "openvino-default": ("fp32",)}
+PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino")  # those a speed-up is quoted against: same threads
+CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}  # of which precision those peers are
 ROUND_MS = 40.0  # how long one candidate runs in one round
 PACED_CALLS = 20
 OVER = "!"  # beside an error over the budget that `edgepose compile` holds a product to
@@ -58,10 +70,11 @@ class Candidate:
 
 def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
     """The lifter in a runtime. Raises ImportError if the runtime is not installed."""
+    scales = eight_bit_scales(lifter.module) if precision == "int8" else None
     if runtime in ("native", "stream"):
         file = folder / f"{lifter.name}_{precision}.epose"
         if not file.exists():
-            enginefile.write(file, *build(lifter, "native", precision))
+            enginefile.write(file, *build(lifter, "native", precision, scales))
         engine = edgepose.load(file, threads=threads)
         frame = engine.run if runtime == "native" else _streaming(engine)
         return Candidate(runtime, precision, engine.run, frame, file, sum(t.nbytes for t in enginefile.read(file)[1].values()))
@@ -79,11 +92,28 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
             with torch.inference_mode():
                 return module(torch.from_numpy(x)).numpy()
         return Candidate(runtime, precision, pose, pose, file, 4 * zoo.parameters(lifter.module))
-    file = folder / f"{lifter.name}_{precision}.onnx"
+    file = folder / f"{lifter.name}_{precision}{runtime.removeprefix('onnxruntime') * (runtime == 'onnxruntime-dynamic')}.onnx"
     if not file.exists():
-        file.write_bytes(export.to_onnx(lifter.module, precision))
+        if runtime == "onnxruntime-dynamic":
+            _quantise_dynamically(lifter.module, file)
+        else:
+            file.write_bytes(build(lifter, "onnx", precision, scales)[1]["payload"].tobytes())
     pose = _onnxruntime(file, threads, runtime) if runtime.startswith("onnxruntime") else _openvino(file, threads, runtime)
-    return Candidate(runtime, precision, pose, pose, file, zoo.parameters(lifter.module) * (2 if precision == "fp16" else 4))
+    return Candidate(runtime, precision, pose, pose, file, zoo.parameters(lifter.module) * {"fp32": 4, "fp16": 2, "int8": 1}[precision])
+
+
+@functools.cache
+def eight_bit_scales(module: torch.nn.Module) -> dict:
+    """Scales that put every product but the first and the last in eight bits."""
+    return quantise.Calibration(*lower(module, "fp32"), calibration_windows(module)).scales(quantise.Recipe("percentile"))
+
+
+def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = file.with_suffix(".fp32.onnx")
+    whole.write_bytes(export.to_onnx(module, "fp32"))
+    quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
 
 
 def _streaming(engine: edgepose.Engine) -> Callable[[np.ndarray], object]:
@@ -164,26 +194,31 @@ def roofline_ms(lifter: NamedModule, row: dict) -> float:
     """The least time this machine could take for a row: its weights read once, or its products at the measured peak,
     whichever is longer; both measured now, with the row's threads."""
     plan, _ = lower(lifter.module, "fp32")
-    seconds = executed_macs(plan) * row["batch"] * 2 / measure.peak_flops(row["threads"])
+    in_eight_bits = {number for number, _, _ in quantise.products(plan)} if row["precision"] == "int8" else set()
+    eight = executed_macs(plan, in_eight_bits)
+    seconds = 2 * row["batch"] * ((executed_macs(plan) - eight) / measure.peak_flops(row["threads"])
+                                  + eight / measure.peak_flops(row["threads"], whole_numbers=True))
     return max(seconds, row["weight_bytes"] / measure.read_bandwidth(row["weight_bytes"], row["threads"])) * 1e3
 
 
 def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console) -> None:
-    """A table for each model, batch and thread count; "x peer" is the speed relative to the best float32 peer in it."""
+    """A table for each model, batch and thread count; "x peer" is the speed relative to the best peer of the same class in it."""
     groups: dict[tuple, list[tuple[dict, float | None]]] = {}
     for row, limit_ms in zip(rows, limits_ms):
         groups.setdefault((row["model"], row["frames"], row["batch"], row["threads"]), []).append((row, limit_ms))
     for (model, frames, batch, threads), group in groups.items():
         table = Table(title=f"{model}, {frames} frame(s), batch {batch}, {threads} thread(s)", title_justify="left")
-        peers = [row["median_ms"] for row, _ in group if row["runtime"] in PEERS and row["precision"] == "fp32"]
+        peers = {of: min((row["median_ms"] for row, _ in group if row["runtime"] in PEERS and row["precision"] == of), default=None)
+                 for of in CLASS.values()}
         columns = ["runtime", "", "p50 ms", "p90", "p99", "poses/s", "x peer", "error mm\nmean / max", "start ms", "RSS MB"]
         columns += ["CPU ms\na frame"] if "cpu_ms_per_frame" in group[0][0] else []
         columns += ["of the\nlimit"] if group[0][1] else []
         for heading in columns:
             table.add_column(heading, justify="left" if heading in ("runtime", "") else "right", no_wrap=True)
         for row, limit_ms in group:
+            peer = peers[CLASS[row["precision"]]]
             cells = [row["runtime"], row["precision"], f"{row['median_ms']:.3f}", f"{row['p90_ms']:.3f}", f"{row['p99_ms']:.3f}",
-                     f"{row['poses_per_s']:.0f}", f"{min(peers) / row['median_ms']:.2f}" if peers else "-",
+                     f"{row['poses_per_s']:.0f}", f"{peer / row['median_ms']:.2f}" if peer else "-",
                      f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}{OVER if _is_over_budget(row) else ' '}", f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}"]
             cells += [f"{row['cpu_ms_per_frame']:.2f}"] if "cpu_ms_per_frame" in row else []
             cells += [f"{limit_ms / row['median_ms']:.0%}"] if limit_ms else []
@@ -231,7 +266,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, help="window length of the zoo names (default: each model's usual one)")
     parser.add_argument("--runtimes", nargs="+", choices=list(PRECISIONS), metavar="RUNTIME",
                         help=f"of {', '.join(PRECISIONS)} (default: all that are installed)")
-    parser.add_argument("--precisions", nargs="+", choices=["fp32", "fp16"], default=["fp32", "fp16"])
+    parser.add_argument("--precisions", nargs="+", choices=list(CLASS), default=["fp32", "fp16"], help="default: fp32 fp16")
     parser.add_argument("--batch", nargs="+", type=int, default=[1], metavar="B", help="people in one call (default 1)")
     parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N", help="threads a call works on (default 1)")
     parser.add_argument("--rounds", type=int, default=20, help="interleaved rounds (default 20)")
@@ -258,7 +293,7 @@ def main(arguments: argparse.Namespace) -> int:
     named = {lifter.name: lifter for lifter in lifters}
     limits_ms = [roofline_ms(named[row["model"]], row) if arguments.roofline else None for row in rows]
     print_rows(rows, limits_ms, console)
-    console.print("x peer: speed relative to the fastest of " + ", ".join(PEERS) + " at fp32. stream: the whole Stream.push. "
+    console.print("x peer: speed relative to the fastest of " + ", ".join(PEERS) + " at fp32, for w8 and int8 at int8. stream: the whole Stream.push. "
                   "start ms, RSS: a fresh process until its first pose."
                   + (f" {OVER}: over the error budget of `edgepose compile`" if any(map(_is_over_budget, rows)) else ""))
     for lifter in lifters:
@@ -279,7 +314,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _lifter(model: str, frames: int | None) -> NamedModule:
     try:
-        return load_lifter(model, frames)
+        return load_lifter(model, frames if model in zoo.MODELS else None)
     except FileNotFoundError:
         if model not in zoo.MODELS:
             raise
@@ -305,7 +340,3 @@ def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Con
                         console.print(f"{runtime} is not installed: left out")
             rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace, lambda: progress.advance(task))
     return rows
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(["bench", *sys.argv[1:]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -12,11 +13,12 @@ from safetensors.torch import save
 
 import edgepose
 from edgepose import zoo
+from edgepose.checks import first_line, listed, near
 from edgepose.enginefile import write_atomically
 from edgepose.skeleton import MODEL_SKELETONS
 
 FORMAT = "edgepose checkpoint 1"
-REQUIRED = ("model", "frames", "skeleton", "options")
+REQUIRED = {"model": str, "frames": int, "skeleton": str, "options": dict}
 SHIPPED = Path(edgepose.__file__).parent / "weights"
 
 
@@ -33,8 +35,10 @@ def find_checkpoint(model: str, frames: int | None = None) -> Path:
     """
     if model.endswith(".safetensors") or Path(model).is_file():
         return Path(model)
+    if model in zoo.DETECTORS:
+        raise ValueError(f"model {model!r} is a detector; wanted a .safetensors checkpoint or one of {', '.join(zoo.MODELS)}")
     if model not in zoo.MODELS:
-        raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}")
+        raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}{near(model, zoo.MODELS)}")
     frames = zoo.frames_of(model, frames)
     path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
     if not path.is_file():
@@ -66,8 +70,28 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
         with safe_open(path, framework="pt") as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no edgepose checkpoint: {error}") from None
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no edgepose checkpoint: {first_line(error)}") from None
+
+
+def check_metadata(path: str | Path, metadata: Mapping[str, Any], required: Mapping[str, type]) -> None:
+    """Raises ValueError, with the path and the key, if the metadata of a file lacks one of these keys or has something else there."""
+    missing = [key for key in required if key not in metadata]
+    if missing:
+        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}")
+    for key, kind in required.items():
+        if not isinstance(metadata[key], kind) or isinstance(metadata[key], bool):
+            raise ValueError(f"{path}: the metadata's {key!r} is {reprlib.repr(metadata[key])}; wanted {kind.__name__}")
+
+
+def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    """Raises ValueError, with the path and what it does not fit, if tensors are missing, not known or of another shape."""
+    differences = [f"missing {name}" for name in wanted if name not in given]
+    differences += [f"not known {name}" for name in given if name not in wanted]
+    differences += [f"{name} has shape {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
+                    for name in wanted if name in given and given[name].shape != wanted[name].shape]
+    if differences:
+        raise ValueError(f"{path} does not fit {what}: {listed(differences, '; ')}")
 
 
 def save_checkpoint(path: str | Path, module: torch.nn.Module, metadata: Mapping[str, Any],
@@ -86,28 +110,27 @@ def save_checkpoint(path: str | Path, module: torch.nn.Module, metadata: Mapping
     write_tensors(path, state, {"format": FORMAT, **metadata})
 
 
-def load_checkpoint(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+def load_checkpoint(path: str | Path, frames: int | None = None) -> tuple[torch.nn.Module, dict[str, Any]]:
     """(module, metadata) of a file by save_checkpoint; the module is in float32 and in evaluation mode.
 
+    frames: the window length it must have; None takes what it has.
     Raises FileNotFoundError if there is none; ValueError if it is something else, names a model this version does not
-    build, or its tensors are not the model's (which are missing, not known, or of another shape is in the message).
+    build, is of another window length, or its tensors are not the model's (which are missing, not known, or of another shape is in
+    the message).
     """
     state, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no edgepose checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}")
-    missing = [key for key in REQUIRED if key not in metadata]
-    if missing:
-        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}")
+    check_metadata(path, metadata, REQUIRED)
+    if frames not in (None, metadata["frames"]):
+        raise ValueError(f"{path} is a model of {metadata['frames']} frame(s), not of {frames}: leave --frames out")
     if metadata["skeleton"] not in MODEL_SKELETONS:
         raise ValueError(f"{path}: unknown skeleton {metadata['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
     skeleton = MODEL_SKELETONS[metadata["skeleton"]]
-    module = zoo.build(metadata["model"], metadata["frames"], skeleton, **metadata["options"])
-    wanted = module.state_dict()
-    differences = [f"missing {name}" for name in wanted if name not in state]
-    differences += [f"not known {name}" for name in state if name not in wanted]
-    differences += [f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
-                    for name in wanted if name in state and state[name].shape != wanted[name].shape]
-    if differences:
-        raise ValueError(f"{path} does not fit model {metadata['model']!r}: {'; '.join(differences)}")
+    try:
+        module = zoo.build(metadata["model"], metadata["frames"], skeleton, **metadata["options"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    check_fits(path, f"model {metadata['model']!r}", module.state_dict(), state)
     module.load_state_dict(state)
     return module.eval(), metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -17,10 +17,10 @@ from edgepose.zoo.hrnet import conv_macs
 from edgepose.zoo.published import read_state
 
 from . import export
-from .checkpoints import SHIPPED, read_tensors, write_tensors
+from .checkpoints import SHIPPED, check_fits, check_metadata, read_tensors, write_tensors
 
 FORMAT = "edgepose detector 1"
-REQUIRED = ("model", "size")
+REQUIRED = {"model": str, "size": list}
 SIZES = {"hrnet-w8": (128, 96)}  # height and width where no checkpoint says them
 SIZE = (256, 192)
 MULTIPLE = 32  # of height and width: the branch of lowest resolution has a 32nd
@@ -50,6 +50,8 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
     .pth file by the authors' code (bare or under "state_dict", names with or without "module."), or with `untrained` random.
     Raises ValueError or FileNotFoundError, saying what there is.
     """
+    if published and untrained:
+        raise ValueError("--published and --untrained exclude each other")
     path = Path(name_or_file)
     if name_or_file in zoo.DETECTORS:
         if untrained or published:
@@ -63,14 +65,18 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
         if not path.is_file():
             raise FileNotFoundError(f"no weights ship for {name_or_file}. Give the authors' with --published FILE.pth, or train some: "
                                     f"python -m edgepose.training.heatmaps --model {name_or_file} --path DIR --out runs")
-    elif published:
-        raise ValueError(f"weights by the authors are for {', '.join(zoo.DETECTORS)} by their names, not for {name_or_file}")
+    elif published or untrained:
+        kind = "weights by the authors" if published else "random weights"
+        raise ValueError(f"{kind} are for {', '.join(zoo.DETECTORS)} by their names, not for {name_or_file}")
     state, metadata = read_tensors(path)
-    missing = [key for key in REQUIRED if key not in metadata]
-    if metadata.get("format") != FORMAT or missing:
-        raise ValueError(f"{path} is no checkpoint of a detector: its format is {metadata.get('format')!r}, not {FORMAT!r}"
-                         + f", and it lacks {', '.join(missing)}" * bool(missing))
-    module = zoo.build_detector(metadata["model"])
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is no checkpoint of a detector: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    check_metadata(path, metadata, REQUIRED)
+    try:
+        module = zoo.build_detector(metadata["model"])
+        _check_size(metadata["size"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     _load_state(module, state, path)
     return module.eval(), {**metadata, "size": tuple(metadata["size"])}
 
@@ -78,13 +84,7 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
 def _load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
     wanted = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(STEP_COUNTER)}
     given = {name: tensor for name, tensor in state.items() if not name.endswith(STEP_COUNTER)}
-    differences = [f"missing {name}" for name in wanted if name not in given]
-    differences += [f"not known {name}" for name in given if name not in wanted]
-    differences += [f"{name} has shape {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
-                    for name in wanted if name in given and given[name].shape != wanted[name].shape]
-    if differences:
-        more = f"; and {len(differences) - 8} more" * (len(differences) > 8)
-        raise ValueError(f"{path} does not fit the detector: {'; '.join(differences[:8])}{more}")
+    check_fits(path, "the detector", wanted, given)
     module.load_state_dict(given, strict=False)
 
 
@@ -105,9 +105,9 @@ def detector_onnx(module: torch.nn.Module, size: tuple[int, int], precision: str
     return graph.SerializeToString()
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if any(side <= 0 or side % MULTIPLE for side in size):
-        raise ValueError(f"the crops are {size[0]}x{size[1]}; wanted height and width in multiples of {MULTIPLE}")
+def _check_size(size: Sequence[int]) -> None:
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 and side % MULTIPLE == 0 for side in size):
+        raise ValueError(f"the crops are {'x'.join(map(str, size))}; wanted height and width in multiples of {MULTIPLE}")
 
 
 def export_detector(module: torch.nn.Module, size: tuple[int, int], path: str | Path, precision: str = "fp32") -> float:

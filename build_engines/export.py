@@ -32,7 +32,8 @@ def to_onnx(model: nn.Module, precision: str) -> bytes:
     """An ONNX graph, opset 17, (B, T, J, 2) -> (B, J, 3), B free.
 
     precision fp16: the weight matrices are stored in half precision and widened by a Cast when the graph is loaded;
-    the arithmetic stays float32, as in the native engine.
+    the arithmetic stays float32, as in the native engine. int8: `model` is a PlanModule in eight bits; its weights are stored as
+    int8 before their DequantizeLinear.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -44,6 +45,8 @@ def to_onnx(model: nn.Module, precision: str) -> bytes:
         raise RuntimeError(f"the exporter wrote opset {graph.opset_import[0].version} instead of {OPSET}")
     if precision == "fp16":
         _halve_weights(graph.graph)
+    if precision == "int8":
+        _fold_weights(graph.graph)
     onnx.checker.check_model(graph)
     return graph.SerializeToString()
 
@@ -59,3 +62,25 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(casts + nodes)
+
+
+def _fold_weights(graph: onnx.GraphProto) -> None:
+    """Weights that the graph quantises, each by an operator of its own, become what that operator gives."""
+    constants = {t.name: t for t in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    folded = {}
+    for node in graph.node:
+        if node.op_type != "QuantizeLinear" or any(name not in constants for name in node.input):
+            continue
+        weight, scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input)
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        if zero.any():
+            raise RuntimeError(f"{node.input[2]} is not zero: the scheme is symmetric")
+        shape = [-1 if i == axis % weight.ndim else 1 for i in range(weight.ndim)]
+        folded[node.output[0]] = np.rint(weight / scale.reshape(shape)).astype(np.int8)
+    kept = [node for node in graph.node if node.op_type != "QuantizeLinear" or node.output[0] not in folded]
+    used = {name for node in kept for name in node.input}
+    initializers = [t for t in graph.initializer if t.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(node for node in kept if node.op_type != "Constant" or node.output[0] in used)
+    graph.initializer.extend([*initializers, *(numpy_helper.from_array(w, name) for name, w in folded.items())])

@@ -6,6 +6,7 @@ padded so that 17 rows of a power-of-two width do not fall on the same lines of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,10 +181,11 @@ def lower(model: nn.Module, precision: str) -> tuple[dict, dict[str, np.ndarray]
     return builder.plan(), builder.tensors
 
 
-def executed_macs(plan: dict) -> int:
-    """The multiply-accumulates a plan runs for one window: products of weights and of attention, zero rows left out."""
+def executed_macs(plan: dict, steps: Collection[int] | None = None) -> int:
+    """The multiply-accumulates a plan, or some of its steps, run for one window: products of weights and of attention, zero rows
+    left out."""
     buffers, total = plan["buffers"], 0
-    for step in plan["steps"]:
+    for step in plan["steps"] if steps is None else [plan["steps"][number] for number in steps]:
         rows, columns = buffers[step["y"]][:2]
         inner = buffers[step["x"]][1] if "x" in step else 0
         if step["op"] == "linear":

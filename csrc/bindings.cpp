@@ -15,11 +15,16 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
 
+Type type_of(const py::array& array) {
+  if (array.dtype().kind() == 'f' && array.itemsize() == 4) return Type::f32;
+  if (array.dtype().kind() == 'f' && array.itemsize() == 2) return Type::f16;
+  if (array.dtype().kind() == 'i' && array.itemsize() == 1) return Type::i8;
+  throw std::invalid_argument("a weight tensor is neither float32 nor float16 nor int8");
+}
+
 Tensor tensor_of(const py::array& array) {
-  const bool is_float = array.dtype().kind() == 'f';
-  if (!is_float || (array.itemsize() != 4 && array.itemsize() != 2)) throw std::invalid_argument("a weight tensor is neither float32 nor float16");
   if (!(array.flags() & py::array::c_style)) throw std::invalid_argument("a weight tensor is not C-contiguous");
-  Tensor tensor{{}, array.itemsize() == 4 ? Type::f32 : Type::f16, array.data()};
+  Tensor tensor{{}, type_of(array), array.data()};
   for (py::ssize_t i = 0; i < array.ndim(); i++) {
     if (array.shape(i) > (1 << 30)) throw std::invalid_argument("a weight tensor is too large");
     tensor.shape.push_back((int)array.shape(i));
@@ -45,7 +50,8 @@ void need_shape(const py::buffer_info& info, std::vector<py::ssize_t> shape, con
 
 class ArrayContext : public Context {
  public:
-  ArrayContext(std::shared_ptr<Plan> plan, int threads) : Context(plan, threads), plan_(std::move(plan)) {}
+  ArrayContext(std::shared_ptr<Plan> plan, int threads, std::vector<int> cpus)
+      : Context(plan, threads, std::move(cpus)), plan_(std::move(plan)) {}
 
   void run(const Floats& x, Floats& y) {
     const py::ssize_t people = x.ndim() > 0 ? x.shape(0) : 0;
@@ -102,11 +108,14 @@ class Scratch {
   std::vector<float> block_;
 };
 
-// Whether packed weights are in half precision.
-bool is_half(const py::array& w, const Kernels& table) {
-  if (w.itemsize() == 2 && !table.has_f16)
+// Packed weights: float32, float16, or int8 with their scales, and x's if that is rounded too.
+Weights weights_of(const py::array& w, const std::optional<Floats>& scale, const std::optional<Floats>& x_scale, const Kernels& table) {
+  const Type type = type_of(w);
+  if (type == Type::f16 && !table.has_f16)
     throw std::invalid_argument(std::string("the kernels of ") + table.isa + " have no half precision; widen the weights");
-  return w.itemsize() == 2;
+  if ((type == Type::i8) != scale.has_value() || (x_scale && !scale)) throw std::invalid_argument("scales go with weights of int8");
+  const Precision precision = type == Type::f32 ? Precision::f32 : type == Type::f16 ? Precision::f16 : x_scale ? Precision::i8 : Precision::w8;
+  return {precision, w.data(), scale ? scale->data() : nullptr, x_scale ? x_scale->data() : nullptr};
 }
 
 void bind_kernels(py::module_ m) {
@@ -119,19 +128,22 @@ void bind_kernels(py::module_ m) {
     const Matrix X(x), C(c), Y(y);
     kernels(isa.c_str()).add(X.data, C.data, Y.data, X.ld, C.ld, Y.ld, X.rows, X.columns);
   });
+  using Scales = const std::optional<Floats>&;
+  m.def("x_zero", [](const std::string& isa) { return kernels(isa.c_str()).x_zero; });
   m.def("linear", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
-                     const std::string& activation, const std::string& isa) {
+                     const std::string& activation, const std::string& isa, Scales scale, Scales x_scale) {
     const Matrix X(x), B(b), Y(y);
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
-    const Activation a = activation_named(activation);
-    if (is_half(w, table)) table.linear_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
-    else table.linear(X.data, (const float*)w.data(), B.data, r, Y.data, X.ld, Y.ld, X.rows, X.columns, Y.columns, a);
-  });
+    Scratch scratch(linear_scratch(X.columns));
+    table.linear(X.data, weights_of(w, scale, x_scale, table), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows, X.columns,
+                 Y.columns, activation_named(activation));
+  }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("activation"), py::arg("isa"),
+     py::arg("scale") = py::none(), py::arg("x_scale") = py::none());
   // x and y: people * joints rows; gather (gathered rows, joints) and scatter (joints, gathered rows) as dense matrices.
   m.def("graph_conv", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
                          Rows gather, Rows scatter, const std::vector<int>& group_rows, const std::string& activation,
-                         const std::string& isa) {
+                         const std::string& isa, Scales scale, Scales x_scale) {
     const Matrix X(x), B(b), Y(y), G(gather), S(scatter);
     std::vector<int> rows{0};
     for (int count : group_rows) rows.push_back(rows.back() + count);
@@ -141,12 +153,11 @@ void bind_kernels(py::module_ m) {
     const Graph graph = {S.rows, (int)group_rows.size(), rows.data(), gathered.sums(), scattered.sums()};
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
-    const Activation a = activation_named(activation);
-    Scratch scratch((long)kGraphPeople * G.rows * X.ld);
-    const int people = X.rows / S.rows;
-    if (is_half(w, table)) table.graph_conv_f16(X.data, (const std::uint16_t*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
-    else table.graph_conv(X.data, (const float*)w.data(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld, people, X.columns, Y.columns, a);
-  });
+    Scratch scratch(graph_scratch(G.rows, X.ld, X.columns));
+    table.graph_conv(X.data, weights_of(w, scale, x_scale, table), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld,
+                     X.rows / S.rows, X.columns, Y.columns, activation_named(activation));
+  }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("gather"), py::arg("scatter"),
+     py::arg("group_rows"), py::arg("activation"), py::arg("isa"), py::arg("scale") = py::none(), py::arg("x_scale") = py::none());
   m.def("multiply", [](Rows x, Rows r, Rows y, const std::string& activation, const std::string& isa) {
     const Matrix X(x), R(r), Y(y);
     kernels(isa.c_str()).multiply(X.data, R.data, Y.data, X.ld, R.ld, Y.ld, X.rows, X.columns, activation_named(activation));
@@ -179,9 +190,10 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
       .def_property_readonly("packed_bytes", &Plan::packed_bytes);
   py::class_<ArrayContext>(m, "Context")
-      .def(py::init<std::shared_ptr<Plan>, int>(), py::arg("plan"), py::arg("threads"))
+      .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"), py::arg("cpus") = std::vector<int>())
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
   m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<py::gil_scoped_release>());
+  m.def("probe_dots", [](long n) { return kernels(nullptr).probe_dots(n); }, py::call_guard<py::gil_scoped_release>());
   m.def("probe_read", [](const Floats& x, long times) {
     const float* data = x.data();
     const long n = (long)x.size();

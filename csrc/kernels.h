@@ -9,6 +9,20 @@ constexpr int kPanelColumns = 16;  // columns of a packed weight panel, the same
 
 enum class Activation { none, relu, gelu, sigmoid };
 
+// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 multiplies whole numbers: x is
+// rounded to int8 too, and the sums are exact.
+enum class Precision { f32, f16, w8, i8 };
+
+// The weights of a product, packed: f32, f16, w8 [ceil(n / 16)][k][16]; i8 [ceil(n / 16)] panels of 16 int32 starts, -x_zero times
+// the sum of a column, and [ceil(k / 4)][16][4]. Zero past n and k. packed_panel() is a panel's size. For w8 and i8 the weight of
+// a column is scale[column] * the number stored; for i8 the scale also undoes x's: x becomes round(x[i] * x_scale[i]).
+struct Weights {
+  Precision precision;
+  const void* packed;
+  const float* scale;    // w8, i8: (n) padded to whole panels
+  const float* x_scale;  // i8: (k)
+};
+
 // The neighbour groups of a graph convolution. Group g multiplies `rows[g+1] - rows[g]` gathered rows of a person by its
 // own weights; zero rows of the adjacency are never gathered. Sums are in compressed rows: entry e in
 // [start[i], start[i+1]) adds coefficient[e] * source row index[e].
@@ -25,28 +39,26 @@ struct Graph {
 };
 
 // Matrices are row-major float32; ldx and ldy are the distances between rows, in floats. Nothing is read or written past
-// column n (or k) of a row. Packed weights: [ceil(n / 16)][k][16], zero past n; biases are padded with zeros to
-// ceil(n / 16) * 16. `_f16` kernels take packed weights in IEEE half precision and compute in float32.
+// column n (or k) of a row. Biases are padded with zeros to whole panels.
 // In every kernel the sum over k has one order, so a row does not depend on how many rows or columns run with it.
+// NaN or an infinity in a row of x makes that row of y NaN or infinite, whatever the precision.
 struct Kernels {
   const char* isa;
-  int has_f16;  // whether the _f16 kernels are there; where not, weights are widened when packed
+  int has_f16;  // whether f16 can be read; where not, weights are widened when they are packed
+  int x_zero;   // what the kernels add to x as int8: 128 where the CPU multiplies unsigned by signed numbers, else 0
 
   // y[m,n] = activation(x[m,k] @ w + b[n]) + residual[m,n]. residual may be null or y (its rows are ldy apart);
-  // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation.
-  void (*linear)(const float* x, const float* w, const float* b, const float* residual, float* y,
+  // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation, from the product of x and w as they are rounded.
+  // scratch: linear_scratch(k) floats for i8, else unused.
+  void (*linear)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                  int ldx, int ldy, int m, int k, int n, Activation activation);
-  void (*linear_f16)(const float* x, const uint16_t* w, const float* b, const float* residual, float* y,
-                     int ldx, int ldy, int m, int k, int n, Activation activation);
 
   // For each person p: y_p[j,n] = activation(sum_g A_g x_p w_g + b[j,n]) + residual_p[j,n], where the A_g are `graph`'s.
-  // x and y have people * joints rows; b has joints rows of ldb floats; w is packed [panel][group][k][16].
+  // x and y have people * joints rows; b has joints rows of ldb floats; w is packed [panel][group], its scale [group] rows of ldb floats.
   // residual may be null (its rows are ldy apart); y must not alias x.
-  // scratch: kGraphPeople * graph.rows[groups] rows of ldx floats, 64-byte aligned.
-  void (*graph_conv)(const float* x, const float* w, const float* b, const float* residual, float* y, float* scratch,
+  // scratch: graph_scratch(rows, ldx, k) floats of graph.rows[groups] rows, 64-byte aligned.
+  void (*graph_conv)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                      const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation);
-  void (*graph_conv_f16)(const float* x, const uint16_t* w, const float* b, const float* residual, float* y, float* scratch,
-                         const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation);
 
   // y[m,n] = (x - mean) / sqrt(variance + epsilon), mean and variance of each row. y may be x.
   void (*normalize)(const float* x, float* y, int ldx, int ldy, int m, int n, float epsilon);
@@ -67,16 +79,34 @@ struct Kernels {
                     long ldx, long ldy, int tokens, int d, int before, int after);
 
   // For the benchmark's roofline. probe_flops: n times 16 independent multiply-adds of whole vectors, nothing else;
-  // returns the operations done. probe_read: reads x[0..n) `times` times; returns the bytes read.
+  // returns the operations done. probe_dots: the same for products of whole numbers. probe_read: reads x[0..n) `times` times; returns the bytes read.
   long (*probe_flops)(long n);
+  long (*probe_dots)(long n);
   long (*probe_read)(const float* x, long n, long times);
 };
 
 constexpr int kGraphPeople = 4;   // people whose gathered rows share one pass over the weights and stay in L2
 constexpr int kGraphRows = 256;   // gathered rows of a person, at most
+constexpr int kBlockRows = 8 * 17;  // rows of a product that share one pass over the weights: 136 rows of 512 floats stay in L2
 
-inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
-inline long attention_scratch(int tokens, int d) {
+static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+// A row of x in eight bits (in 16 on CPUs that multiply those): the distance between two, in numbers. Never a power of two.
+static inline int rounded_ld(int k) { return round_up(k, 64) + 64; }
+static inline long linear_scratch(int k) { return (long)kBlockRows * rounded_ld(k) / 2; }
+static inline long graph_scratch(int rows, int ldx, int k) { return (long)kGraphPeople * rows * (ldx + rounded_ld(k) / 2); }
+
+// The bytes of one packed panel, of all groups of a graph convolution.
+static inline long packed_panel(Precision precision, int k, int groups = 1) {
+  switch (precision) {
+    case Precision::f32: return 4L * groups * k * kPanelColumns;
+    case Precision::f16: return 2L * groups * k * kPanelColumns;
+    case Precision::w8: return 1L * groups * k * kPanelColumns;
+    case Precision::i8: return (long)groups * (round_up(k, 4) + 4) * kPanelColumns;
+  }
+  return 0;
+}
+static inline long attention_scratch(int tokens, int d) {
   return (long)tokens * round_up(d, kPanelColumns) + (long)(d + tokens) * kPanelColumns;
 }
 

@@ -3,199 +3,7 @@
 namespace edgepose::EP_ISA {
 namespace {
 
-// How a product reads its left side: element (r, i) of Rows is x[r * ld + i], of Columns x[i * ld + r].
-struct Rows {
-  const float* x;
-  long ld;
-  EP_INLINE Rows from(int row) const { return {x + row * ld, ld}; }
-  EP_INLINE float at(const float* row, int r, int i) const { return row[r * ld + i]; }
-};
-struct Columns {
-  const float* x;
-  long ld;
-  EP_INLINE Columns from(int row) const { return {x + row, ld}; }
-  EP_INLINE float at(const float* row, int r, int i) const { return row[i * ld + r]; }
-};
-
-// How far ahead of their use the weights are fetched, in weights: 128 steps of k. One thread, ampose-l, whose weights do not
-// fit the caches: 8.2 ms without, 5.4 ms with (float32; half precision 6.9 and 5.3). To L2: straight to L1 gave 6.4 ms.
-constexpr int kAhead = 128 * kPanel;
-
-// acc[R][kPanel] = left[R,k] @ one packed panel. The registers hold it all; the sum over k runs from 0 upwards.
-template <int R, class Left, class Weight>
-EP_INLINE void tile(const Left& left, const Weight* __restrict w, int k, vf (&acc)[R][kVectors]) {
-#pragma GCC unroll 32
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) acc[r][v] = vf{};
-  // Rows: one pointer a three rows, the rows between a scaled index away, so that 17 rows need 6 registers.
-  const float* row[(R + 2) / 3];
-#pragma GCC unroll 32
-  for (int r = 0; r < (R + 2) / 3; r++) row[r] = left.from(3 * r).x;
-  for (int i = 0; i < k; i++, w += kPanel) {
-    prefetch(w + kAhead);
-    vf wv[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) wv[v] = load(w + v * kLanes);
-#pragma GCC unroll 32
-    for (int r = 0; r < R; r++) {
-      const vf xr = splat(left.at(row[r / 3], r % 3, i));
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) acc[r][v] += xr * wv[v];
-    }
-  }
-}
-
-EP_INLINE vf activate(vf x, Activation activation) {
-  switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return max(x, vf{});
-    case Activation::gelu: return gelu(x);
-    case Activation::sigmoid: return sigmoid(x);
-  }
-  return x;
-}
-
-// Where a product's rows go: y = activation(product + b) + residual, the first `columns` of a panel.
-struct LinearOut {
-  const float* b;
-  const float* residual;
-  float* y;
-  long ldy;
-  int columns;
-  Activation activation;
-  EP_INLINE void write(int r, int v, vf sum) const {
-    const long at = r * ldy + v * kLanes;
-    const int n = columns - v * kLanes;
-    vf value = activate(sum + load(b + v * kLanes), activation);
-    if (n >= kLanes) {
-      if (residual) value += load(residual + at);
-      store(y + at, value);
-    } else {
-      if (residual) value += load(residual + at, n);
-      store(y + at, value, n);
-    }
-  }
-};
-
-// A packed panel times rows, left as it is: z[rows][kPanel].
-struct PlainOut {
-  float* z;
-  int ldz;
-  EP_INLINE void write(int r, int v, vf sum) const { store(z + (long)r * ldz + v * kLanes, sum); }
-};
-
-template <int R, class Left, class Weight, class Out>
-void product_tile(const Left& left, const Weight* w, int k, int row, const Out& out) {
-  vf acc[R][kVectors];
-  tile<R>(left.from(row), w, k, acc);
-#pragma GCC unroll 32
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) out.write(row + r, v, acc[r][v]);
-}
-
-template <int R, class Left, class Weight, class Out>
-EP_INLINE void product_rows(int rows, const Left& left, const Weight* w, int k, int row, const Out& out) {
-  if (rows == R) product_tile<R>(left, w, k, row, out);
-  else if constexpr (R > 1) product_rows<R - 1>(rows, left, w, k, row, out);
-}
-
-// out = left[m,k] @ one packed panel, in tiles of nearly equal height.
-template <class Left, class Weight, class Out>
-void product(const Left& left, const Weight* w, int m, int k, const Out& out) {
-  const int tiles = (m + kTileRows - 1) / kTileRows;
-  for (int t = 0; t < tiles; t++) {
-    const int row = (int)((long)m * t / tiles), next = (int)((long)m * (t + 1) / tiles);
-    product_rows<kTileRows>(next - row, left, w, k, row, out);
-  }
-}
-
-constexpr int kBlockRows = 8 * 17;  // 136 rows of 512 floats are 272 KiB: they stay in L2 while the weights pass by
-
-template <class Weight>
-void linear_any(const float* x, const Weight* w, const float* b, const float* residual, float* y,
-                int ldx, int ldy, int m, int k, int n, Activation activation) {
-  for (int row = 0; row < m; row += kBlockRows) {
-    const int rows = m - row < kBlockRows ? m - row : kBlockRows;
-    const long at = (long)row * ldy;
-    for (int c = 0; c < n; c += kPanel) {
-      const LinearOut out = {b + c, residual ? residual + at + c : nullptr, y + at + c, ldy, n - c, activation};
-      product(Rows{x + (long)row * ldx, ldx}, w + (long)c * k, rows, k, out);
-    }
-  }
-}
-
-void linear(const float* x, const float* w, const float* b, const float* residual, float* y,
-            int ldx, int ldy, int m, int k, int n, Activation activation) {
-  linear_any(x, w, b, residual, y, ldx, ldy, m, k, n, activation);
-}
-
-void linear_f16(const float* x, const uint16_t* w, const float* b, const float* residual, float* y,
-                int ldx, int ldy, int m, int k, int n, Activation activation) {
-  linear_any(x, w, b, residual, y, ldx, ldy, m, k, n, activation);
-}
-
-// to[0..n) = sum of the source rows of entry i.
-EP_INLINE void gather_row(const Sums& sums, int i, const float* from, float* to, int ld, int n) {
-  int c = 0;
-  for (; c + kLanes <= n; c += kLanes) {
-    vf s = {};
-    for (int e = sums.start[i]; e < sums.start[i + 1]; e++)
-      s += sums.coefficient[e] * load(from + (long)sums.index[e] * ld + c);
-    store(to + c, s);
-  }
-  if (c == n) return;
-  vf s = {};
-  for (int e = sums.start[i]; e < sums.start[i + 1]; e++)
-    s += sums.coefficient[e] * load(from + (long)sums.index[e] * ld + c, n - c);
-  store(to + c, s, n - c);
-}
-
-template <class Weight>
-void graph_conv_any(const float* x, const Weight* w, const float* b, const float* residual, float* y, float* scratch,
-                    const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
-  const int J = graph.joints;
-  alignas(64) float z[kGraphPeople * kGraphRows * kPanel];
-  for (int first = 0; first < people; first += kGraphPeople) {
-    const int P = people - first < kGraphPeople ? people - first : kGraphPeople;
-    const long at = (long)first * J;
-    // Row r of person p lies at r * P + p: the rows of a group are one product for all people.
-    for (int r = 0; r < graph.rows[graph.groups]; r++)
-      for (int p = 0; p < P; p++)
-        gather_row(graph.gather, r, x + (at + p * J) * ldx, scratch + ((long)r * P + p) * ldx, ldx, k);
-    for (int c = 0; c < n; c += kPanel) {
-      const Weight* panel = w + (long)c * k * graph.groups;
-      for (int g = 0; g < graph.groups; g++) {
-        const int row = P * graph.rows[g], rows = P * (graph.rows[g + 1] - graph.rows[g]);
-        product(Rows{scratch + (long)row * ldx, ldx}, panel + (long)g * k * kPanel, rows, k,
-                PlainOut{z + row * kPanel, kPanel});
-      }
-      for (int p = 0; p < P; p++)
-        for (int j = 0; j < J; j++) {
-          const long row = at + p * J + j;
-          const LinearOut out = {b + (long)j * ldb + c, residual ? residual + row * ldy + c : nullptr,
-                                 y + row * ldy + c, ldy, n - c, activation};
-          for (int v = 0; v < kVectors; v++) {
-            vf s = {};
-            for (int e = graph.scatter.start[j]; e < graph.scatter.start[j + 1]; e++)
-              s += graph.scatter.coefficient[e] * load(z + (graph.scatter.index[e] * P + p) * kPanel + v * kLanes);
-            out.write(0, v, s);
-          }
-        }
-    }
-  }
-}
-
-void graph_conv(const float* x, const float* w, const float* b, const float* residual, float* y, float* scratch,
-                const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
-  graph_conv_any(x, w, b, residual, y, scratch, graph, ldx, ldy, ldb, people, k, n, activation);
-}
-
-void graph_conv_f16(const float* x, const uint16_t* w, const float* b, const float* residual, float* y, float* scratch,
-                    const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
-  graph_conv_any(x, w, b, residual, y, scratch, graph, ldx, ldy, ldb, people, k, n, activation);
-}
+#include "products.inl"
 
 void normalize(const float* x, float* y, int ldx, int ldy, int m, int n, float epsilon) {
   for (int r = 0; r < m; r++, x += ldx, y += ldy) {
@@ -304,6 +112,20 @@ long probe_flops(long n) {
   return n * kProbes * kLanes * 2;
 }
 
+long probe_dots(long n) {
+  vi sums[kProbes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kProbes; i++) sums[i] = i - vi{};
+  const vi a = 0x01010101 - vi{}, b = 0x02020202 - vi{};
+  for (long i = 0; i < n; i++)
+#pragma GCC unroll 16
+    for (int c = 0; c < kProbes; c++) {
+      sums[c] = dot4(sums[c], a, b);
+      EP_KEEP(sums[c]);
+    }
+  return n * kProbes * (4 * kPanel / kDots) * 2;
+}
+
 long probe_read(const float* x, long n, long times) {
   vf seen[8] = {};
   for (long t = 0; t < times; t++)
@@ -318,7 +140,7 @@ long probe_read(const float* x, long n, long times) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {EP_NAME, kHasHalf, linear, linear_f16, graph_conv, graph_conv_f16, normalize, add, multiply,
-                       blend, attention, probe_flops, probe_read};
+const Kernels table = {EP_NAME, kHasHalf, kZero, linear, graph_conv, normalize, add, multiply, blend, attention,
+                       probe_flops, probe_dots, probe_read};
 
 }  // namespace edgepose::EP_ISA

@@ -1,5 +1,8 @@
 #include "kernels.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #if 1  // every CPU: SSE2 on x86-64
 #define EP_GENERIC
 #define EP_ISA generic

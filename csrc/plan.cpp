@@ -40,8 +40,12 @@ float widen(std::uint16_t h) {
 }
 
 float element(const Tensor& tensor, long i) {
-  return tensor.type == Type::f16 ? widen(static_cast<const std::uint16_t*>(tensor.data)[i])
-                                  : static_cast<const float*>(tensor.data)[i];
+  switch (tensor.type) {
+    case Type::f32: return static_cast<const float*>(tensor.data)[i];
+    case Type::f16: return widen(static_cast<const std::uint16_t*>(tensor.data)[i]);
+    case Type::i8: return static_cast<const std::int8_t*>(tensor.data)[i];
+  }
+  return 0;
 }
 
 }  // namespace
@@ -49,8 +53,8 @@ float element(const Tensor& tensor, long i) {
 struct Plan::Run {
   Op op;
   int x, y, residual, gate;
-  bool is_half = false;
-  const void* weight = nullptr;
+  Weights weights{};
+  long panel = 0;  // bytes of a packed panel, of all groups
   const float* bias = nullptr;
   int ldb = 0;
   Activation activation;
@@ -79,10 +83,19 @@ namespace {
 
 bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
 
-long packed_floats(const Tensor& weight) {
-  const int n = weight.shape.back();
-  return elements(weight) / n * round_up(n, kPanelColumns);
+Precision precision_of(const Step& step, const Tensor& weight, const Kernels& kernels) {
+  if (weight.type == Type::i8) return step.x_scale < 0 ? Precision::w8 : Precision::i8;
+  return weight.type == Type::f16 && kernels.has_f16 ? Precision::f16 : Precision::f32;
 }
+
+// What a weight[groups][k][n] is made of: panels of 16 columns, and groups that each have them.
+struct Panels {
+  int groups, k, n;
+  explicit Panels(const Tensor& weight)
+      : groups(weight.shape.size() == 3 ? weight.shape[0] : 1), k(weight.shape.end()[-2]), n(weight.shape.back()) {}
+  int count() const { return round_up(n, kPanelColumns) / kPanelColumns; }
+  long at(int group, int i, int column) const { return ((long)group * k + i) * n + column; }
+};
 
 // The non-zero entries of a matrix, row by row.
 void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& index, std::vector<float>& coefficient) {
@@ -98,31 +111,45 @@ void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& i
   }
 }
 
-// weight[groups][k][n] -> [ceil(n / 16)][groups][k][16], zero past n.
-template <class T>
-void pack(const Tensor& weight, int first_group, int groups, T* to) {
-  const bool grouped = weight.shape.size() == 3;
-  const int k = weight.shape[grouped], n = weight.shape[grouped + 1];
-  for (int first = 0; first < n; first += kPanelColumns)
-    for (int g = first_group; g < first_group + groups; g++)
-      for (int i = 0; i < k; i++)
-        for (int c = first; c < first + kPanelColumns; c++, to++) {
-          const long at = ((long)g * k + i) * n + c;
-          if (c >= n) *to = 0;
-          else if constexpr (sizeof(T) == 2) *to = static_cast<const std::uint16_t*>(weight.data)[at];
-          else *to = element(weight, at);
-        }
+// One panel of one group, from column `first` on, as kernels.h says.
+void pack_panel(const Tensor& weight, Precision precision, int x_zero, int group, int first, void* to) {
+  const Panels of(weight);
+  auto* f32 = static_cast<float*>(to);
+  auto* f16 = static_cast<std::uint16_t*>(to);
+  auto* w8 = static_cast<std::int8_t*>(to);
+  auto* starts = static_cast<std::int32_t*>(to);
+  auto* i8 = w8 + kPanelColumns * sizeof *starts;
+  if (precision == Precision::i8) std::memset(to, 0, packed_panel(precision, of.k));
+  for (int i = 0; i < of.k; i++)
+    for (int c = 0; c < kPanelColumns; c++) {
+      const bool is_there = first + c < of.n;
+      const long from = is_there ? of.at(group, i, first + c) : 0, at = (long)i * kPanelColumns + c;
+      switch (precision) {
+        case Precision::f32: f32[at] = is_there ? element(weight, from) : 0; break;
+        case Precision::f16: f16[at] = is_there ? static_cast<const std::uint16_t*>(weight.data)[from] : 0; break;
+        case Precision::w8: w8[at] = is_there ? static_cast<const std::int8_t*>(weight.data)[from] : 0; break;
+        case Precision::i8:
+          if (!is_there) break;
+          i8[(i / 4 * kPanelColumns + c) * 4 + i % 4] = static_cast<const std::int8_t*>(weight.data)[from];
+          starts[c] -= x_zero * static_cast<const std::int8_t*>(weight.data)[from];
+          break;
+      }
+    }
 }
 
 // A convolution's weights lie tap after tap, each packed like a linear's; a graph convolution's groups panel after panel.
-template <class T>
-void pack(const Tensor& weight, Op op, T* to) {
-  const int groups = weight.shape.size() == 3 ? weight.shape[0] : 1;
-  if (op != Op::conv) return pack(weight, 0, groups, to);
-  for (int tap = 0; tap < groups; tap++) pack(weight, tap, 1, to + packed_floats(weight) / groups * tap);
+void pack(const Tensor& weight, Op op, Precision precision, int x_zero, unsigned char* to) {
+  const Panels of(weight);
+  const long bytes = packed_panel(precision, of.k);
+  for (int panel = 0; panel < of.count(); panel++)
+    for (int group = 0; group < of.groups; group++) {
+      const long at = op == Op::conv ? (long)group * of.count() + panel : (long)panel * of.groups + group;
+      pack_panel(weight, precision, x_zero, group, panel * kPanelColumns, to + at * bytes);
+    }
 }
 
-void pack_bias(const Tensor& bias, int ldb, float* to) {
+// Each row padded with zeros to ldb.
+void pack_rows(const Tensor& bias, int ldb, float* to) {
   const int n = bias.shape.back();
   const long rows = elements(bias) / n;
   for (long r = 0; r < rows; r++)
@@ -148,11 +175,25 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
   arena_ = spec.arena;
   scratch_ = 0;
   buffers_ = spec.buffers;
-  const auto aligned = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
   // Twice over the steps: once for the size of the one block that holds all weights in the order of their use, once to
   // fill it.
   for (bool fill : {false, true}) {
     std::size_t used = 0;
+    const auto room = [&](std::size_t bytes) {
+      unsigned char* to = fill ? static_cast<unsigned char*>(packed_.get()) + used : nullptr;
+      used += (bytes + 63) / 64 * 64;
+      return to;
+    };
+    // A tensor's rows, each padded to ld floats; null for none. `zeros` rows of zeros after them.
+    const auto floats = [&](int index, int ld, int zeros = 0) -> const float* {
+      if (index < 0) return nullptr;
+      const Tensor& tensor = spec.tensors[index];
+      const long rows = elements(tensor) / tensor.shape.back();
+      float* to = reinterpret_cast<float*>(room((rows + zeros) * ld * sizeof(float)));
+      if (fill) pack_rows(tensor, ld, to);
+      if (fill) std::memset(to + rows * ld, 0, zeros * ld * sizeof(float));
+      return to;
+    };
     for (const Step& step : spec.steps) {
       Run run;
       run.op = step.op, run.x = step.x, run.y = step.y, run.residual = step.residual, run.gate = step.gate;
@@ -160,30 +201,25 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       run.span = step.span, run.is_causal = step.is_causal, run.first = step.first, run.stride = step.stride;
       if (is_product(step.op)) {
         const Tensor& weight = spec.tensors[step.weight];
-        if (step.op == Op::conv) run.taps = weight.shape[0];
-        run.is_half = weight.type == Type::f16 && kernels_.has_f16;
-        void* to = fill ? static_cast<unsigned char*>(packed_.get()) + used : nullptr;
-        used += aligned((std::size_t)packed_floats(weight) * (run.is_half ? 2 : 4));
-        if (fill && run.is_half) pack(weight, step.op, static_cast<std::uint16_t*>(to));
-        if (fill && !run.is_half) pack(weight, step.op, static_cast<float*>(to));
-        run.weight = to;
+        const Panels of(weight);
+        if (step.op == Op::conv) run.taps = of.groups;
+        const Precision precision = precision_of(step, weight, kernels_);
+        run.panel = packed_panel(precision, of.k, step.op == Op::conv ? 1 : of.groups);
+        unsigned char* to = room(packed_panel(precision, of.k) * of.groups * of.count());
+        if (fill) pack(weight, step.op, precision, kernels_.x_zero, to);
+        run.weights = {precision, to, floats(step.scale, round_up(of.n, kPanelColumns)), floats(step.x_scale, of.k)};
       }
       if (is_product(step.op) || step.op == Op::add) {
-        const Tensor& bias = spec.tensors[step.bias];
-        run.ldb = round_up(bias.shape.back(), kPanelColumns);
-        float* to = fill ? reinterpret_cast<float*>(static_cast<unsigned char*>(packed_.get()) + used) : nullptr;
-        const std::size_t rows = elements(bias) / bias.shape.back(), zeros = step.op == Op::conv;  // for the taps after the first
-        used += aligned((rows + zeros) * run.ldb * 4);
-        if (fill) pack_bias(bias, run.ldb, to);
-        if (fill) std::memset(to + rows * run.ldb, 0, zeros * run.ldb * 4);
-        run.bias = to;
+        run.ldb = round_up(spec.tensors[step.bias].shape.back(), kPanelColumns);
+        run.bias = floats(step.bias, run.ldb, step.op == Op::conv);  // the zeros: for the taps after the first
       }
       if (!fill) {
         long scratch = 0;
         if (step.op == Op::attention)
           scratch = attention_scratch(buffers_[step.y].rows, buffers_[step.y].columns / step.heads);
         if (step.op == Op::graph_conv)
-          scratch = (long)kGraphPeople * spec.tensors[step.gather].shape[0] * buffers_[step.x].ld;
+          scratch = graph_scratch(spec.tensors[step.gather].shape[0], buffers_[step.x].ld, buffers_[step.x].columns);
+        if (step.op == Op::linear || step.op == Op::conv) scratch = linear_scratch(buffers_[step.x].columns);
         scratch_ = scratch > scratch_ ? scratch : scratch_;
         continue;
       }
@@ -203,10 +239,10 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
 
 Plan::~Plan() = default;
 
-Context::Context(std::shared_ptr<const Plan> plan, int threads)
+Context::Context(std::shared_ptr<const Plan> plan, int threads, std::vector<int> cpus)
     : plan_(std::move(plan)), team_((threads < 1 || threads > 256)
                                         ? throw std::invalid_argument("threads must be 1 to 256, not " + std::to_string(threads))
-                                        : threads) {
+                                        : threads, std::move(cpus)) {
   scratch_ = aligned_block((std::size_t)plan_->scratch_ * 4 * threads);
   reserve(1);
 }
@@ -356,27 +392,23 @@ void Context::run_product(const Plan::Run& run, int member) {
   const long at = (long)people.first * Y.rows * Y.ld + first;
   float* y = rows(run.y) + at;
   const float* residual = run.residual < 0 ? nullptr : rows(run.residual) + at;
-  // The weights from column `first` of matrix i on, i-th of `of` that lie one after the other.
-  const auto weights = [&](int i, int of) {
-    return (long)i * round_up(Y.columns, kPanelColumns) * k + (long)first * k * of;
+  float* scratch = static_cast<float*>(scratch_.get()) + plan_->scratch_ * member;
+  // The weights of tap `tap` from this member's first panel on.
+  const auto weights = [&](int tap) {
+    Weights from = run.weights;
+    const long panel = (long)tap * (round_up(Y.columns, kPanelColumns) / kPanelColumns) + panels.first;
+    from.packed = static_cast<const unsigned char*>(from.packed) + panel * run.panel;
+    if (from.scale) from.scale += first;
+    return from;
   };
   const auto linear = [&](const float* from, int ldx, int tap, const float* b, const float* added, float* to, int m) {
-    if (run.is_half)
-      kernels.linear_f16(from, static_cast<const std::uint16_t*>(run.weight) + weights(tap, 1), b, added, to, ldx, Y.ld, m, k, n, run.activation);
-    else
-      kernels.linear(from, static_cast<const float*>(run.weight) + weights(tap, 1), b, added, to, ldx, Y.ld, m, k, n, run.activation);
+    kernels.linear(from, weights(tap), b, added, to, scratch, ldx, Y.ld, m, k, n, run.activation);
   };
   if (run.op == Op::linear) {
     linear(x, X.ld, 0, run.bias + first, residual, y, people.count() * Y.rows);
   } else if (run.op == Op::graph_conv) {
-    float* scratch = static_cast<float*>(scratch_.get()) + plan_->scratch_ * member;
-    const long w = weights(0, (int)run.rows.size() - 1);
-    if (run.is_half)
-      kernels.graph_conv_f16(x, static_cast<const std::uint16_t*>(run.weight) + w, run.bias + first, residual, y, scratch,
-                             run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n, run.activation);
-    else
-      kernels.graph_conv(x, static_cast<const float*>(run.weight) + w, run.bias + first, residual, y, scratch,
-                         run.graph(), X.ld, Y.ld, run.ldb, people.count(), k, n, run.activation);
+    kernels.graph_conv(x, weights(0), run.bias + first, residual, y, scratch, run.graph(), X.ld, Y.ld, run.ldb, people.count(), k,
+                       n, run.activation);
   } else {
     // One linear a tap, each added to the last; the tap that all rows have comes first and brings bias and residual.
     int whole = 0;

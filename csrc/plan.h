@@ -22,7 +22,7 @@ struct Buffer {
 
 enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv };
 
-// One step. x, y, residual, gate are buffers; weight, bias, gather, scatter are tensors; -1 where the step has none.
+// One step. x, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1 where the step has none.
 //   tokens      y[J, 2T] = the input's (T, J, 2), the frames of a joint side by side
 //   frames      y[T, 2J] = the input's (T, J, 2), the joints of a frame side by side
 //   reshape     y = x's elements, row after row, in rows of another length
@@ -38,10 +38,12 @@ enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize,
 //               span > 0: even heads look at most span tokens away, odd heads at every span-th token; is_causal: no head
 //               looks at later tokens. gate[1, 2 heads] = g | b: y = g softmax(q k^T) v + (1 - b) g v
 //   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n]) + residual
+// A product's weight may be int8: then its column's `scale` (n), of a graph_conv (groups, n), times the product is meant, and
+// with `x_scale` (k) x is rounded to int8 too: round(x[i] * x_scale[i]).
 struct Step {
   Op op;
   int x = -1, y = -1, residual = -1, gate = -1;
-  int weight = -1, bias = -1, gather = -1, scatter = -1;
+  int weight = -1, scale = -1, x_scale = -1, bias = -1, gather = -1, scatter = -1;
   Activation activation = Activation::none;
   int heads = 0, span = 0;
   bool is_causal = false;
@@ -50,12 +52,12 @@ struct Step {
   std::vector<int> group_rows;  // graph_conv: gathered rows a group
 };
 
-enum class Type { f32, f16, i8 };
+enum class Type { f32, f16, i8 };  // float32, IEEE half, int8
 
 struct Tensor {
   std::vector<int> shape;
   Type type;
-  const void* data;  // row-major, aligned for its type
+  const void* data;  // row-major
 };
 
 struct PlanSpec {
@@ -108,8 +110,9 @@ class Plan {
 // The working memory and the threads of one caller. One thread at a time may call run().
 class Context {
  public:
-  // Throws std::invalid_argument for fewer than 1 or more than 256 threads.
-  Context(std::shared_ptr<const Plan> plan, int threads);
+  // cpus: where the threads but the caller's are pinned, as Team says. Throws std::invalid_argument for fewer than 1 or more than 256
+  // threads, and what Team throws.
+  Context(std::shared_ptr<const Plan> plan, int threads, std::vector<int> cpus = {});
 
   // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc, and
   // std::invalid_argument if they take more than 8 GiB.

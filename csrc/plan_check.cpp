@@ -74,6 +74,19 @@ class Checker {
     return tensor;
   }
 
+  void floats(int i, const char* name, std::vector<int> shape) {
+    need(tensor(i, name, shape).type == Type::f32, (std::string(name) + " is not float32").c_str());
+  }
+
+  // The weight of a product, and the scales that one in eight bits has.
+  void product(const Step& step, std::vector<int> shape, std::vector<int> scales) {
+    const bool is_eight_bits = tensor(step.weight, "weight", shape).type == Type::i8;
+    need(is_eight_bits == (step.scale != -1), "scale goes with a weight of int8");
+    need(is_eight_bits || step.x_scale == -1, "x_scale goes with a weight of int8");
+    if (is_eight_bits) floats(step.scale, "scale", scales);
+    if (step.x_scale != -1) floats(step.x_scale, "x_scale", {shape.end()[-2]});
+  }
+
   static bool are_apart(const Buffer& a, const Buffer& b) {
     return a.offset + (long)a.rows * a.ld <= b.offset || b.offset + (long)b.rows * b.ld <= a.offset;
   }
@@ -134,7 +147,7 @@ class Checker {
       case Op::add:
         need(same_shape, "x and y differ in shape");
         apart_or_same(x, y, "x and y overlap");
-        need(tensor(step.bias, "bias", {x.rows, x.columns}).type == Type::f32, "bias is not float32");
+        floats(step.bias, "bias", {x.rows, x.columns});
         break;
       case Op::normalize:
         need(same_shape, "x and y differ in shape");
@@ -144,15 +157,15 @@ class Checker {
       case Op::linear:
         need(x.rows == y.rows, "x and y differ in rows");
         apart(x, y);
-        tensor(step.weight, "weight", {x.columns, y.columns});
-        need(tensor(step.bias, "bias", {y.columns}).type == Type::f32, "bias is not float32");
+        product(step, {x.columns, y.columns}, {y.columns});
+        floats(step.bias, "bias", {y.columns});
         break;
       case Op::conv: {
         need(step.weight >= 0 && step.weight < (int)spec_.tensors.size(), "weight is not one of its tensors");
         const std::vector<int>& shape = spec_.tensors[step.weight].shape;
         need(shape.size() == 3 && shape[0] <= kMaxTaps, "weight is not (taps, k, n)");
-        tensor(step.weight, "weight", {shape[0], x.columns, y.columns});
-        need(tensor(step.bias, "bias", {y.columns}).type == Type::f32, "bias is not float32");
+        product(step, {shape[0], x.columns, y.columns}, {y.columns});
+        floats(step.bias, "bias", {y.columns});
         need(step.activation == Activation::none, "a convolution has no activation");
         check_stride(step);
         need(step.first > -kMaxRows && step.first < kMaxRows, "first is out of range");
@@ -184,11 +197,12 @@ class Checker {
           all += rows;
           need(all <= kGraphRows, "too many gathered rows");
         }
-        need((long)kGraphPeople * all * x.ld <= kMaxScratch, "it takes too much memory");
-        tensor(step.weight, "weight", {(int)step.group_rows.size(), x.columns, y.columns});
-        need(tensor(step.bias, "bias", {y.rows, y.columns}).type == Type::f32, "bias is not float32");
-        tensor(step.gather, "gather", {all, x.rows});
-        tensor(step.scatter, "scatter", {x.rows, all});
+        need(graph_scratch(all, x.ld, x.columns) <= kMaxScratch, "it takes too much memory");
+        const int groups = (int)step.group_rows.size();
+        product(step, {groups, x.columns, y.columns}, {groups, y.columns});
+        floats(step.bias, "bias", {y.rows, y.columns});
+        floats(step.gather, "gather", {all, x.rows});
+        floats(step.scatter, "scatter", {x.rows, all});
         break;
       }
     }

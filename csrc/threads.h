@@ -1,25 +1,29 @@
-// A fixed team of threads that runs one piece of work at a time, phase by phase.
+// The threads of the process, and teams of them that run one piece of work at a time, phase by phase.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
 #include <vector>
 
 namespace edgepose {
 
-// The calling thread is member 0. Between two calls of run() the others spin for kIdleSpins pauses (a frame that follows
-// at once finds them awake), then sleep: an idle team takes no processor time.
+struct Worker;
+
+// The calling thread is member 0; the others are workers of the process, shared by all teams: however many engines live in a
+// process and however many threads call them, no more run at once than the process has processors (unless one team asks for more).
+// Between two pieces of work a worker spins for kIdleSpins pauses (a frame that follows at once finds it awake), then sleeps: idle
+// teams take no processor time.
 class Team {
  public:
-  // Throws std::runtime_error if the system does not give that many threads.
-  explicit Team(int threads);
+  // cpus: the processors of the workers, one each, beginning anew where they are fewer; none: wherever the system puts them.
+  // Throws std::runtime_error if the system does not give that many threads, std::invalid_argument for a processor that the
+  // process may not use.
+  explicit Team(int threads, std::vector<int> cpus = {});
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  int size() const { return size_; }
+  // The members of the work that is running: as many threads as were asked for, or fewer where other teams are at work.
+  int size() const { return members_; }
 
   // Calls work(argument, member) once on each member and returns when all have returned. Not reentrant; one caller at a
   // time. work must not throw.
@@ -30,29 +34,20 @@ class Team {
   void barrier();
 
  private:
-  void serve(int member);
-  void stop();
+  friend struct Worker;
 
-  const int size_;
-  const int process_;  // whose threads the members are: a fork has the object without them
+  const int threads_;
+  const std::vector<int> cpus_;
+  int members_ = 1;
   void (*work_)(void*, int) = nullptr;
   void* argument_ = nullptr;
   // Linux wakes a thread on the processor of the one that woke it, and there the two would take turns at every barrier: a
   // member that finds itself on the caller's processor leaves it. ampose, 2 threads: median 0.70 ms without, 0.20 ms with.
   int caller_cpu_ = -1;
-  alignas(64) std::atomic<unsigned> job_{0};
+  std::vector<Worker*> workers_;  // of the work that is running
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> phase_{0};
-  alignas(64) std::atomic<int> sleepers_{0};
-  std::atomic<bool> stop_{false};
-  // Apart from the team, so that a fork, which has this object but not its threads, can leave them be: joining them or
-  // destroying what they wait for would wait for ever.
-  struct Rest {
-    std::mutex mutex;
-    std::condition_variable wake;
-    std::vector<std::thread> members;
-  };
-  Rest* const rest_;
+  alignas(64) std::atomic<int> finished_{0};
 };
 
 // The part of `total` items that falls to `member` of `members`: [first, last).

@@ -8,7 +8,7 @@ namespace edgepose::EP_ISA {
 namespace {
 
 constexpr int kPanel = 16;
-#if defined(EP_AVX512)
+#if defined(EP_AVX512)  // with EP_AVX512_VNNI or not
 constexpr int kLanes = 16;     // 17 rows x 1 vector = 17 accumulators + 1 weight of 32 registers: one pass for one person
 constexpr int kTileRows = 17;
 #elif defined(EP_AVX2)
@@ -83,6 +83,120 @@ EP_INLINE vf load(const uint16_t* p) { return (vf)vcvt_f32_f16(vreinterpret_f16_
 constexpr int kHasHalf = 0;
 EP_INLINE vf load(const uint16_t*) { return vf{}; }
 #endif
+
+// Weights in eight bits, widened as they are read.
+#if defined(EP_AVX512)
+EP_INLINE vf load(const int8_t* p) { return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+#elif defined(EP_AVX2)
+EP_INLINE vf load(const int8_t* p) { return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
+#elif defined(EP_NEON)
+EP_INLINE vf load(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+}
+#else
+EP_INLINE vf load(const int8_t* p) { return vf{(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
+#endif
+
+// Products of whole numbers, four at a time: a panel's 16 columns of 4 weights are kDots vectors of kDotBytes, each added to a
+// vector of int32 sums: one a column, or two a column side by side (kDots is then twice kVectors). x is stored as `rounded`,
+// kZero added to it. Never the instruction that adds two products in saturating 16 bits.
+#if defined(EP_AVX512_VNNI)
+typedef uint8_t rounded;
+constexpr int kZero = 128, kDots = 1, kDotBytes = 64, kDotRows = 17;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm512_loadu_si512(p); }
+EP_INLINE vi dot4(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w); }
+#elif defined(EP_AVX512)
+typedef int16_t rounded;
+constexpr int kZero = 0, kDots = 2, kDotBytes = 32, kDotRows = 12;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p)); }
+EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm512_madd_epi16((__m512i)x, (__m512i)w); }
+#elif defined(EP_AVX2)
+typedef int16_t rounded;
+constexpr int kZero = 0, kDots = 4, kDotBytes = 16, kDotRows = 2;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
+EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm256_madd_epi16((__m256i)x, (__m256i)w); }
+#elif defined(EP_NEON_DOT)
+typedef int8_t rounded;
+constexpr int kZero = 0, kDots = 4, kDotBytes = 16, kDotRows = 6;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)vld1q_s8(p); }
+EP_INLINE vi dot4(vi sum, vi x, vi w) { return (vi)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w); }
+#elif defined(EP_NEON)
+typedef int8_t rounded;
+constexpr int kZero = 0, kDots = 8, kDotBytes = 8, kDotRows = 2;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)vcombine_s8(vld1_s8(p), vdup_n_s8(0)); }
+EP_INLINE vi dot4(vi sum, vi x, vi w) {
+  return (vi)vpadalq_s16((int32x4_t)sum, vmull_s8(vget_low_s8((int8x16_t)x), vget_low_s8((int8x16_t)w)));
+}
+#else
+typedef int16_t rounded;
+constexpr int kZero = 0, kDots = 8, kDotBytes = 8, kDotRows = 1;
+#if defined(__SSE2__)
+EP_INLINE vi load_dots(const int8_t* p) {
+  return (vi)_mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i*)p)), 8);
+}
+EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm_madd_epi16((__m128i)x, (__m128i)w); }
+#else
+typedef int16_t vs __attribute__((vector_size(16), may_alias));
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)vs{p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]}; }
+EP_INLINE vi dot4(vi sum, vi x, vi w) {
+  const vs a = (vs)x, b = (vs)w;
+  for (int i = 0; i < 4; i++) sum[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+  return sum;
+}
+#endif
+#endif
+
+// Four numbers of x, again and again.
+EP_INLINE vi splat4(const rounded* p) {
+  typedef int64_t vl __attribute__((vector_size(4 * kLanes)));
+  if constexpr (sizeof(rounded) == 1) {
+    int32_t four;
+    __builtin_memcpy(&four, p, 4);
+    return four - vi{};
+  } else {
+    int64_t four;
+    __builtin_memcpy(&four, p, 8);
+    return (vi)(four - vl{});
+  }
+}
+
+// The sums of a panel's columns.
+EP_INLINE void columns_of(const vi (&sums)[kDots], vf (&columns)[kVectors]) {
+  if constexpr (kDots == kVectors) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) columns[v] = __builtin_convertvector(sums[v], vf);
+  } else {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) {
+      const vi a = sums[2 * v], b = sums[2 * v + 1];
+#if defined(EP_AVX512)
+      const vi even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+      const vi odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif defined(EP_AVX2)
+      const vi even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+      const vi odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+      const vi even = __builtin_shufflevector(a, b, 0, 2, 4, 6), odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+      columns[v] = __builtin_convertvector(even + odd, vf);
+    }
+  }
+}
+
+// A vector rounded to int8 (half to even), kZero added. NaN becomes some number.
+EP_INLINE void store_rounded(rounded* p, vf x) {
+  const vf whole = (min(max(x, splat(-128.f)), splat(127.f)) + 12582912.f) - 12582912.f;
+#if defined(EP_AVX512)
+  const __m512i n = _mm512_cvtps_epi32((__m512)(whole + (float)kZero));
+  if constexpr (sizeof(rounded) == 1) _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(n));
+  else _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16(n));
+#else
+  typedef rounded vr __attribute__((vector_size(kLanes * sizeof(rounded)), aligned(1), may_alias));
+  *(vr*)p = __builtin_convertvector(__builtin_convertvector(whole == whole ? whole : vf{}, vi) + kZero, vr);
+#endif
+}
 
 // Into L2. The address need not exist.
 EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }

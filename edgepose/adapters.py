@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .checks import listed, near
 from .skeleton import H36M16, H36M17, MODEL_SKELETONS, Skeleton
 
 FACE_SEEN = 0.3  # below this confidence recipe B does not trust the nose or an eye; the published demo uses 0.3 too
@@ -76,15 +77,23 @@ class Adapter:
         """
         if not isinstance(mapping, Mapping):
             raise TypeError(f"mapping is {mapping!r}; wanted {{joint: keypoint, keypoints or {{keypoint: weight}}}}")
+        if isinstance(joints, str) or not all(isinstance(joint, str) for joint in joints):
+            raise TypeError(f"joints is {joints!r}; wanted the names of the detector's keypoints in their order")
         layout = Skeleton(name, tuple(joints))
         if set(mapping) == set(H36M16.joints):  # the nose may be left out: it lies between thorax and head
             mapping = {**mapping, "nose": _mean_of(_terms("thorax", mapping["thorax"]), _terms("head", mapping["head"]))}
         skeleton = next((s for s in MODEL_SKELETONS.values() if set(s.joints) == set(mapping)), None)
         if skeleton is None:
-            raise ValueError(f"layout {name!r} leaves out {sorted(set(H36M17.joints) - set(mapping))} and has unknown "
-                             f"{sorted(set(mapping) - set(H36M17.joints))}; wanted {', '.join(H36M17.joints)} "
-                             "(the nose may be left out)")
+            faults = [f"has the unknown joint {joint!r}{near(joint, H36M17.joints)}" for joint in mapping if joint not in H36M17.joints]
+            missing = [repr(joint) for joint in H36M17.joints if joint not in mapping and joint != "nose"]
+            faults += [f"leaves out {listed(missing)}"] if missing else []
+            raise ValueError(f"layout {name!r} {listed(faults, '; ')}; wanted {', '.join(H36M17.joints)} (the nose may be left out)")
         terms = [_terms(joint, mapping[joint]) for joint in skeleton.joints]
+        for joint, term in zip(skeleton.joints, terms):
+            for keypoint in term:
+                if keypoint not in layout.joints:
+                    raise ValueError(f"joint {joint!r} comes from {keypoint!r}, and the detector has no joint {keypoint!r}"
+                                     f"{near(keypoint, layout.joints)}; it has {', '.join(layout.joints)}")
         sources = np.zeros((len(skeleton), max(map(len, terms))), dtype=np.intp)
         weights = np.zeros((*sources.shape, 2))
         for j, term in enumerate(terms):

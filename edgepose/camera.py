@@ -11,6 +11,7 @@ import numpy as np
 
 from .skeleton import Skeleton
 
+LEAST_PX = 2.0  # a person is larger
 H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 
@@ -42,7 +43,7 @@ def normalize_with_intrinsics(keypoints_px: np.ndarray, fx: float, fy: float, cx
     A ray keeps its direction: only the focal length is exchanged for that of Human3.6M.
     Raises ValueError if the last axis is not 2 or a focal length is not positive.
     """
-    _check_intrinsics(fx, fy, cx, cy)
+    checked_intrinsics((fx, fy, cx, cy))
     return (_pairs(keypoints_px, "keypoints_px") - (cx, cy)) * (H36M_FOCAL / fx, H36M_FOCAL / fy)
 
 
@@ -53,6 +54,8 @@ def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: n
     pose_m: (J, 3), root-relative, already scaled to the person's size. keypoints_px: (J, 2), the same joints,
     undistorted. confidence: (J,), the weight of each joint; 0 leaves it out, whatever its coordinates.
     The distance is as wrong as the size of the pose: 5 % of height is 5 % of distance.
+    For a pose of a Stream with a camera: root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence, H36M_FOCAL,
+    H36M_FOCAL, 0, 0), because its rays are those of the camera that the keypoints were normalised for.
     Raises ValueError on wrong shapes, a focal length that is not positive, or if the joints with a confidence
     above 0 do not determine the place (fewer than two, or all in one point of the picture and of the pose).
     Each joint (x, y, z) seen at (u, v) gives two equations that are linear in t: fx tx - (u - cx) tz =
@@ -62,7 +65,7 @@ def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: n
     if pose.ndim != 2 or pose.shape[1] != 3 or seen_at.shape != (len(pose), 2) or weight.shape != (len(pose),):
         raise ValueError(f"pose_m, keypoints_px, confidence have shapes {pose.shape}, {seen_at.shape}, {weight.shape}; "
                          "wanted (J, 3), (J, 2), (J,)")
-    _check_intrinsics(fx, fy, cx, cy)
+    checked_intrinsics((fx, fy, cx, cy))
     used = weight > 0
     x, y, z = pose[used].T
     u, v = seen_at[used].T - [[cx], [cy]]
@@ -94,6 +97,13 @@ def flip_left_right(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     return flipped
 
 
+def check_pixels(keypoints: np.ndarray, name: str) -> None:
+    """Raises ValueError, with the name, if (..., 2) keypoints are all as near to the corner as normalised ones. Zeros are nobody."""
+    if 0.0 < np.abs(keypoints).max(initial=0.0) <= LEAST_PX:
+        raise ValueError(f"{name} are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: coordinates from "
+                         "0 to 1 times the picture's width and height, from -1 to 1 as edgepose.camera.screen_to_px")
+
+
 def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:
     """(width, height) in px as given. Raises ValueError unless these are two positive finite numbers."""
     try:
@@ -112,6 +122,12 @@ def _pairs(points: np.ndarray, name: str) -> np.ndarray:
     return points
 
 
-def _check_intrinsics(fx: float, fy: float, cx: float, cy: float) -> None:
-    if not (0 < fx < math.inf and 0 < fy < math.inf and math.isfinite(cx) and math.isfinite(cy)):
-        raise ValueError(f"fx, fy, cx, cy are {fx}, {fy}, {cx}, {cy}; wanted finite pixels, fx and fy positive")
+def checked_intrinsics(camera: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """(fx, fy, cx, cy) in px as given. Raises ValueError unless these are four finite numbers, fx and fy positive."""
+    try:
+        fx, fy, cx, cy = camera
+        if 0 < fx < math.inf and 0 < fy < math.inf and math.isfinite(cx) and math.isfinite(cy):
+            return fx, fy, cx, cy
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"fx, fy, cx, cy are {camera!r}; wanted four finite numbers of pixels, fx and fy positive")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 
+from .checks import LIBRARIES
 from .enginefile import EngineError
 
 COMMANDS = {  # its module, the extra that installs what the module imports, what it does
@@ -20,7 +21,6 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "stream": ("edgepose.recording", None, "lift a recorded clip, a video or a camera frame by frame"),
     "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
 }
-EXTRAS = {"matplotlib": "plot", "PIL": "plot", "h5py": "data", "scipy": "data"}  # libraries of one option of a command: the extra that installs them
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def reporting(program: str, run: Callable[[], int | None]) -> int:
     try:
         return run() or 0
     except ModuleNotFoundError as error:
-        needed = EXTRAS.get((error.name or "").partition(".")[0], "bench")
+        _, needed = LIBRARIES.get((error.name or "").partition(".")[0], (error.name, "bench"))
         print(f"{program}: {error.name} is not installed: pip install 'edgepose[{needed}]'", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has gone, as `head` does

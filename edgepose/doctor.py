@@ -15,9 +15,11 @@ from .enginefile import EngineError
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
-    "onnxruntime": "the onnx backend, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines (not in this version)",
-    "pycuda": "GPU engines (not in this version)", "rich": "tables", "matplotlib": "pictures",
+    "onnxruntime": "the onnx backend, detectors, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines (not in this version)",
+    "pycuda": "GPU engines (not in this version)", "rich": "tables", "matplotlib": "pictures", "av": "films (.mp4)",
+    "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
 }
+UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
 
 
 def processor() -> str:
@@ -64,14 +66,20 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"GPU          {gpu()}; this version runs on the CPU")
     print("libraries")
     for name, purpose in LIBRARIES.items():
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            found = "-"
-        print(f"  {name:<12} {found:<16} {purpose}")
+        print(f"  {name:<13} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
     print("engines")
     runs = [_look(path) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
     return 0 if all(runs) else 1
+
+
+def _found(*names: str) -> str:
+    """The version of the first of these distributions that is installed, or "-"."""
+    for name in names:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "-"
 
 
 def _look(path: Path) -> bool:

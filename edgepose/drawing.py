@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .camera import screen_to_px
+from .checks import need_library
 from .skeleton import H36M17, Skeleton
 from .stream import Pose
 
@@ -167,11 +168,9 @@ def _write_gif(frames: Iterator[np.ndarray], rate_hz: float, file: Path) -> None
 
 
 def _write_mp4(frames: Iterator[np.ndarray], rate_hz: float, file: Path) -> None:
-    try:
-        import av
-    except ImportError:
-        raise ImportError(f"writing {file} needs PyAV, which is not installed: pip install 'edgepose[plot]', "
-                          "or --save a .gif") from None
+    need_library("av", f"writing {file}")
+    import av
+
     with av.open(str(file), "w") as film:
         stream = film.add_stream("libx264", rate=Fraction(rate_hz).limit_denominator(1001), options={"crf": "20"})
         stream.pix_fmt = "yuv420p"  # what every player reads

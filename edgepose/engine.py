@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,12 @@ def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} has shape {array.shape}; it needs (B, {', '.join(map(str, shape))})")
 
 
-def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, isa: str | None = None) -> Engine:
+def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Sequence[int] = (), isa: str | None = None) -> Engine:
     """An engine from a file that `edgepose compile` wrote, or a shipped one by its model's name ("ampose").
 
-    threads: how many work on one call (native: the caller and threads - 1 others). isa: the native kernels' instruction
+    threads: how many work on one call (native: the caller and threads - 1 others, which all engines of the process share: while
+    those are at work elsewhere, a call runs on fewer). cpus: the processors that the native engine's threads but the caller's are
+    pinned to, one each. isa: the native kernels' instruction
     set, one of `edgepose doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU.
     Raises EngineError if there is no such engine, its file is damaged, its backend is not installed, or this machine
     cannot run it; ValueError if threads is not 1 to 256.
@@ -86,10 +89,13 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, isa: str 
     header, tensors = enginefile.read(path)
     name = header["backend"]
     forced = os.environ.get("EDGEPOSE_ISA", "") if isa is None else isa
-    if isa is not None and name != "native":
-        raise EngineError(f"{path}: isa={isa!r} is for native engines; this one runs on the {name} backend")
+    for option, value in (("isa", isa), ("cpus", tuple(cpus) or None)):
+        if value is not None and name != "native":
+            raise EngineError(f"{path}: {option}={value!r} is for native engines; this one runs on the {name} backend")
     try:
         runner = backend(name)(header, tensors, threads, forced)
+        if cpus:
+            runner.pin(cpus)
     except ImportError as error:
         if name == "native":
             raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this is a source tree, "

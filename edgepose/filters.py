@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .checks import checked_number
 from .skeleton import Skeleton
 
 
@@ -14,15 +15,15 @@ class OneEuro:
 
     min_cutoff_hz: the cutoff at rest. beta: by how much the cutoff rises with speed, in Hz per unit of x a second:
     for metres it is 1000 times that for millimetres. d_cutoff_hz: the cutoff of the speed itself.
-    Raises ValueError if a cutoff is not positive or beta is negative.
+    Raises ValueError if a cutoff is not positive or beta is negative, TypeError for what is no number.
     Source: Casiez, Roussel, Vogel, CHI 2012. The speed is taken from the last filtered value, as in the authors'
     code since August 2023.
     """
 
     def __init__(self, min_cutoff_hz: float = 1.0, beta: float = 0.0, d_cutoff_hz: float = 1.0) -> None:
-        if not (0 < min_cutoff_hz < math.inf and 0 < d_cutoff_hz < math.inf and 0 <= beta < math.inf):
-            raise ValueError(f"min_cutoff_hz, beta, d_cutoff_hz are {min_cutoff_hz}, {beta}, {d_cutoff_hz}; "
-                             "wanted positive cutoffs and beta >= 0")
+        checked_number("min_cutoff_hz", min_cutoff_hz, above=0)
+        checked_number("beta", beta, 0)
+        checked_number("d_cutoff_hz", d_cutoff_hz, above=0)
         self.min_cutoff_hz, self.beta, self.d_cutoff_hz = min_cutoff_hz, beta, d_cutoff_hz
         self.reset()
 
@@ -68,15 +69,15 @@ class Hold:
     offset to its parent, not its last place: the person moves on. After `hold_s` seconds hidden, knees and ankles
     fall back to the parent instead, so that a half-body picture gives short legs rather than wild ones. A joint that
     was never seen sits at its parent. The root has no parent: hidden, it moves as the joints still seen do on average.
-    Raises ValueError if the thresholds are not lost_below <= seen_above, or hold_s is negative.
+    Raises ValueError unless 0 <= lost_below <= seen_above, 0 < seen_above <= 1 and hold_s >= 0, TypeError for what is no number.
     Source: the fall-back of the legs is that of Strided Transformer's demo; the rest is ours.
     """
 
     def __init__(self, skeleton: Skeleton, seen_above: float = 0.3, lost_below: float = 0.2,
                  hold_s: float = 0.3) -> None:
-        if not lost_below <= seen_above or not hold_s >= 0:
-            raise ValueError(f"seen_above, lost_below, hold_s are {seen_above}, {lost_below}, {hold_s}; "
-                             "wanted lost_below <= seen_above and hold_s >= 0")
+        checked_number("seen_above", seen_above, above=0, at_most=1)
+        checked_number("lost_below", lost_below, 0, seen_above)
+        checked_number("hold_s", hold_s, 0, math.inf)
         self.seen_above, self.lost_below, self.hold_s = seen_above, lost_below, hold_s
         self._root = skeleton.root
         self._parents = np.array([j if p == -1 else p for j, p in enumerate(skeleton.parents)])

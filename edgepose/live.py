@@ -11,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from .camera import screen_to_px
+from .checks import need_library
 from .drawing import HELD_S, bone_colours, colour_of
 from .stream import Pose
 
@@ -27,11 +28,10 @@ class Viewer:
     """
 
     def __init__(self, image_size: tuple[float, float], file: Path | None = None) -> None:
-        try:
-            import rerun
-            from rerun import blueprint
-        except ImportError:
-            raise ImportError("the live view needs rerun, which is not installed: pip install 'edgepose[live]'") from None
+        need_library("rerun", "the live view")
+        import rerun
+        from rerun import blueprint
+
         self._rerun, self._image_size, self._last_s = rerun, image_size, None
         views = blueprint.Blueprint(blueprint.Horizontal(blueprint.Spatial2DView(origin=KEYPOINTS, name="keypoints, px"),
                                                          blueprint.Spatial3DView(origin=POSE, name="pose, m")))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from .adapters import ADAPTERS
-from .detector import DETECTORS, Detector, open_detector
+from .camera import check_pixels, checked_image_size
+from .checks import PICTURES, check_output, checked_number, need_library
+from .detector import DETECTORS, SHIPPED, Detector, open_detector
 from .drawing import FILMS, plot_poses, save_film
 from .engine import load
 from .filters import OneEuro
@@ -23,9 +27,10 @@ from .stream import Lifter, Pose, Stream
 from .video import camera_frames, video_frames
 
 CLIPS = Path(__file__).parent / "clips"
-WINDOW_FILES = ("evaluation.npz", "evaluation351.npz")  # many short windows, fewer long ones
+WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
+                "calibration": ("calibration.npz", "calibration351.npz")}
 SMALL_PX = 480  # rows of a film's background
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
+OUTSIDE_SHARE = 0.5  # of the keypoints that were found; with more outside of the picture its size is another
 
 
 @dataclass(frozen=True)
@@ -68,17 +73,13 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
 
     The file's keypoints are its array `keypoints`, or one named like a layout ("coco17"); `image_size`, `fps` and
     `reference_m` are taken from it where it has them. The arguments go before what the file says.
-    Raises ValueError, naming what is missing and what there is, and OSError if the file cannot be read.
+    Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
     path = Path(clip) if clip.endswith(".npz") or Path(clip).exists() else CLIPS / f"{clip}.npz"
     if not path.is_file():
-        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in WINDOW_FILES)
+        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in sum(WINDOW_FILES.values(), ()))
         raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, AttributeError) as error:  # AttributeError: an .npy has one array
-        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+    arrays = _arrays(path)
     named = [name for name in ADAPTERS if name in arrays]
     if layout is None and not named and "keypoints" in arrays:
         raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
@@ -87,15 +88,55 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     if keypoints is None:
         wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
         raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
-    if image_size is None:
-        image_size = tuple(float(side) for side in arrays.get("image_size", (0, 0)))
+    if keypoints.ndim != 3 or not len(keypoints) or keypoints.shape[2] not in (2, 3) or keypoints.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted numbers, (frames, K, 2 or 3)")
+    missing = [option for key, value, option in (("fps", fps, "--fps HZ"), ("image_size", image_size, "--image-size WIDTH HEIGHT"))
+               if value is None and key not in arrays]
+    if missing:
+        raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
     if fps is None:
-        fps = float(arrays.get("fps", 0))
-    if keypoints.ndim != 3 or not len(keypoints):
-        raise ValueError(f"{path}: the keypoints have shape {keypoints.shape}; wanted (frames, K, 2 or 3)")
-    if not fps > 0 or not min(image_size) > 0:
-        raise ValueError(f"{path}: image_size and fps are missing or not above 0; say --image-size WIDTH HEIGHT and --fps HZ")
-    return Clip(path.stem, keypoints, layout, image_size, fps, arrays.get("reference_m"))
+        (fps,) = _positive(path, "fps", arrays["fps"], 1)
+    if image_size is None:
+        image_size = _positive(path, "image_size", arrays["image_size"], 2)
+    clip = Clip(path.stem, keypoints, layout, checked_image_size(image_size), checked_number("fps", fps, above=0), arrays.get("reference_m"))
+    _check_clip(path, clip)
+    return clip
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an .npz file holds. Raises ValueError, naming it, if it is something else or damaged."""
+    try:
+        file = np.load(path)
+        if isinstance(file, np.ndarray):
+            raise ValueError(f"it is one array of shape {file.shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
+        with file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, TypeError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+
+
+def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[float, ...]:
+    """As many numbers above 0 as wanted. Raises ValueError, naming the file and the key."""
+    if value.dtype.kind not in "fiu" or value.size != count or not np.isfinite(value).all() or not (value > 0).all():
+        raise ValueError(f"{path}: {key} is {value.tolist()!r}; wanted {'one number' if count == 1 else f'{count} numbers'} above 0")
+    return tuple(value.ravel().astype(float).tolist())
+
+
+def _check_clip(path: Path, clip: Clip) -> None:
+    """Raises ValueError, naming the file, if the keypoints are no pixels of the picture or the reference is not of the clip."""
+    keypoints, reference = clip.keypoints_px, clip.reference_m
+    is_found = keypoints[..., 2] > 0 if keypoints.shape[2] == 3 else keypoints.any(axis=-1)
+    found = keypoints[is_found][:, :2]
+    check_pixels(found, f"{path}: the keypoints")
+    outside = ((found < 0) | (found > clip.image_size)).any(axis=1)
+    if outside.sum() > OUTSIDE_SHARE * len(outside):
+        width, height = clip.image_size
+        raise ValueError(f"{path}: {outside.mean():.0%} of the keypoints are outside of a picture of {width:g} x {height:g}; their median is "
+                         f"({', '.join(f'{place:.0f}' for place in np.median(found, axis=0))}): wanted the size of the picture they were found in")
+    wanted = (len(keypoints), len(H36M17), 3)
+    if reference is not None and (reference.shape != wanted or reference.dtype.kind != "f" or not np.isfinite(reference).all()):
+        raise ValueError(f"{path}: reference_m is {reference.dtype} of shape {reference.shape}; wanted finite metres, {wanted}: a pose of "
+                         f"{H36M17.name} for each frame")
 
 
 def film_clip(path: str | Path, detector: Detector, layout: str | None = None, fps: float | None = None) -> tuple[Clip, np.ndarray]:
@@ -151,19 +192,13 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
             if timestamp_s - told_s >= 1:
                 print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}", flush=True)
                 told_s, frames = timestamp_s, 0
-    return poses
+    return poses + stream.flush() if keep and stream else poses
 
 
-def check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:
-    """Raises ValueError before any work is done if a result could not be written to `path`; None is no result."""
-    if path is not None and path.suffix not in suffixes:
-        raise ValueError(f"{path}: wanted a name that ends in {', '.join(suffixes)}")
-    if path is not None and not path.absolute().parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {path.absolute().parent}")
-
-
-def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> tuple[np.ndarray, np.ndarray]:
+def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS, use: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
     """The windows that ship for checking models: keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3), float32.
+
+    use: "evaluation", of people who are not in the training data, or "calibration", of people who are.
 
     The target belongs to the middle frame, or with is_causal to the last one. The files of WINDOW_FILES hold longer windows:
     what is wanted is taken from around their middle, from the first file that is long enough. A causal window that is longer
@@ -172,11 +207,11 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> 
     """
     after = 0 if is_causal else frames // 2
     before = frames - 1 - after
-    for file in WINDOW_FILES:
+    for file in WINDOW_FILES[use]:
         with np.load(folder / file) as arrays:
             keypoints, target = arrays["keypoints_norm"], arrays["target_m"]
         middle = keypoints.shape[1] // 2
-        if before <= middle or (is_causal and file == WINDOW_FILES[-1]):
+        if before <= middle or (is_causal and file == WINDOW_FILES[use][-1]):
             taken = keypoints[:, max(0, middle - before):middle + after + 1].astype(np.float32)
             missing = frames - taken.shape[1]
             return np.ascontiguousarray(np.pad(taken, ((0, 0), (missing, 0), (0, 0), (0, 0)), "edge")), target.astype(np.float32)
@@ -185,7 +220,7 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS) -> 
 
 def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
                 show: Callable[[Pose], None] | None = None) -> tuple[list[Pose], np.ndarray]:
-    """Every frame of a clip through one Stream: the poses it answered with, and each push's time in ms.
+    """Every frame of a clip through one Stream: the poses it answered with, also at the end, and each push's time in ms.
 
     show: is given each pose as it comes, outside the measured time.
     """
@@ -203,6 +238,10 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
             poses.append(pose)
             if show is not None:
                 show(pose)
+    for pose in stream.flush():
+        poses.append(pose)
+        if show is not None:
+            show(pose)
     return poses, times_ms
 
 
@@ -224,7 +263,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
     source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
     source.add_argument("--camera", type=int, metavar="N", help="a camera, through a detector, until Ctrl-C")
-    parser.add_argument("--detector", default="shipped", metavar="NAME_OR_FILE", help=f"for pictures: {DETECTORS} (default: shipped)")
+    parser.add_argument("--detector", metavar="NAME_OR_FILE", help=f"for pictures: {DETECTORS} (default: shipped, a demonstration)")
     parser.add_argument("--flip-test", action="store_true", help="the detector's mean with the mirrored picture, at twice its time")
     parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where the file does not say")
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
@@ -240,17 +279,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _clip_of(arguments: argparse.Namespace) -> Clip:
     if arguments.video is None:
-        if arguments.flip_test or arguments.detector != "shipped":
+        if arguments.flip_test or arguments.detector:
             raise ValueError("--detector and --flip-test are for --video and --camera; a clip has its keypoints")
         return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
     if arguments.image_size:
         raise ValueError("--image-size is for clips of keypoints; a video has its own")
-    detector = open_detector(arguments.detector, threads=arguments.threads, flip_test=arguments.flip_test)
+    detector = _detector_of(arguments)
     clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
     found = sum(clip.seen_in(i) is not None for i in range(len(times_ms)))
-    print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector}, "
+    print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector or 'shipped'}, "
           f"p50 {np.percentile(times_ms, 50):.1f} ms, p99 {np.percentile(times_ms, 99):.1f} ms")
     return clip
+
+
+def _detector_of(arguments: argparse.Namespace) -> Detector:
+    need_library("cv2", "reading pictures")
+    detector = open_detector(arguments.detector or "shipped", threads=arguments.threads, flip_test=arguments.flip_test)
+    if arguments.detector is None:
+        print(f"no --detector given: {SHIPPED.stem}, which ships, is a demonstration that has seen rendered people only and confuses left and right")
+    return detector
 
 
 def write_poses(poses: list[Pose], path: Path) -> None:
@@ -263,10 +310,10 @@ def write_poses(poses: list[Pose], path: Path) -> None:
 
 def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
            live: Callable[[tuple[float, float]], Viewer] | None) -> int:
-    given = [option for option in ("layout", "image_size", "fps", "plot", "save") if getattr(arguments, option)]
+    given = [option for option in ("layout", "image_size", "fps", "plot", "save") if getattr(arguments, option) is not None]
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} is for clips and videos, not for a camera")
-    detector = open_detector(arguments.detector, threads=arguments.threads, flip_test=arguments.flip_test)
+    detector = _detector_of(arguments)
     poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
     if arguments.out and poses:
         write_poses(poses, arguments.out)
@@ -280,8 +327,16 @@ def main(arguments: argparse.Namespace) -> int:
     check_output(arguments.save, FILMS)
     live_file = Path(arguments.live) if arguments.live else None
     check_output(live_file, (".rrd",))
+    if arguments.live is not None:
+        need_library("rerun", "--live")
+    if arguments.fps is not None:
+        checked_number("--fps", arguments.fps, above=0)
+    if arguments.image_size:
+        checked_image_size(tuple(arguments.image_size))
     engine = load(arguments.engine, threads=arguments.threads)
     smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None
+    # A delay that the engine does not have is refused here, not after a film has been through the detector.
+    Stream(engine, "coco17", (1, 1), delay_frames=arguments.delay)
     live = None if arguments.live is None else lambda image_size: Viewer(image_size, live_file)
     if arguments.camera is not None:
         return _watch(arguments, engine, smoothing, live)
@@ -289,8 +344,7 @@ def main(arguments: argparse.Namespace) -> int:
     with live(clip.image_size) if live else nullcontext() as viewer:
         poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
     if not poses:
-        why = f"nobody was detected, or the clip is shorter than --delay {arguments.delay}" if arguments.delay else "nobody was detected"
-        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: {why}")
+        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
     print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
     print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
           f"(a frame every {1e3 / clip.fps:.1f} ms)")

@@ -10,14 +10,14 @@ from typing import Protocol
 import numpy as np
 
 from .adapters import ADAPTERS, Adapter
-from .camera import checked_image_size, normalize_screen
+from .camera import check_pixels, checked_image_size, checked_intrinsics, normalize_screen, normalize_with_intrinsics
+from .checks import checked_number
 from .filters import Hold, OneEuro
 from .skeleton import Skeleton
 from .window import Window
 
 _Frame = tuple[float, np.ndarray | None, np.ndarray | None]  # timestamp_s, keypoints_norm (J, 2), confidence (J,)
 LOST_SHARE = 2 / 3  # of seen_above: a joint that was seen stays so until its confidence is below this
-LEAST_PX = 2.0  # a person is larger
 MOST_PX = 1e6  # no camera has a keypoint further out; a larger number is a broken one
 
 
@@ -37,7 +37,8 @@ class Pose:
 
     joints_m: (J, 3) float32, metres from the root; camera axes: x right, y down, z forward.
     timestamp_s: of the frame the pose belongs to; under delay this is not the frame just pushed.
-    keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates.
+    keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates; with a camera, where
+    that of Human3.6M would have seen them.
     confidence: (J,) in that frame; 0 where the person was not detected.
     is_seen: (J,) bool; a joint that is not seen was put in its place by `Hold`.
     skeleton: names the joints.
@@ -62,6 +63,8 @@ class Stream:
 
     engine: frames, skeleton and run(), as `Lifter` says. layout: a name in ADAPTERS, or an Adapter of your own.
     image_size: (width, height) of the whole picture in px.
+    camera: (fx, fy, cx, cy) of the lens in px where they are known, for keypoints without distortion; see
+    `camera.normalize_with_intrinsics`. For models trained with one lens, as those on Human3.6M; None: as any lens.
     delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model:
     see `Window`.
     rate_hz: the grid the model was trained on; None takes every frame as it comes: see `Window`.
@@ -69,12 +72,12 @@ class Stream:
     seen_above: the confidence from which on a joint is taken as seen. hold_s: for how long a hidden joint keeps its
     offset to its parent: see `Hold`.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
-    Raises ValueError on an unknown layout, an impossible image size or a setting out of range, TypeError for what is no
-    engine or no filter.
+    Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
+    engine, filter or number.
     """
 
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
-                 delay_frames: int = 0, rate_hz: float | None = 50.0, max_gap_s: float = 0.5,
+                 camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0, rate_hz: float | None = 50.0, max_gap_s: float = 0.5,
                  seen_above: float = 0.3, hold_s: float = 0.3, smoothing: OneEuro | None = None) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
@@ -85,8 +88,10 @@ class Stream:
                 raise ValueError(f"there is no layout {layout!r}; wanted one of {', '.join(ADAPTERS)}, or an Adapter")
             layout = ADAPTERS[layout]
         self.engine, self.image_size = engine, checked_image_size(image_size)
+        self._camera = None if camera is None else checked_intrinsics(camera)
         self._adapter = layout.onto(engine.skeleton)
         self._root = engine.skeleton.root
+        checked_number("seen_above", seen_above, above=0, at_most=1)
         self._hold = Hold(engine.skeleton, seen_above, LOST_SHARE * seen_above, hold_s)
         self._window = Window(engine.frames, engine.skeleton, rate_hz, delay_frames, max_gap_s,
                               getattr(engine, "is_causal", False))
@@ -107,6 +112,16 @@ class Stream:
         self._hold.reset()
         self._pushed_at_s = -math.inf
 
+    def flush(self) -> list[Pose]:
+        """The clip has ended: the poses of the frames (of the grid) that delay_frames kept waiting, oldest first; the stream is then
+        as new.
+
+        The last frame is repeated for those after it, as where an off-line run pads a clip. Empty without delay.
+        """
+        poses = [self._pose(self.engine.run(self._window.keypoints_norm[None])[0]) for _ in self._window.flush()]
+        self.reset()
+        return poses
+
     def push(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> Pose | None:
         """Takes one camera frame and answers with a pose, if there is a new one.
 
@@ -114,7 +129,7 @@ class Stream:
         confidence 0 may hold anything, NaN too; without confidences, (0, 0) is a keypoint that was not found.
         None: the person was not detected.
         timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
-        None while the first delay_frames come in, for a frame between two points of the grid, after a gap of
+        None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
         max_gap_s, and until the pelvis has been seen once.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
         are NaN, infinite or beyond MOST_PX, or the time is not finite or does not increase.
@@ -142,10 +157,10 @@ class Stream:
         if not np.abs(keypoints).max(initial=0.0) <= MOST_PX:
             keypoints = _without_absent(keypoints)
         xy_px, confidence = self._adapter(keypoints)
-        if 0.0 < np.abs(keypoints[:, :2]).max(initial=0.0) <= LEAST_PX:
-            raise ValueError(f"keypoints_px are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: "
-                             "multiply x by the image's width and y by its height")
-        return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
+        check_pixels(keypoints[:, :2], "keypoints_px")
+        if self._camera is None:
+            return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
+        return timestamp_s, normalize_with_intrinsics(xy_px, *self._camera), confidence
 
     def _take(self, timestamp_s: float, keypoints_norm: np.ndarray | None, confidence: np.ndarray | None) -> bool:
         """Brings the window up to date with a checked frame; whether there is something to answer."""
@@ -176,12 +191,13 @@ class Stream:
 
 
 def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | None],
-              timestamp_s: float) -> list[Pose | None]:
-    """`push` for many people in one picture, with one call of the engine: a pose or None for each, in their order.
+              timestamp_s: float | Sequence[float]) -> list[Pose | None]:
+    """`push` for many people, with one call of the engine: a pose or None for each, in their order.
 
-    keypoints_px: for each stream what its `push` takes.
+    keypoints_px: for each stream what its `push` takes. timestamp_s: of the picture they are all in, or one for each stream, as
+    for several cameras.
     Raises what `push` raises, naming the person, and ValueError if the streams do not share one engine, one is listed
-    twice, or there are not as many keypoints as streams. No stream is changed then.
+    twice, or there are not as many keypoints, or times, as streams. No stream is changed then.
     """
     if len(streams) != len(keypoints_px):
         raise ValueError(f"{len(keypoints_px)} people's keypoints for {len(streams)} streams; wanted one each")
@@ -189,10 +205,14 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
         raise ValueError("a stream is listed twice; wanted one stream per person")
     if any(stream.engine is not streams[0].engine for stream in streams):
         raise ValueError("the streams have different engines; push_many runs one engine, so push those apart")
+    is_each = isinstance(timestamp_s, (list, tuple)) or isinstance(timestamp_s, np.ndarray) and timestamp_s.ndim > 0
+    times_s = list(timestamp_s) if is_each else [timestamp_s] * len(streams)
+    if len(times_s) != len(streams):
+        raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
     frames = []
-    for i, (stream, keypoints) in enumerate(zip(streams, keypoints_px)):
+    for i, (stream, keypoints, time_s) in enumerate(zip(streams, keypoints_px, times_s)):
         try:
-            frames.append(stream._checked(keypoints, timestamp_s))
+            frames.append(stream._checked(keypoints, time_s))
         except (TypeError, ValueError) as error:
             raise type(error)(f"person {i}: {error}") from None
     return _lift(streams, frames)

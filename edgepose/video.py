@@ -9,12 +9,13 @@ from types import ModuleType
 
 import numpy as np
 
+from .checks import checked_number, need_library
+
 
 def _opencv() -> ModuleType:
-    try:
-        import cv2
-    except ImportError:
-        raise ImportError("reading pictures needs OpenCV, which is not installed: pip install 'edgepose[video]'") from None
+    need_library("cv2", "reading pictures")
+    import cv2
+
     return cv2
 
 
@@ -22,8 +23,11 @@ def video_frames(path: str | Path, fps: float | None = None) -> Iterator[tuple[f
     """(timestamp_s, image) of every frame of a file; image: (height, width, 3) uint8, RGB.
 
     The times are the file's; with fps, or where the file's do not increase, frames are evenly apart.
-    Raises FileNotFoundError if there is no file, ValueError if it has no picture that can be read, and ImportError without OpenCV.
+    Raises FileNotFoundError if there is no file, ValueError if it has no picture that can be read or fps is not above 0, and
+    ImportError without OpenCV.
     """
+    if fps is not None:
+        checked_number("fps", fps, above=0)
     cv2 = _opencv()
     if not Path(path).is_file():
         raise FileNotFoundError(f"no video at {path}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 
+from .checks import checked_number
 from .skeleton import Skeleton
 
 # A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are
@@ -28,21 +30,21 @@ class Window:
     model needs none and takes none. Before the first frame the first is repeated.
     max_gap_s: for how long a missing person's last frame is repeated; a longer gap starts the window over. So does
     a pelvis that jumps by more than half a torso in one frame.
-    Raises ValueError if an argument is out of range.
+    Raises ValueError if an argument is out of range, TypeError if it is no number.
     """
 
     def __init__(self, frames: int, skeleton: Skeleton, rate_hz: float | None = 50.0, delay_frames: int = 0,
                  max_gap_s: float = 0.5, is_causal: bool = False) -> None:
-        after = 0 if is_causal else frames // 2
+        after = 0 if is_causal else checked_number("frames", frames, whole=True) // 2
         if frames < 1 or frames % 2 == 0:
             raise ValueError(f"frames is {frames}; wanted an odd number: the answer is for the middle one")
-        if not 0 <= delay_frames <= after:
+        if not 0 <= checked_number("delay_frames", delay_frames, whole=True) <= after:
             kind = "a causal window" if is_causal else "a window"
-            raise ValueError(f"delay_frames is {delay_frames}; {kind} of {frames} frames takes 0 to {after}")
-        if rate_hz is not None and not 0 < rate_hz < math.inf:
-            raise ValueError(f"rate_hz is {rate_hz}; wanted a positive number, or None for no resampling")
-        if not max_gap_s >= 0:
-            raise ValueError(f"max_gap_s is {max_gap_s}; wanted 0 or more seconds")
+            taken = f"takes 0 to {after}" if after else "has no later ones to wait for: wanted 0"
+            raise ValueError(f"delay_frames is {delay_frames}; {kind} of {frames} frame{'s' * (frames > 1)} {taken}")
+        if rate_hz is not None:
+            checked_number("rate_hz", rate_hz, above=0)
+        checked_number("max_gap_s", max_gap_s, 0, math.inf)
         self.frames, self.max_gap_s = frames, max_gap_s
         self._period_s = None if rate_hz is None or frames == 1 else 1.0 / rate_hz
         self.target = frames - 1 - after  # the frame of the window that the answer belongs to
@@ -123,6 +125,24 @@ class Window:
             return False
         return self._advance(self._last, timestamp_s, note)
 
+    def flush(self) -> Iterator[None]:
+        """The clip has ended: the window stands, in turn, at each frame that has had no answer yet, and is then empty.
+
+        The newest grid frame is repeated for those after it, as an off-line run pads a clip.
+        """
+        copies = self._answers.maxlen - len(self._answers)
+        if not copies:
+            self._answers.popleft()  # has been answered
+            copies = 1
+        while self._answers:
+            for _ in range(copies):
+                self._slide(self._buffer[self._end - 1].copy())
+            copies = 1
+            self.was_reset, self._is_fresh = self._is_fresh, False
+            yield
+            self._answers.popleft()
+        self.reset()
+
     def _advance(self, keypoints_norm: np.ndarray, timestamp_s: float, note: object) -> bool:
         before = self._grid_frames
         if before == 0:
@@ -143,13 +163,16 @@ class Window:
         return is_new
 
     def _append(self, keypoints_norm: np.ndarray, timestamp_s: float, note: object) -> None:
+        self._slide(keypoints_norm)
+        self._grid_frames += 1
+        self._answers.append((timestamp_s, note))
+
+    def _slide(self, keypoints_norm: np.ndarray) -> None:
         if self._end == len(self._buffer):
             self._buffer[:self.frames - 1] = self._buffer[self._end - self.frames + 1:]
             self._end = self.frames - 1
         self._end += 1
         self._buffer[self._end - 1 - self._repeats:self._end] = keypoints_norm
-        self._grid_frames += 1
-        self._answers.append((timestamp_s, note))
 
     def _resample(self, keypoints_norm: np.ndarray, timestamp_s: float, note: object) -> None:
         """Fills the grid points that this camera frame decides."""

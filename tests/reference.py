@@ -23,6 +23,26 @@ def pack_panels(w):
     return np.ascontiguousarray(np.moveaxis(panels, -2, 0)).reshape(-1)
 
 
+def pack_dots(w, x_zero):
+    """Integers w (k, n) or (groups, k, n) for products of whole numbers, as bytes: [panel][group], each 16 int32 starts,
+    -x_zero times the sum of a column, and [k / 4][16][4] int8."""
+    w = np.asarray(w, np.int8)
+    groups = w.reshape(-1, *w.shape[-2:])
+    wide = np.zeros((len(groups), -(-w.shape[-2] // 4) * 4, padded(w.shape[-1])), np.int8)
+    wide[:, :w.shape[-2], :w.shape[-1]] = groups
+    blocks = []
+    for first in range(0, wide.shape[2], PANEL):
+        for group in wide[:, :, first:first + PANEL]:
+            starts = (-x_zero * group.astype(np.int32).sum(0)).astype(np.int32)
+            blocks += [starts.view(np.int8), group.reshape(-1, 4, PANEL).transpose(0, 2, 1).reshape(-1)]
+    return np.concatenate(blocks)
+
+
+def rounded(x, x_scale):
+    """The whole numbers that the eight-bit kernels make of x (m, k): x * x_scale (k,) in float32, half to even, -128 to 127."""
+    return np.clip(np.rint(x.astype(np.float32) * x_scale.astype(np.float32)), -128, 127)
+
+
 def pack_bias(b):
     """b (..., n) -> (..., n rounded up to whole panels) float32, zero past n."""
     wide = np.zeros((*b.shape[:-1], padded(b.shape[-1])), np.float32)

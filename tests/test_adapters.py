@@ -223,7 +223,9 @@ def test_a_layout_of_ones_own_is_a_mapping_by_name():
 @pytest.mark.parametrize("change, message", [
     ({"head": None}, "leaves out .*'head'"),
     ({"tail": "chin"}, "unknown .*'tail'"),
-    ({"head": "chinn"}, "no joint 'chinn'.*chin"),
+    ({"head": "chinn"}, "joint 'head' comes from 'chinn', and the detector has no joint 'chinn'; did you mean chin\\?; it has chin, "),
+    ({"left_wrist": None, "left_rist": "left_wrist"}, "has the unknown joint 'left_rist'; did you mean left_wrist.*\\?; leaves out 'left_wrist'; wanted"),
+    ({7: "chin"}, "unknown joint 7; wanted"), ({joint: None for joint in LIMBS[:9]}, "leaves out ('[a-z_]+', ){5}and 4 more; wanted"),
     ({"head": {"chin": 0.9}}, r"'head' sum to \[0.9 0.9\].*wanted 1"),
     ({"head": {"chin": (1, 0.5)}}, "'head' sum to"),
     ({"head": ()}, r"joint 'head' comes from \(\); wanted a keypoint"),
@@ -234,6 +236,12 @@ def test_a_mapping_that_cannot_be_right_is_refused(change, message):
     mapping = {joint: sources for joint, sources in {**OWN, **change}.items() if sources is not None}
     with pytest.raises(ValueError, match=message):
         Adapter.from_mapping(mapping, joints=["chin", *LIMBS])
+
+
+@pytest.mark.parametrize("joints", ["chin", [1, 2], [None]])
+def test_keypoints_without_names_are_refused(joints):
+    with pytest.raises(TypeError, match="wanted the names of the detector's keypoints"):
+        Adapter.from_mapping(OWN, joints=joints)
 
 
 @pytest.mark.parametrize("shape", [(16, 2), (17,), (17, 4), (17, 1), (0, 3), (), (3, 18, 2)])

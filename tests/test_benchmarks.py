@@ -40,6 +40,19 @@ def test_a_model_of_many_frames_is_a_row_like_any_other(tmp_path):
     assert all(row["mean_error_mm"] < 0.01 for row in rows)
 
 
+def test_eight_bits_stand_beside_peers_of_eight_bits(tmp_path, capsys):
+    file = tmp_path / "bench.json"
+    assert main(["bench", "--models", "martinez-s", "--rounds", "1", "--json", str(file), "--roofline", "--precisions", "w8", "int8",
+                 "--runtimes", "native", "stream", "onnxruntime", "onnxruntime-dynamic", "openvino"]) == 0
+    report = json.loads(file.read_text())
+    rows = {(row["runtime"], row["precision"]): row for row in report["rows"]}
+    assert set(rows) == {("native", "w8"), ("native", "int8"), ("stream", "w8"), ("stream", "int8"), ("onnxruntime", "int8"),
+                         ("onnxruntime-dynamic", "int8"), ("openvino", "int8")}
+    assert all(0 < row["mean_error_mm"] < 10 for row in rows.values()) and min(report["roofline_ms"]) > 0
+    assert rows["native", "int8"]["mean_error_mm"] == pytest.approx(rows["onnxruntime", "int8"]["mean_error_mm"], rel=0.3)
+    assert rows["native", "w8"]["weight_bytes"] < 0.6 * zoo.parameters(zoo.build("martinez-s")) * 4
+
+
 def test_batches_are_rows_of_their_own(tmp_path):
     rows = bench(tmp_path, "--batch", "1", "3", "--runtimes", "native", "stream", "--precisions", "fp16")["rows"]
     assert [(row["runtime"], row["batch"]) for row in rows] == [("native", 1), ("stream", 1), ("native", 3), ("stream", 3)]
@@ -71,6 +84,7 @@ def test_macs_run_are_those_counted_less_the_zero_rows():
     skipped = 5 * 2 * (51 - 41) * 512**2
     attention = 5 * 2 * 17**2 * 512
     assert executed_macs(plan) == zoo.macs(module) - skipped + attention
+    assert sum(executed_macs(plan, {number}) for number in range(len(plan["steps"]))) == executed_macs(plan)
 
 
 def test_rounds_interleave_the_candidates():

@@ -71,7 +71,15 @@ def as_stored(**changes):
     ({"format": "pt"}, "is no edgepose checkpoint"),
     ({"format": json.dumps(FORMAT), "model": json.dumps("ampose")}, "the metadata lacks frames, skeleton, options"),
     (as_stored(skeleton="smpl"), "unknown skeleton 'smpl'"),
-    (as_stored(model="gpt"), "unknown model 'gpt'")])
+    (as_stored(model="gpt"), "m.safetensors: unknown model 'gpt'"),
+    (as_stored(model=["ampose"]), r"m.safetensors: the metadata's 'model' is \['ampose'\]; wanted str"),
+    (as_stored(frames="9"), "m.safetensors: the metadata's 'frames' is '9'; wanted int"), (as_stored(frames=True), "'frames' is True"),
+    (as_stored(frames=-9), "m.safetensors: model 'ampose' takes 1, 9, 27 frames, not -9"),
+    (as_stored(skeleton=None), "m.safetensors: the metadata's 'skeleton' is None"), (as_stored(options=[["channels", 16]]), "'options' is .*; wanted dict"),
+    (as_stored(options={"channels": -16}), "m.safetensors: option 'channels' of model 'ampose' is -16; wanted 1 or more"),
+    (as_stored(options={"channels": "16"}), "m.safetensors: option 'channels' of model 'ampose' is '16'"),
+    (as_stored(options={"heads": 0}), "option 'heads' .* is 0"), (as_stored(options={"depht": 2}), "no option 'depht'.*did you mean depth"),
+    (as_stored(options="x" * 9999), "'options' is 'xxxxx.{1,60}; wanted dict")])
 def test_a_foreign_safetensors_file_is_refused(tmp_path, metadata, message):
     path = tmp_path / "m.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata)
@@ -82,6 +90,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path, metadata, message):
 @pytest.mark.parametrize("change, message", [
     (lambda state: state.pop("head.bias"), "does not fit model 'ampose': missing head.bias"),
     (lambda state: state.update(extra=torch.zeros(1)), "not known extra"),
+    (lambda state: state.clear(), "does not fit model 'ampose': (missing [^;]+; ){5}and [0-9]+ more$"),
     (lambda state: state.update({"head.bias": torch.zeros(4)}), r"head.bias has shape \(4,\), not \(3,\)")])
 def test_tensors_that_do_not_fit_are_named(tmp_path, module, change, message):
     state = dict(module.state_dict())

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,7 @@ def test_an_unknown_command_is_answered_with_the_known_ones(capsys):
 def test_doctor_names_the_engine_it_would_run(capsys):
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
+    assert all(f"\n  {library} " in said for library in ("opencv-python", "av", "rerun-sdk", "scipy", "h5py", "torch"))
     assert "ampose_fp16.epose" in said and "native backend" in said and "because" in said
 
 
@@ -50,3 +53,12 @@ def test_a_data_set_whose_library_is_missing_says_which_extra_has_it(tmp_path, m
 def test_the_scripts_are_the_commands(script, request):
     done = subprocess.run([sys.executable, str(request.config.rootpath / script), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "--model" in done.stdout
+
+
+@pytest.mark.parametrize("script, library, extra", [("build_engines/compile.py", "torch", "build"), ("benchmarks/run.py", "rich", "bench")])
+def test_a_script_whose_extra_is_missing_says_which_in_a_line(tmp_path, script, library, extra, request):
+    (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError('not here', name='{library}')")
+    path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[1]), *sys.path])
+    done = subprocess.run([sys.executable, str(request.config.rootpath / script)], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 1 and done.stderr.endswith(f"{library} is not installed: pip install 'edgepose[{extra}]'\n")
+    assert done.stderr.count("\n") == 1

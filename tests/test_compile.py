@@ -9,6 +9,7 @@ import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import checkpoints
 from edgepose.build_engines import compile as compiler
+from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M16
@@ -79,7 +80,14 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--model", "amposse"], "is neither a .safetensors checkpoint nor one of ampose, "),
+    (["--model", "amposse"], r"neither a .safetensors checkpoint, nor a lifter \(ampose, .*\), nor a detector \(hrnet-w32, .*did you mean ampose"),
+    (["--model", "nix", "--untrained"], "'nix' is neither .* nor a lifter .* nor a detector"),
+    (["--model", "hrnet-w8", "--frames", "9"], "--frames is for lifters"),
+    (["--model", "hrnet-w8", "--threads", "1"], "--threads is for lifters"),
+    (["--model", "hrnet-w8", "--backend", "onnx"], "--backend is for lifters"),
+    (["--model", "hrnet-w8", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
+    (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"], r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
+    (["--model", "ampose", "--threads", "0"], "--threads is 0; wanted 1 or more"),
     (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),
@@ -113,6 +121,50 @@ def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_p
     assert engines == {"ampose_native_fp16.epose": "ampose", "ampose-mine_native_fp16.epose": "ampose"}
 
 
+@pytest.fixture(scope="module")
+def in_eight_bits(tmp_path_factory):
+    out = tmp_path_factory.mktemp("eight")
+    assert main(["compile", "--model", "martinez-s", "--precision", "w8", "int8", "--backend", "native", "onnx", "--keep-slower", "--out", str(out)]) == 0
+    return out
+
+
+def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(in_eight_bits):
+    products = {"native_w8", "native_int8", "onnx_int8"}
+    assert {file.name for file in in_eight_bits.iterdir()} == {f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_int8_scales.json"}
+    for row in json.loads((in_eight_bits / "report.json").read_text())["rows"]:
+        assert row["is_kept"] and 0 < row["mean_error_mm"] <= row["budget_mm"] == 1.0
+        engine = edgepose.load(in_eight_bits / row["file"])
+        assert engine.precision == row["precision"] and row["mpjpe_mm"] == pytest.approx(row["torch_mpjpe_mm"], abs=1.0)
+
+
+def test_a_build_with_the_scales_of_an_earlier_one_needs_no_data(in_eight_bits, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiler, "calibration_windows", None)
+    assert main(["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native", "--keep-slower", "--out", str(tmp_path),
+                 "--scales", str(in_eight_bits / "martinez-s_int8_scales.json")]) == 0
+    (_, first), (_, second) = (enginefile.read(folder / "martinez-s_native_int8.epose") for folder in (in_eight_bits, tmp_path))
+    assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_scales_of_other_weights_are_refused(in_eight_bits, tmp_path, capsys):
+    assert main(["compile", "--model", "martinez", "--untrained", "--precision", "int8", "--out", str(tmp_path),
+                 "--scales", str(in_eight_bits / "martinez-s_int8_scales.json")]) == 1
+    assert "holds the scales of martinez-s with other weights" in capsys.readouterr().err
+
+
+def test_int8_that_is_no_faster_than_fp16_is_refused_with_the_reason(in_eight_bits, tmp_path, monkeypatch, capsys):
+    def time(engines, rows):
+        for row in rows:
+            row.median_ms, row.p90_ms, row.p99_ms, row.poses_per_s = {"fp16": (1.0, 1.0, 1.0, 1.0), "int8": (1.0, 2.0, 2.0, 1.0)}[row.precision]
+    monkeypatch.setattr(compiler, "_time", time)
+    command = ["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native", "--out", str(tmp_path), "--scales",
+               str(in_eight_bits / "martinez-s_int8_scales.json")]
+    assert main(command) == 1
+    assert not list(tmp_path.glob("*.epose")) and "no faster than fp16 (1.000 ms)" in capsys.readouterr().out
+    row, = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert not row["is_kept"] and "--keep-slower" in row["refusal"]
+    assert main([*command, "--keep-slower"]) == 0 and len(list(tmp_path.glob("*.epose"))) == 1
+
+
 SHIPPED = sorted(file.stem for file in checkpoints.SHIPPED.glob("*.safetensors") if file.stem in zoo.MODELS)
 
 
@@ -131,7 +183,7 @@ def test_shipped_weights_are_small_have_a_card_and_are_far_better_than_a_linear_
     assert (folder / f"{name}.safetensors").stat().st_size <= 10e6
     assert f"edgepose train --path DIR --out DIR --model {name} " in (folder / f"{name}.md").read_text()
     engine = edgepose.load(name)
-    x, target = compiler.evaluation_windows(compiler.load_lifter(name).module)
+    x, target = evaluation_windows(compiler.load_lifter(name).module)
     assert mpjpe(1e3 * engine.run(x), 1e3 * target) < 80  # the linear regression of the cards: 136
 
 

@@ -84,6 +84,7 @@ def test_a_window_with_a_missing_joint_is_not_trained_on():
 
 @pytest.mark.parametrize("change, message", [
     ({"keypoints_px": np.zeros((3, 17, 2))}, r"clip 0: keypoints_px has shape \(3, 17, 2\); wanted \(4, 17, 2\) or \(4, 17, 3\)"),
+    ({"keypoints_px": np.random.default_rng(0).uniform(0, 1, (4, 17, 2))}, "clip 0: the keypoints are all within 2 px of the corner"),
     ({"valid": np.ones((4, 1), bool)}, r"valid has shape \(4, 1\); wanted \(4,\)"),
     ({"measured": np.ones(16, bool)}, r"measured has shape \(16,\)"),
     ({"keypoints_px": np.full((4, 17, 2), np.inf)}, "clip 0: the 2D is NaN or infinite"),

@@ -38,7 +38,8 @@ class Evil:
 
 
 @pytest.mark.parametrize("content, message", [
-    (Evil(), "no .pth file of tensors"), ([1, 2], "no tensors by name"), ({}, "missing conv1.weight"), ({"state_dict": {"a": 1}}, "no tensors by name"),
+    (Evil(), "no .pth file of tensors"), ([1, 2], "no tensors by name"), ({}, "no tensors by name"), ({"a": torch.zeros(1)}, "missing conv1.weight"),
+    ({0: torch.zeros(1)}, "no tensors by name.*0: Tensor"), ({"state_dict": {"a": 1}}, "no tensors by name"),
     ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, r"missing bn1.weight.*conv1.weight has shape \(64, 3, 3, 3\), not \(32, 3, 3, 3\)|and \d+ more"),
     (b"nothing", "no .pth file of tensors")])
 def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_path, capsys, content, message):
@@ -56,8 +57,16 @@ def test_a_checkpoint_comes_back_with_its_metadata(tmp_path, module):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.parameters()))
     with pytest.raises(ValueError, match="by their names, not for .*a.safetensors"):
         detectors.load_detector(str(tmp_path / "a.safetensors"), "official.pth")
+    for wrong, wanted in (({"size": "64x96"}, "'size' is '64x96'; wanted list"), ({"size": [64]}, "the crops are 64; wanted height and width"),
+                          ({"size": [64, -96]}, "the crops are 64x-96"), ({"size": [64, "96"]}, "the crops are 64x96"),
+                          ({"model": None}, "'model' is None; wanted str"), ({"model": "ampose"}, "unknown detector 'ampose'; there are hrnet-w32")):
+        detectors.save_detector(tmp_path / "b.safetensors", module, {"model": "hrnet-w8", "size": [64, 96], **wrong})
+        with pytest.raises(ValueError, match=f"b.safetensors: .*{wanted}"):
+            detectors.load_detector(str(tmp_path / "b.safetensors"))
     with pytest.raises(ValueError, match="missing: size"):
         detectors.save_detector(tmp_path / "b.safetensors", module, {"model": "hrnet-w8"})
+    with pytest.raises(ValueError, match="random weights are for hrnet-w32, .* by their names, not for .*a.safetensors"):
+        detectors.load_detector(str(tmp_path / "a.safetensors"), untrained=True)
     with pytest.raises(ValueError, match="no checkpoint of a detector"):
         detectors.load_detector(str(SHIPPED.with_name("ampose.safetensors")))
 

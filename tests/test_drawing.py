@@ -139,7 +139,7 @@ def test_an_mp4_has_the_frames_and_the_rate(clip, poses, tmp_path):
 def test_an_mp4_without_its_library_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "av", None)
     assert main(["stream", "--save", str(tmp_path / "a.mp4")]) == 1
-    assert "pip install 'edgepose[plot]', or --save a .gif" in capsys.readouterr().err
+    assert "needs PyAV, which is not installed: pip install 'edgepose[plot]'" in capsys.readouterr().err
     assert not (tmp_path / "a.mp4").exists()
 
 

@@ -170,6 +170,54 @@ def test_an_idle_engine_with_two_threads_takes_no_processor_time(tmp_path):
     assert float(done.stdout) < 0.02
 
 
+SHARED = """
+import os, sys, threading, time, numpy as np, edgepose
+def threads(): return len(os.listdir("/proc/self/task"))
+before = threads()
+engines = [edgepose.load(sys.argv[1], threads=3) for _ in range(4)]
+x = np.zeros((2, 1, 17, 2), np.float32)
+wanted = engines[0].run(x)
+right = []
+def call(engine):
+    right.append(all(np.array_equal(engine.run(x), wanted) for _ in range(200)))
+callers = [threading.Thread(target=call, args=(engine,)) for engine in engines]
+for caller in callers: caller.start()
+for caller in callers: caller.join()
+time.sleep(0.2)  # a thread that was joined may not be gone at once
+print(all(right), threads() - before)
+del engines, callers
+print(threads() - before)
+"""
+
+
+def test_all_engines_of_a_process_share_their_threads_and_leave_none_behind(tmp_path):
+    done = run_python(SHARED, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "2", "0"]
+
+
+PINNED = """
+import os, sys, numpy as np, edgepose
+cpus = sorted(os.sched_getaffinity(0))
+engine = edgepose.load(sys.argv[1], threads=2, cpus=cpus[-1:])
+x = np.zeros((2, 1, 17, 2), np.float32)
+same = np.array_equal(engine.run(x), edgepose.load(sys.argv[1]).run(x))
+print(same, [sorted(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()].count(cpus[-1:]) > 0)
+"""
+
+
+def test_workers_are_pinned_where_they_are_asked_to_be(tmp_path):
+    done = run_python(PINNED, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True"]
+
+
+@pytest.mark.parametrize("cpu", [-1, 1023, 5000])
+def test_a_processor_that_the_process_may_not_use_is_named(engine_path, cpu):
+    with pytest.raises(edgepose.EngineError, match=f"processor {cpu} is not one that this process may use"):
+        edgepose.load(engine_path, threads=2, cpus=[cpu])
+
+
 SCARCE = """
 import resource, sys, numpy as np, edgepose
 engine = edgepose.load(sys.argv[1], threads=200)

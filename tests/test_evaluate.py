@@ -10,7 +10,7 @@ from tiny_datasets import write_h36m
 from tiny_mocap import write_all
 
 from edgepose import zoo
-from edgepose.build_engines.checkpoints import save_checkpoint
+from edgepose.build_engines.checkpoints import SHIPPED, save_checkpoint
 from edgepose.skeleton import H36M17
 from edgepose.recording import load_clip
 from edgepose.training import clips, evaluate
@@ -115,6 +115,16 @@ def test_a_model_that_is_not_there_is_named():
         evaluate.open_model("nothing")
 
 
+def test_another_window_length_than_the_files_own_is_refused(checkpoint):
+    assert evaluate.open_model(str(checkpoint), 9)[0].frames == 9
+    with pytest.raises(ValueError, match=r"small.safetensors is a model of 9 frame\(s\), not of 27"):
+        evaluate.open_model(str(checkpoint), 27)
+    with pytest.raises(ValueError, match=r"ampose_fp16.epose is a model of 1 frame\(s\), not of 27"):
+        evaluate.open_model(str(SHIPPED / "ampose_fp16.epose"), 27)
+    with pytest.raises(ValueError, match="model 'hrnet-w8' is a detector; wanted .* one of ampose"):
+        evaluate.open_model("hrnet-w8")
+
+
 def test_the_command_prints_a_table_and_writes_json(data, checkpoint, tmp_path, capsys):
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
@@ -175,7 +185,10 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
     (["--data", "h36m"], "--data NAME and --path DIR go together: where does h36m lie"),
     (["--path", "x"], "go together: which data set lies in x: mocap, h36m, mpi-inf-3dhp, humaneva"),
     (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
-    (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m")])
+    (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m"),
+    (["--clips", "nowhere"], "--clips nowhere: wanted balance_cam1.npz, balance_cam2.npz, balance_cam3.npz in it; there is no nowhere/balance_cam1.npz"),
+    (["--json", "nowhere/f.json"], "nowhere/f.json: there is no folder .*nowhere"), (["--plot", "nowhere/f.png"], "nowhere/f.png: there is no folder .*nowhere"),
+    (["--json", "f.txt"], "f.txt: wanted a name that ends in .json")])
 def test_options_that_do_not_go_together_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         run(["--model", "ampose", *arguments])

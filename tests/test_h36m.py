@@ -90,6 +90,16 @@ def set_2d(view):
     (set_2d(np.zeros((4, 17, 2))), r"S11, Walking 1, camera 60457274 has 4 frames; the 3D has 5"),
     (set_2d(np.zeros((5, 15, 2))), r"Walking 1, camera 60457274 has shape \(5, 15, 2\); wanted \(F, 17, 2 or 3\)"),
     (set_2d(np.full((5, 17, 2), np.nan)), r"camera 60457274: the 2D is NaN"),
+    (set_2d(np.random.default_rng(0).uniform(-1, 1, (5, 17, 2))), r"camera 60457274: the keypoints are all within 2 px of the corner, as normal"),
+    (set_2d([[1, 2], [3]]), r"Walking 1, camera 60457274 is a list that makes no array; wanted \(F, 17, 2 or 3\)"),
+    (set_2d(np.full((5, 17, 2), "x")), r"Walking 1, camera 60457274 holds <U1; wanted numbers"),
+    (set_2d(None), r"Walking 1, camera 60457274 has shape \(\); wanted"),
+    (lambda a, b: a.update(S9=[a["S9"]]), r"data_3d_h36m.npz: positions_3d, S9 is list; wanted a dict"),
+    (lambda a, b: b.update(S9=[b["S9"]]), r"data_2d_h36m_gt.npz: positions_2d, S9 is list; wanted a dict"),
+    (lambda a, b: a["S9"].update(Eating={"C1": 0}), r"data_3d_h36m.npz: positions_3d, S9, Eating has shape \(\); wanted"),
+    (lambda a, b: b["S9"].update(Eating={"C1": 0}), r"positions_2d, S9, Eating is dict; wanted a list of 4 cameras: 54138969"),
+    (lambda a, b: b["S9"].update(Eating=7), r"positions_2d, S9, Eating is int; wanted a list of 4 cameras"),
+    (lambda a, b: b["S9"].update(Eating=np.float32(7)), r"positions_2d, S9, Eating is float32; wanted a list of 4 cameras"),
     (lambda a, b: a["S9"].update(Eating=np.zeros((5, 20, 3))), r"S9, Eating has shape \(5, 20, 3\); wanted \(F, 32, 3\) or \(F, 17, 3\)")])
 def test_what_is_wrong_with_a_file_is_named(tmp_path, spoil, message):
     tables = h36m_tables()

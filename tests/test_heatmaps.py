@@ -134,6 +134,8 @@ def test_a_stopped_and_resumed_run_gives_the_same_weights(mocap, tmp_path):
     (a, about_a), (b, about_b) = load_detector(str(whole)), load_detector(str(parts))
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
     assert about_a == about_b and about_a["size"] == SIZE and about_a["figures"]["steps"] == 4
+    with pytest.raises(ValueError, match="hrnet-w8.safetensors is there already, of an earlier run: --resume"):
+        h.train("hrnet-w8", mocap, tmp_path / "parts", 4, **options)
     with pytest.raises(ValueError, match=r"is of a run with \{'seed': 0\}; this one has \{'seed': 1\}"):
         h.train("hrnet-w8", mocap, tmp_path / "parts", 4, resume=True, seed=1, **options)
 
@@ -151,3 +153,11 @@ def test_the_command_trains(mocap, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "step 2/2" in said and "found" in said and (tmp_path / "hrnet-w8.safetensors").is_file()
     assert "--steps 2 --size 64 64 --seed 0" in load_detector(str(tmp_path / "hrnet-w8.safetensors"))[1]["command"]
+
+
+@pytest.mark.parametrize("arguments, message", [(["--steps", "0"], "--steps is 0; wanted 1 or more"), (["--every", "-1"], "--every is -1"),
+                                                ([], "hrnet-w8.safetensors is there already")])
+def test_the_command_tells_what_is_wrong_in_a_line(mocap, tmp_path, capsys, arguments, message):
+    (tmp_path / "hrnet-w8.safetensors").touch()
+    assert h.main(["--path", str(mocap), "--out", str(tmp_path), *arguments]) == 1
+    assert capsys.readouterr().err.startswith(f"heatmaps: {message if arguments else tmp_path / message}")

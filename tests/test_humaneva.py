@@ -55,7 +55,7 @@ def test_detections_in_coco_go_through_the_adapter(data):
 @pytest.mark.parametrize("spoil, message", [
     (lambda a, b: a.pop("Validate/S3"), "data_3d_humaneva15.npz: positions_3d has no 'Validate/S3'; it has Train/S1"),
     (lambda a, b: b["Validate/S1"].pop("Jog 1 chunk0"), "positions_2d, Validate/S1 has no 'Jog 1 chunk0'; it has Walking 1 chunk0"),
-    (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].pop(), "Validate/S1, Jog 1 chunk0 has 2 cameras; wanted C1, C2, C3"),
+    (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].pop(), "Validate/S1, Jog 1 chunk0 has 2 cameras; wanted 3: C1, C2, C3"),
     (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].__setitem__(2, np.zeros((5, 20, 2))),
      r"Jog 1 chunk0, camera C3 has shape \(5, 20, 2\); wanted \(F, 15, 2 or 3\), as its layout is humaneva15"),
     (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].__setitem__(2, np.zeros((4, 15, 2))), r"C3: keypoints_px has shape \(4, 17, 2\)"),

@@ -16,27 +16,28 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
+TOOLS = {"checks", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
-    "adapters": {"skeleton"}, "camera": {"skeleton"}, "window": {"skeleton"}, "filters": {"skeleton"},
+    "checks": set(),
+    "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "enginefile": {"skeleton"},
     "backends": {"skeleton", "_native"},
     "engine": {"skeleton", "enginefile", "backends"},
-    "stream": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
+    "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
-    "video": set(),
-    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video"},
-    "drawing": {"camera", "skeleton", "stream"},
-    "live": {"camera", "skeleton", "stream", "drawing"},
+    "video": {"checks"},
+    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video", "camera", "checks"},
+    "drawing": {"camera", "checks", "skeleton", "stream"},
+    "live": {"camera", "checks", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
-    "zoo": {"skeleton"},
+    "zoo": {"skeleton", "checks"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
-    "build_engines": TOOLS,
+    "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
     "doctor": {"engine", "enginefile", "_native"},
-    "cli": {"enginefile"},  # a command's module by its name, when it is called
+    "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")

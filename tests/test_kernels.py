@@ -75,6 +75,113 @@ def test_linear_writes_rows_that_lie_side_by_side(isa):
         check_linear(isa, m, k, n, gap=0)
 
 
+def in_eight_bits(rng, *shape):
+    """(weights of whole numbers (..., k, n), a scale for each column (..., n))."""
+    w = rng.integers(-127, 128, shape).astype(np.int8)
+    return w, (np.abs(normal(rng, *shape[:-2], shape[-1])) + 0.1) / 127
+
+
+def padded_scale(scale):
+    return np.ascontiguousarray(ref.pack_bias(scale))
+
+
+def scaled_tolerance(exact, b, residual, activation, before):
+    """The sum becomes a float32, is scaled, and has bias and residual added: a rounding each; the activation as above."""
+    tolerance = 3 * EPS * (largest(exact) + largest(b))
+    if activation == "gelu":
+        tolerance = 1.13 * tolerance + 4e-7 * max(1, largest(before))
+    if activation == "sigmoid":
+        tolerance = tolerance / 4 + 2e-7
+    return tolerance + EPS * (largest(residual) + 1)
+
+
+def check_linear_i8(isa, m, k, n, activation="none", with_residual=False, gap=5):
+    rng = np.random.default_rng((m, k, n))
+    x, b = 3 * normal(rng, m, k), normal(rng, n)
+    w, scale = in_eight_bits(rng, k, n)
+    x_scale = 127 / (np.abs(normal(rng, k)) * 3 + 1)
+    residual = normal(rng, m, n) if with_residual else None
+    y = target((m, n), gap)
+    KERNELS.linear(source(x), ref.pack_dots(w, KERNELS.x_zero(isa)), source(ref.pack_bias(b)[None]),
+                   source(residual, gap) if with_residual else None, y.matrix, activation, isa, padded_scale(scale), x_scale)
+    assert y.is_guarded(), f"wrote beside y for {x.shape} @ {w.shape}"
+    whole = ref.rounded(x, x_scale)
+    exact = whole @ w.astype(np.float64) * scale
+    before = exact + b
+    wanted = ref.linear(whole, w * scale.astype(np.float64), b, residual, activation)
+    error = np.abs(y.matrix - wanted).max()
+    tolerance = scaled_tolerance(exact, b, residual, activation, before)
+    assert error <= tolerance, f"{m} x {k} @ {k} x {n}: {error} > {tolerance}"
+
+
+@each_isa
+def test_linear_in_eight_bits_multiplies_whole_numbers_exactly(isa):
+    for m, k, n in itertools.product((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18, 33), (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 63, 64, 65), (1, 15, 16, 17, 31, 33, 65, 129)):
+        check_linear_i8(isa, m, k, n)
+    for m, k, n in ((137, 33, 17), (17, 2049, 33), (273, 5, 3), (5, 1023, 130)):
+        check_linear_i8(isa, m, k, n)
+
+
+@each_isa
+@pytest.mark.parametrize("activation", ref.ACTIVATIONS)
+def test_linear_in_eight_bits_activates_and_adds_the_residual(isa, activation):
+    for m, k, n in itertools.product(FEW, FEW, FEW):
+        check_linear_i8(isa, m, k, n, activation, with_residual=True)
+
+
+@each_isa
+def test_products_in_eight_bits_do_not_saturate(isa):
+    k = 4096
+    for sign in (1, -1):
+        w = np.full((k, 17), 127 * sign, np.int8)
+        y = np.zeros((3, 17), np.float32)
+        ones = np.ones(32, np.float32)
+        for x in (127, -128):
+            KERNELS.linear(np.full((3, k), x, np.float32), ref.pack_dots(w, KERNELS.x_zero(isa)), np.zeros((1, 32), np.float32), None, y,
+                           "none", isa, ones, np.ones(k, np.float32))
+            np.testing.assert_array_equal(y, np.float32(k * 127 * sign * x))
+
+
+@each_isa
+def test_eight_bits_round_half_to_even_and_stop_at_their_ends(isa):
+    x = np.array([[0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, 1e9, -128.5, -1e9, 3e38, 0.49999997]], np.float32)
+    k = x.shape[1]
+    y = np.zeros((1, k), np.float32)
+    KERNELS.linear(x, ref.pack_dots(np.eye(k), KERNELS.x_zero(isa)), np.zeros((1, 16), np.float32), None, y, "none", isa,
+                   np.ones(16, np.float32), np.ones(k, np.float32))
+    np.testing.assert_array_equal(y[0], [0, 2, 2, 0, -2, 126, 127, 127, -128, -128, 127, 0])
+
+
+@each_isa
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_broken_input_does_not_come_out_as_whole_numbers(isa, broken):
+    rng = np.random.default_rng(4)
+    for k in (1, 16, 37):
+        x = normal(rng, 19, k)
+        x[5, k // 2] = broken
+        w, scale = in_eight_bits(rng, k, 20)
+        y = np.zeros((19, 20), np.float32)
+        KERNELS.linear(x, ref.pack_dots(w, KERNELS.x_zero(isa)), np.zeros((1, 32), np.float32), None, y, "none", isa, padded_scale(scale),
+                       np.ones(k, np.float32))
+        assert np.isnan(y[5]).all() and np.isfinite(np.delete(y, 5, 0)).all()
+
+
+@each_isa
+@pytest.mark.parametrize("activation", ref.ACTIVATIONS)
+def test_linear_widens_weights_of_eight_bits(isa, activation):
+    rng = np.random.default_rng(5)
+    for m, k, n in itertools.product((1, 2, 4, 5, 8, 17, 33), FEW, (*FEW, 64, 65, 130)):
+        x, b, residual = normal(rng, m, k), normal(rng, n), normal(rng, m, n)
+        w, scale = in_eight_bits(rng, k, n)
+        y = target((m, n))
+        KERNELS.linear(source(x), ref.pack_panels(w), source(ref.pack_bias(b)[None]), source(residual, 5), y.matrix, activation, isa, padded_scale(scale))
+        assert y.is_guarded()
+        wide = w * scale.astype(np.float64)
+        before = ref.linear(x, wide, b)
+        tolerance = product_tolerance(x, 2 * wide, b, k, residual, activation, before)
+        assert np.abs(y.matrix - ref.linear(x, wide, b, residual, activation)).max() <= tolerance
+
+
 @each_half_isa
 @pytest.mark.parametrize("activation", ref.ACTIVATIONS)
 def test_linear_widens_half_precision_weights(isa, activation):
@@ -187,6 +294,36 @@ def test_graph_conv_activates_and_adds_the_residual(isa, activation, residual):
 def test_graph_conv_widens_half_precision_weights(isa):
     for people, k, n in itertools.product((1, 5), FEW, FEW):
         check_graph_conv(isa, neighbour_matrices(H36M17), people, k, n, "relu", "separate", half=True)
+
+
+@each_isa
+@pytest.mark.parametrize("rounds_x", [False, True])
+def test_graph_conv_in_eight_bits(isa, rounds_x):
+    # Eighths, neighbours with weight 1 and steps of a quarter: what is gathered is exact, and so is where it rounds.
+    rng = np.random.default_rng(6)
+    adjacency = (neighbour_matrices(H36M17) > 0).astype(np.float64)
+    gather, scatter, group_rows = ref.gather_scatter(adjacency)
+    for people, k, n in itertools.product((1, 2, 5, 9), (1, 3, 8, 17, 64), (1, 16, 33)):
+        x, b, residual = rng.integers(-400, 400, (people, 17, k)) / np.float32(8), normal(rng, 17, n), normal(rng, people, 17, n)
+        w, scale = in_eight_bits(rng, 3, k, n)
+        x_scale = np.where(rng.integers(0, 2, k), 4, 2).astype(np.float32)
+        y = target((people * 17, n))
+        packed = ref.pack_dots(w, KERNELS.x_zero(isa)) if rounds_x else ref.pack_panels(w)
+        KERNELS.graph_conv(source(x.reshape(-1, k)), packed, source(ref.pack_bias(b), 0), source(residual.reshape(-1, n), 5), y.matrix,
+                           gather, scatter, group_rows, "relu", isa, padded_scale(scale), x_scale if rounds_x else None)
+        assert y.is_guarded()
+        sums, first, size = 0, 0, 0
+        for g, rows in enumerate(group_rows):
+            mixed = gather[first:first + rows].astype(np.float64) @ x
+            product = (ref.rounded(mixed, x_scale) if rounds_x else mixed) @ (w[g] * scale[g].astype(np.float64))
+            sums = sums + scatter[:, first:first + rows].astype(np.float64) @ product
+            size = max(size, largest(product))
+            first += rows
+        wanted = np.maximum(sums + b, 0) + residual
+        # A product of floats errs by k eps of its terms, each at most `size` in whole; the mixing adds up to 9 neighbours.
+        terms = 1 if rounds_x else 2 * k
+        tolerance = 9 * (terms + 4) * EPS * max(size, largest(x) * largest(w * scale.max())) + EPS * (largest(b) + largest(residual))
+        assert np.abs(y.matrix.reshape(wanted.shape) - wanted).max() <= tolerance
 
 
 @each_isa

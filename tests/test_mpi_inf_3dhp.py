@@ -111,7 +111,10 @@ def test_what_is_wrong_with_the_training_is_named(tmp_path):
     ("test", lambda data: data["TS2"].pop("valid"), "data, TS2 has no 'valid'; it has data_2d, data_3d"),
     ("test", lambda data: data["TS2"].update(data_3d=np.zeros((4, 16, 3))), r"TS2: data_3d has shape \(4, 16, 3\); wanted \(F, 17, 3\)"),
     ("training", lambda data: data.pop("S8 Seq2"), "data_train_3dhp.npz: data has no 'S8 Seq2'"),
-    ("training", lambda data: data["S1 Seq1"].pop(), r"data, S1 Seq1 is list of 1; wanted \[\{camera: ...\}, fps\]")])
+    ("training", lambda data: data["S1 Seq1"].pop(), r"data, S1 Seq1 is list of 1; wanted \[\{camera: ...\}, fps\]"),
+    ("training", lambda data: data.update({"S1 Seq1": 7}), r"data, S1 Seq1 is int; wanted \[\{camera: ...\}, fps\]"),
+    ("training", lambda data: data["S1 Seq1"].__setitem__(0, []), "data, S1 Seq1, its first part is list; wanted a dict"),
+    ("training", lambda data: data["S1 Seq1"].__setitem__(1, "fast"), r"data, S1 Seq1 is list of 2; wanted \[\{camera: ...\}, fps\]")])
 def test_what_is_wrong_with_a_converted_file_is_named(tmp_path, split, spoil, message):
     file = write_3dhp_converted(tmp_path) / ("data_test_3dhp.npz" if split == "test" else "data_train_3dhp.npz")
     (data,) = load_npz(file, "data")

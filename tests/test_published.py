@@ -100,7 +100,11 @@ def test_the_authors_layout_has_the_parameters_they_report_truncated(frames, mil
     (lambda state: state.update(extra=torch.zeros(1)), "not known extra"),
     (lambda state: state.pop("Transformer.pos_embedding"), "no Strided Transformer: wanted Transformer.pos_embedding"),
     (lambda state: state.update({"Transformer.pos_embedding": torch.zeros(1, 9, 32)}), "is for 9 frames; there are 27, 81, 243, 351"),
-    (lambda state: state.update({"fcn.1.weight": torch.zeros(48, 32, 1)}), r"fcn.1.weight has shape \(48, 32, 1\)")])
+    (lambda state: state.update({"fcn.1.weight": torch.zeros(48, 32, 1)}), r"fcn.1.weight has shape \(48, 32, 1\)"),
+    (lambda state: state.update({"Transformer.pos_embedding": torch.zeros(9)}), r"pos_embedding has shape \(9,\); wanted \(1, frames, channels\)"),
+    (lambda state: state.update({"Transformer_reduce.model.pos_embedding_1": torch.tensor(1.0)}), r"pos_embedding_1 has shape \(\)"),
+    (lambda state: state.update({"Transformer.model.layers.0.self_attn.linears.1.weight": torch.zeros(3)}), r"have shapes .*\(3,\).*; wanted the same"),
+    (lambda state: state.update({f"extra{i}": torch.zeros(1) for i in range(1000)}), "^(not known extra[0-9]+; ){5}and 995 more$")])
 def test_another_checkpoint_is_refused_with_the_key(change, message):
     state = published_state()
     change(state)
@@ -115,17 +119,24 @@ def test_a_pth_file_is_compiled_by_its_models_name(tmp_path, wrap):
     assert lifter.name == "strided27-dense" and lifter.is_trained and lifter.module.frames == 27
     with pytest.raises(ValueError, match="is a Strided Transformer of 27 frames: --model strided27-dense, not strided351-dense"):
         load_lifter("strided351-dense", published=str(tmp_path / "no_refine.pth"))
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="other.pth: no Strided Transformer: wanted Transformer.pos_embedding among its keys, which are conv1.weight$"):
+        load_lifter("strided27-dense", published=str(tmp_path / "other.pth"))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip", [1, 2], {"a": 1}])
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"hello world, this is text\n" * 9, b"# weights\n", [1, 2], {}, {"a": 1}, {0: torch.zeros(1)},
+                                     {"state_dict": None}, {"a": torch.zeros(1), "state": {"b": 1}}, {i: i for i in range(1000)}])
 def test_a_pth_file_of_something_else_is_refused_and_nothing_in_it_runs(tmp_path, content):
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(ValueError, match="weights.pth (is no .pth file of tensors|holds no tensors by name)"):
+    with pytest.raises(ValueError, match="weights.pth (is no .pth file of tensors|holds no tensors by name)") as refused:
         published.read_state(path)
+    assert len(str(refused.value)) < 400 and "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match="weights.pth"):
+        load_lifter("strided27-dense", published=str(path))
     with pytest.raises(FileNotFoundError):
         published.read_state(tmp_path / "none.pth")
 

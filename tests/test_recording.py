@@ -1,4 +1,5 @@
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -32,17 +33,34 @@ def test_a_clip_of_another_detector_streams_by_its_layout(tmp_path, capsys):
     clip = str(tmp_path / "mine.npz")
     assert main(["stream", "--clip", clip, "--layout", "body25", "--image-size", "640", "480", "--fps", "30"]) == 0
     assert main(["stream", "--clip", clip, "--layout", "body25"]) == 1
-    assert "--image-size" in capsys.readouterr().err
+    assert "mine.npz: say --fps HZ and --image-size WIDTH HEIGHT" in capsys.readouterr().err
+
+
+MINE = {"coco17": np.random.default_rng(0).uniform(100, 400, (3, 17, 3)), "fps": 30, "image_size": (640, 480)}
 
 
 @pytest.mark.parametrize("content, arguments, message", [
-    (None, [], "those that ship"), (b"not an archive", [], "no .npz file"),
+    (None, [], "those that ship"), (b"not an archive", [], "no .npz file"), (b"PK\x03\x04" + bytes(100), [], "clip.npz is no .npz file of arrays"),
+    ({**MINE, "fps": "fast"}, [], "clip.npz: fps is 'fast'; wanted one number above 0"), ({**MINE, "fps": 0}, [], "clip.npz: fps is 0; wanted"),
+    ({**MINE, "fps": np.nan}, [], "clip.npz: fps is nan"), ({**MINE, "fps": (30, 30)}, [], r"clip.npz: fps is \[30, 30\]"),
+    ({**MINE, "image_size": 640}, [], "clip.npz: image_size is 640; wanted 2 numbers above 0"),
+    ({**MINE, "image_size": (640, -480)}, [], r"clip.npz: image_size is \[640, -480\]"),
+    ({**MINE, "image_size": (640, 480, 3)}, [], r"clip.npz: image_size is \[640, 480, 3\]"),
+    ({**MINE, "image_size": (64, 48)}, [], r"clip.npz: 100% of the keypoints are outside of a picture of 64 x 48; their median is \(\d+, \d+\)"),
+    (MINE, ["--image-size", "64", "48"], "outside of a picture of 64 x 48"),
+    (MINE, ["--fps", "0"], "--fps is 0.0; wanted a number above 0"), (MINE, ["--fps", "nan"], "--fps is nan"), (MINE, ["--fps", "inf"], "--fps is inf"),
+    (MINE, ["--image-size", "0", "480"], r"image_size is \(0.0, 480.0\)"),
+    ({**MINE, "reference_m": np.zeros((3, 16, 3))}, [], r"clip.npz: reference_m is float64 of shape \(3, 16, 3\); wanted finite metres, \(3, 17, 3\)"),
+    ({**MINE, "reference_m": np.full((3, 17, 3), np.nan)}, [], "clip.npz: reference_m is .*finite"),
+    ({**MINE, "coco17": np.full((3, 17, 3), "x")}, [], r"clip.npz: the keypoints are <U1 of shape \(3, 17, 3\); wanted numbers"),
+    ({**MINE, "coco17": np.ones((3, 17, 4))}, [], r"\(3, 17, 4\); wanted numbers, \(frames, K, 2 or 3\)"),
     ({"points": np.zeros((3, 17, 2))}, [], "has the arrays points"),
     ({"coco17": np.zeros((0, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], r"\(0, 17, 3\)"),
     ({"coco17": np.zeros((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], "nobody was detected"),
-    ({"coco17": np.ones((3, 16, 3)), "fps": 30, "image_size": (9, 9)}, [], r"\(16, 3\)"),
+    ({**MINE, "coco17": MINE["coco17"] / (640, 480, 400)}, [], "clip.npz: the keypoints are all within 2 px of the corner"),
+    ({"coco17": np.full((3, 16, 3), 5.0), "fps": 30, "image_size": (9, 9)}, [], r"\(16, 3\)"),
     ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--engine", "nobody"], "shipped are ampose"),
-    ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--delay", "4"], "delay"),
+    ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--delay", "4"], "delay_frames is 4; .* wanted 0"),
 ])
 def test_a_clip_that_cannot_be_streamed_is_answered(tmp_path, capsys, content, arguments, message):
     file = tmp_path / "clip.npz"
@@ -53,6 +71,49 @@ def test_a_clip_that_cannot_be_streamed_is_answered(tmp_path, capsys, content, a
     assert main(["stream", "--clip", str(file), *arguments]) == 1
     error = capsys.readouterr().err
     assert re.search(message, error) and "Traceback" not in error
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_truncated_clip_is_named(tmp_path, share):
+    np.savez_compressed(tmp_path / "clip.npz", **MINE)
+    whole = (tmp_path / "clip.npz").read_bytes()
+    (tmp_path / "clip.npz").write_bytes(whole[:int(share * len(whole))])
+    with pytest.raises(ValueError, match="clip.npz is no .npz file of arrays"):
+        recording.load_clip(str(tmp_path / "clip.npz"))
+
+
+def test_a_single_array_is_told_from_an_archive(tmp_path):
+    np.save(tmp_path / "clip.npy", MINE["coco17"])
+    with pytest.raises(ValueError, match=r"clip.npy is no .npz file .*one array of shape \(3, 17, 3\), an .npy file; write it with np.savez"):
+        recording.load_clip(str(tmp_path / "clip.npy"))
+
+
+def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):
+    keypoints = MINE["coco17"].copy()
+    keypoints[:, 9:, 1] += 400  # the legs are guessed below the picture's edge
+    keypoints[0, :, 2], keypoints[0, :, :2] = 0, 1e5  # nobody
+    np.savez(tmp_path / "clip.npz", **{**MINE, "coco17": keypoints})
+    assert recording.load_clip(str(tmp_path / "clip.npz")).image_size == (640, 480)
+
+
+@pytest.mark.parametrize("option, name, module, wanted", [
+    ("--plot", "a.png", "matplotlib", r"\[plot\]"), ("--save", "a.gif", "PIL", r"\[plot\]"), ("--save", "a.mp4", "av", r"\[plot\]"),
+    ("--live", "a.rrd", "rerun", r"\[live\]"), ("--live", None, "rerun", r"\[live\]"), ("--video", "a.avi", "cv2", r"\[video\]")])
+def test_a_library_that_is_missing_is_noticed_before_any_work(tmp_path, monkeypatch, capsys, option, name, module, wanted):
+    monkeypatch.setitem(sys.modules, module, None)
+    for work in ("stream_clip", "film_clip", "open_detector"):
+        monkeypatch.setattr(recording, work, lambda *_, **__: pytest.fail("work was done"))
+    assert main(["stream", option, *([str(tmp_path / name)] if name else [])]) == 1
+    assert re.search(f"which is not installed: pip install 'edgepose{wanted}'", capsys.readouterr().err)
+
+
+def test_every_frame_of_a_clip_is_answered_also_under_delay():
+    engine = edgepose.load("strided27-s")
+    clip = recording.load_clip("balance_cam1")
+    shown = []
+    late, _ = recording.stream_clip(engine, clip, delay_frames=13, show=shown.append)
+    now, _ = recording.stream_clip(engine, clip)
+    assert [pose.timestamp_s for pose in late] == [pose.timestamp_s for pose in now] and shown == late
 
 
 def test_a_pose_depends_on_nobody_else_in_the_call():

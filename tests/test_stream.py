@@ -5,7 +5,7 @@ import pytest
 
 import edgepose
 from edgepose.adapters import ADAPTERS, Adapter
-from edgepose.camera import normalize_screen
+from edgepose.camera import H36M_FOCAL, normalize_screen, root_translation
 from edgepose.filters import OneEuro
 from edgepose.skeleton import H36M16, H36M17
 from edgepose.stream import Pose, Stream, push_many
@@ -63,6 +63,31 @@ def test_streaming_frame_by_frame_equals_the_offline_run_of_the_padded_clip_to_t
         np.testing.assert_array_equal(pose.confidence, confidence[a])
         assert pose.timestamp_s == pytest.approx(a * DT) and pose.is_seen.all() and pose.skeleton is H36M17
         assert pose.was_reset == (a == 0)
+    rest = stream.flush()
+    assert len(rest) == delay and stream.flush() == []
+    for a, pose in enumerate(rest, len(clip) - delay):
+        np.testing.assert_array_equal(pose.joints_m, offline[a])
+        np.testing.assert_array_equal(pose.keypoints_norm, xy_norm[a])
+        np.testing.assert_array_equal(pose.confidence, confidence[a])
+        assert pose.timestamp_s == pytest.approx(a * DT) and not pose.was_reset
+
+
+def test_a_flushed_stream_is_as_new_and_its_smoothing_goes_on_to_the_end():
+    plain, smooth, fresh = (Stream(FakeEngine(), "coco17", SIZE, delay_frames=3, smoothing=s) for s in (None, OneEuro(0.2), OneEuro(0.2)))
+    clip, reference = person_of("coco17"), OneEuro(0.2)
+    raw, calm = ([pose for n in range(8) if (pose := stream.push(clip[n], n * DT))] + stream.flush() for stream in (plain, smooth))
+    assert len(calm) == 8
+    for r, c in zip(raw, calm):
+        np.testing.assert_array_equal(c.joints_m, reference(r.joints_m, r.timestamp_s))
+    for n in range(6):
+        assert same(smooth.push(clip[20 + n], n * DT), fresh.push(clip[20 + n], n * DT))
+
+
+def test_nobody_to_answer_for_is_no_pose_at_the_end():
+    stream, clip = Stream(FakeEngine(), "coco17", SIZE, delay_frames=4, max_gap_s=0.1), person_of("coco17")
+    assert stream.flush() == []
+    stream.push(clip[0], 0.0)
+    assert stream.push(None, 1.0) is None and stream.flush() == []
 
 
 def test_without_delay_every_frame_is_answered_at_its_own_time():
@@ -94,7 +119,49 @@ def test_push_many_equals_push_one_by_one_to_the_bit_with_one_run_of_the_engine(
 
 
 def test_no_people_are_no_poses():
-    assert push_many([], [], 0.0) == []
+    assert push_many([], [], 0.0) == [] and push_many([], [], []) == []
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_people_of_several_cameras_have_times_of_their_own(kind):
+    people = [person_of("coco17", seed=s) for s in range(3)]
+    together, alone = ([Stream(engine, "coco17", SIZE, delay_frames=1) for _ in people] for engine in (FakeEngine(), FakeEngine()))
+    for n in range(8):
+        times_s = [n * DT, 100 + n * 0.03, 7 + n * 0.01]
+        poses = push_many(together, [person[n] for person in people], kind(times_s))
+        assert all(same(pose, stream.push(person[n], t)) for pose, stream, person, t in zip(poses, alone, people, times_s))
+    with pytest.raises(ValueError, match="2 time stamps for 3 streams; wanted one, or one each"):
+        push_many(together, [person[8] for person in people], [9.0, 109.0])
+    with pytest.raises(ValueError, match="person 1: timestamp_s is 9.0 after 100.2"):
+        push_many(together, [person[8] for person in people], [9.0, 9.0, 9.0])
+    with pytest.raises(TypeError, match="person 0: timestamp_s is '9.0'; wanted a number"):
+        push_many(together, [person[8] for person in people], "9.0")
+    with pytest.raises(TypeError, match=r"person 2: timestamp_s is \[107.0\]; wanted a number"):
+        push_many(together, [person[8] for person in people], [9.0, 109.0, [107.0]])
+
+
+def test_with_its_camera_a_stream_sees_as_the_camera_of_the_models_did():
+    """A person seen through any lens gives one pose, and the place of the pelvis is found from it."""
+    person_m = np.random.default_rng(1).normal(0, 0.3, (17, 3))
+    person_m[0] = 0
+    place_m = np.array([0.4, -0.2, 4.0])
+    engine, poses = FakeEngine(1), []
+    for camera in ((1145.0, 1145.0, 500.0, 500.0), (600.0, 620.0, 310.0, 260.0)):
+        fx, fy, cx, cy = camera
+        points = person_m + place_m
+        pixels = points[:, :2] / points[:, 2:] * (fx, fy) + (cx, cy)
+        poses.append(Stream(engine, "h36m17", (1000, 1000), camera=camera).push(pixels, 0.0))
+        found = root_translation(person_m, poses[-1].keypoints_norm, poses[-1].confidence, H36M_FOCAL, H36M_FOCAL, 0, 0)
+        np.testing.assert_allclose(found, place_m, atol=1e-5)
+    np.testing.assert_allclose(poses[0].joints_m, poses[1].joints_m, atol=1e-6)
+    plain = Stream(engine, "h36m17", (1000, 1000)).push(pixels, 0.0)
+    assert np.abs(plain.joints_m - poses[1].joints_m).max() > 0.01
+
+
+@pytest.mark.parametrize("camera", [(0, 1, 2, 3), (1, 2, 3), "camera", 5.0, (1, 1, math.nan, 0), ("500", 500, 1, 1)])
+def test_an_impossible_camera_is_refused(camera):
+    with pytest.raises(ValueError, match="fx, fy, cx, cy are .*; wanted four finite numbers"):
+        Stream(FakeEngine(), "coco17", SIZE, camera=camera)
 
 
 def test_lists_and_whole_numbers_are_keypoints_too():
@@ -342,7 +409,10 @@ def test_normalised_keypoints_are_refused_as_such():
 
 @pytest.mark.parametrize("engine, options, message", [
     ("ampose", {}, "engine is 'ampose'; wanted an Engine"), (None, {"smoothing": True}, "smoothing is True"),
-    (None, {"smoothing": OneEuro}, "smoothing is <class"), (None, {"seen_above": -1.0, "hold_s": -1.0}, "hold_s")])
+    (None, {"smoothing": OneEuro}, "smoothing is <class"), (None, {"seen_above": -1.0}, "seen_above is -1.0; wanted a number above 0, at most 1"),
+    (None, {"hold_s": -1.0}, "hold_s is -1.0; wanted 0 or more"), (None, {"max_gap_s": "x"}, "max_gap_s is 'x'; wanted a number, 0 or more"),
+    (None, {"seen_above": 7}, "seen_above is 7; wanted a number above 0, at most 1"), (None, {"seen_above": "0.3"}, "seen_above is '0.3'"),
+    (None, {"delay_frames": "1"}, "delay_frames is '1'"), (None, {"rate_hz": math.inf}, "rate_hz is inf")])
 def test_a_wrong_part_is_refused_when_the_stream_is_made(engine, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Stream(engine or edgepose.load("ampose"), "coco17", (640, 480), **options)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_mocap import write_all
 
-from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
 from edgepose.training import losses, supervised
 from edgepose.training.supervised import train
@@ -70,6 +70,30 @@ def test_resuming_another_run_is_refused(data, tmp_path):
         train("ampose-s", data, tmp_path / "empty", 2, resume=True)
 
 
+@pytest.mark.parametrize("name", ["ampose-s.safetensors", "ampose-s.state.safetensors"])
+def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"weeks of work")
+    message = f"{name} is there already, of an earlier run: --resume goes on with that run, another --out keeps it"
+    with pytest.raises(ValueError, match=message):
+        train("ampose-s", data, tmp_path, 2)
+    monkeypatch.setattr(supervised, "affordable_steps", lambda *_, **__: pytest.fail("work was done"))
+    assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "1"]) == 1
+    assert message in capsys.readouterr().err and (tmp_path / name).read_bytes() == b"weeks of work"
+    train("ampose-s", data, tmp_path, 1, frames=9)  # another model's files
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda state, metadata: metadata.pop("done"), "lacks done"), (lambda state, metadata: metadata.update(done="2"), "'done' is '2'; wanted int"),
+    (lambda state, metadata: state.clear(), "does not fit the run: "), (lambda state, metadata: state.update({"optimiser.x": torch.zeros(1)}), "does not fit")])
+def test_a_state_that_is_spoilt_is_named(data, tmp_path, spoil, message):
+    train("ampose-s", data, tmp_path, 2)
+    state, metadata = read_tensors(tmp_path / "ampose-s.state.safetensors")
+    spoil(state, metadata)
+    write_tensors(tmp_path / "ampose-s.state.safetensors", state, metadata)
+    with pytest.raises(ValueError, match=f"ampose-s.state.safetensors.*{message}"):
+        train("ampose-s", data, tmp_path, 3, resume=True)
+
+
 def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
     path = train("ampose-s", data, tmp_path, 2, frames=9, seed=7, command="edgepose train")
     module, metadata = load_checkpoint(path)
@@ -124,7 +148,7 @@ def test_two_processes_train_one_model(data, tmp_path):
          "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--steps", "2", "--threads", "1", "--device", "cpu"],
         capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("step 2/2") == 1
+    assert done.stdout.count("step 2/2") == 1 and "find_unused_parameters" not in done.stderr
     assert load_checkpoint(tmp_path / "strided27-s.safetensors")[1]["figures"]["steps"] == 2
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from walking import film
 
+import edgepose
 from edgepose import recording, video
 from edgepose.cli import main
 from edgepose.detector import Detector
@@ -133,12 +134,35 @@ def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, caps
     (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no detector 'nobody'"),
     (["--video", "gone.mp4", "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
     (["--video", "gone.mp4", "--image-size", "9", "9"], "a video has its own"), (["--flip-test"], "a clip has its keypoints"),
-    (["--detector", "rtmlib"], "a clip has its keypoints"), (["--camera", "0", "--fps", "30"], "--fps is for clips and videos")])
+    (["--detector", "rtmlib"], "a clip has its keypoints"), (["--camera", "0", "--fps", "30"], "--fps is for clips and videos"),
+    (["--detector", "shipped"], "a clip has its keypoints")])
 def test_options_that_do_not_go_together_are_answered(cv2, capsys, arguments, message):
     pytest.importorskip("onnxruntime")
     assert main(["stream", *arguments]) == 1
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--fps", "0"], "--fps is 0.0; wanted a number above 0"), (["--fps", "-5"], "--fps is -5.0"), (["--fps", "nan"], "--fps is nan"),
+    (["--delay", "3"], "delay_frames is 3"), (["--engine", "strided27-s", "--delay", "14"], "delay_frames is 14; a window of 27 frames takes 0 to 13")])
+def test_an_impossible_number_is_refused_before_anything_is_opened(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(recording, "open_detector", lambda *_, **__: pytest.fail("a detector was opened"))
+    assert main(["stream", "--video", "gone.mp4", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_rate_that_is_none_is_refused(tmp_path):
+    (tmp_path / "a.avi").touch()
+    with pytest.raises(ValueError, match="fps is 0; wanted a number above 0"):
+        next(video.video_frames(tmp_path / "a.avi", fps=0))
+
+
+def test_the_demonstration_is_named_where_it_is_taken_by_default(cv2, monkeypatch, capsys):
+    monkeypatch.setattr(recording, "open_detector", lambda *_, **__: Blinking())
+    for arguments, is_told in (([], True), (["--detector", "shipped"], False)):
+        assert main(["stream", "--video", "gone.mp4", *arguments]) == 1
+        assert ("no --detector given: hrnet-w8, which ships, is a demonstration" in capsys.readouterr().out) == is_told
 
 
 def test_a_camera_is_lifted_live_until_interrupted(monkeypatch, tmp_path, capsys):
@@ -160,6 +184,16 @@ def test_a_camera_is_lifted_live_until_interrupted(monkeypatch, tmp_path, capsys
     with np.load(out) as poses:
         # 12 frames; one in three has nobody, and its last pose is repeated.
         assert len(poses["joints_m"]) == 12 and poses["timestamp_s"][-1] == pytest.approx(3.3)
+
+
+def test_a_camera_that_is_interrupted_is_answered_to_the_last_frame(monkeypatch):
+    def frames(camera):
+        yield from ((i * 0.02, np.zeros((192, 256, 3), np.uint8)) for i in range(10))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recording, "camera_frames", frames)
+    poses = recording.watch(edgepose.load("strided27-s"), 0, Blinking(), delay_frames=3, keep=True)
+    assert [pose.timestamp_s for pose in poses] == pytest.approx([i * 0.02 for i in range(10)])
 
 
 def test_a_film_of_a_video_has_its_pictures_behind_the_keypoints(tmp_path, monkeypatch):

@@ -120,6 +120,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
     with pytest.raises(ValueError, match="is of a run with {'seed': 0}; this one has {'seed': 1}"):
         weak.train("posegate-s", data, tmp_path / "parts", 6, seed=1, resume=True, **SMALL)
+    with pytest.raises(ValueError, match="posegate-s-weak.safetensors is there already, of an earlier run: --resume"):
+        weak.train("posegate-s", data, tmp_path / "parts", 6, **SMALL)
 
 
 def test_the_checkpoint_is_an_ordinary_one_that_says_how_it_was_made(data, tmp_path):

@@ -39,6 +39,51 @@ def test_streaming_with_full_delay_equals_the_padded_clip_to_the_bit(frames, rat
             assert window.timestamp_s == pytest.approx(5 + a * DT, abs=1e-9)
 
 
+@pytest.mark.parametrize("frames, delay", [(1, 0), (3, 1), (9, 0), (9, 2), (9, 4), (27, 13), (351, 175)])
+@pytest.mark.parametrize("length", [1, 2, 4, 5, 6, 40])
+@pytest.mark.parametrize("rate_hz", [50.0, None])
+def test_pushing_and_flushing_equal_the_padded_clip_to_the_bit(frames, delay, length, rate_hz):
+    clip, window, answers = clip_of(length), Window(frames, H36M17, rate_hz, delay_frames=delay), []
+    offline = padded(clip, frames)
+
+    def take():
+        answers.append((window.keypoints_norm.copy(), window.timestamp_s, window.note, window.was_reset))
+
+    for n, frame in enumerate(clip):
+        if window.push(frame, 5 + n * DT, note=n):
+            take()
+    assert len(answers) == max(0, length - delay)
+    for _ in window.flush():
+        take()
+    assert [note for _, _, note, _ in answers] == list(range(length))
+    for a, (keypoints, timestamp_s, _, was_reset) in enumerate(answers):
+        known = padded(clip[:a + delay + 1], frames)  # with less than full delay the pushed answers knew no later frames
+        np.testing.assert_array_equal(keypoints, known[a:a + frames])
+        assert delay != frames // 2 or (keypoints == offline[a:a + frames]).all()
+        assert timestamp_s == pytest.approx(5 + a * DT, abs=1e-9) and was_reset == (a == 0)
+    assert window.is_empty and list(window.flush()) == []
+
+
+def test_after_a_flush_the_window_is_as_new():
+    window, fresh, clip = *(Window(9, H36M17, delay_frames=2) for _ in range(2)), clip_of(20)
+    for n in range(7):
+        window.push(clip[n], n * DT)
+    assert len(list(window.flush())) == 2
+    for n in range(5):
+        assert window.push(clip[10 + n], 9 + n * DT) == fresh.push(clip[10 + n], 9 + n * DT)
+        if n >= 2:
+            np.testing.assert_array_equal(window.keypoints_norm, fresh.keypoints_norm)
+            assert window.was_reset == fresh.was_reset == (n == 2)
+
+
+def test_a_flushed_slower_camera_is_answered_on_the_grid():
+    window, (a, b) = Window(5, H36M17, delay_frames=2), clip_of(2)
+    assert not window.push(a, 1.0) and window.push(b, 1.05)
+    middles = [(window.timestamp_s, window.keypoints_norm[2].copy()) for _ in window.flush()]
+    assert [t for t, _ in middles] == pytest.approx([1.02, 1.04])
+    np.testing.assert_allclose([keypoints for _, keypoints in middles], [a + 0.4 * (b - a), a + 0.8 * (b - a)], atol=1e-6)
+
+
 @pytest.mark.parametrize("frames, delay", [(9, 0), (9, 1), (9, 3), (27, 5), (351, 0)])
 def test_with_less_delay_the_last_frame_is_repeated_to_the_right(frames, delay):
     clip = clip_of(2 * frames + 5)
@@ -238,10 +283,12 @@ def test_no_frame_is_lost_or_repeated_over_many_turns_of_the_buffer():
 @pytest.mark.parametrize("settings, message", [
     (dict(frames=0), "odd"), (dict(frames=4), "odd"), (dict(frames=-1), "odd"),
     (dict(frames=9, delay_frames=5), "takes 0 to 4"), (dict(frames=9, delay_frames=-1), "takes 0 to 4"),
-    (dict(frames=1, delay_frames=1), "takes 0 to 0"),
+    (dict(frames=1, delay_frames=1), "a window of 1 frame has no later ones to wait for: wanted 0"),
     (dict(frames=9, rate_hz=0), "rate_hz is 0"), (dict(frames=9, rate_hz=float("nan")), "rate_hz is nan"),
-    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1"),
+    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1"), (dict(frames=9, max_gap_s="x"), "max_gap_s is 'x'; wanted a number, 0 or more"),
+    (dict(frames=9, rate_hz="50"), "rate_hz is '50'; wanted a number above 0"), (dict(frames=9, delay_frames=1.5), "delay_frames is 1.5; wanted a whole"),
+    (dict(frames=9, delay_frames=True), "delay_frames is True"), (dict(frames="9"), "frames is '9'; wanted a whole number"),
 ])
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         Window(skeleton=H36M17, **settings)

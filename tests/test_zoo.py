@@ -132,15 +132,31 @@ def test_orders_are_those_of_table_4_7(order, first, last):
 
 @pytest.mark.parametrize("call, message", [
     (lambda: zoo.build("amposse"), "unknown model 'amposse'; there are ampose, "),
+    (lambda: zoo.build("amposse"), "did you mean ampose"), (lambda: zoo.build(["ampose"]), r"unknown model \['ampose'\]"),
     (lambda: zoo.build("ampose", frames=3), "takes 1, 9, 27 frames, not 3"),
     (lambda: zoo.build("strided27", 81), "takes 27 frames, not 81"),
     (lambda: zoo.build("strided27", attention="no"), "unknown attention 'no'; there are sparse, dense"),
     (lambda: zoo.build("strided27", norm="no"), "unknown norm"),
     (lambda: zoo.build("posegate", gate="no"), "unknown gate 'no'; there are trained, "),
     (lambda: zoo.build("ampose", heads=3), "3 heads do not divide 128"),
+    (lambda: zoo.build("ampose", width=3), "model 'ampose' has no option 'width'; it has depth, channels, heads, block, order, groups"),
+    (lambda: zoo.build("ampose-refined", chanels=3), "has no option 'chanels'; .*did you mean channels"),
+    (lambda: zoo.build("ampose", depth=-1), "option 'depth' of model 'ampose' is -1; wanted 1 or more"),
+    (lambda: zoo.build("ampose", heads=0), "option 'heads' of model 'ampose' is 0"),
+    (lambda: zoo.build("ampose", channels="64"), "option 'channels' of model 'ampose' is '64'; wanted a whole number, 1 or more"),
+    (lambda: zoo.build("martinez", dropout=2), "option 'dropout' of model 'martinez' is 2; wanted a number from 0 to 1"),
+    (lambda: zoo.build("strided27", is_causal=1), "'is_causal' of model 'strided27' is 1; wanted True or False"),
+    (lambda: zoo.build("posegate", gate=None), "option 'gate' of model 'posegate' is None; wanted text"),
     (lambda: zoo.build("ampose", block="no"), "unknown block"),
     (lambda: zoo.build("ampose", order="no"), "unknown order"),
     (lambda: zoo.build("ampose", groups="no"), "unknown neighbour groups")])
 def test_a_wrong_option_is_named(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["ampose-refined", "posegate-s", "martinez-s", "dln-s", "strided27-s"])
+def test_a_model_can_be_given_the_options_it_names(name):
+    options = zoo.options_of(name)
+    assert set(zoo.MODELS[name].options) <= set(options) and not {"skeleton", "frames"} & set(options)
+    assert zoo.macs(zoo.build(name, **options)) == zoo.macs(zoo.build(name))

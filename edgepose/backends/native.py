@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,7 +26,8 @@ if hasattr(os, "register_at_fork"):
 
 
 class Backend:
-    """run(x, out) on the calling thread and `threads` - 1 of its own. Every calling thread has its own working memory."""
+    """run(x, out) on the calling thread and up to `threads` - 1 workers of the process. Every calling thread has its own working
+    memory."""
 
     def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str):
         from .. import _native
@@ -35,7 +37,7 @@ class Backend:
         planned, said = (header["plan"]["frames"], header["plan"]["joints"]), (header["frames"], len(MODEL_SKELETONS[header["skeleton"]]))
         if planned != said:
             raise ValueError("the plan is for %d frames of %d joints, the header says %d of %d" % (*planned, *said))
-        self._threads = threads
+        self._threads, self._cpus = threads, []
         self._local = threading.local()
         _BACKENDS.add(self)
 
@@ -44,10 +46,16 @@ class Backend:
         """The instruction set whose kernels run."""
         return self._plan.isa
 
+    def pin(self, cpus: Sequence[int]) -> None:
+        """Pins the workers to processors. Raises ValueError for one that this process may not use."""
+        self._cpus = list(cpus)
+        self._local = threading.local()
+        self._local.context = self._new_context(self._plan, self._threads, self._cpus)
+
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32."""
         try:
             context = self._local.context
         except AttributeError:
-            context = self._local.context = self._new_context(self._plan, self._threads)
+            context = self._local.context = self._new_context(self._plan, self._threads, self._cpus)
         context.run(x, out)

@@ -1,6 +1,6 @@
 """Writes the clips that ship (edgepose/recording.py reads them): windows of the validation subjects for the build's checks, and real detections with a reference.
 
-`evaluation.npz`, `evaluation351.npz`: keypoints_norm (N, T, 17, 2) float16, target_m (N, 17, 3) float32 for the middle frame;
+`evaluation*.npz`, of validation subjects, `calibration*.npz`, of training subjects: keypoints_norm (N, T, 17, 2) float16, target_m (N, 17, 3) float32 for the middle frame;
 models of fewer frames take those around it. `balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in
 camera axes from the pelvis, fps, image_size, camera_K, camera_dist, camera_R, camera_t.
 """
@@ -18,18 +18,19 @@ from .landmarks import COCO_JOINTS, mocap_joints
 from .mocap import draw_windows, read_motion
 from .noise import observe
 
-WINDOWS = {"evaluation.npz": (512, 27), "evaluation351.npz": (64, 351)}  # how many, how long
+WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),  # whose, how many, how long
+           "calibration.npz": ("training", 128, 27), "calibration351.npz": ("training", 16, 351)}
 CAMERAS = ("cam1", "cam2", "cam3")
 KEPT = ("coco17", "fps", "image_size", "camera_K", "camera_dist", "camera_R", "camera_t")
 
 
-def write_windows(path: str | Path, data: str | Path, count: int, frames: int, seed: int = 0) -> None:
-    """Writes `count` windows of the validation subjects, each through its own camera and a simulated detector.
+def write_windows(path: str | Path, data: str | Path, count: int, frames: int, seed: int = 0, split: str = "validation") -> None:
+    """Writes `count` windows of the subjects of a split, each through its own camera and a simulated detector.
 
     float16 rounds a keypoint by up to 0.00025, half a pixel in 4000: a tenth of the detector's jitter.
     """
     generator = torch.Generator().manual_seed(seed)
-    keypoints, target = observe(draw_windows(read_motion(data, "validation"), count, frames, generator), generator)
+    keypoints, target = observe(draw_windows(read_motion(data, split), count, frames, generator), generator)
     np.savez_compressed(path, keypoints_norm=keypoints.numpy().astype(np.float16), target_m=target.numpy())
 
 
@@ -58,7 +59,7 @@ if __name__ == "__main__":
     parser.add_argument("--detections", required=True, metavar="DIR", help="the calibrated clips of real detections")
     parser.add_argument("--out", required=True, metavar="DIR")
     options = parser.parse_args()
-    for windows, (windows_count, windows_frames) in WINDOWS.items():
-        write_windows(Path(options.out) / windows, options.path, windows_count, windows_frames)
+    for windows, (subjects, windows_count, windows_frames) in WINDOWS.items():
+        write_windows(Path(options.out) / windows, options.path, windows_count, windows_frames, split=subjects)
     for name in CAMERAS:
         write_clip(Path(options.out) / f"balance_{name}.npz", options.detections, name)

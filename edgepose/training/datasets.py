@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..camera import checked_image_size, flip_left_right, normalize_screen
+from ..camera import check_pixels, checked_image_size, flip_left_right, normalize_screen
 from ..skeleton import H36M17
 
 DATASETS = {  # name -> its module, which has read(path, split, keypoints) and KEYPOINTS, the kinds of 2D there are
@@ -38,7 +38,7 @@ class LabelledClip:
     valid: (F,) bool, the frames that count: the others are only ever beside them in a window.
     measured: (17,) bool, the joints the data set has; the others are made of them, so that a model can be fed, and no
     figure counts them.
-    Raises ValueError, naming the source, if a shape is another, or a value that counts is not finite.
+    Raises ValueError, naming the source, if a shape is another, a value that counts is not finite, or the 2D is not in pixels.
     """
 
     source: str
@@ -64,6 +64,7 @@ class LabelledClip:
         for name, values in (("2D", self.keypoints_px), ("3D", self.joints_m[self.valid])):
             if not np.isfinite(values).all():
                 raise ValueError(f"{self.source}: the {name} is NaN or infinite in a frame that counts, or beside one")
+        check_pixels(self.keypoints_px[..., :2], f"{self.source}: the keypoints")
         checked_image_size(self.image_size)
         if self.split not in SPLITS or not self.fps > 0:
             raise ValueError(f"{self.source}: split {self.split!r} at {self.fps} Hz; wanted {' or '.join(SPLITS)}, above 0 Hz")

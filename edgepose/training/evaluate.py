@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
+from ..checks import PICTURES, check_output
 from ..engine import load
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, p_mpjpe, pck
-from ..recording import CLIPS, PICTURES, Clip, check_output, load_clip, load_windows, reference_of, stream_clip
+from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
 from ..stream import Lifter
 from ..zoo import target_frame
@@ -64,12 +65,15 @@ class TorchLifter:
 def open_model(name_or_file: str, frames: int | None = None) -> tuple[Lifter, dict[str, Any]]:
     """(lifter, what its file says of it): an engine file, a checkpoint, or weights that ship, by their zoo name.
 
-    Raises what edgepose.load, find_checkpoint and load_checkpoint raise.
+    frames: the window length it must have; None takes the usual one.
+    Raises ValueError if a file is of another, and what edgepose.load, find_checkpoint and load_checkpoint raise.
     """
     if name_or_file.endswith(".epose"):
         engine = load(name_or_file)
+        if frames not in (None, engine.frames):
+            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of {frames}: leave --frames out")
         return engine, {key: value for key, value in engine.header.items() if key != "plan"}
-    module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames))
+    module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames), frames)
     return TorchLifter(module), metadata
 
 
@@ -125,6 +129,11 @@ def on_clip(model: Lifter, clip: Clip) -> dict[str, float]:
     return score(np.stack([pose.joints_m for pose in poses]), reference_of(poses, clip))
 
 
+def clip_files(folder: str | Path) -> list[Path]:
+    """The real clips of a folder, one a camera of CAMERAS."""
+    return [Path(folder) / f"balance_{camera}.npz" for camera in CAMERAS]
+
+
 def evaluate(model: Lifter, data: str | Path | None = None,
              clips: str | Path | None = None) -> dict[str, dict[str, float]]:
     """Every figure there is: {row: {metric: value}}.
@@ -135,8 +144,8 @@ def evaluate(model: Lifter, data: str | Path | None = None,
     rows = on_validation(model, data) if data else {}
     keypoints, target = load_windows(model.frames, getattr(model, "is_causal", False))
     rows["shipped windows, noisy"] = score(lift(model, keypoints), target)
-    for camera in CAMERAS:
-        rows[f"real detections, {camera}"] = on_clip(model, load_clip(str(Path(clips or CLIPS) / f"balance_{camera}.npz")))
+    for camera, file in zip(CAMERAS, clip_files(clips or CLIPS)):
+        rows[f"real detections, {camera}"] = on_clip(model, load_clip(str(file)))
     return rows
 
 
@@ -193,8 +202,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "detectron (humaneva) (default: gt)")
     parser.add_argument("--actions", nargs="+", metavar="ACTION", help="only these of a papers' data set")
     parser.add_argument("--flip", action="store_true", help="flip averaging beside the plain figures, and what it costs")
-    parser.add_argument("--clips", metavar="DIR", help="real clips other than those that ship")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--clips", metavar="DIR", help="a folder with the real clips balance_cam1.npz, balance_cam2.npz and "
+                        "balance_cam3.npz, where not those that ship")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: error per joint, its distribution, and against the delay "
                         "(matplotlib)")
     parser.add_argument("--plot-attention", type=Path, metavar="FILE", help="a picture: the attention maps of a posegate model (matplotlib)")
@@ -210,6 +220,9 @@ def _check(args: argparse.Namespace) -> None:
     for option, why in (("clips", "its papers' table has no real clips"), ("plot", "the picture is of --data mocap or of what ships")):
         if getattr(args, option) and args.data in DATASETS:
             raise ValueError(f"--{option} is not for {args.data}: {why}")
+    absent = [file for file in clip_files(args.clips) if not file.is_file()] if args.clips else []
+    if absent:
+        raise ValueError(f"--clips {args.clips}: wanted {', '.join(file.name for file in clip_files(args.clips))} in it; there is no {absent[0]}")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -217,6 +230,7 @@ def main(args: argparse.Namespace) -> int:
     _check(args)
     check_output(args.plot, PICTURES)
     check_output(args.plot_attention, PICTURES)
+    check_output(args.json, (".json",))
     model, metadata = open_model(args.model, args.frames)
     draw(model, args)
     said: dict[str, Any] = {"model": metadata}
@@ -250,7 +264,7 @@ def main(args: argparse.Namespace) -> int:
     for part in (f"{args.model}, {where}, {model.frames} frame(s)", table, *([caption] if caption else [])):
         console.print(part, markup=False, highlight=False)
     if args.json:
-        write_atomically(Path(args.json), (json.dumps(said, indent=1) + "\n").encode())
+        write_atomically(args.json, (json.dumps(said, indent=1) + "\n").encode())
     return 0
 
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..skeleton import H36M16, H36M17
 from .datasets import LabelledClip, assemble, to_camera
-from .npz import entry, load_npz
+from .npz import entries, entry, load_npz, points, views
 
 KEYPOINTS = {"gt": "gt", "cpn": "cpn_ft_h36m_dbb"}  # -> how its file is called
 SUBJECTS = {"training": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
@@ -114,17 +115,16 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
     clips = []
     for subject in SUBJECTS[split]:
         in_2d = entry(positions_2d, subject, f"{file_2d}: positions_2d")
-        for action, world_m in entry(positions_3d, subject, f"{file_3d}: positions_3d").items():
-            world_m = _picked(np.asarray(world_m), f"{file_3d}: positions_3d, {subject}, {action}")
+        in_3d = entries(entry(positions_3d, subject, f"{file_3d}: positions_3d"), f"{file_3d}: positions_3d, {subject}")
+        for action, world_m in in_3d.items():
+            world_m = _picked(points(world_m, (32, 17), (3,), f"{file_3d}: positions_3d, {subject}, {action}"))
             source = f"{file_2d}: positions_2d, {subject}, {action}"
-            views = entry(in_2d, action, f"{file_2d}: positions_2d, {subject}")
-            if len(views) != len(LENSES):
-                raise ValueError(f"{source} has {len(views)} cameras; wanted {len(LENSES)}: {', '.join(lens.name for lens in LENSES)}")
-            for lens, (orientation, position_mm), view in zip(LENSES, EXTRINSICS[subject], views):
+            seen = views(entry(in_2d, action, f"{file_2d}: positions_2d, {subject}"), [lens.name for lens in LENSES], source)
+            for lens, (orientation, position_mm), view in zip(LENSES, EXTRINSICS[subject], seen):
                 joints_m = to_camera(world_m, orientation, np.array(position_mm) / 1000).astype(np.float32)
                 clip = LabelledClip(
                     f"{source}, camera {lens.name}", subject, action.partition(" ")[0], lens.name, split, lens.image_size,
-                    FPS, _cut(np.asarray(view), len(world_m), f"{source}, camera {lens.name}"), joints_m,
+                    FPS, _cut(view, len(world_m), f"{source}, camera {lens.name}"), joints_m,
                     np.ones(len(world_m), bool), np.ones(len(H36M17), bool))
                 if keypoints == "gt":
                     _check_cameras(clip, lens)
@@ -132,16 +132,13 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
     return clips
 
 
-def _picked(world_m: np.ndarray, source: str) -> np.ndarray:
-    if world_m.ndim != 3 or world_m.shape[1:] not in ((32, 3), (17, 3)):
-        raise ValueError(f"{source} has shape {world_m.shape}; wanted (F, 32, 3) or (F, 17, 3)")
+def _picked(world_m: np.ndarray) -> np.ndarray:
     return world_m[:, PICKED] if world_m.shape[1] == 32 else world_m
 
 
-def _cut(keypoints_px: np.ndarray, frames: int, source: str) -> np.ndarray:
+def _cut(view: Any, frames: int, source: str) -> np.ndarray:
     """As many frames as there are in 3D, in 17 joints: some videos go on after the motion capture has ended."""
-    if keypoints_px.ndim != 3 or keypoints_px.shape[1] not in (16, 17) or keypoints_px.shape[2] not in (2, 3):
-        raise ValueError(f"{source} has shape {keypoints_px.shape}; wanted (F, 17, 2 or 3) or (F, 16, 2 or 3)")
+    keypoints_px = points(view, (17, 16), (2, 3), source)
     if len(keypoints_px) < frames:
         raise ValueError(f"{source} has {len(keypoints_px)} frames; the 3D has {frames}, and no fewer will do")
     keypoints_px = keypoints_px[:frames]

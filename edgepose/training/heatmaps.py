@@ -27,12 +27,14 @@ from torch.nn import functional
 
 from .. import zoo
 from ..adapters import COCO17
-from ..build_engines.checkpoints import read_tensors, write_tensors
+from ..build_engines.checkpoints import write_tensors
 from ..build_engines.detectors import SIZE, SIZES, load_detector, save_detector
+from ..checks import checked_number
+from ..cli import reporting
 from ..detector import MEAN, STD, STRIDE, decode
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
-from .runs import average, pack, step_generator, unpack
+from .runs import average, check_free, pack, resume_run, state_file, step_generator, unpack
 from .supervised import learning_rate
 
 BATCH = 32
@@ -183,22 +185,19 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
     pictures of the validation subjects and written to the checkpoint, and what is needed to resume to a file beside it.
     resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each step with
     (steps done, loss, what validate says or {}, seconds left).
-    Raises ValueError for an unknown model or precision, or a state of another run; FileNotFoundError if there is nothing to resume.
+    Raises ValueError for an unknown model or precision, a state of another run, or a checkpoint that is there already and not
+    resumed; FileNotFoundError if there is nothing to resume.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    path = Path(out) / f"{model}.safetensors"
+    check_free(path, resume)
     size = size or SIZES.get(model, SIZE)
     trainer = Trainer(model, size, read_motion(data, "training"), steps, seed, precision, BATCH)
     validation = draw_pictures(read_motion(data, "validation"), pictures, size, step_generator(seed, -1))
-    path = Path(out) / f"{model}.safetensors"
-    state_path = path.with_suffix(".state.safetensors")
     run = {"model": model, "size": list(size), "seed": seed}
     if resume:
-        state, metadata = read_tensors(state_path)
-        other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
-        if other:
-            raise ValueError(f"{state_path} is of a run with {other}; this one has {({key: run[key] for key in other})}")
-        trainer.restore(state, metadata["done"])
+        resume_run(trainer, path, run)
     durations: deque[float] = deque(maxlen=200)
     while trainer.done < steps:
         began = time.perf_counter()
@@ -209,14 +208,14 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
             figures = validate(trainer.averaged, *validation)
             save_detector(path, trainer.averaged, {**run, "command": command, "data": "CMU Graphics Lab Motion Capture Database, rendered",
                                                    "figures": {**figures, "steps": trainer.done}})
-            write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
+            write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
         if report:
             report(trainer.done, loss, figures, statistics.median(durations) * (steps - trainer.done))
     return path
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command: a line for every checkpoint."""
+    """Runs the command: a line for every checkpoint. The exit status."""
     parser = argparse.ArgumentParser(prog="python -m edgepose.training.heatmaps", description="train a detector on rendered people")
     parser.add_argument("--model", default="hrnet-w8", choices=zoo.DETECTORS)
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
@@ -229,6 +228,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=250, metavar="N", help="steps between two checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR")
     args = parser.parse_args(argv)
+    return reporting("heatmaps", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    for option in ("steps", "every", "threads"):
+        checked_number(f"--{option}", getattr(args, option), 1, whole=True)
     torch.set_num_threads(args.threads)
     size = tuple(args.size) if args.size else SIZES.get(args.model, SIZE)
     command = (f"python -m edgepose.training.heatmaps --path DIR --out DIR --model {args.model} --steps {args.steps} "
@@ -243,7 +248,6 @@ def main(argv: list[str] | None = None) -> int:
 
     print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision, every=args.every,
                 resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 from ..adapters import ADAPTERS
 from ..skeleton import H36M17
 from .datasets import LabelledClip, assemble, to_camera
-from .npz import entry, load_npz
+from .npz import entries, entry, load_npz, points, views
 
 KEYPOINTS = {"gt": "gt", "detectron": "detectron_pt_coco"}  # -> how its file is called
 SUBJECTS = ("S1", "S2", "S3")
@@ -63,32 +63,26 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
     for subject in SUBJECTS:
         key = f"{PREFIX[split]}/{subject}"
         in_2d = entry(positions_2d, key, f"{file_2d}: positions_2d")
-        for chunk, world_m in entry(positions_3d, key, f"{file_3d}: positions_3d").items():
+        for chunk, world_m in entries(entry(positions_3d, key, f"{file_3d}: positions_3d"), f"{file_3d}: positions_3d, {key}").items():
             action = ACTIONS.get(chunk.partition(" ")[0])
             if action is None:
                 continue
-            world_m = np.asarray(world_m)
-            if world_m.ndim != 3 or world_m.shape[1:] != (len(JOINTS15), 3):
-                raise ValueError(f"{file_3d}: positions_3d, {key}, {chunk} has shape {world_m.shape}; wanted (F, {len(JOINTS15)}, 3)")
-            views = entry(in_2d, chunk, f"{file_2d}: positions_2d, {key}")
-            if len(views) != len(CAMERAS):
-                raise ValueError(f"{file_2d}: positions_2d, {key}, {chunk} has {len(views)} cameras; wanted {', '.join(CAMERAS)}")
-            for camera, (orientation, position_mm), view in zip(CAMERAS, EXTRINSICS[subject], views):
-                source = f"{file_2d}: positions_2d, {key}, {chunk}, camera {camera}"
+            world_m = points(world_m, (len(JOINTS15),), (3,), f"{file_3d}: positions_3d, {key}, {chunk}")
+            in_2d_chunk = f"{file_2d}: positions_2d, {key}, {chunk}"
+            seen = views(entry(in_2d, chunk, f"{file_2d}: positions_2d, {key}"), CAMERAS, in_2d_chunk)
+            for camera, (orientation, position_mm), view in zip(CAMERAS, EXTRINSICS[subject], seen):
+                source = f"{in_2d_chunk}, camera {camera}"
                 joints_m = assemble(to_camera(world_m, orientation, np.array(position_mm) / 1000), JOINTS15, MADE)
                 clips.append(LabelledClip(
-                    source, subject, action, camera, split, IMAGE_SIZE, FPS, _keypoints(np.asarray(view), layout, source),
+                    source, subject, action, camera, split, IMAGE_SIZE, FPS, _keypoints(view, layout, source),
                     joints_m.astype(np.float32), np.ones(len(world_m), bool), ~np.isin(H36M17.joints, tuple(MADE))))
     return clips
 
 
-def _keypoints(view: np.ndarray, layout: Any, source: str) -> np.ndarray:
+def _keypoints(view: Any, layout: Any, source: str) -> np.ndarray:
     """(F, 15 or 17, 2 or 3) of the file's layout -> (F, 17, 2) px of ours."""
-    joints = {"humaneva15": len(JOINTS15), "coco": 17}.get(layout)
+    joints = {"humaneva15": len(JOINTS15), "coco": 17}.get(str(layout))
     if joints is None:
         raise ValueError(f"{source}: its metadata says the layout is {layout!r}; wanted humaneva15 or coco")
-    if view.ndim != 3 or view.shape[1] != joints or view.shape[2] not in (2, 3):
-        raise ValueError(f"{source} has shape {view.shape}; wanted (F, {joints}, 2 or 3), as its layout is {layout}")
-    if layout == "coco":
-        return ADAPTERS["coco17"](view[..., :2])[0].astype(np.float32)
-    return assemble(view[..., :2], JOINTS15, MADE).astype(np.float32)
+    keypoints = points(view, (joints,), (2, 3), source, f", as its layout is {layout}")[..., :2]
+    return (ADAPTERS["coco17"](keypoints)[0] if layout == "coco" else assemble(keypoints, JOINTS15, MADE)).astype(np.float32)

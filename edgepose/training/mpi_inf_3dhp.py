@@ -24,7 +24,7 @@ import numpy as np
 
 from ..skeleton import H36M17
 from .datasets import LabelledClip, assemble
-from .npz import entry, load_npz
+from .npz import entries, entry, load_npz, points
 
 KEYPOINTS = ("gt",)
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at the height of the chest and the knee, and two that look down
@@ -105,7 +105,7 @@ def _read_annot(file: Path, subject: str, sequence: str, cameras: Sequence[int])
     frames, fps = SEQUENCES[subject, sequence]
     clips = []
     for camera in cameras:
-        points = []
+        seen = []
         for key, last in (("annot2", 2), ("univ_annot3", 3)):
             cell = entry(data, key, str(file))
             if cell.dtype != object or not 0 <= camera < cell.size:
@@ -113,8 +113,8 @@ def _read_annot(file: Path, subject: str, sequence: str, cameras: Sequence[int])
             rows = cell.ravel()[camera]
             if rows.ndim != 2 or rows.shape[1] != last * len(JOINTS28):
                 raise ValueError(f"{file}: {key}, camera {camera}, has shape {rows.shape}; wanted (F, {last * len(JOINTS28)})")
-            points.append(assemble(rows[:frames].reshape(-1, len(JOINTS28), last), JOINTS28, NAMED))
-        clips.append(_training_clip(f"{file}: camera {camera}", subject, sequence, str(camera), fps, *points))
+            seen.append(assemble(rows[:frames].reshape(-1, len(JOINTS28), last), JOINTS28, NAMED))
+        clips.append(_training_clip(f"{file}: camera {camera}", subject, sequence, str(camera), fps, *seen))
     return clips
 
 
@@ -125,23 +125,23 @@ def _read_converted(file: Path, split: str) -> list[LabelledClip]:
         part = entry(data, name, f"{file}: data")
         source = f"{file}: data, {name}"
         if split == "test":
-            points = [_seventeen(part, key, last, source) for key, last in (("data_2d", 2), ("data_3d", 3))]
-            clips += _test_clips(source, name, *points, np.ravel(entry(part, "valid", source)), None)
+            seen = [_seventeen(part, key, last, source) for key, last in (("data_2d", 2), ("data_3d", 3))]
+            clips += _test_clips(source, name, *seen, np.ravel(entry(part, "valid", source)), None)
             continue
-        if len(part) != 2 or not isinstance(part[0], dict):
-            raise ValueError(f"{source} is {type(part).__name__} of {len(part)}; wanted [{{camera: ...}}, fps]")
-        for camera, view in part[0].items():
-            points = [assemble(_seventeen(view, key, last, f"{source}, camera {camera}"), JOINTS17, NAMED)
+        if isinstance(part, np.ndarray):
+            part = part.tolist()
+        if not isinstance(part, (list, tuple)) or len(part) != 2 or not isinstance(part[1], (int, float, np.number)):
+            size = f" of {len(part)}" if isinstance(part, (list, tuple)) else ""
+            raise ValueError(f"{source} is {type(part).__name__}{size}; wanted [{{camera: ...}}, fps]")
+        for camera, view in entries(part[0], f"{source}, its first part").items():
+            seen = [assemble(_seventeen(view, key, last, f"{source}, camera {camera}"), JOINTS17, NAMED)
                       for key, last in (("data_2d", 2), ("data_3d", 3))]
-            clips.append(_training_clip(f"{source}, camera {camera}", *name.split(), str(camera), float(part[1]), *points))
+            clips.append(_training_clip(f"{source}, camera {camera}", *name.split(), str(camera), float(part[1]), *seen))
     return clips
 
 
 def _seventeen(part: Any, key: str, last: int, source: str) -> np.ndarray:
-    points = np.asarray(entry(part, key, source))
-    if points.ndim != 3 or points.shape[1:] != (len(JOINTS17), last):
-        raise ValueError(f"{source}: {key} has shape {points.shape}; wanted (F, {len(JOINTS17)}, {last})")
-    return points
+    return points(entry(part, key, source), (len(JOINTS17),), (last,), f"{source}: {key}")
 
 
 def _test_clips(source: str, name: str, keypoints_px: np.ndarray, joints_mm: np.ndarray, valid: np.ndarray,

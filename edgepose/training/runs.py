@@ -3,9 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+from ..build_engines.checkpoints import check_metadata, read_tensors
+from ..checks import first_line
+
+
+class Resumable(Protocol):
+    """What resume_run() needs of a trainer."""
+
+    def restore(self, state: Mapping[str, torch.Tensor], done: int) -> None: ...
+
+
+def state_file(checkpoint: Path) -> Path:
+    """Where what it takes to resume lies, beside the checkpoint of a run."""
+    return checkpoint.with_suffix(".state.safetensors")
+
+
+def check_free(checkpoint: Path, resume: bool) -> None:
+    """Raises ValueError if a run that does not resume would write over the checkpoint, or the state, of an earlier one."""
+    there = [file for file in (checkpoint, state_file(checkpoint)) if file.exists()]
+    if there and not resume:
+        raise ValueError(f"{there[0]} is there already, of an earlier run: --resume goes on with that run, another --out keeps it")
+
+
+def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> None:
+    """Puts a trainer where the run stopped that wrote `checkpoint`.
+
+    run: what makes it the same run, as it stands in the state's metadata beside `done`.
+    Raises FileNotFoundError if there is no state, ValueError, naming its file, if it is of another run or something else.
+    """
+    path = state_file(checkpoint)
+    state, metadata = read_tensors(path)
+    other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
+    if other:
+        raise ValueError(f"{path} is of a run with {other}; this one has {({key: run[key] for key in other})}")
+    check_metadata(path, metadata, {"done": int})
+    try:
+        trainer.restore(state, metadata["done"])
+    except (RuntimeError, ValueError, KeyError) as error:  # what load_state_dict raises for other tensors
+        raise ValueError(f"{path} does not fit the run: {first_line(error)}") from None
 
 
 def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:

@@ -24,9 +24,10 @@ from torch import nn
 
 from .. import zoo
 from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
+from ..checks import checked_number, listed
 from ..skeleton import H36M17
 from .losses import Objective
-from .runs import average, pack, step_generator, unpack
+from .runs import average, check_free, pack, resume_run, state_file, step_generator, unpack
 from .sources import SOURCES, Source, open_source
 
 BATCH = 128  # windows of one frame; AMPose, section 4.2
@@ -65,7 +66,7 @@ def begin_with(module: nn.Module, checkpoint: str | Path) -> None:
     state, own = read_tensors(checkpoint)[0], module.state_dict()
     foreign = [name for name, tensor in state.items() if name not in own or own[name].shape != tensor.shape]
     if foreign:
-        raise ValueError(f"{checkpoint} does not fit: the model has no {', '.join(foreign[:5])}{', ...' * (len(foreign) > 5)} of that shape")
+        raise ValueError(f"{checkpoint} does not fit: the model has no {listed(foreign)} of that shape")
     module.load_state_dict(state, strict=False)
 
 
@@ -95,7 +96,7 @@ class Trainer:
         self.device = device
         self.objective = Objective(self.module).to(device)
         if torch.distributed.is_initialized():
-            self.objective = nn.parallel.DistributedDataParallel(self.objective, find_unused_parameters=True)
+            self.objective = nn.parallel.DistributedDataParallel(self.objective)
         if compiled:
             self.objective = torch.compile(self.objective)
 
@@ -139,6 +140,11 @@ class Trainer:
         self.done = done
 
 
+def checkpoint_file(out: str | Path, model: str, frames: int | None) -> Path:
+    """Where the checkpoint of a run goes. Raises ValueError for an unknown model or frame count."""
+    return Path(out) / f"{checkpoint_name(model, zoo.frames_of(model, frames))}.safetensors"
+
+
 def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: str = "mocap", keypoints: str = "gt",
           frames: int | None = None, seed: int = 0, precision: str = "float32", compiled: bool = False, device: str = "cpu", every: int = 500,
           resume: bool = False, start: str | Path | None = None,
@@ -150,26 +156,21 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
     step with (steps done, mean joint distance in mm, validation MPJPE in mm or nan, seconds left, from the median of the last
     steps, so that a pause does not count).
-    Raises ValueError for an unknown model, frame count, precision or source, or a state of another run; FileNotFoundError if
-    there is nothing to resume or to start from.
+    Raises ValueError for an unknown model, frame count, precision or source, a state of another run, or a checkpoint that is there
+    already and not resumed; FileNotFoundError if there is nothing to resume or to start from.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     frames = zoo.frames_of(model, frames)
+    file = checkpoint_file(out, model, frames)
+    check_free(file, resume)
     source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames)))
     trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
-    file = Path(out) / f"{checkpoint_name(model, frames)}.safetensors"
-    state_path = file.with_suffix(".state.safetensors")
     run = {"model": model, "frames": frames, "seed": seed, "data": data, "keypoints": keypoints}
     if resume:
-        state, metadata = read_tensors(state_path)
-        other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
-        if other:
-            wanted = {key: run[key] for key in other}
-            raise ValueError(f"{state_path} is of a run with {other}; this one has {wanted}")
-        trainer.restore(state, metadata["done"])
+        resume_run(trainer, file, run)
     durations: deque[float] = deque(maxlen=200)
     validation = math.nan
     while trainer.done < steps:
@@ -182,7 +183,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
             save_checkpoint(file, trainer.averaged, {
                 "model": model, "frames": frames, "skeleton": H36M17.name, "options": {}, "seed": seed,
                 "command": command, "data": source.credit, "figures": figures})
-            write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
+            write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
         if report:
             report(trainer.done, distance, validation, statistics.median(durations) * (steps - trainer.done))
     return file
@@ -213,7 +214,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="mocap", choices=SOURCES, help="what to train on (default: mocap, one .npz a subject)")
     parser.add_argument("--path", required=True, metavar="DIR", help="where that lies")
     parser.add_argument("--keypoints", default="gt", metavar="KIND", help="which 2D of a labelled data set: gt, cpn (h36m), ... (default gt)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes; one of an earlier run is not written over")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, default=40_000, metavar="N", help="of one batch each (default 40000)")
     budget.add_argument("--minutes", type=float, metavar="M", help="as many steps as take about M minutes here (of processor time)")
@@ -252,12 +253,11 @@ def _left(seconds: float) -> str:
 
 def _check(args: argparse.Namespace) -> None:
     for option in ("steps", "every", "threads"):
-        if getattr(args, option) < 1:
-            raise ValueError(f"--{option} is {getattr(args, option)}; wanted 1 or more")
-    if args.minutes is not None and not 0 < args.minutes < math.inf:
-        raise ValueError(f"--minutes is {args.minutes}; wanted a number above 0")
-    if not 0 <= args.seed < 2**31:
-        raise ValueError(f"--seed is {args.seed}; wanted 0 to {2**31 - 1}")
+        checked_number(f"--{option}", getattr(args, option), 1, whole=True)
+    if args.minutes is not None:
+        checked_number("--minutes", args.minutes, above=0)
+    checked_number("--seed", args.seed, 0, 2**31 - 1, whole=True)
+    check_free(checkpoint_file(args.out, args.model, args.frames), args.resume)
     if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
         raise ValueError(f"--device is {args.device!r}; here there is cpu" + ", cuda" * torch.cuda.is_available())
     if args.data == "mocap" and args.keypoints != "gt":

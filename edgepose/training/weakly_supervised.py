@@ -39,7 +39,7 @@ from .cameras import STUDIO
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .noise import observe
-from .runs import average, pack, step_generator, unpack
+from .runs import average, check_free, pack, step_generator, unpack
 
 BATCH = 128
 LEARNING_RATE = 5e-4
@@ -265,6 +265,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
     mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, rig=STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
     path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
+    check_free(path, resume)
     state_path = path.with_suffix(".state.safetensors")
     run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": options}
     if resume:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Callable
 
 import torch
 from torch import nn
 
+from ..checks import checked_number, near
 from ..skeleton import H36M17, Skeleton
 from .ampose import AMPose
 from .dln import DLN
@@ -74,21 +76,51 @@ def frames_of(name: str, frames: int | None = None) -> int:
 
     Raises ValueError for an unknown name or a window length the model does not take.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}")
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}{near(name, MODELS)}")
     taken = MODELS[name].frames
     if frames is not None and frames not in taken:
         raise ValueError(f"model {name!r} takes {', '.join(map(str, taken))} frames, not {frames}")
     return taken[0] if frames is None else frames
 
 
+def options_of(name: str) -> dict[str, Any]:
+    """The options of the model `name`, with what each is by default. Raises ValueError for an unknown name."""
+    frames_of(name)
+    options: dict[str, Any] = {}
+    for base in MODELS[name].build.__mro__:  # **options are its base class's
+        parameters = inspect.signature(base.__init__).parameters.values()
+        options = {p.name: p.default for p in parameters if p.default is not p.empty} | options
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    options = {option: default for option, default in options.items() if option not in ("skeleton", "frames")}
+    return options | MODELS[name].options
+
+
+def _check_option(model: str, option: str, value: Any) -> None:
+    known = options_of(model)
+    if option not in known:
+        raise ValueError(f"model {model!r} has no option {option!r}; it has {', '.join(known)}{near(option, known)}")
+    name, kind = f"option {option!r} of model {model!r}", type(known[option])
+    if kind is int:
+        checked_number(name, value, 1, whole=True)
+    elif kind is float:
+        checked_number(name, value, 0, 1)
+    elif not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}; wanted {'True or False' if kind is bool else 'text'}")
+
+
 def build(name: str, frames: int | None = None, skeleton: Skeleton = H36M17, **options: Any) -> nn.Module:
     """The model `name` with fresh weights (seed torch first), in training mode; options override those of MODELS.
 
     It maps (B, frames, J, 2) normalised screen coordinates to (B, J, 3) metres; frames: None for the usual length.
-    Raises ValueError for an unknown name or a window length the model does not take.
+    Raises ValueError for an unknown name or option, a window length the model does not take or an option it cannot be built with,
+    TypeError for an option of another kind.
     """
-    entry, frames = MODELS.get(name), frames_of(name, frames)
+    frames = frames_of(name, frames)
+    entry = MODELS[name]
+    for option, value in options.items():
+        _check_option(name, option, value)
     return entry.build(skeleton=skeleton, frames=frames, **{**entry.options, **options})
 
 

@@ -5,12 +5,12 @@ Strided Transformer (Li et al. 2022, the base model): names of the public reposi
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Mapping
 
 import torch
 
+from ..checks import first_line, listed
 from ..skeleton import H36M17, Skeleton
 from .strided import STRIDES, StridedTransformer
 
@@ -49,7 +49,9 @@ def strided_transformer(state: Mapping[str, torch.Tensor], skeleton: Skeleton = 
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if POSITION not in state:
-        raise ValueError(f"no Strided Transformer: wanted {POSITION} among its keys, which are {', '.join(list(state)[:5])}, ...")
+        raise ValueError(f"no Strided Transformer: wanted {POSITION} among its keys, which are {listed(state)}")
+    if state[POSITION].ndim < 2:
+        raise ValueError(f"{POSITION} has shape {tuple(state[POSITION].shape)}; wanted (1, frames, channels)")
     frames, channels = state[POSITION].shape[-2:]
     if frames not in STRIDES:
         raise ValueError(f"{POSITION} is for {frames} frames; there are {', '.join(map(str, STRIDES))}")
@@ -59,12 +61,14 @@ def strided_transformer(state: Mapping[str, torch.Tensor], skeleton: Skeleton = 
     missing = [key for keys in theirs.values() for key in keys if key not in state]
     unknown = sorted(set(state) - {key for keys in theirs.values() for key in keys} - set(IDLE))
     if missing or unknown:
-        raise ValueError("; ".join([f"missing {key}" for key in missing] + [f"not known {key}" for key in unknown]))
+        raise ValueError(listed([f"missing {key}" for key in missing] + [f"not known {key}" for key in unknown], "; "))
     ours = {}
     for name, tensor in wanted.items():
         parts = [state[key] for key in theirs[name]]
+        if any(part.shape != parts[0].shape for part in parts):
+            raise ValueError(f"{listed(theirs[name])} have shapes {listed(tuple(part.shape) for part in parts)}; wanted the same")
         value = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if name.endswith("position"):
+        if name.endswith("position") and value.ndim > 1:
             value = value.flatten(0, -2)[:len(tensor)]  # stored for all frames, whatever the layer's stride has left of them
         elif value.ndim == 3 and tensor.ndim == 2:
             value = value.squeeze(-1)  # a convolution with kernel 1
@@ -78,15 +82,18 @@ def strided_transformer(state: Mapping[str, torch.Tensor], skeleton: Skeleton = 
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a .pth file, bare or under "state_dict"; nothing in it is run.
 
-    Raises FileNotFoundError if there is none and ValueError if it holds anything but tensors by name.
+    Raises FileNotFoundError if there is none and ValueError, with the path, if it holds anything but tensors by name.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is no .pth file of tensors: {error}") from None
+    except Exception as error:  # whatever torch and pickle make of other bytes: KeyError, UnpicklingError, RuntimeError, ...
+        raise ValueError(f"{path} is no .pth file of tensors, as torch.save writes them ({first_line(error)})") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no tensors by name")
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"{path} holds no tensors by name: it is {type(state).__name__}{' without entries' if state == {} else ''}")
+    others = [f"{key!r}: {type(value).__name__}" for key, value in state.items() if not isinstance(key, str) or not isinstance(value, torch.Tensor)]
+    if others:
+        raise ValueError(f"{path} holds no tensors by name, or more than those: it has {listed(others)}")
     return state

@@ -1,0 +1,142 @@
+"""A native plan as a torch module: what the engine computes, step by step, in any precision.
+
+For calibration, to try quantisations out, and to export the graph that says the same to other runtimes: weights in eight bits become
+DequantizeLinear, x in eight bits QuantizeLinear and DequantizeLinear, with the plan's own scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from edgepose.skeleton import MODEL_SKELETONS, Skeleton
+from edgepose.zoo.layers import Sight
+
+PRODUCTS = ("linear", "conv", "graph_conv")
+MASKED = -1e30  # as csrc/kernels.inl: finite, so that no runtime makes NaN of it
+
+
+class PlanModule(nn.Module):
+    """(B, T, J, 2) -> (B, J, 3), as `plan` with `tensors` (build_engines/lower.py) says.
+
+    watch: called with (step number, x) for each product, x (B, rows, k) being what its weights multiply.
+    """
+
+    def __init__(self, plan: dict, tensors: dict[str, np.ndarray], watch: Callable[[int, torch.Tensor], None] | None = None):
+        super().__init__()
+        self.plan, self.watch = plan, watch
+        self.frames, self.skeleton = plan["frames"], _skeleton_of(plan["joints"])
+        for name, tensor in tensors.items():
+            value = torch.tensor(tensor if tensor.dtype == np.int8 else tensor.astype(np.float32))
+            self.register_buffer(_attribute(name), value)  # persistent: the exporter folds the operators of others away
+        self.masks = {}
+        for step in plan["steps"]:
+            sight = Sight(step.get("span"), step.get("is_causal", False))
+            if step["op"] == "attention" and sight != Sight():
+                name = f"mask_{step['y']}"
+                hidden = ~sight.mask(plan["buffers"][step["y"]][0], step["heads"])
+                self.register_buffer(name, torch.where(hidden, MASKED, 0.0), persistent=False)
+
+    def forward(self, keypoints_norm: torch.Tensor) -> torch.Tensor:
+        values: dict[int, torch.Tensor] = {}
+        for number, step in enumerate(self.plan["steps"]):
+            rows, columns = self.plan["buffers"][step["y"]][:2]
+            x, residual, gate = (values.get(step.get(key)) for key in ("x", "residual", "gate"))
+            op = step["op"]
+            if op == "tokens":
+                y = keypoints_norm.permute(0, 2, 1, 3).reshape(-1, rows, columns)
+            elif op in ("frames", "reshape"):
+                y = (keypoints_norm if op == "frames" else x).reshape(-1, rows, columns)
+            elif op == "pick":
+                y = x[:, step["first"]:step["first"] + step["stride"] * (rows - 1) + 1:step["stride"]]
+            elif op == "concat":
+                y = torch.cat([x, residual], -1)
+            elif op == "multiply":
+                y = _activate(x * residual, step)
+            elif op == "add":
+                y = x + self._tensor(step, "bias")
+            elif op == "normalize":
+                y = functional.layer_norm(x, (columns,), eps=step["epsilon"])
+            elif op == "attention":
+                y = self._attention(step, x, gate)
+            else:
+                y = _activate(self.product(number, x) + self._tensor(step, "bias"), step)
+                y = y if residual is None else y + residual
+            values[step["y"]] = y
+        return y
+
+    def product(self, number: int, x: torch.Tensor) -> torch.Tensor:
+        """The product of step `number` before its bias: (B, rows, k) -> (B, rows of y, n)."""
+        step = self.plan["steps"][number]
+        w = self._weight(step)
+        if step["op"] == "linear":
+            return self._seen(number, step, x) @ w
+        if step["op"] == "conv":
+            x_rows, rows = (self.plan["buffers"][step[key]][0] for key in ("x", "y"))
+            taps, stride = step["taps"], step["stride"]
+            x = self._seen(number, step, x)[:, max(0, step["first"]):]
+            reach = step["first"] + stride * (rows - 1) + taps
+            x = functional.pad(x.transpose(1, 2), (max(0, -step["first"]), max(0, reach - x_rows)))
+            return functional.conv1d(x, w.permute(2, 1, 0), stride=stride)[..., :rows].transpose(1, 2)
+        gathered = self._seen(number, step, self._tensor(step, "gather") @ x)
+        groups = zip(gathered.split(step["group_rows"], 1), w)
+        return self._tensor(step, "scatter") @ torch.cat([part @ w_group for part, w_group in groups], 1)
+
+    def _seen(self, number: int, step: dict, x: torch.Tensor) -> torch.Tensor:
+        """x as the weights see it: rounded to int8 where the plan says so."""
+        if self.watch:
+            self.watch(number, x)
+        if "x_scale" not in step:
+            return x
+        multiplier = self._tensor(step, "x_scale")
+        unit = float(1 / multiplier[0])  # of QuantizeLinear; how the columns differ is multiplied in before
+        if not bool((multiplier == multiplier[0]).all()):
+            x = x * (multiplier * unit)
+        return torch.fake_quantize_per_tensor_affine(x, unit, 0, -128, 127)
+
+    def _weight(self, step: dict) -> torch.Tensor | list[torch.Tensor]:
+        w = self._tensor(step, "weight")
+        if w.dtype != torch.int8:
+            return w
+        scale = self._tensor(step, "scale")
+        return _dequantized(w.float(), scale * self._tensor(step, "x_scale")[0] if "x_scale" in step else scale)
+
+    def _attention(self, step: dict, x: torch.Tensor, gate: torch.Tensor | None) -> torch.Tensor:
+        heads, (tokens, channels) = step["heads"], self.plan["buffers"][step["y"]][:2]
+        q, k, v = (part.reshape(-1, tokens, heads, channels // heads).transpose(1, 2) for part in x.split(channels, -1))
+        scores = q @ k.transpose(-2, -1)
+        mask = getattr(self, f"mask_{step['y']}", None)
+        y = (scores if mask is None else scores + mask).softmax(-1) @ v
+        if gate is not None:
+            g, b = (part.reshape(-1, heads, 1, 1) for part in gate.split(heads, -1))
+            y = g * y + (1 - b) * g * v
+        return y.transpose(1, 2).reshape(-1, tokens, channels)
+
+    def _tensor(self, step: dict, key: str) -> torch.Tensor:
+        return getattr(self, _attribute(step[key]))
+
+
+def _attribute(name: str) -> str:
+    return "t" + name.replace(".", "_")
+
+
+def _skeleton_of(joints: int) -> Skeleton:
+    return next(skeleton for skeleton in MODEL_SKELETONS.values() if len(skeleton) == joints)
+
+
+def _activate(x: torch.Tensor, step: dict) -> torch.Tensor:
+    activation = step.get("activation", "none")
+    return x if activation == "none" else functional.gelu(x) if activation == "gelu" else getattr(torch, activation)(x)
+
+
+def _dequantized(w: torch.Tensor, scale: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+    """scale times whole numbers w (..., k, n), as the operator that exporters write as DequantizeLinear. scale (n,); for a scale
+    (groups, n) a list."""
+    if scale.ndim == 2:
+        return [_dequantized(w[group], scale[group]) for group in range(len(scale))]
+    zero = torch.zeros(len(scale), dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(w * scale, scale, zero, w.ndim - 1, -128, 127)

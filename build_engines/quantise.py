@@ -1,0 +1,255 @@
+"""A plan in eight bits: which scales, which steps, and what it costs.
+
+Symmetric int8, weights a scale a column, x a scale a step, from calibration windows. The scales are a dict that is written as JSON:
+with it a plan is quantised again without the data. How they are found is tried out on the same windows, see `search`.
+
+Sources: Jacob et al. 2018 (whole-number products); Xiao et al. 2023, SmoothQuant (equalisation); Nagel et al. 2019 (bias correction).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgepose import _native
+from edgepose.build_engines.plan_module import PRODUCTS, PlanModule
+
+LARGEST = 127
+LEAST_COLUMNS = 64  # of x: narrower products cost no time, and the first is of keypoints, where all the accuracy is
+ROWS_KEPT = 512  # of a step's x, from which its range is chosen
+PERCENTILE = 99.99
+MSE_RANGES = np.linspace(0.3, 1.0, 15)  # parts of the largest number
+BETTER = 0.98  # a tool is taken if it leaves at most so much of the error
+ROOM = 0.8  # the share of the budget that is left to windows it has not seen
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How scales are chosen. ranges: "max", "percentile" or "mse". equalise: SmoothQuant's alpha, 0 for none. kept: steps that
+    stay in half precision."""
+
+    ranges: str = "max"
+    equalise: float = 0.0
+    corrects_bias: bool = False
+    kept: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.ranges, f"equalised {self.equalise}" * bool(self.equalise), "biases corrected" * self.corrects_bias,
+                 f"{len(self.kept)} steps in fp16" * bool(self.kept)]
+        return ", ".join(part for part in parts if part)
+
+
+def label(number: int, step: dict) -> str:
+    """What a step is called in the scales: the beginning of its tensors' names."""
+    return f"{number:03d}.{step['op']}"
+
+
+def products(plan: dict) -> Iterator[tuple[int, str, dict]]:
+    """(number, label, step) of the steps that have weights and are worth eight bits: not the narrow ones, not the head."""
+    last = max(number for number, step in enumerate(plan["steps"]) if step["op"] in PRODUCTS)
+    for number, step in enumerate(plan["steps"]):
+        if step["op"] in PRODUCTS and number != last and plan["buffers"][step["x"]][1] >= LEAST_COLUMNS:
+            yield number, label(number, step), step
+
+
+def round_weights(w: np.ndarray, op: str) -> tuple[np.ndarray, np.ndarray]:
+    """(int8, scale): w (..., k, n) is about scale times it. scale: (n,); of a graph_conv (groups, n)."""
+    over = w.ndim - 2 if op == "graph_conv" else tuple(range(w.ndim - 1))
+    scale = np.abs(w).max(over, keepdims=True).astype(np.float64) / LARGEST
+    scale[scale == 0] = 1.0
+    scale = scale.astype(np.float32)
+    whole = np.clip(np.rint(w / scale), -LARGEST, LARGEST).astype(np.int8)
+    return whole, np.ascontiguousarray(scale.reshape(-1, w.shape[-1]) if op == "graph_conv" else scale.reshape(-1))
+
+
+def weights_only(plan: dict, tensors: dict[str, np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
+    """The plan (float32) with int8 weights that are widened as they are read: precision "w8"."""
+    return _with_steps(plan, tensors, {name: None for _, name, _ in products(plan)}, {})
+
+
+def in_eight_bits(plan: dict, tensors: dict[str, np.ndarray], scales: dict) -> tuple[dict, dict[str, np.ndarray]]:
+    """The plan (float32) with the products that `scales` names in eight bits, the others in half precision.
+
+    Raises ValueError if the scales are of another plan.
+    """
+    multipliers = {name: step["x_scale"] for name, step in scales["steps"].items()}
+    biases = {name: step["bias"] for name, step in scales["steps"].items() if "bias" in step}
+    unknown = set(multipliers) - {name for _, name, _ in products(plan)}
+    if unknown:
+        raise ValueError(f"the scales are of another model: it has no steps {', '.join(sorted(unknown)[:5])}")
+    return _with_steps(plan, tensors, multipliers, biases)
+
+
+def _with_steps(plan: dict, tensors: dict[str, np.ndarray], multipliers: dict, biases: dict) -> tuple[dict, dict[str, np.ndarray]]:
+    steps, kept = [], dict(tensors)
+    for number, step in enumerate(plan["steps"]):
+        step, name = dict(step), label(number, step)
+        steps.append(step)
+        if step["op"] not in PRODUCTS:
+            continue
+        w = tensors[step["weight"]]
+        if name not in multipliers:
+            kept[step["weight"]] = w.astype(np.float16)
+            continue
+        if multipliers[name] is not None:
+            multiplier = np.asarray(multipliers[name], np.float32)
+            if multiplier.shape not in ((), w.shape[-2:-1]):
+                raise ValueError(f"the scales are of another model: {name} has {len(multiplier)} columns there, {w.shape[-2]} here")
+            multiplier = np.broadcast_to(multiplier, w.shape[-2:-1])
+            step["x_scale"] = f"{name}.x_scale"
+            kept[step["x_scale"]] = np.ascontiguousarray(multiplier)
+            w = w / multiplier[:, None]
+        step["scale"] = f"{name}.scale"
+        kept[step["weight"]], kept[step["scale"]] = round_weights(w, step["op"])
+        if name in biases:
+            kept[step["bias"]] = (tensors[step["bias"]] + np.asarray(biases[name], np.float32)).astype(np.float32)
+    return {**plan, "steps": steps}, kept
+
+
+@dataclass
+class Seen:
+    """What a step's x was like on the calibration windows: some rows (N, k), and each column's largest magnitude (k,)."""
+
+    rows: np.ndarray
+    largest: np.ndarray
+
+
+class Calibration:
+    """A plan (float32) on calibration windows: keypoints_norm (N, T, J, 2)."""
+
+    def __init__(self, plan: dict, tensors: dict[str, np.ndarray], keypoints_norm: np.ndarray):
+        self.plan, self.tensors = plan, tensors
+        self.keypoints = torch.from_numpy(keypoints_norm)
+        self.seen: dict[int, Seen] = {}
+        self._wanted = {number for number, _, _ in products(plan)}
+        self.reference = self._poses(PlanModule(plan, tensors, self._watch)).numpy()
+
+    def _watch(self, number: int, x: torch.Tensor) -> None:
+        if number in self._wanted:
+            rows = x.flatten(0, -2).numpy()
+            self.seen[number] = Seen(rows[::-(-len(rows) // ROWS_KEPT)].copy(), np.abs(rows).max(0))
+
+    @torch.inference_mode()
+    def _poses(self, module: PlanModule) -> torch.Tensor:
+        return module.eval()(self.keypoints)
+
+    def error_mm(self, scales: dict) -> float:
+        """How far from float32 the native engine's poses are with these scales, mean over joints and windows."""
+        poses = np.empty(self.reference.shape, np.float32)
+        plan, tensors = in_eight_bits(self.plan, self.tensors, scales)
+        _native.Context(_native.Plan(plan, tensors, ""), 1).run(self.keypoints.numpy(), poses)
+        return 1e3 * float(np.linalg.norm(poses - self.reference, axis=-1).mean())
+
+    def scales(self, recipe: Recipe) -> dict:
+        """The scales of a recipe: {"recipe": text, "steps": {label: {"x_scale": what x is multiplied by, a number or one for each
+        column, "bias": what is added to the bias}}}."""
+        steps = {}
+        for number, name, step in products(self.plan):
+            if name not in recipe.kept:
+                steps[name] = {"x_scale": self._multiplier(self.seen[number], self.tensors[step["weight"]], recipe)}
+        scales = {"recipe": str(recipe), "steps": steps}
+        if recipe.corrects_bias:
+            for name, bias in self._bias_errors(scales).items():
+                steps[name]["bias"] = bias.tolist()
+        return scales
+
+    @staticmethod
+    def _multiplier(seen: Seen, w: np.ndarray, recipe: Recipe) -> float | list[float]:
+        if not recipe.equalise:
+            return LARGEST / _range(seen.rows, seen.largest, recipe.ranges)
+        of_x = np.maximum(seen.largest, 1e-3 * seen.largest.max())
+        of_w = np.maximum(np.abs(w).max(tuple(i for i in range(w.ndim) if i != w.ndim - 2)), 1e-6)
+        divisor = of_x**recipe.equalise / of_w ** (1 - recipe.equalise)
+        divisor /= np.exp(np.log(divisor).mean())
+        return (LARGEST / _range(seen.rows / divisor, seen.largest / divisor, recipe.ranges) / divisor).tolist()
+
+    def _bias_errors(self, scales: dict) -> dict[str, np.ndarray]:
+        """What rounding takes from each output on the average, in the shape of its step's bias."""
+        quantised = PlanModule(*in_eight_bits(self.plan, self.tensors, scales)).eval()
+        lost: dict[str, np.ndarray] = {}
+        plan, tensors = self.plan, self.tensors
+
+        class Compared(PlanModule):
+            def product(self, number: int, x: torch.Tensor) -> torch.Tensor:
+                y, step = super().product(number, x), plan["steps"][number]
+                if label(number, step) in scales["steps"]:
+                    over = tuple(range(y.ndim - tensors[step["bias"]].ndim))
+                    lost[label(number, step)] = (y - quantised.product(number, x)).mean(over).numpy()
+                return y
+
+        self._poses(Compared(plan, tensors))
+        return lost
+
+
+def _range(rows: np.ndarray, largest: np.ndarray, ranges: str) -> float:
+    """The magnitude that becomes 127."""
+    top = float(largest.max()) or 1.0
+    if ranges == "max":
+        return top
+    if ranges == "percentile":
+        return float(np.percentile(np.abs(rows), PERCENTILE)) or top
+    errors = []
+    for part in MSE_RANGES:
+        step = part * top / LARGEST
+        errors.append(float(((np.clip(np.rint(rows / step), -128, 127) * step - rows) ** 2).mean()))
+    return float(MSE_RANGES[int(np.argmin(errors))]) * top
+
+
+def search(calibration: Calibration, budget_mm: float, say: Callable[[str], None]) -> dict:
+    """The scales of the best recipe found: ranges, then equalisation, then bias correction; then, if the error is over ROOM of the
+    budget, as few steps stay in half precision as bring it there. say: is told each trial."""
+    def tried(recipe: Recipe) -> tuple[float, Recipe, dict]:
+        scales = calibration.scales(recipe)
+        error = calibration.error_mm(scales)
+        say(f"int8, {recipe}: {error:.3f} mm on the calibration windows")
+        return error, recipe, scales
+
+    def better(best: tuple, trial: tuple) -> tuple:
+        return trial if trial[0] < BETTER * best[0] else best
+
+    best = min((tried(Recipe(ranges)) for ranges in ("max", "percentile", "mse")), key=lambda trial: trial[0])
+    for alpha in (0.5, 0.75):
+        best = better(best, tried(replace(best[1], equalise=alpha)))
+    best = better(best, tried(replace(best[1], corrects_bias=True)))
+    if best[0] > ROOM * budget_mm:
+        order, fewest, enough = _by_loss(calibration, best[2]), 0, len(best[2]["steps"])
+        full = best[1]
+        while fewest + 1 < enough:
+            middle = (fewest + enough) // 2
+            trial = tried(replace(full, kept=tuple(sorted(order[:middle]))))
+            if trial[0] > ROOM * budget_mm:
+                fewest = middle
+            else:
+                enough, best = middle, trial
+        if best[0] > ROOM * budget_mm:
+            best = tried(replace(full, kept=tuple(sorted(order))))
+    say(f"int8, taken: {best[1]}")
+    return best[2]
+
+
+def _by_loss(calibration: Calibration, scales: dict) -> list[str]:
+    """The labels of the steps, that first whose eight bits cost most accuracy for the work they save."""
+    buffers = calibration.plan["buffers"]
+
+    def price(name: str, step: dict) -> float:
+        work = buffers[step["y"]][0] * calibration.tensors[step["weight"]].size
+        return calibration.error_mm({"steps": {name: scales["steps"][name]}}) ** 2 / work
+
+    prices = {name: price(name, step) for _, name, step in products(calibration.plan)}
+    return sorted(prices, key=lambda name: -prices[name])
+
+
+def read_scales(path: str | Path) -> dict:
+    """The scales that a build wrote. Raises ValueError, naming the file, if it holds none."""
+    try:
+        scales = json.loads(Path(path).read_text())
+        for step in scales["steps"].values():
+            np.asarray(step["x_scale"], np.float32), np.asarray(step.get("bias", 0), np.float32)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} holds no scales ({type(error).__name__}: {error}); wanted what edgepose compile --precision int8 wrote") from error
+    return scales

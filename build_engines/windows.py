@@ -1,0 +1,53 @@
+"""The windows that ship, as a model wants them: to check its products, and to calibrate them."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from edgepose.recording import Clip, load_clip, load_windows, stream_clip
+from edgepose.skeleton import H36M17, Skeleton
+
+REAL_CLIPS = ("balance_cam1", "balance_cam2", "balance_cam3")
+CALIBRATION_FRAMES = 4096  # of real detections, in all windows together
+
+
+def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """The shipped windows for a module: keypoints_norm (N, T, J, 2) float32, target_m (N, J, 3) of the frame it answers for."""
+    keypoints, target = load_windows(module.frames, getattr(module, "is_causal", False))
+    joints = _joints(module.skeleton)
+    return np.ascontiguousarray(keypoints[:, :, joints]), target[:, joints]
+
+
+def calibration_windows(module: nn.Module) -> np.ndarray:
+    """What a module will be fed: windows of real detections as Stream makes them, and windows of training subjects through a
+    simulated detector. keypoints_norm (N, T, J, 2) float32."""
+    real = np.concatenate([_streamed(load_clip(name), module) for name in REAL_CLIPS])
+    every = max(1, -(-len(real) * module.frames // CALIBRATION_FRAMES))
+    simulated, _ = load_windows(module.frames, getattr(module, "is_causal", False), use="calibration")
+    return np.ascontiguousarray(np.concatenate([real[::every], simulated[:, :, _joints(module.skeleton)]]))
+
+
+def _joints(skeleton: Skeleton) -> list[int]:
+    return [H36M17.index(joint) for joint in skeleton.joints]
+
+
+class _Recorder:
+    """A lifter that keeps what a stream feeds it, and answers with zeros."""
+
+    def __init__(self, module: nn.Module):
+        self.frames, self.skeleton = module.frames, module.skeleton
+        self.is_causal = getattr(module, "is_causal", False)
+        self.windows: list[np.ndarray] = []
+
+    def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        self.windows.append(keypoints_norm.copy())
+        answer = np.empty((len(keypoints_norm), len(self.skeleton), 3), np.float32) if out is None else out
+        answer[...] = 0
+        return answer
+
+
+def _streamed(clip: Clip, module: nn.Module) -> np.ndarray:
+    recorder = _Recorder(module)
+    stream_clip(recorder, clip)
+    return np.concatenate(recorder.windows)

@@ -1,0 +1,88 @@
+"""Checks that several borders share: numbers, names, files to write, libraries to have. Imports nothing of edgepose."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import numbers
+import sys
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+MOST_LISTED = 5  # of what a message lists
+MOST_SAID = 160  # characters of another library's message
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+WRITERS = dict.fromkeys(PICTURES, ("matplotlib",)) | {".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
+LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
+    "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
+    "rerun": ("rerun", "live"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
+}
+
+
+def checked_number(name: str, value: Any, at_least: float | None = None, at_most: float = sys.float_info.max, *,
+                   above: float | None = None, whole: bool = False) -> Any:
+    """`value` as it is. Infinity passes with at_most=math.inf alone.
+
+    Raises TypeError, with the name, if it is no number (whole: no whole one), ValueError if it is NaN or out of range.
+    """
+    if whole:
+        noun, kind = "a whole number", numbers.Integral
+    else:
+        noun, kind = "a number", numbers.Real
+    if above is not None:
+        wanted = f"{noun} above {above:g}" + (f", at most {at_most:g}" if at_most < sys.float_info.max else "")
+    elif at_least is not None:
+        wanted = f"{at_least:g} or more" if at_most >= sys.float_info.max else f"{noun} from {at_least:g} to {at_most:g}"
+    else:
+        wanted = noun
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}; wanted {wanted if noun in wanted else f'{noun}, {wanted}'}")
+    low = -sys.float_info.max if at_least is None else at_least
+    if not low <= value <= at_most or (above is not None and not value > above):
+        raise ValueError(f"{name} is {value}; wanted {wanted}")
+    return value
+
+
+def listed(names: Iterable[Any], separator: str = ", ") -> str:
+    """The first MOST_LISTED names, and how many more there are."""
+    names = [str(name) for name in names]
+    more = len(names) - MOST_LISTED
+    return separator.join(names[:MOST_LISTED]) + (f"{separator}and {more} more" if more > 0 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says in its first line, or its kind if that is nothing, at most MOST_SAID characters of it."""
+    said = str(error).strip().partition("\n")[0]
+    return (said if len(said) <= MOST_SAID else said[:MOST_SAID] + " ...") or type(error).__name__
+
+
+def near(name: Any, known: Collection[str]) -> str:
+    """"; did you mean ...?" where a known name is spelt much like this one, else nothing."""
+    close = get_close_matches(str(name), known, n=3, cutoff=0.8)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
+    """Before any work is done: raises ValueError if a result could not be written to `path`, and ImportError, naming the extra,
+    without the libraries that write such a file; None is no result."""
+    if path is None:
+        return
+    path = Path(path)
+    if path.suffix not in suffixes:
+        raise ValueError(f"{path}: wanted a name that ends in {', '.join(suffixes)}")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; wanted a file's name")
+    for module in WRITERS.get(path.suffix, ()):
+        need_library(module, f"writing {path}")
+
+
+def need_library(module: str, purpose: str) -> None:
+    """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not imported."""
+    is_there = sys.modules[module] is not None if module in sys.modules else importlib.util.find_spec(module) is not None
+    if not is_there:
+        name, extra = LIBRARIES[module]
+        raise ImportError(f"{purpose} needs {name}, which is not installed: pip install 'edgepose[{extra}]'")

@@ -1,0 +1,18 @@
+import models
+import numpy as np
+import pytest
+import torch
+
+from edgepose import zoo
+from edgepose.build_engines.lower import lower
+from edgepose.build_engines.plan_module import PlanModule
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_a_plan_in_torch_is_the_model_it_was_lowered_from(name):
+    model = models.randomised(zoo.build(name))
+    x = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, (2, model.frames, len(model.skeleton), 2)).astype(np.float32))
+    with torch.inference_mode():
+        plan = PlanModule(*lower(model, "fp32")).eval()
+        wanted = model(x)
+        torch.testing.assert_close(plan(x), wanted, rtol=0, atol=1e-5 * max(1, float(wanted.abs().max())))
