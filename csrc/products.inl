@@ -286,7 +286,7 @@ void graph_conv(const float* x, const Weights& w, const float* b, const float* r
       for (int g = 0; g < graph.groups; g++) {
         const int row = P * graph.rows[g], rows = P * graph.rows[g + 1] - row;
         const void* panel = (const char*)w.packed + ((long)c / kPanel * graph.groups + g) * stride;
-        const float* scale = w.scale + (long)g * ldb + c;
+        const float* scale = w.scale ? w.scale + (long)g * ldb + c : nullptr;
         const Rows left = {scratch + (long)row * ldx, ldx};
         const PlainOut out = {z + row * kPanel, kPanel};
         switch (w.precision) {

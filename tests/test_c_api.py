@@ -352,8 +352,9 @@ def test_structs_of_another_size_are_refused(engine, engine_path):
     ("coco17", (640, float("inf")), {}, "image_size is"), ("coco17", (640, 480), {"delay_frames": 1}, "delay_frames is 1; a window of 1 frames takes 0 to 0"),
     ("coco17", (640, 480), {"delay_frames": -1}, "delay_frames is -1"), ("coco17", (640, 480), {"rate_hz": -1.0}, "rate_hz is -1"),
     ("coco17", (640, 480), {"rate_hz": float("nan")}, "rate_hz is"), ("coco17", (640, 480), {"max_gap_s": -0.1}, "max_gap_s is -0.1"),
-    ("coco17", (640, 480), {"hold_s": -0.1}, "hold_s are 0.3, 0.2, -0.1; wanted lost_below <= seen_above"),
-    ("coco17", (640, 480), {"seen_above": -0.1}, "wanted lost_below <= seen_above"), ("coco17", (640, 480), {"min_cutoff_hz": -1.0}, "wanted positive cutoffs"),
+    ("coco17", (640, 480), {"hold_s": -0.1}, "hold_s is -0.1; wanted 0 or more"),
+    ("coco17", (640, 480), {"seen_above": 0.0}, "seen_above is 0; wanted a number above 0, at most 1"),
+    ("coco17", (640, 480), {"seen_above": 1.5}, "seen_above is 1.5"), ("coco17", (640, 480), {"cx": 320.0}, "fx, fy, cx, cy are 0, 0, 320, 0; wanted four finite"), ("coco17", (640, 480), {"min_cutoff_hz": -1.0}, "wanted positive cutoffs"),
     ("coco17", (640, 480), {"min_cutoff_hz": 1.0, "beta": -1.0}, "wanted positive cutoffs and beta >= 0")], ids=str)
 def test_a_stream_that_cannot_be_is_refused_with_the_reason(engine, layout, image_size, options, message):
     with pytest.raises(Refused, match=message) as error:

@@ -27,7 +27,7 @@ SANITIZE = ["-std=c++17", "-g1", "-O1", "-Wno-psabi", "-pthread", "-fsanitize=ad
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=2048:allocator_may_return_null=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
 # The wide kernels take most of the time to compile, and no file decides which kernels run.
 LEFT_OUT = "".join(f'namespace edgepose::{isa} {{ extern const Kernels table; const Kernels table = {{"left out of this build"}}; }}\n'
-                   for isa in ("avx2", "avx512"))
+                   for isa in ("avx2", "avx512", "avx512vnni"))
 
 
 def has_libfuzzer(compiler, into):
@@ -48,7 +48,7 @@ def sanitized():
     if not compiler:
         pytest.skip("needs clang++ with libFuzzer, or g++")
     (into / "left_out.cpp").write_text('#include "kernels.h"\n' + LEFT_OUT)
-    left_out = {"bindings", "edgepose", "kernels_avx2", "kernels_avx512"}
+    left_out = {"bindings", "edgepose", "kernels_avx2", "kernels_avx512", "kernels_avx512vnni"}
     sources = [path for path in (*CSRC.glob("*.cpp"), *CSRC.glob("runtime/*.cpp"), into / "left_out.cpp") if path.stem not in left_out]
     objects = [into / f"{source.stem}.o" for source in sources]
     coverage = ["-fsanitize=fuzzer-no-link"] if is_fuzzer else []

@@ -70,7 +70,7 @@ void run(const EngineFile& file, std::string_view data) {
 
   const Layout& layout = kLayouts[data.size() % kLayoutCount];
   const int delay_frames = file.is_causal ? 0 : (int)(data.size() / 8 % (frames / 2 + 1));
-  const StreamOptions options{delay_frames, data.size() % 5 ? 50.0 : 0.0, 0.5, 0.3, 0.3, is_odd ? 1.0 : 0.0, 1.0, 1.0};
+  const StreamOptions options{delay_frames, data.size() % 5 ? 50.0 : 0.0, 0.5, 0.3, 0.3, is_odd ? 1.0 : 0.0, 1.0, 1.0, 0, 0, 0, 0};
   Stream stream(engine, layout.name, 640, 480, options);
   std::vector<float> keypoints_px((std::size_t)layout.keypoints * 3);
   double time_s = 0;
@@ -83,6 +83,7 @@ void run(const EngineFile& file, std::string_view data) {
     } catch (const std::invalid_argument&) {  // two pixels from the corner
     }
   }
+  while (stream.flush()) {}
 }
 
 }  // namespace

@@ -97,8 +97,9 @@ typedef struct edgepose_stream_options {
   double min_cutoff_hz;  /* of a One Euro filter on the joints: its cutoff at rest; 0: no filter */
   double beta;           /* by how much the cutoff rises with speed, Hz per m/s */
   double d_cutoff_hz;    /* the cutoff of the speed itself */
+  double fx, fy, cx, cy; /* the lens, px, for keypoints without distortion and a model trained with one lens; all 0: as any lens */
 } edgepose_stream_options;
-#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, 50.0, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0}
+#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, 50.0, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {
@@ -127,6 +128,10 @@ EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine,
  * threads than ever before run the engine at once. */
 EDGEPOSE_API edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns,
                                                   double timestamp_s, edgepose_pose* pose);
+
+/* The recording has ended: as a push, for the next of the frames that delay_frames kept waiting; the last frame is repeated for
+ * those after it. EDGEPOSE_NO_POSE where there is none any more: the stream is then as new. In between it takes no frame. */
+EDGEPOSE_API edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose);
 
 /* Forgets the person and the clock: for another recording or another person. */
 EDGEPOSE_API edgepose_status edgepose_stream_reset(edgepose_stream* stream);

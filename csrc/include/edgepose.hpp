@@ -136,6 +136,12 @@ class Stream {
   // The person was not detected.
   const Pose* push_nobody(double timestamp_s) { return push(nullptr, 0, 0, timestamp_s); }
 
+  // The next of the poses that a delay kept waiting at the end of a recording; null after the last.
+  const Pose* flush() {
+    edgepose_pose pose = EDGEPOSE_POSE_INIT;
+    return answered(edgepose_stream_flush(handle_.get(), &pose), pose);
+  }
+
   void reset() { check(edgepose_stream_reset(handle_.get())); }
   edgepose_stream* get() const { return handle_.get(); }
 
@@ -148,7 +154,10 @@ class Stream {
 
   const Pose* push(const float* keypoints_px, std::size_t keypoints, std::size_t columns, double timestamp_s) {
     edgepose_pose pose = EDGEPOSE_POSE_INIT;
-    const edgepose_status status = edgepose_stream_push(handle_.get(), keypoints_px, keypoints, columns, timestamp_s, &pose);
+    return answered(edgepose_stream_push(handle_.get(), keypoints_px, keypoints, columns, timestamp_s, &pose), pose);
+  }
+
+  const Pose* answered(edgepose_status status, const edgepose_pose& pose) {
     check(status);
     pose_ = Pose(pose);
     return status == EDGEPOSE_OK ? &pose_ : nullptr;

@@ -75,6 +75,22 @@ const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t j
   return &engine->engine->skeleton();
 }
 
+// Fills *pose if `call` finds a new one.
+template <class Call>
+edgepose_status answered(edgepose_stream* stream, edgepose_pose* pose, Call call) {
+  return guarded([&] {
+    need(stream, "stream is null");
+    need(pose, "pose is null");
+    const std::size_t size = size_of(pose, "pose");
+    edgepose::Stream& of = stream->stream;
+    if (!call(of)) return EDGEPOSE_NO_POSE;
+    const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.was_reset(), of.timestamp_s(), of.joints_m(),
+                                  of.keypoints_norm(), of.confidence(), of.is_seen()};
+    std::memcpy(pose, &filled, size);
+    return EDGEPOSE_OK;
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -141,7 +157,8 @@ edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* 
     need(stream, "stream is null");
     const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
     const edgepose::StreamOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
-                                        asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz};
+                                        asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
+                                        asked.cx, asked.cy};
     *stream = new edgepose_stream{edgepose::Stream(engine->engine, layout, width_px, height_px, taken)};
     return EDGEPOSE_OK;
   });
@@ -149,20 +166,14 @@ edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* 
 
 edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns, double timestamp_s,
                                      edgepose_pose* pose) {
-  return guarded([&] {
-    need(stream, "stream is null");
-    need(pose, "pose is null");
-    const std::size_t size = size_of(pose, "pose");
-    edgepose::Stream& of = stream->stream;
-    if (!of.push(keypoints_px, (long)std::min<std::size_t>(keypoints, LONG_MAX), (long)std::min<std::size_t>(columns, LONG_MAX), timestamp_s))
-      return EDGEPOSE_NO_POSE;
-    const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.was_reset(), of.timestamp_s(), of.joints_m(),
-                                  of.keypoints_norm(), of.confidence(), of.is_seen()};
-    std::memcpy(pose, &filled, size);
-    return EDGEPOSE_OK;
+  return answered(stream, pose, [&](edgepose::Stream& of) {
+    return of.push(keypoints_px, (long)std::min<std::size_t>(keypoints, LONG_MAX), (long)std::min<std::size_t>(columns, LONG_MAX), timestamp_s);
   });
 }
 
+edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose) {
+  return answered(stream, pose, [](edgepose::Stream& of) { return of.flush(); });
+}
 edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
   return guarded([&] {
     need(stream, "stream is null");

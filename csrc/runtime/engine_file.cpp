@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "../plan_reader.h"
 #include "sha256.h"
@@ -21,8 +22,9 @@ constexpr std::uint64_t kMaxHeader = 1 << 20;  // bytes: fifty times the largest
 struct TensorType {
   const char *name, *numpy;
   int bytes;
+  std::optional<Type> plan;  // as a plan has it
 };
-constexpr TensorType kTypes[] = {{"F32", "<f4", 4}, {"F16", "<f2", 2}, {"I8", "|i1", 1}, {"U8", "|u1", 1}};
+constexpr TensorType kTypes[] = {{"F32", "<f4", 4, Type::f32}, {"F16", "<f2", 2, Type::f16}, {"I8", "|i1", 1, Type::i8}, {"U8", "|u1", 1, {}}};
 
 struct Stored {
   std::string name;
@@ -161,14 +163,13 @@ EngineFile read_header(const Value& header) {
 PlanSpec plan_of(const EngineFile& engine, const Value& header, const std::vector<Stored>& stored, std::string_view bytes) {
   std::map<std::string, Tensor> tensors;
   for (const Stored& tensor : stored) {
-    const std::string_view type = tensor.type->name;
-    if (type == "U8") throw EngineError("tensor " + tensor.name + " is neither float32 nor float16 nor int8");
+    if (!tensor.type->plan) throw EngineError("tensor " + tensor.name + " is neither float32 nor float16 nor int8");
     std::vector<int> shape;
     for (std::int64_t extent : tensor.shape) {
       if (extent > 1 << 30) throw EngineError("tensor " + tensor.name + " is too large");
       shape.push_back((int)extent);
     }
-    tensors[tensor.name] = {shape, type == "F32" ? Type::f32 : type == "F16" ? Type::f16 : Type::i8, bytes.data() + tensor.begin};
+    tensors[tensor.name] = {shape, *tensor.type->plan, bytes.data() + tensor.begin};
   }
   const Value* plan = header.find("plan");
   if (!plan) throw EngineError("the header has no plan");

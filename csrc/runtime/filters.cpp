@@ -42,9 +42,9 @@ void OneEuro::operator()(float* x, double timestamp_s) {
 
 Hold::Hold(const Skeleton& skeleton, double seen_above, double lost_below, double hold_s)
     : seen_above_(seen_above), lost_below_(lost_below), hold_s_(hold_s), joints_(skeleton.joints), root_(skeleton.root()) {
-  if (!(lost_below <= seen_above) || !(hold_s >= 0))
-    throw std::invalid_argument("seen_above, lost_below, hold_s are " + text(seen_above) + ", " + text(lost_below) + ", " + text(hold_s)
-                                + "; wanted lost_below <= seen_above and hold_s >= 0");
+  if (!(seen_above > 0 && seen_above <= 1))
+    throw std::invalid_argument("seen_above is " + text(seen_above) + "; wanted a number above 0, at most 1");
+  if (!(hold_s >= 0)) throw std::invalid_argument("hold_s is " + text(hold_s) + "; wanted 0 or more");
   int deepest = 0;
   for (int j = 0; j < joints_; j++) {
     const std::string name = skeleton.names[j];

@@ -29,7 +29,7 @@ class OneEuro {
 // Puts a place on every joint that the detector did not see.
 class Hold {
  public:
-  // Throws std::invalid_argument if the thresholds are not lost_below <= seen_above, or hold_s is negative.
+  // Throws std::invalid_argument unless 0 < seen_above <= 1 and hold_s >= 0.
   Hold(const Skeleton& skeleton, double seen_above, double lost_below, double hold_s);
 
   void reset();

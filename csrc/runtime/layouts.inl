@@ -4,6 +4,7 @@ inline constexpr double kFaceSeen = 0.3;
 inline constexpr double kLostShare = 0.6666666666666666;
 inline constexpr double kLeastPx = 2.0;
 inline constexpr double kMostPx = 1000000.0;
+inline constexpr double kH36mFocal = 2.29;
 inline constexpr double kSlower = 1.25;
 inline constexpr double kSnap = 0.1;
 inline constexpr double kMaxJumpTorsos = 0.5;

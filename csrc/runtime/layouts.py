@@ -1,4 +1,4 @@
-"""Writes layouts.inl: what edgepose/skeleton.py, adapters.py, window.py, stream.py and enginefile.py know as tables and
+"""Writes layouts.inl: what edgepose/skeleton.py, adapters.py, camera.py, window.py, stream.py and enginefile.py know as tables and
 constants, for the runtime without Python. Run it after a change of these; tests/test_c_api.py holds the two equal.
 
     python csrc/runtime/layouts.py > csrc/runtime/layouts.inl
@@ -6,11 +6,12 @@ constants, for the runtime without Python. Run it after a change of these; tests
 
 import math
 
-from edgepose import adapters, enginefile, stream, window
+from edgepose import adapters, camera, enginefile, stream, window
 from edgepose.skeleton import H36M17, MODEL_SKELETONS
 
-CONSTANTS = {"kFaceSeen": adapters.FACE_SEEN, "kLostShare": stream.LOST_SHARE, "kLeastPx": stream.LEAST_PX, "kMostPx": stream.MOST_PX,
-             "kSlower": window.SLOWER, "kSnap": window.SNAP, "kMaxJumpTorsos": window.MAX_JUMP_TORSOS, "kJumpFrameS": window.JUMP_FRAME_S}
+CONSTANTS = {"kFaceSeen": adapters.FACE_SEEN, "kLostShare": stream.LOST_SHARE, "kLeastPx": camera.LEAST_PX, "kMostPx": stream.MOST_PX,
+             "kH36mFocal": camera.H36M_FOCAL, "kSlower": window.SLOWER, "kSnap": window.SNAP, "kMaxJumpTorsos": window.MAX_JUMP_TORSOS,
+             "kJumpFrameS": window.JUMP_FRAME_S}
 
 
 def braces(items):

@@ -9,12 +9,6 @@ namespace edgepose {
 
 namespace {
 
-double checked(double width_px, double height_px) {
-  if (!(width_px > 0 && width_px < HUGE_VAL && height_px > 0 && height_px < HUGE_VAL))
-    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two positive numbers of pixels");
-  return width_px;
-}
-
 Note blank(const Skeleton& skeleton) {
   return {std::vector<double>((std::size_t)skeleton.joints), std::vector<unsigned char>((std::size_t)skeleton.joints)};
 }
@@ -25,13 +19,21 @@ Stream::Stream(std::shared_ptr<const Engine> engine, const std::string& layout, 
                const StreamOptions& options)
     : engine_(std::move(engine)),
       adapter_(layout, engine_->skeleton()),
-      width_px_(checked(width_px, height_px)),
-      height_px_(height_px),
+      has_lens_(options.fx != 0 || options.fy != 0 || options.cx != 0 || options.cy != 0),
       root_(engine_->skeleton().root()),
       hold_(engine_->skeleton(), options.seen_above, kLostShare * options.seen_above, options.hold_s),
       window_(engine_->frames(), engine_->skeleton(), options.rate_hz, options.delay_frames, options.max_gap_s, engine_->is_causal()),
       undetected_(blank(engine_->skeleton())),
       note_(undetected_) {
+  if (!(width_px > 0 && width_px < HUGE_VAL && height_px > 0 && height_px < HUGE_VAL))
+    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two positive numbers of pixels");
+  const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
+                       && std::isfinite(options.cy);
+  if (has_lens_ && !is_lens)
+    throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", " + text(options.cx) + ", "
+                                + text(options.cy) + "; wanted four finite numbers of pixels, fx and fy positive");
+  scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px, scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
+  centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
   const std::size_t joints = (std::size_t)engine_->skeleton().joints;
   if (options.min_cutoff_hz != 0) smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, (int)(3 * joints));
   keypoints_.resize((std::size_t)3 * adapter_.layout().keypoints);
@@ -45,23 +47,37 @@ void Stream::reset() {
   window_.reset();
   hold_.reset();
   pushed_at_s_ = -HUGE_VAL;
+  is_flushing_ = false;
 }
 
 bool Stream::push(const float* keypoints_px, long keypoints, long columns, double timestamp_s) {
   check(keypoints_px, keypoints, columns, timestamp_s);
   const Engine::Turn turn(*engine_);  // before anything changes: nothing after it can fail
   if (!take(keypoints_px, timestamp_s)) return false;
+  answer(turn);
+  return true;
+}
+
+bool Stream::flush() {
+  const Engine::Turn turn(*engine_);
+  is_flushing_ = window_.flush();
+  if (is_flushing_) answer(turn);
+  else reset();
+  return is_flushing_;
+}
+
+void Stream::answer(const Engine::Turn& turn) {
   turn->run(window_.keypoints_norm(), joints_m_.data(), 1);
   if (smoothing_) {
     if (window_.was_reset()) smoothing_->reset();
     (*smoothing_)(joints_m_.data(), window_.timestamp_s());
   }
   std::copy(window_.note().confidence.begin(), window_.note().confidence.end(), confidence_.begin());
-  return true;
 }
 
 // The frame into keypoints_. What is refused here is as if never pushed.
 void Stream::check(const float* keypoints_px, long keypoints, long columns, double timestamp_s) {
+  if (is_flushing_) throw std::invalid_argument("the stream is being flushed; flush it until there is no pose, or reset it");
   if (!(timestamp_s > pushed_at_s_ && timestamp_s < HUGE_VAL))
     throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(pushed_at_s_) + "; wanted a later, finite time");
   if (!keypoints_px) return;
@@ -91,7 +107,7 @@ void Stream::check(const float* keypoints_px, long keypoints, long columns, doub
   }
   if (most > 0 && most <= kLeastPx)
     throw std::invalid_argument("keypoints_px are all within " + text(kLeastPx) + " px of the corner, as normalised ones are; wanted pixels: "
-                                "multiply x by the image's width and y by its height");
+                                "coordinates from 0 to 1 times the picture's width and height");
 }
 
 bool Stream::take(bool is_detected, double timestamp_s) {
@@ -99,8 +115,8 @@ bool Stream::take(bool is_detected, double timestamp_s) {
   if (is_detected) {
     adapter_(keypoints_.data(), joints_.data(), note_.confidence.data());
     for (std::size_t i = 0; i < joints_.size(); i += 2) {
-      joints_[i] = joints_[i] * (2.0 / width_px_) - 1.0;
-      joints_[i + 1] = joints_[i + 1] * (2.0 / width_px_) - height_px_ / width_px_;
+      for (int c = 0; c < 2; c++)
+        joints_[i + c] = has_lens_ ? (joints_[i + c] - centre_[c]) * scale_[c] : joints_[i + c] * scale_[c] - centre_[c];
     }
     // Before Hold: what it remembers of one person must not fill in another.
     const bool root_is_seen = note_.confidence[root_] >= hold_.seen_above();

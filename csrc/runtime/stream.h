@@ -18,6 +18,7 @@ struct StreamOptions {
   double rate_hz;  // 0: every frame as it comes
   double max_gap_s, seen_above, hold_s;
   double min_cutoff_hz, beta, d_cutoff_hz;  // of a OneEuro filter on the joints; min_cutoff_hz 0: none
+  double fx, fy, cx, cy;                    // the lens, px; all 0: unknown
 };
 
 // No two threads may use a stream at once. After the constructor nothing allocates, but for messages.
@@ -32,6 +33,10 @@ class Stream {
   // coordinates, and time that does not increase.
   bool push(const float* keypoints_px, long keypoints, long columns, double timestamp_s);
 
+  // The recording has ended: as push(), for the next frame that delay_frames kept waiting. Where there is none any more the
+  // stream is as new; until then it takes no frame.
+  bool flush();
+
   void reset();
 
   const Engine& engine() const { return *engine_; }
@@ -45,16 +50,19 @@ class Stream {
  private:
   void check(const float* keypoints_px, long keypoints, long columns, double timestamp_s);
   bool take(bool is_detected, double timestamp_s);
+  void answer(const Engine::Turn& turn);
 
   const std::shared_ptr<const Engine> engine_;
   const Adapter adapter_;
-  const double width_px_, height_px_;
+  double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
+  const bool has_lens_;
   const int root_;
   Hold hold_;
   Window window_;
   std::optional<OneEuro> smoothing_;
   const Note undetected_;
   double pushed_at_s_;
+  bool is_flushing_ = false;
   std::vector<double> keypoints_, joints_;  // the frame in the layout, (K, 3) px, and in the model's joints, (J, 2) normalised
   Note note_;
   std::vector<float> joints_m_, confidence_;

@@ -35,7 +35,8 @@ Window::Window(int frames, const Skeleton& skeleton, double rate_hz, int delay_f
 void Window::reset() {
   grid_frames_ = 0;
   is_fresh_ = true;
-  answered_ = 0;
+  first_ = last_answer_ = 0;
+  is_flushing_ = false;
 }
 
 bool Window::is_continued_by(const double* pelvis_norm, double timestamp_s) const {
@@ -66,6 +67,23 @@ bool Window::repeat_last(double timestamp_s, const Note& note) {
   return advance(last_.data(), timestamp_s, note);
 }
 
+bool Window::flush() {
+  const long waiting = (long)answers_.size() - (last_answer_ - first_);
+  const long copies = is_flushing_ || waiting == 0 ? 1 : waiting;
+  if (is_flushing_ || waiting == 0) first_++;  // has been answered
+  is_flushing_ = true;
+  if (is_empty() || first_ == last_answer_) {
+    reset();
+    return false;
+  }
+  for (long i = 0; i < copies; i++) {
+    slide();
+    std::copy_n(buffer_.data() + (std::size_t)(end_ - 2) * width_, width_, buffer_.data() + (std::size_t)(end_ - 1) * width_);
+  }
+  was_reset_ = is_fresh_, is_fresh_ = false;
+  return true;
+}
+
 bool Window::advance(const double* keypoints_norm, double timestamp_s, const Note& note) {
   const long before = grid_frames_;
   if (before == 0) {
@@ -82,7 +100,7 @@ bool Window::advance(const double* keypoints_norm, double timestamp_s, const Not
   if (keypoints_norm != last_.data()) std::copy(keypoints_norm, keypoints_norm + width_, last_.begin());
   last_s_ = timestamp_s;
   last_note_ = note;
-  const bool is_new = grid_frames_ > before && answered_ >= (long)answers_.size();
+  const bool is_new = grid_frames_ > before && last_answer_ - first_ == (long)answers_.size();
   if (is_new) was_reset_ = is_fresh_, is_fresh_ = false;
   return is_new;
 }
@@ -93,18 +111,24 @@ void Window::write(int first, int end, const double* keypoints_norm) {
 }
 
 void Window::answer_for(double timestamp_s, const Note& note) {
-  Answer& answer = answers_[(std::size_t)(answered_ % (long)answers_.size())];
+  Answer& answer = answers_[(std::size_t)(last_answer_ % (long)answers_.size())];
   answer.timestamp_s = timestamp_s;
   answer.note = note;
-  answered_++;
+  last_answer_++;
+  if (last_answer_ - first_ > (long)answers_.size()) first_++;
 }
 
-void Window::append(const double* keypoints_norm, double timestamp_s, const Note& note) {
+// Makes room for one frame more at the end.
+void Window::slide() {
   if (end_ == 2 * frames_) {
     std::memmove(buffer_.data(), buffer_.data() + (std::size_t)(frames_ + 1) * width_, sizeof(float) * (frames_ - 1) * width_);
     end_ = frames_ - 1;
   }
   end_++;
+}
+
+void Window::append(const double* keypoints_norm, double timestamp_s, const Note& note) {
+  slide();
   write(end_ - 1 - repeats_, end_, keypoints_norm);
   grid_frames_++;
   answer_for(timestamp_s, note);

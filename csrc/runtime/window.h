@@ -38,6 +38,10 @@ class Window {
   // The person was not detected: the last frame stands in. Whether there is a new window to answer for.
   bool repeat_last(double timestamp_s, const Note& note);
 
+  // The recording has ended: whether the window now stands at the next frame that has had no answer yet; if there is none, it is
+  // empty. The newest grid frame is repeated for those after it.
+  bool flush();
+
  private:
   struct Answer {
     double timestamp_s = 0;
@@ -46,10 +50,11 @@ class Window {
 
   bool advance(const double* keypoints_norm, double timestamp_s, const Note& note);
   void append(const double* keypoints_norm, double timestamp_s, const Note& note);
+  void slide();
   void resample(const double* keypoints_norm, double timestamp_s, const Note& note);
   void write(int first, int end, const double* keypoints_norm);
   void answer_for(double timestamp_s, const Note& note);
-  std::size_t oldest() const { return (std::size_t)(answered_ % (long)answers_.size()); }  // of a full ring
+  std::size_t oldest() const { return (std::size_t)(first_ % (long)answers_.size()); }
 
   const int frames_, width_;  // floats a frame
   const double max_gap_s_;
@@ -64,7 +69,8 @@ class Window {
   Note last_note_;
   double start_s_ = 0, last_s_ = 0, seen_at_s_ = 0;
   std::vector<Answer> answers_;  // a ring of delay_frames + 1
-  long answered_ = 0;            // frames put into the ring since the window was empty
+  long first_ = 0, last_answer_ = 0;  // of the frames put into the ring since the window was empty, those that are in it
+  bool is_flushing_ = false;
   bool is_fresh_ = true, was_reset_ = false;
 };
 
