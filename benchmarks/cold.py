@@ -32,6 +32,21 @@ def first_pose(runtime: str, file: str, shape: tuple[int, ...], threads: int) ->
 
         lifter = openvino.Core().compile_model(file, "CPU").create_infer_request()
         lifter.infer([x])
+    elif runtime == "ncnn":
+        import ncnn
+
+        lifter = ncnn.Net()
+        lifter.load_param(file)
+        lifter.load_model(file.removesuffix("param") + "bin")
+        with lifter.create_extractor() as extractor:
+            extractor.input("in0", ncnn.Mat(x[0]))
+            extractor.extract("out0")
+    elif runtime == "executorch":
+        import torch
+        from executorch.runtime import Runtime
+
+        lifter = Runtime.get().load_program(file).load_method("forward")
+        lifter.execute([torch.from_numpy(x)])
     elif runtime == "torchscript":
         import torch
 

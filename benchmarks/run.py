@@ -2,7 +2,8 @@
 
 Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), and what one would use
 instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is the library as
-it comes (OpenVINO then computes in bfloat16 where the processor can: see its error).
+it comes (OpenVINO then computes in bfloat16 where the processor can: see its error). ncnn and executorch run with the
+threads of the row, a person a call; a lifter that their converters cannot express is left out, with the reason.
 
 int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs in
 accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its own.
@@ -35,7 +36,7 @@ from rich.table import Table
 
 import edgepose
 from edgepose import enginefile, zoo
-from edgepose.benchmarks import measure
+from edgepose.benchmarks import measure, peers
 from edgepose.build_engines import checkpoints, export, quantise
 from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, load_lifter, wide_console
 from edgepose.build_engines.lower import executed_macs, lower
@@ -44,8 +45,8 @@ from edgepose.checks import PICTURES, check_output
 
 PRECISIONS = {"native": ("fp32", "fp16", "w8", "int8"), "stream": ("fp32", "fp16", "w8", "int8"), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",), "onnxruntime-default": ("fp32",),
-              "openvino": ("fp32", "int8"), "openvino-default": ("fp32",)}
-PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino")  # those a speed-up is quoted against: same threads
+              "openvino": ("fp32", "int8"), "openvino-default": ("fp32",), **dict.fromkeys(peers.RUNTIMES, ("fp32",))}
+PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino", *peers.RUNTIMES)  # a speed-up is quoted against these
 CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}  # of which precision those peers are
 ROUND_MS = 40.0  # how long one candidate runs in one round
 PACED_CALLS = 20
@@ -69,7 +70,7 @@ class Candidate:
 
 
 def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
-    """The lifter in a runtime. Raises ImportError if the runtime is not installed."""
+    """The lifter in a runtime. Raises ImportError if the runtime is not installed, peers.NotConverted if it cannot have the lifter."""
     scales = eight_bit_scales(lifter.module) if CLASS[precision] == "int8" else None
     if runtime in ("native", "stream"):
         file = folder / f"{lifter.name}_{precision}.epose"
@@ -91,6 +92,13 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
         def pose(x: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
                 return module(torch.from_numpy(x)).numpy()
+        return Candidate(runtime, precision, pose, pose, file, 4 * zoo.parameters(lifter.module))
+    if runtime in peers.RUNTIMES:
+        suffix, write, open_file = peers.RUNTIMES[runtime]
+        file = folder / f"{lifter.name}{suffix}"
+        if not file.exists():
+            write(lifter.module, file)
+        pose = open_file(file, threads)
         return Candidate(runtime, precision, pose, pose, file, 4 * zoo.parameters(lifter.module))
     file = folder / f"{lifter.name}_{precision}{runtime.removeprefix('onnxruntime') * (runtime == 'onnxruntime-dynamic')}.onnx"
     if not file.exists():
@@ -324,6 +332,7 @@ def _lifter(model: str, frames: int | None) -> NamedModule:
 
 def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Console) -> list[dict]:
     rows: list[dict] = []
+    left_out: list[str] = []  # each told once
     groups = [(lifter, batch, threads) for lifter in lifters for threads in arguments.threads for batch in arguments.batch]
     with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(groups) * arguments.rounds)
@@ -335,9 +344,12 @@ def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Con
                 for precision in (p for p in PRECISIONS[runtime] if p in arguments.precisions):
                     try:
                         candidates.append(make_candidate(lifter, runtime, precision, threads, Path(folder)))
-                    except ImportError:
+                    except (ImportError, peers.NotConverted) as error:
                         if arguments.runtimes:
                             raise
-                        console.print(f"{runtime} is not installed: left out")
+                        why = "is not installed" if isinstance(error, ImportError) else f"cannot run {lifter.name}: {error}"
+                        if (told := f"{runtime} {why}: left out") not in left_out:
+                            left_out.append(told)
+                            console.print(told)
             rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace, lambda: progress.advance(task))
     return rows

@@ -52,7 +52,9 @@ class PlanModule(nn.Module):
             elif op in ("frames", "reshape"):
                 y = (keypoints_norm if op == "frames" else x).reshape(-1, rows, columns)
             elif op == "pick":
-                y = x[:, step["first"]:step["first"] + step["stride"] * (rows - 1) + 1:step["stride"]]
+                within = step["first"] % step["stride"]  # a reshape: some converters know no slice with a step
+                blocks = x[:, step["first"] - within:][:, :rows * step["stride"]].reshape(-1, rows, step["stride"], columns)
+                y = blocks[:, :, within]
             elif op == "concat":
                 y = torch.cat([x, residual], -1)
             elif op == "multiply":

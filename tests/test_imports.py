@@ -42,7 +42,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2", "h5py", "mediapipe", "rtmlib",
-         "PIL", "av", "rerun"}
+         "PIL", "av", "rerun", "ncnn", "pnnx", "executorch"}
 
 
 def modules():

@@ -8,9 +8,9 @@ from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 
 
-@pytest.mark.parametrize("name", zoo.MODELS)
-def test_a_plan_in_torch_is_the_model_it_was_lowered_from(name):
-    model = models.randomised(zoo.build(name))
+@pytest.mark.parametrize("name, options", [*((name, {}) for name in zoo.MODELS), ("strided27-s", {"is_causal": True})])
+def test_a_plan_in_torch_is_the_model_it_was_lowered_from(name, options):
+    model = models.randomised(zoo.build(name, **options))
     x = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, (2, model.frames, len(model.skeleton), 2)).astype(np.float32))
     with torch.inference_mode():
         plan = PlanModule(*lower(model, "fp32")).eval()
