@@ -205,4 +205,4 @@ def test_the_command_prints_its_checkpoint(data, tmp_path):
     done = subprocess.run([sys.executable, "-m", "edgepose.training.weakly_supervised", "--path", str(data), "--out", str(tmp_path),
                            "--steps", "1", "--threads", "1"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "mm after scaling (mean pose" in done.stdout and done.stdout.strip().endswith("posegate-s-weak.safetensors")
+    assert "mm after scaling (mean pose" in done.stdout and done.stdout.strip().endswith("martinez-s-weak.safetensors")

@@ -10,13 +10,13 @@ its own, which stand as those of the source's data set do (cameras.STUDIO). No p
 
 What the source does not have, and why depth is not learned without it:
 - The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and has the same
-  chain matrix; it is its coordinates beside each other, nose, hips and knees as the camera sees them, that are not those of people.
+  chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
 - The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain matrix: in that of
   the pose, metres squared weigh little and the critic hardly looks at them.
 - X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm before the
   base of the skull, and a pose that must put its joint there is not a real one.
-- X is seen by a camera turned to the person, and is larger where it is nearer: keypoints stand in the picture where they stand, and
-  with the lens known and M's scale that tells the direction and the distance.
+- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is known, so the pelvis gives
+  the direction and M's scale the distance. An affine camera alone costs 40 mm.
 The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
 from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
@@ -322,11 +322,11 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="posegate-s", choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
+    parser.add_argument("--model", default="martinez-s", choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
                         metavar="NAME", help="the generator, a model of one frame")
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--steps", type=int, default=20_000, metavar="N")
+    parser.add_argument("--steps", type=int, default=2_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
     parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
