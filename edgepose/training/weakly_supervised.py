@@ -16,7 +16,9 @@ What the source does not have, and why depth is not learned without it:
 - X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm before the
   base of the skull, and a pose that must put its joint there is not a real one.
 - X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is known, so the pelvis gives
-  the direction and M's scale the distance. An affine camera alone costs 40 mm.
+  the direction and M's scale the distance. What an affine camera shows leads to 82 mm even with pairs.
+A generator that finds front and back soon has the better of it: martinez-s ends at 82 mm in 2,000 steps (with pairs 45), and
+PoseGate-Former, which finds them after 800, at 90 in 2,500 (64 channels; with pairs 50). The mean pose is 181.
 The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
 from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
