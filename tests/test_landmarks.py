@@ -51,6 +51,13 @@ def test_what_is_drawn_is_drawn_once_a_window():
     assert (points[0] - points[1]).abs().max() > 0.001
 
 
+def test_without_a_generator_landmarks_stand_where_they_do_on_average(body, points):
+    mean = landmarks.coco_landmarks(body[:1], None)
+    assert mean.shape == (1, 1, 17, 3)
+    for joint in ("left_hip", "right_shoulder", "left_wrist"):  # three standard deviations of 2000 draws: 0.2 mm each, and widths
+        assert (place(mean, joint) - place(points, joint).mean((0, 1))).abs().max() < 0.002
+
+
 def test_landmarks_turn_with_the_axes(body):
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
     turn = turn * torch.linalg.det(turn)

@@ -9,7 +9,10 @@ from tiny_mocap import standing, write_all, write_subject
 from edgepose.build_engines.checkpoints import load_checkpoint
 from edgepose.skeleton import H36M17
 from edgepose.training import weakly_supervised as weak
+from edgepose.training.cameras import Cameras
+from edgepose.training.landmarks import coco_landmarks
 from edgepose.training.mocap import read_motion
+from edgepose.training.noise import adapted
 
 SMALL = {"channels": 16, "depth": 1, "heads": 2}
 
@@ -17,6 +20,7 @@ SMALL = {"channels": 16, "depth": 1, "heads": 2}
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     monkeypatch.setattr(weak, "BATCH", 8)
+    monkeypatch.setattr(weak, "STATISTICS_WINDOWS", 64)
     monkeypatch.setattr(weak, "VALIDATION_WINDOWS", 16)
 
 
@@ -46,14 +50,29 @@ def test_the_chain_matrix_holds_bone_lengths_and_angles_and_no_direction():
     torch.testing.assert_close(psi, weak.kinematic_chain_space(pose * torch.tensor([1.0, 1.0, -1.0])))  # blind to a mirror
 
 
-def test_the_body_s_own_axes_forget_its_direction_and_show_a_mirror():
+def test_the_critic_can_tell_a_mirrored_body_by_its_coordinates_alone():
     pose = poses()
-    own = weak.in_body_axes(pose)
-    torch.testing.assert_close(own, weak.in_body_axes(turned(pose, 2.0)), atol=1e-5, rtol=1e-4)
-    mirrored = weak.in_body_axes(pose * torch.tensor([1.0, 1.0, -1.0]))
-    torch.testing.assert_close(mirrored, own * torch.tensor([1.0, 1.0, -1.0]), atol=1e-5, rtol=1e-4)
-    left, right = (own[:, H36M17.index(joint)] for joint in ("left_hip", "right_hip"))
-    assert ((right - left)[:, 0] > 0).all() and ((right - left)[:, 1:].abs() < 1e-5).all()
+    seen, mirrored = (weak.Critic.sight(p) for p in (pose, pose * torch.tensor([1.0, 1.0, -1.0])))
+    assert seen.shape == (6, 17 * 3 + 16**2)
+    torch.testing.assert_close(seen[:, 51:], mirrored[:, 51:])
+    torch.testing.assert_close(seen[:, :51].reshape(6, 17, 3)[..., 2], -mirrored[:, :51].reshape(6, 17, 3)[..., 2])
+    torch.testing.assert_close(seen[:, :51] * weak.DEVIATION_M, pose.flatten(1))
+
+
+def test_the_critic_learns_that_bodies_mirrored_in_depth_are_none():
+    torch.manual_seed(0)
+    yaw = torch.linspace(0, 2 * np.pi, 256)  # every direction alike: no joint is before the pelvis more often than behind
+    c, s, o, l = yaw.cos(), yaw.sin(), torch.zeros(256), torch.ones(256)
+    real = poses(256) @ torch.stack([c, o, s, o, l, o, -s, o, c], -1).reshape(256, 3, 3)
+    real, mirrored = weak.Critic.sight(real), weak.Critic.sight(real * torch.tensor([1.0, 1.0, -1.0]))
+    critic, random = weak.Critic(17, 64), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(critic.parameters(), weak.LEARNING_RATE, weak.BETAS)
+    for _ in range(100):
+        loss = critic(mirrored).mean() - critic(real).mean() + weak.gradient_penalty(critic, real, mirrored, random)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (critic(real) > critic(mirrored)).float().mean() > 0.9
 
 
 def test_the_camera_loss_is_zero_for_scaled_parts_of_rotations_alone():
@@ -64,22 +83,45 @@ def test_the_camera_loss_is_zero_for_scaled_parts_of_rotations_alone():
     assert weak.camera_loss(stretched) == pytest.approx(0.6 * 2**0.5)
 
 
-def test_the_projection_loss_is_zero_where_the_camera_gives_the_keypoints_back():
+def people():
+    """Poses from their pelvis, the middle of their hips."""
     pose = poses()
-    pose = pose - pose[:, :1]
-    m = 0.3 * torch.eye(2, 3).expand(6, 2, 3)
-    keypoints = (pose @ m.transpose(1, 2) + torch.tensor([0.2, -0.1]))[:, None]
-    assert weak.projection_loss(m, pose, keypoints) < 1e-6
-    off = weak.projection_loss(m, pose + torch.tensor([0.0, 0.1, 0]), keypoints)
+    pose[:, H36M17.root] = pose[:, [H36M17.index("left_hip"), H36M17.index("right_hip")]].mean(1)
+    return pose - pose[:, weak.ROOT]
+
+
+def pictures(pose, place, distance=5.0):
+    """What a detector without habits finds of the pose, whose pelvis is seen in direction `place`: (N, 1, 17, 2)."""
+    camera = Cameras(torch.zeros(len(pose), 3), torch.eye(3).expand(len(pose), 3, 3), torch.full((len(pose),), weak.FOCAL),
+                     torch.ones(len(pose)))
+    return adapted(camera.project(coco_landmarks((pose + torch.tensor([*place, 1.0]) * distance)[:, None], None)))
+
+
+def test_the_projection_is_that_of_a_pinhole_camera_wherever_the_person_stands():
+    pose = people()
+    for distance, place in ((5.0, (0.0, 0.0)), (4.0, (0.2, -0.1)), (6.0, (-0.3, 0.05))):
+        keypoints = pictures(pose, place, distance)
+        m = 2 * weak.FOCAL / distance * torch.eye(2, 3).expand(6, 2, 3)
+        torch.testing.assert_close(weak.project(m, pose, keypoints), keypoints[:, 0] - keypoints[:, 0, :1], atol=5e-4, rtol=0)
+        assert weak.projection_loss(m, pose, keypoints) < 1e-3
+
+
+def test_the_projection_loss_is_the_distance_in_parts_of_the_person():
+    pose = people()
+    keypoints = pictures(pose, (0.0, 0.0))
+    m = 2 * weak.FOCAL / 5 * torch.eye(2, 3).expand(6, 2, 3)
     size = (keypoints.amax(2) - keypoints.amin(2)).amax(-1)
-    assert off == pytest.approx((0.03 / size).mean().item(), rel=1e-4)
+    moved = keypoints + torch.tensor([0.03, -0.04]) * (torch.arange(17) > 0)[:, None]
+    assert weak.projection_loss(m, pose, moved) == pytest.approx((0.05 * 16 / 17 / size).mean().item(), rel=0.02)
+    turned_back = weak.projection_loss(m, pose * torch.tensor([1.0, 1.0, -1.0]), keypoints)
+    assert turned_back > 0.01  # perspective and the face show what is in front
 
 
 def test_the_gradient_penalty_is_zero_for_a_critic_of_slope_one():
     direction = torch.nn.functional.normalize(torch.randn(17 * 3, generator=torch.Generator().manual_seed(1)), dim=0)
     random = torch.Generator().manual_seed(0)
     for slope, expected in ((1.0, 0.0), (3.0, 4.0)):
-        penalty = weak.gradient_penalty(lambda pose: slope * pose.flatten(1) @ direction, poses(seed=1), poses(seed=2), random)
+        penalty = weak.gradient_penalty(lambda sight: slope * sight @ direction, poses(seed=1).flatten(1), poses(seed=2).flatten(1), random)
         assert penalty.item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -144,8 +186,25 @@ def test_it_learns_to_project_back_from_keypoints_alone(data):
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
+def test_no_pose_of_those_who_are_seen_is_ever_used(data, monkeypatch):
+    used = []
+
+    def noted(trainer, motion, random, noisy, count, observed=weak.Trainer._observed):
+        keypoints, pose_m = observed(trainer, motion, random, noisy, count)
+        used.append(motion)
+        return (keypoints, torch.full_like(pose_m, torch.nan)) if motion is trainer.seen else (torch.full_like(keypoints, torch.nan), pose_m)
+
+    monkeypatch.setattr(weak.Trainer, "_observed", noted)
+    trainer = weak.Trainer("martinez-s", read_motion(data, "training"), 0, False, {"channels": 16})
+    losses = trainer.step(2)
+    assert all(np.isfinite(loss) for loss in losses.values())
+    assert {id(motion) for motion in used} == {id(trainer.seen), id(trainer.posed)}
+    assert all(parameter.isfinite().all() for parameter in trainer.generator.parameters())
+    assert trainer.generator.input_mean.isfinite().all() and trainer.generator.output_deviation.isfinite().all()
+
+
 def test_the_command_prints_its_checkpoint(data, tmp_path):
     done = subprocess.run([sys.executable, "-m", "edgepose.training.weakly_supervised", "--path", str(data), "--out", str(tmp_path),
                            "--steps", "1", "--threads", "1"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "mm after scaling (mean pose" in done.stdout and done.stdout.strip().endswith("posegate-s-weak.safetensors")
+    assert "mm after scaling (mean pose" in done.stdout and done.stdout.strip().endswith("martinez-s-weak.safetensors")

@@ -60,18 +60,19 @@ def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tenso
     return base[..., None, :] + local @ torch.stack([lateral, up, forward], -2)
 
 
-def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """Where a COCO detector sees the joints of these bodies: (B, T, 17, 3) -> the same shape and (right-handed) axes.
 
-    What is drawn at random (widths, placement, the look) is drawn once a window.
+    What is drawn at random (widths, placement, the look) is drawn once a window; without a generator all of it is its mean.
     """
     batch = len(joints_m)
 
     def uniform(low_high: tuple[float, float]) -> torch.Tensor:
-        return low_high[0] + (low_high[1] - low_high[0]) * torch.rand(batch, 1, 1, generator=generator)
+        drawn = torch.full((batch, 1, 1), 0.5) if generator is None else torch.rand(batch, 1, 1, generator=generator)
+        return low_high[0] + (low_high[1] - low_high[0]) * drawn
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(batch, *shape, generator=generator)
+        return torch.zeros(batch, *shape) if generator is None else torch.randn(batch, *shape, generator=generator)
 
     face = _face(joints_m, LOOK_ASIDE_RAD * normal(1), LOOK_UP_RAD * normal(1))
     limbs = joints_m[..., [H36M17.index(joint) for joint in LIMBS], :] + PLACEMENT_M * normal(1, len(LIMBS), 3)

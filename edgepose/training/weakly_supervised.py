@@ -6,14 +6,19 @@ lifter of the zoo) makes a pose of the keypoints, a camera network a 2 x 3 matri
 kinematic chain space matrix, must not tell the poses from real ones (Wasserstein loss).
 
 No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through cameras of
-its own. They stand as those of the source's data set do (cameras.STUDIO): whether somebody leans towards a camera or away from it
-shows in perspective alone, which M does not have, so cameras that look from anywhere would leave it open.
+its own, which stand as those of the source's data set do (cameras.STUDIO). No pose is projected but the generator's own.
 
-As in RepNet the generator's pose is in axes of its own, whichever, and M holds how the person is turned: completed to a rotation it
-turns the pose into camera axes. The critic sees poses in the body's own axes: there a body mirrored in depth, which projects the
-same, has knees that bend the wrong way. (A generator that answers in camera axes at once did not learn to tell front from back.)
-**It does not learn depth yet**: in a thousand steps it learns the projection and the lengths, and whether a joint is in front of
-another or behind stays nearly a guess; with pairs the same generator learns it in 2,000.
+What the source does not have, and why depth is not learned without it:
+- The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and has the same
+  chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
+- The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain matrix: in that of
+  the pose, metres squared weigh little and the critic hardly looks at them.
+- X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm before the
+  base of the skull, and a pose that must put its joint there is not a real one.
+- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is known, so the pelvis gives
+  the direction and M's scale the distance. What an affine camera shows leads to 82 mm even with pairs.
+A generator that finds front and back soon has the better of it: martinez-s ends at 82 mm in 2,000 steps (with pairs 45), and
+PoseGate-Former, which finds them after 800, at 90 in 2,500 (64 channels; with pairs 50). The mean pose is 181.
 The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
 from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
@@ -22,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import sys
 from pathlib import Path
 from typing import Any, Callable
@@ -31,18 +37,21 @@ import torch
 from torch import nn
 
 from .. import zoo
+from ..adapters import ADAPTERS
 from ..build_engines.checkpoints import read_tensors, save_checkpoint, write_tensors
 from ..cli import reporting
 from ..skeleton import H36M17
 from .bodies import vary_bodies
 from .cameras import STUDIO
+from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .noise import observe
 from .runs import average, check_free, pack, step_generator, unpack
 
-BATCH = 128
-LEARNING_RATE = 5e-4
+BATCH = 256
+LEARNING_RATE = 1e-3
+WARM_UP = 100  # steps of the generator
 BETAS = (0.5, 0.9)  # Gulrajani et al. 2017
 GRADIENT_PENALTY = 10.0  # the same
 CRITIC_STEPS = 2  # for one of the generator
@@ -50,7 +59,12 @@ WASSERSTEIN, PROJECTION, CAMERA = 0.3, 10.0, 1.0  # weights of the three losses
 AVERAGING = 0.995
 VALIDATION_WINDOWS = 2048
 ROOT = slice(H36M17.root, H36M17.root + 1)
-START_SCALE = 0.4  # of M: screen widths a metre, a lens of 53 degrees from 5 m
+STATISTICS_WINDOWS = 20_000  # for models that standardise their input and output
+FOCAL = math.sqrt(STUDIO.focal[0] * STUDIO.focal[1])  # over the picture's width
+START_SCALE = 0.4  # of M: half screen widths a metre, seen from 5.7 m
+DEVIATION_M = 0.3  # of a real pose's coordinates, about
+CHAIN_SCALE = 10.0  # of the chain matrix, whose metres squared are small numbers
+LEAST_DISTANCE = 0.3  # of a joint from the camera, in parts of the person's
 
 
 def bones(pose_m: torch.Tensor) -> torch.Tensor:
@@ -80,39 +94,54 @@ class CameraNetwork(nn.Module):
         return self.head(self.layers(from_root(keypoints).flatten(1))).reshape(-1, 2, 3)
 
 
-def in_body_axes(pose_m: torch.Tensor) -> torch.Tensor:
-    """The pose in its own axes, left hip to right, up the trunk, and across both: (N, J, 3) -> (N, J, 3)."""
-    left, right, top = (pose_m[:, H36M17.index(joint)] for joint in ("left_hip", "right_hip", "thorax"))
-    across = nn.functional.normalize(right - left, dim=-1)
-    up = top - (top * across).sum(-1, keepdim=True) * across
-    up = nn.functional.normalize(up, dim=-1)
-    axes = torch.stack([across, up, torch.linalg.cross(across, up, dim=-1)], -1)
-    return pose_m @ axes
-
-
 class Critic(nn.Module):
-    """How real a pose looks, from its coordinates and from its kinematic chain space matrix: (N, J, 3) -> (N,).
-
-    The coordinates are those in the body's own axes: however a pose is turned, it looks the same, and mirrored it does not.
-    """
+    """How real a pose looks, from its coordinates in camera axes and from its kinematic chain space matrix."""
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
-        self.of_chains = nn.Sequential(nn.Linear((joints - 1) ** 2, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
-        self.of_pose = nn.Sequential(nn.Linear(3 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.coordinates, chains = 3 * joints, (joints - 1) ** 2
+        self.of_pose, self.of_chains = (
+            nn.Sequential(nn.Linear(inputs, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+            for inputs in (self.coordinates, chains))
         self.head = nn.Sequential(nn.Linear(2 * channels, channels), nn.LeakyReLU(), nn.Linear(channels, 1))
 
-    def forward(self, pose_m: torch.Tensor) -> torch.Tensor:
-        chains = self.of_chains(10 * kinematic_chain_space(pose_m).flatten(1))  # metres squared are small numbers
-        coordinates = self.of_pose(in_body_axes(pose_m).flatten(1))
-        return self.head(torch.cat([chains, coordinates], 1))[:, 0]
+    @staticmethod
+    def sight(pose_m: torch.Tensor) -> torch.Tensor:
+        """What it sees of a pose: (N, J, 3) -> (N, 3J + (J - 1)^2)."""
+        return torch.cat([pose_m.flatten(1) / DEVIATION_M, CHAIN_SCALE * kinematic_chain_space(pose_m).flatten(1)], 1)
+
+    def forward(self, sight: torch.Tensor) -> torch.Tensor:
+        """(N, 3J + (J - 1)^2) -> (N,)."""
+        pose, chains = sight[:, :self.coordinates], sight[:, self.coordinates:]
+        return self.head(torch.cat([self.of_pose(pose), self.of_chains(chains)], 1))[:, 0]
 
 
-def in_camera_axes(pose_m: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-    """A pose turned by the rotation that M is a scaled part of: (N, J, 3), (N, 2, 3) -> (N, J, 3)."""
-    x = nn.functional.normalize(m[:, 0], dim=-1)
-    y = nn.functional.normalize(m[:, 1] - (m[:, 1] * x).sum(-1, keepdim=True) * x, dim=-1)
-    return pose_m @ torch.stack([x, y, torch.linalg.cross(x, y, dim=-1)], -1)
+def _recipe() -> torch.Tensor:
+    """(2, J, K): the weight of COCO keypoint k in joint j, for x and for y."""
+    adapter = ADAPTERS["coco17"]
+    rows = np.zeros((2, len(adapter.skeleton), len(adapter.layout)), np.float32)
+    for joint, (sources, weights) in enumerate(zip(adapter.sources, adapter.weights)):
+        np.add.at(rows[:, joint].T, sources, weights)
+    return torch.from_numpy(rows)
+
+
+_RECIPE = _recipe()
+
+
+def project(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tensor) -> torch.Tensor:
+    """What a detector reports of a pose, from the pelvis: W' = M X, in perspective. (N, 2, 3), (N, J, 3), (N, T, J, 2) -> (N, J, 2).
+
+    A joint x, y, z from a pelvis that is seen in direction (a, b), at distance d, stands 2 f ((a d + x) / (d + z) - a) from it,
+    which is 2 f / d (x - a z) / (1 + z / d). (a, b) is known of the keypoints; M's scale is 2 f / d.
+    """
+    points = coco_landmarks(pose_m[:, None], None)[:, 0]
+    direction = keypoints[:, keypoints.shape[1] // 2, ROOT] / (2 * FOCAL)
+    depth = points[..., 2:]
+    turned = torch.cat([points[..., :2] - direction * depth, depth], -1)
+    per_distance = (m.square().sum((1, 2)) / 2).sqrt()[:, None, None] / (2 * FOCAL)  # 1 / d
+    seen = turned @ m.transpose(1, 2) / (1 + depth * per_distance).clamp(min=LEAST_DISTANCE)
+    joints = torch.stack([seen[..., axis] @ _RECIPE[axis].T for axis in range(2)], -1)
+    return joints - joints[:, ROOT]
 
 
 def from_root(keypoints: torch.Tensor) -> torch.Tensor:
@@ -129,18 +158,19 @@ def camera_loss(m: torch.Tensor) -> torch.Tensor:
 
 
 def projection_loss(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tensor) -> torch.Tensor:
-    """Mean distance of M X to the keypoints, in parts of the person's size in the picture."""
+    """Mean distance of the projection to the keypoints, in parts of the person's size in the picture."""
     seen = from_root(keypoints)
     size = (seen.amax(1) - seen.amin(1)).amax(1)
-    return ((pose_m @ m.transpose(1, 2) - seen).norm(dim=-1).mean(1) / size).mean()
+    return ((project(m, pose_m, keypoints) - seen).norm(dim=-1).mean(1) / size).mean()
 
 
-def gradient_penalty(critic: Critic, real_m: torch.Tensor, made_m: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """(|gradient| - 1)^2 of the critic between real and made poses. Gulrajani et al. 2017, eq. 3."""
-    share = torch.rand(len(real_m), 1, 1, generator=generator).to(real_m.device)
-    between = (share * real_m + (1 - share) * made_m).requires_grad_()
+def gradient_penalty(critic: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, made: torch.Tensor,
+                     generator: torch.Generator) -> torch.Tensor:
+    """(|gradient| - 1)^2 of the critic between what it sees of real and of made poses, (N, K) each. Gulrajani et al. 2017, eq. 3."""
+    share = torch.rand(len(real), 1, generator=generator).to(real.device)
+    between = (share * real + (1 - share) * made).requires_grad_()
     gradient, = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    return ((gradient.norm(dim=1) - 1) ** 2).mean()
 
 
 def scaled_mpjpe(predicted_m: np.ndarray, target_m: np.ndarray) -> float:
@@ -170,55 +200,60 @@ class Trainer:
     def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: dict[str, Any], paired: bool = False):
         torch.manual_seed(seed)
         self.generator = zoo.build(model, 1, **options)
+        self.seen, self.posed, self.noisy, self.paired = half_of(motion, 0), half_of(motion, 1), noisy, paired
+        if hasattr(self.generator, "standardise"):
+            random = step_generator(seed, -1)
+            self.generator.standardise(self._keypoints(random, STATISTICS_WINDOWS), self._real(random, STATISTICS_WINDOWS))
+        for layer in self.generator.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0  # the critic learns to tell its noise
         joints = len(self.generator.skeleton)
         self.camera, self.critic = CameraNetwork(joints), Critic(joints)
-        self.averaged, self.averaged_camera = (copy.deepcopy(module).eval() for module in (self.generator, self.camera))
+        self.averaged = copy.deepcopy(self.generator).eval()
         self.making = torch.optim.Adam([*self.generator.parameters(), *self.camera.parameters()], LEARNING_RATE, BETAS)
         self.judging = torch.optim.Adam(self.critic.parameters(), LEARNING_RATE, BETAS)
-        self.seen, self.posed, self.noisy, self.paired = half_of(motion, 0), half_of(motion, 1), noisy, paired
         self.seed, self.done = seed, 0
 
     def step(self, steps: int) -> dict[str, float]:
         """CRITIC_STEPS of the critic and one of the generator and the camera; the losses."""
         random = step_generator(self.seed, self.done)
-        for optimiser in (self.making, self.judging):
+        rate = LEARNING_RATE * min(1.0, 2 * (1 - self.done / steps))
+        for optimiser, part in ((self.making, min(1.0, (self.done + 1) / WARM_UP)), (self.judging, 1.0)):
             for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * min(1.0, 2 * (1 - self.done / steps))
+                group["lr"] = part * rate
         losses = self._with_pairs(random) if self.paired else self._without_pairs(random)
-        for mean, new in ((self.averaged, self.generator), (self.averaged_camera, self.camera)):
-            average(mean, new, AVERAGING, self.done)
+        average(self.averaged, self.generator, AVERAGING, self.done)
         self.done += 1
         return losses
 
     def _with_pairs(self, random: torch.Generator) -> dict[str, float]:
         """What the same generator is worth when each keypoint set comes with its pose: for comparison."""
-        keypoints, target_m = self._observed(self.seen, random, self.noisy)
+        keypoints, target_m = self._observed(self.seen, random, self.noisy, BATCH)
         loss = mean_distance(self.generator(keypoints), target_m)
         self._update(self.making, loss)
         return {"distance": loss.item()}
 
     def _without_pairs(self, random: torch.Generator) -> dict[str, float]:
         for _ in range(CRITIC_STEPS):
-            keypoints = self._observed(self.seen, random, self.noisy)[0]
-            real_m = self._observed(self.posed, random, False)[1]
             with torch.no_grad():
-                made_m = self.generator(keypoints)
-                made_m = made_m - made_m[:, ROOT]
-            judged = self.critic(made_m).mean() - self.critic(real_m).mean()
-            self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real_m, made_m, random))
-        keypoints = self._observed(self.seen, random, self.noisy)[0]
+                made_m = self.generator(self._keypoints(random, BATCH))
+                made, real = Critic.sight(made_m - made_m[:, ROOT]), Critic.sight(self._real(random, BATCH))
+            judged = self.critic(made).mean() - self.critic(real).mean()
+            self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, made, random))
+        keypoints = self._keypoints(random, BATCH)
         made_m, m = self.generator(keypoints), self.camera(keypoints)
         root_m, made_m = made_m[:, ROOT], made_m - made_m[:, ROOT]
-        parts = {"wasserstein": -self.critic(made_m).mean(), "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
+        parts = {"wasserstein": -self.critic(Critic.sight(made_m)).mean(), "projection": projection_loss(m, made_m, keypoints),
+                 "camera": camera_loss(m)}
         self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"]
                      + root_m.norm(dim=-1).mean())
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
 
-    @torch.no_grad()
-    def lift(self, keypoints: torch.Tensor) -> torch.Tensor:
-        """The averaged networks' poses in camera axes: (N, 1, J, 2) -> (N, J, 3)."""
-        pose_m = self.averaged(keypoints)
-        return pose_m if self.paired else in_camera_axes(pose_m - pose_m[:, ROOT], self.averaged_camera(keypoints))
+    def _keypoints(self, random: torch.Generator, count: int) -> torch.Tensor:
+        return self._observed(self.seen, random, self.noisy, count)[0]
+
+    def _real(self, random: torch.Generator, count: int) -> torch.Tensor:
+        return self._observed(self.posed, random, False, count)[1]
 
     @staticmethod
     def _update(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
@@ -228,13 +263,11 @@ class Trainer:
         loss.backward()
         optimiser.step()
 
-    @staticmethod
-    def _observed(motion: Motion, random: torch.Generator, noisy: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        return observe(vary_bodies(draw_windows(motion, BATCH, 1, random), random), random, noisy, STUDIO)
+    def _observed(self, motion: Motion, random: torch.Generator, noisy: bool, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return observe(vary_bodies(draw_windows(motion, count, 1, random), random), random, noisy, STUDIO)
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
-        modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera,
-                   "averaged_camera": self.averaged_camera, "critic": self.critic}
+        modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
         return modules, {"making": self.making, "judging": self.judging}
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -278,7 +311,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
         losses = trainer.step(steps)
         if trainer.done % every and trainer.done != steps:
             continue
-        error = scaled_mpjpe(trainer.lift(keypoints).numpy(), target.numpy())
+        with torch.no_grad():
+            error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
         figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
         save_checkpoint(path, trainer.averaged, {
             "model": model, "frames": 1, "skeleton": H36M17.name, "options": options, "seed": seed, "command": command,
@@ -291,11 +325,11 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="posegate-s", choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
+    parser.add_argument("--model", default="martinez-s", choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
                         metavar="NAME", help="the generator, a model of one frame")
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--steps", type=int, default=20_000, metavar="N")
+    parser.add_argument("--steps", type=int, default=2_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
     parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
