@@ -22,6 +22,7 @@ from rich.progress import Progress
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
+from edgepose.benchmarks.run import eight_bit_scales
 from edgepose.build_engines.compile import NamedModule, build, load_lifter
 from edgepose.build_engines.checkpoints import load_checkpoint
 from edgepose.metrics import mpjve
@@ -29,7 +30,7 @@ from edgepose.training.evaluate import METRICS, SEED, WINDOWS, lift, on_validati
 from edgepose.training.mocap import draw_windows, read_motion
 from edgepose.training.noise import observe_frames
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "w8", "int8")
 KINDS = ("clean", "noisy")
 SEQUENCES, MOMENTS = 24, 60  # of validation motion, for the velocity error: 1.2 s each at 50 Hz
 LONGEST = max(max(entry.frames) for entry in zoo.MODELS.values())
@@ -55,7 +56,8 @@ Floors on the same windows: {floors}.
 
 ## Size and latency
 
-Models without weights of their own are timed with random ones, which take as long.
+Models without weights of their own are timed with random ones, which take as long. W8 and INT8: every product but the first and the
+last in eight bits, whatever that costs in accuracy (`edgepose compile` keeps some in FP16 until it is within 1.0 mm of FP32).
 
 {cost}
 """
@@ -107,11 +109,12 @@ def measure_model(name: str, path: Path, folders: list[Path], moving: dict[str, 
     """The model's row, and the floors' figures that were made along with it."""
     lifter, metadata = find(name, folders)
     frames, joints = lifter.module.frames, len(lifter.module.skeleton)
+    scales = eight_bit_scales(lifter.module)
     with tempfile.TemporaryDirectory() as folder:
         engines = {}
         for precision in PRECISIONS:
             file = Path(folder) / f"{precision}.epose"
-            enginefile.write(file, *build(lifter, "native", precision))
+            enginefile.write(file, *build(lifter, "native", precision, scales))
             engines[precision] = edgepose.load(file)
         x, out = np.zeros((1, frames, joints, 2), np.float32), np.empty((1, joints, 3), np.float32)
         timings = measure.interleaved({p: lambda e=e: e.run(x, out) for p, e in engines.items()}, ROUNDS, CALLS)

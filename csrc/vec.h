@@ -95,6 +95,14 @@ EP_INLINE vf load(const int8_t* p) {
   __builtin_memcpy(&four, p, 4);
   return (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
 }
+#elif defined(__SSE2__)
+EP_INLINE vf load(const int8_t* p) {  // ampose-l: 82 ms element by element
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  __m128i v = _mm_cvtsi32_si128(four);
+  v = _mm_unpacklo_epi8(v, v);
+  return (vf)_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(v, v), 24));
+}
 #else
 EP_INLINE vf load(const int8_t* p) { return vf{(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
 #endif

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import replace
 
 import c_package as c
 import numpy as np
@@ -10,6 +11,11 @@ from c_package import CSRC, build, folder, installed, need, run, tool
 from models import tiny_lifter, write_engine
 
 import edgepose
+from edgepose import enginefile
+from edgepose.build_engines import compile as compiler
+from edgepose.build_engines import quantise
+from edgepose.build_engines.lower import lower
+from edgepose.build_engines.windows import calibration_windows
 from edgepose.recording import load_clip, stream_clip
 
 CLIP = "balance_cam1"
@@ -120,12 +126,37 @@ def test_find_package_refuses_a_version_that_is_not_there(tmp_path):
     assert done.returncode != 0 and f"version: {edgepose.__version__}" in done.stderr
 
 
-def test_an_arm_machine_lifts_the_shipped_clip_as_python_does_here(clip):
+@pytest.fixture(scope="module")
+def on_arm():
+    """The program of lift.c for ARM, to be run under emulation on a processor."""
     need("aarch64-linux-gnu-g++", "qemu-aarch64")
     package = installed(AARCH64, "-DCMAKE_CXX_FLAGS_RELEASE=-O1")  # compiles in half the time
     programs = build(CSRC / "examples", folder(), AARCH64, f"-DCMAKE_PREFIX_PATH={package}", f"-DCMAKE_FIND_ROOT_PATH={package}")
-    poses, _ = stream_clip(edgepose.load("ampose"), clip)
-    times, joints_m = lifted([tool("qemu-aarch64"), "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_LIBRARY_PATH={package / 'lib'}", programs / "lift"], clip)
-    np.testing.assert_allclose(times, [pose.timestamp_s for pose in poses], atol=1e-6)
+    return lambda cpu: [tool("qemu-aarch64"), "-cpu", cpu, "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_LIBRARY_PATH={package / 'lib'}", programs / "lift"]
+
+
+@pytest.mark.parametrize("cpu", ["max", "cortex-a72"])  # with NEON's dot product, and without
+@pytest.mark.parametrize("engine", ["ampose", "strided27-s", "posegate-s", "dln-s", "martinez-s"])
+def test_an_arm_machine_lifts_the_shipped_clip_as_python_does_here(on_arm, clip, engine, cpu):
+    clip = replace(clip, keypoints_px=clip.keypoints_px[:30])
+    poses, _ = stream_clip(edgepose.load(engine), clip)
+    times, joints_m = lifted(on_arm(cpu), clip, engine)
+    # Python answers for the frames that were still waiting at the end, too.
+    np.testing.assert_allclose(times, [pose.timestamp_s for pose in poses][:len(times)], atol=1e-6)
     # The NEON kernels sum in another order, which float32 allows some 1e-6 of.
-    np.testing.assert_allclose(joints_m, [pose.joints_m for pose in poses], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(joints_m, [pose.joints_m for pose in poses][:len(times)], rtol=0, atol=1e-5)
+    assert len(times) >= 20
+
+
+@pytest.mark.parametrize("cpu", ["max", "cortex-a72"])
+@pytest.mark.parametrize("name", ["ampose", "strided27-s"])
+def test_an_arm_machine_multiplies_in_eight_bits_as_this_one_does(on_arm, clip, tmp_path, name, cpu):
+    lifter = compiler.load_lifter(name)
+    calibration = quantise.Calibration(*lower(lifter.module, "fp32"), calibration_windows(lifter.module)[::4])
+    enginefile.write(tmp_path / "a.epose", *compiler.build(lifter, "native", "int8", calibration.scales(quantise.Recipe())))
+    clip = replace(clip, keypoints_px=clip.keypoints_px[:30])
+    poses, _ = stream_clip(edgepose.load(tmp_path / "a.epose"), clip)
+    times, joints_m = lifted(on_arm(cpu), clip, tmp_path / "a.epose")
+    apart_m = np.linalg.norm(joints_m - np.array([pose.joints_m for pose in poses][:len(times)]), axis=-1).mean(1)
+    # The sums are exact. Where the last bit decides how x is rounded, the rest of that pose is rounded anew.
+    assert np.median(apart_m) < 1e-5 and apart_m.max() < 0.03
