@@ -48,6 +48,7 @@ from edgepose.zoo import published as published_weights
 BUDGET_MM = {"fp32": 0.01, "fp16": 0.5, "w8": 1.0, "int8": 1.0}  # mean distance to torch float32 that a product may have
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
+EIGHT_BITS = ("w8", "int8")
 UNTRAINED_SEED = 0
 TABLE_COLUMNS = 128
 
@@ -212,9 +213,8 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
     yardsticks = {(b, YARDSTICK[p]) for b, p in products if p in YARDSTICK} - set(products)  # built to be timed, not kept
     scales = None
-    if any(precision in ("w8", "int8") for _, precision in products):
+    if any(precision in EIGHT_BITS for _, precision in products):
         scales = find_scales(lifter, scales_file, console.print)
-        enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         for backend, precision in [*products, *sorted(yardsticks)]:
@@ -247,6 +247,8 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
             row.refusal = f"no faster than {yardstick} ({medians[row.runtime, yardstick]:.3f} ms); --keep-slower keeps it"
             row.is_kept, row.file = False, ""
             (out / f"{lifter.file_stem}_{row.runtime}_{row.precision}.epose").unlink()
+    if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
+        enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
     report = {"machine": measure.machine(), "command": sys.argv,
               "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
     enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
@@ -340,6 +342,8 @@ def main(arguments: argparse.Namespace) -> int:
                                           arguments.published, arguments.untrained)
     if arguments.size:
         raise ValueError("--size is for detectors; a lifter has none")
+    if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
+        raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
     threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)

@@ -33,7 +33,6 @@ class PlanModule(nn.Module):
         for name, tensor in tensors.items():
             value = torch.tensor(tensor if tensor.dtype == np.int8 else tensor.astype(np.float32))
             self.register_buffer(_attribute(name), value)  # persistent: the exporter folds the operators of others away
-        self.masks = {}
         for step in plan["steps"]:
             sight = Sight(step.get("span"), step.get("is_causal", False))
             if step["op"] == "attention" and sight != Sight():

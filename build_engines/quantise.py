@@ -285,8 +285,11 @@ def read_scales(path: str | Path) -> dict:
         scales = json.loads(Path(path).read_text())
         if not all(isinstance(name, str) for name in scales["w8_kept"]):
             raise TypeError("w8_kept are names of steps")
-        for step in scales["steps"].values():
-            np.asarray(step["x_scale"], np.float32), np.asarray(step.get("bias", 0), np.float32)
+        for name, step in scales["steps"].items():
+            with np.errstate(over="ignore"):  # too large is infinite, which is said below
+                multiplier, bias = np.asarray(step["x_scale"], np.float32), np.asarray(step.get("bias", 0), np.float32)
+            if not (np.isfinite(multiplier).all() and (multiplier > 0).all() and np.isfinite(bias).all()):
+                raise ValueError(f"{name}: x_scale or bias is not a finite number, or x_scale not above 0")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no scales ({type(error).__name__}: {error}); wanted what edgepose compile --precision w8 int8 wrote") from error
     return scales

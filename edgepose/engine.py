@@ -81,10 +81,13 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
     pinned to, one each. isa: the native kernels' instruction
     set, one of `edgepose doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU.
     Raises EngineError if there is no such engine, its file is damaged, its backend is not installed, or this machine
-    cannot run it; ValueError if threads is not 1 to 256.
+    cannot run it; ValueError if threads is not 1 to 256, or cpus are not whole numbers, fewer than threads.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
         raise ValueError(f"threads is {threads!r}; it needs a whole number from 1 to 256")
+    cpus = list(cpus) if isinstance(cpus, (Sequence, np.ndarray)) and not isinstance(cpus, str) else [cpus]
+    if any(isinstance(cpu, bool) or not isinstance(cpu, (int, np.integer)) for cpu in cpus) or len(cpus) >= max(threads, 1) + (not cpus):
+        raise ValueError(f"cpus is {cpus}; it needs whole numbers, at most one for each of the {threads - 1} threads but the caller's")
     path = _find(engine)
     header, tensors = enginefile.read(path)
     name = header["backend"]

@@ -218,6 +218,12 @@ def test_a_processor_that_the_process_may_not_use_is_named(engine_path, cpu):
         edgepose.load(engine_path, threads=2, cpus=[cpu])
 
 
+@pytest.mark.parametrize("threads, cpus", [(2, ["a"]), (2, "1"), (2, [1.5]), (2, [True]), (2, 0.5), (2, None), (1, [0]), (2, [0, 1])])
+def test_cpus_are_whole_numbers_fewer_than_threads(engine_path, threads, cpus):
+    with pytest.raises(ValueError, match="cpus is .*; it needs whole numbers, at most one for each of the"):
+        edgepose.load(engine_path, threads=threads, cpus=cpus)
+
+
 SCARCE = """
 import resource, sys, numpy as np, edgepose
 engine = edgepose.load(sys.argv[1], threads=200)
