@@ -86,7 +86,7 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
         raise ValueError(f"threads is {threads!r}; it needs a whole number from 1 to 256")
     cpus = list(cpus) if isinstance(cpus, (Sequence, np.ndarray)) and not isinstance(cpus, str) else [cpus]
-    if any(isinstance(cpu, bool) or not isinstance(cpu, (int, np.integer)) for cpu in cpus) or len(cpus) >= max(threads, 1) + (not cpus):
+    if any(isinstance(cpu, bool) or not isinstance(cpu, (int, np.integer)) for cpu in cpus) or len(cpus) > threads - 1:
         raise ValueError(f"cpus is {cpus}; it needs whole numbers, at most one for each of the {threads - 1} threads but the caller's")
     path = _find(engine)
     header, tensors = enginefile.read(path)
