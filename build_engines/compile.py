@@ -16,122 +16,34 @@ if __name__ == "__main__":  # before the imports below: the command says what is
     sys.exit(cli.main(["compile", *sys.argv[1:]]))
 
 import argparse
-import hashlib
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from torch import nn
 
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
-from edgepose.build_engines import checkpoints, detectors, export, quantise
+from edgepose.build_engines import detectors, export, quantise
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
+from edgepose.build_engines.report import Row, print_rows, wide_console, write_report
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import checked_number, near
 from edgepose.metrics import mpjpe
-from edgepose.zoo import published as published_weights
 
-BUDGET_MM = {"fp32": 0.01, "fp16": 0.5, "w8": 1.0, "int8": 1.0}  # mean distance to torch float32 that a product may have
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 EIGHT_BITS = ("w8", "int8")
-UNTRAINED_SEED = 0
-TABLE_COLUMNS = 128
-
-
-@dataclass
-class Row:
-    """One product in report.json: the keys of a benchmark row that apply, then the build's own."""
-
-    model: str
-    runtime: str
-    precision: str
-    batch: int
-    threads: int
-    frames: int
-    median_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    poses_per_s: float | None
-    mean_error_mm: float
-    max_error_mm: float
-    macs: int
-    parameters: int
-    weight_bytes: int
-    load_ms: float
-    mpjpe_mm: float | None
-    torch_mpjpe_mm: float | None
-    budget_mm: float
-    is_kept: bool
-    file: str
-    refusal: str = ""
-
-
-@dataclass(frozen=True)
-class NamedModule:
-    """A zoo module to compile: what zoo.build was given for it, whether its weights are more than random, and what its checkpoint
-    is called where that is not as the model is."""
-
-    name: str
-    module: nn.Module
-    is_trained: bool
-    options: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str = ""
-
-    @property
-    def file_stem(self) -> str:
-        """What the engine files' names begin with: two checkpoints of a model do not write over each other's engines."""
-        return self.checkpoint or checkpoints.checkpoint_name(self.name, self.module.frames)
-
-
-def load_lifter(model: str, frames: int | None = None, untrained: bool = False, published: str | None = None) -> NamedModule:
-    """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
-
-    untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
-    frames: the window length, which a checkpoint must have.
-    Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
-    """
-    if published and untrained:
-        raise ValueError("--published and --untrained exclude each other")
-    if untrained:
-        torch.manual_seed(UNTRAINED_SEED)
-        return NamedModule(model, zoo.build(model, frames).eval(), False)
-    if published:
-        state = published_weights.read_state(published)
-        try:
-            module = published_weights.strided_transformer(state)
-        except ValueError as error:
-            raise ValueError(f"{published}: {error}") from None
-        if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
-            raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
-        zoo.frames_of(model, frames)
-        return NamedModule(model, module, True, {"norm": "sample"})
-    path = checkpoints.find_checkpoint(model, frames)
-    module, metadata = checkpoints.load_checkpoint(path, frames)
-    return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem)
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """SHA-256 of a module's state: which training a product came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def find_scales(lifter: NamedModule, given: Path | None, say: Callable[[str], None]) -> dict:
@@ -186,8 +98,7 @@ def check(lifter: NamedModule, path: Path, threads: int) -> tuple[edgepose.Engin
     engine = edgepose.load(path, threads=threads)
     load_ms = (time.perf_counter() - start) * 1e3
     poses = engine.run(x)
-    error_mm = np.linalg.norm(poses - reference, axis=-1) * 1e3
-    errors = (float(error_mm.mean()), float(error_mm.max()))
+    errors = errors_mm(poses, reference)
     _, tensors = enginefile.read(path)
     budget = BUDGET_MM[engine.precision]
     trained, is_kept = lifter.is_trained, bool(errors[0] <= budget)  # NaN is over every budget
@@ -249,9 +160,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
             (out / f"{lifter.file_stem}_{row.runtime}_{row.precision}.epose").unlink()
     if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
         enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
-    report = {"machine": measure.machine(), "command": sys.argv,
-              "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
-    enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_report(out, rows)
     return rows
 
 
@@ -260,18 +169,6 @@ def _remove_older(path: Path, console: Console) -> None:
     if path.exists():
         path.unlink()
         console.print(f"removed {path}: an older engine of that name")
-
-
-def _rows_of_others(report: Path, rows: list[Row]) -> list[dict]:
-    """What an earlier report says of engines that these rows are not about."""
-    def about(row: dict) -> tuple:
-        return tuple(row[key] for key in ("model", "frames", "runtime", "precision"))
-
-    try:
-        earlier = json.loads(report.read_text())["rows"]
-        return [row for row in earlier if about(row) not in {about(asdict(new)) for new in rows}]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
@@ -286,30 +183,6 @@ def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
             for key, value in measure.percentiles(timings[row.file].times_ms).items():
                 setattr(row, key, value)
             row.poses_per_s = 1e3 / row.median_ms
-
-
-def wide_console() -> Console:
-    """A console at least as wide as our tables, also where the output is no terminal."""
-    console = Console()
-    return Console(width=max(console.width, TABLE_COLUMNS))
-
-
-def print_rows(rows: list[Row], out: Path, console: Console) -> None:
-    """The rows as a table."""
-    table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}: engines in {out}/")
-    for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
-        table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=True)
-    for row in rows:
-        latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
-        accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
-        verdict = "ok" if row.is_kept else f"[red]refused: {row.refusal}[/red]"
-        table.add_row(row.file or f"{row.runtime} {row.precision}", f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
-                      latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
-    console.print(table)
-    kept = [row for row in rows if row.file]
-    if kept:
-        best = min(kept, key=lambda row: row.median_ms)
-        console.print(f"fastest on this machine: {out / best.file}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
