@@ -54,7 +54,7 @@ def write_report(out: Path, rows: list[Row]) -> None:
 def _rows_of_others(report: Path, rows: list[Row]) -> list[dict]:
     """What an earlier report says of engines that these rows are not about."""
     def about(row: dict) -> tuple:
-        return tuple(row[key] for key in ("model", "frames", "runtime", "precision"))
+        return tuple(row[key] for key in ("model", "frames", "runtime", "precision", "batch"))
 
     try:
         earlier = json.loads(report.read_text())["rows"]
@@ -70,7 +70,7 @@ def wide_console() -> Console:
 
 
 def print_rows(rows: list[Row], out: Path, console: Console) -> None:
-    """The rows as a table."""
+    """The rows as a table; latencies are of a call, of `batch` people."""
     table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}: engines in {out}/")
     for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
         table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=True)
@@ -78,10 +78,10 @@ def print_rows(rows: list[Row], out: Path, console: Console) -> None:
         latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
         accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
         verdict = "ok" if row.is_kept else f"[red]refused: {row.refusal}[/red]"
-        table.add_row(row.file or f"{row.runtime} {row.precision}", f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
+        table.add_row(row.file or f"{row.runtime} {row.precision}" + f", batch {row.batch}" * (row.batch > 1), f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
                       latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
     console.print(table)
     kept = [row for row in rows if row.file]
     if kept:
-        best = min(kept, key=lambda row: row.median_ms)
+        best = min(kept, key=lambda row: (row.batch, row.median_ms))
         console.print(f"fastest on this machine: {out / best.file}")

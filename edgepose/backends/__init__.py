@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-BACKENDS = {"native": "edgepose itself", "onnx": "onnxruntime", "torchscript": "torch"}
+BACKENDS = {"native": "edgepose itself", "onnx": "onnxruntime", "torchscript": "torch", "tensorrt": "tensorrt and pycuda"}
 
 
 def backend(name: str):
