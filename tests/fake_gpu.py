@@ -10,6 +10,8 @@ import types
 
 import numpy as np
 
+import edgepose
+
 
 class CudaError(Exception):
     """pycuda.driver.Error."""
@@ -194,5 +196,6 @@ def install(monkeypatch, gpu, trt=None, extension=None):
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.setitem(sys.modules, "edgepose._cuda", extension)
     if extension is None:
-        import edgepose
         monkeypatch.delattr(edgepose, "_cuda", raising=False)
+    else:
+        monkeypatch.setattr(edgepose, "_cuda", extension, raising=False)

@@ -59,7 +59,7 @@ def broken_builder(trt, tmp_path, monkeypatch):
 
 
 def wrong_numbers(trt, tmp_path, monkeypatch):
-    monkeypatch.setattr(rebuild, "_in_onnxruntime", lambda onnx, x, batch: np.full((len(x), 17, 3), 9, np.float32))
+    monkeypatch.setattr(rebuild, "in_onnxruntime", lambda onnx, x, batch: np.full((len(x), 17, 3), 9, np.float32))
 
 
 def full_disk(trt, tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_without_onnxruntime_the_mean_error_must_be_that_of_the_model(monkeypatc
     x, target = evaluation_windows(Shape)
     known = float(mpjpe(poses(x) * 1e3, target * 1e3))
     elsewhere(monkeypatch, path, a_source(batch=100), mpjpe_mm=known)
-    monkeypatch.setattr(rebuild, "_in_onnxruntime", lambda onnx, x, batch: None)
+    monkeypatch.setattr(rebuild, "in_onnxruntime", lambda onnx, x, batch: None)
     assert rebuild.rebuild(path).startswith(f"MPJPE {known:.2f} mm on the evaluation windows, {known:.2f} of the model")
     elsewhere(monkeypatch, path, a_source(batch=100), mpjpe_mm=known - 0.6)
     with pytest.raises(edgepose.EngineError, match="over 0.5 mm: MPJPE"):
@@ -110,7 +110,7 @@ def test_what_cannot_be_compared_is_said(monkeypatch, tmp_path):
 def test_an_engine_that_answers_nan_is_over_every_budget(monkeypatch, tmp_path):
     path = tmp_path / "a.epose"
     elsewhere(monkeypatch, path, a_source(batch=100))
-    monkeypatch.setattr(rebuild, "_in_onnxruntime", lambda onnx, x, batch: None)
+    monkeypatch.setattr(rebuild, "in_onnxruntime", lambda onnx, x, batch: None)
     monkeypatch.setattr(edgepose.Engine, "run", lambda self, x: np.full((len(x), 17, 3), np.nan, np.float32))
     with pytest.raises(edgepose.EngineError, match="over 0.5 mm"):
         rebuild.rebuild(path)
