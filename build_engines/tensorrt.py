@@ -68,7 +68,7 @@ class Builder:
     say: Callable[[str], None] = print
 
     def build(self, source: Source) -> Plan:
-        """The plan of a graph. Raises ImportError without the libraries; NotBuilt if TensorRT takes the graph not, or builds nothing of it;
+        """The plan of a graph. Raises ImportError without the libraries; NotBuilt if TensorRT does not take the graph, or builds nothing of it;
         EngineError if this TensorRT is not one that edgepose knows; ValueError for an unknown tactic source."""
         import tensorrt as trt
 
