@@ -53,8 +53,8 @@ def magnitudes(model: onnx.ModelProto, windows: np.ndarray) -> dict[str, float]:
 
 def float32_nodes(model: onnx.ModelProto, steps: Collection[str], largest: dict[str, float]) -> set[str]:
     """The names of the nodes that must compute in float32: those of `steps`, sums of squares and exponentials, the residual sums that
-    LayerNorm and those steps read (a third of a transformer's rounding error, and one cast fewer), and those that touch a number which FP16 has not, be
-    it a constant or one seen among the `magnitudes`."""
+    LayerNorm and those steps read (a third of a transformer's rounding error, and one cast fewer), and those that touch a number which
+    FP16 has not, be it a constant or one seen among the `magnitudes`."""
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
     too_much = {name for name, value in constants.items() if not _fits(value)}
     too_much |= {name for name, value in largest.items() if not value <= LARGEST_ACTIVATION}

@@ -73,8 +73,9 @@ def tensorrt_graph(module: nn.Module, rung: Rung, batch: int, scales: dict | Non
     plan, tensors = lower(module, "fp32")
     steps = float32_steps(plan)
     if scales is not None:
-        rounded = {name: step for name, step in scales["steps"].items() if name not in steps}
-        plan, tensors = quantise.in_eight_bits(plan, tensors, {**scales, "steps": rounded})
+        quantised = {name: step for name, step in scales["steps"].items() if name not in steps}
+        plan, rounded = quantise.in_eight_bits(plan, tensors, {**scales, "steps": quantised})
+        tensors = rounded | {name: tensors[name] for name, tensor in rounded.items() if tensor.dtype == np.float16}  # casts are the graph's
 
     def written(people: int) -> onnx.ModelProto:
         return plan_to_onnx(plan, tensors, people, FLAVOURS[rung.flavour], stores_int8=rung.flavour == "strong")
