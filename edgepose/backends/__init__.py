@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-BACKENDS = {"native": "edgepose itself", "onnx": "onnxruntime", "torchscript": "torch"}
+BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch"}
 
 
 def backend(name: str):
