@@ -81,7 +81,7 @@ def imports(dotted, path, only_at_load=False):
             for alias in node.names:
                 name = ".".join([*base, alias.name])
                 # `from edgepose import zoo` names a module, `from edgepose import Engine` a name in one.
-                is_module = base[0] == "edgepose" and (name in MODULES or f"{name}.__init__" in MODULES or alias.name == "_native")
+                is_module = base[0] == "edgepose" and (name in MODULES or f"{name}.__init__" in MODULES or alias.name in ("_native", "_cuda"))
                 yield name if is_module else ".".join(base)
         waiting.extend(ast.iter_child_nodes(node))
 
