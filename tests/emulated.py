@@ -1,9 +1,10 @@
 """The CUDA kernels on a CPU: cuda_emulated.cpp compiled and imported."""
 
+import functools
 import importlib.util
 import subprocess
-import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
 
 
-def build(folder):
-    """The module, compiled into `folder`."""
-    path = Path(folder) / f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
-    subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared",
-                    "-fvisibility=hidden", f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", "-Itests",
-                    *SOURCES, "-o", str(path)], cwd=ROOT, check=True)
-    spec = importlib.util.spec_from_file_location("cuda_emulated", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cuda_emulated"] = module
-    spec.loader.exec_module(module)
-    return module
+@functools.cache
+def module():
+    """The module, compiled once a process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
+        subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared",
+                        "-fvisibility=hidden", f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", "-Itests",
+                        *SOURCES, "-o", str(path)], cwd=ROOT, check=True)
+        spec = importlib.util.spec_from_file_location("cuda_emulated", path)
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return loaded
 
 
 class Emulated:

@@ -28,13 +28,8 @@ def write_engine(path, model, precision="fp32"):
     return path
 
 
-@pytest.fixture(scope="module")
-def module(tmp_path_factory):
-    return emulated.build(tmp_path_factory.mktemp("emulated"))
-
-
 @pytest.fixture
-def on_emulated_gpu(module, monkeypatch):
+def on_emulated_gpu(monkeypatch):
     """edgepose._cuda as it would be with a GPU: its kernels emulated."""
     class Context:
         def __init__(self, plan):
@@ -42,7 +37,7 @@ def on_emulated_gpu(module, monkeypatch):
             made.append(threading.get_ident())
 
         def run(self, x, y):
-            module.run(*self.plan, x, y, 2, True, 0)
+            emulated.module().run(*self.plan, x, y, 2, True, 0)
 
     made = []
     fake = SimpleNamespace(why_unavailable=lambda: None, Plan=lambda plan, tensors: (plan, tensors), Context=Context)
