@@ -122,7 +122,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray | None]:
             raise ValueError(f"it is one array of shape {file.shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
         with file:
             return {name: file[name] if name in ARRAYS else None for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, OSError, EOFError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
 
 
