@@ -147,7 +147,7 @@ class RayActors:
 
     address: of a cluster as ray.init takes it, whose nodes have edgepose and see the same files; "local" starts Ray on this machine, and
     close() ends it. size: None for the processors of the cluster.
-    Raises ImportError, naming the extra, if Ray is not installed, ConnectionError if there is no cluster.
+    Raises ImportError, naming the extra, if Ray is not installed, ConnectionError if there is no cluster, or it does not let us in.
     """
 
     def __init__(self, work: Work, size: int | None, address: str = "local") -> None:
@@ -157,7 +157,10 @@ class RayActors:
 
         self._ray = ray
         local = {"num_cpus": size, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+            raise ConnectionError(f"no Ray at {address}: {first_line(error)}") from error
         self.size = size or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._work, self._actors, self._answers = work, set(), {}  # _answers: a job's answer to come -> its actor
 

@@ -78,6 +78,12 @@ def test_a_process_that_is_killed_is_told_and_the_others_go_on():
     assert os.getpid() not in (answers[PID], answers[f"{PID} + 0"])
 
 
+def test_ctrl_c_is_not_for_the_processes():
+    interrupt = f"[__import__('os').kill({PID}, 2), __import__('time').sleep(0.01)]"
+    answers = dict(hand_out([interrupt, interrupt + " + []"], Processes(WORK, 2)))
+    assert list(answers.values()) == [[None, None]] * 2
+
+
 def test_a_process_at_work_that_is_stopped_clears_up_and_is_gone(tmp_path):
     part = tmp_path / "a.part"
     job = f"""exec('''import time
