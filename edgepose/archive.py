@@ -14,7 +14,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -158,7 +158,7 @@ def made_with(engine: Engine, options: Options) -> dict[str, Any]:
 
 
 def _made_by(job: Job, made: dict[str, Any]) -> dict[str, Any]:
-    return {**made, "recording": {"name": job.name, "sha256": _digest(job.recording)}}
+    return {**made, "recording": {"name": job.recording.name, "sha256": _digest(job.recording)}}
 
 
 def _digest(path: Path) -> str:
@@ -209,10 +209,10 @@ def unfinished(jobs: Iterable[Job], made: dict[str, Any], redo: bool = False) ->
     """
     todo, others = [], []
     for job in jobs:
-        difference = _difference(job, made) if job.output.exists() else None
+        difference = _difference(job, made)
         if difference:
             others.append(f"{job.output} {difference}")
-        if difference or difference is None:
+        if difference != "":
             todo.append(job)
     if others and not redo:
         more = f", and {len(others) - 1} more results are other ones" if len(others) > 1 else ""
@@ -220,8 +220,10 @@ def unfinished(jobs: Iterable[Job], made: dict[str, Any], redo: bool = False) ->
     return todo
 
 
-def _difference(job: Job, made: dict[str, Any]) -> str:
-    """How the result that is there differs from the one that would be made; "" if it does not."""
+def _difference(job: Job, made: dict[str, Any]) -> str | None:
+    """How the result that is there differs from the one that would be made: "" if it does not, None if there is none to compare."""
+    if not job.output.exists():
+        return None
     try:
         with np.load(job.output) as file:
             was = json.loads(str(file["made_by"]))
@@ -232,9 +234,10 @@ def _difference(job: Job, made: dict[str, Any]) -> str:
     for part, key, now, before in items:
         if before != now:
             return f"is made with {part} {key} {before!r}, not {now!r}".replace("  ", " ")
-    with suppress(OSError):  # a recording that cannot be read is found to be so when it is lifted
+    try:
         return "" if _made_by(job, made) == was else "is made of other keypoints than the recording has now"
-    return "is of a recording that cannot be read"
+    except OSError:
+        return None  # the recording cannot be read: found, and told, when it is to be lifted
 
 
 class Progress:

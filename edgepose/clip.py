@@ -93,8 +93,8 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
                          "(frames, people, K, 2 or 3)")
     times_s = _times(path, arrays["timestamps_s"], len(keypoints)) if fps is None and "timestamps_s" in arrays else None
     has_rate = fps is not None or "fps" in arrays or times_s is not None and len(times_s) > 1
-    missing = [option for is_there, option in ((has_rate, "--fps HZ"), (image_size is not None or "image_size" in arrays, "--image-size WIDTH HEIGHT"))
-               if not is_there]
+    has_size = image_size is not None or "image_size" in arrays
+    missing = [option for option, is_there in (("--fps HZ", has_rate), ("--image-size WIDTH HEIGHT", has_size)) if not is_there]
     if missing:
         raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
     if fps is None:
