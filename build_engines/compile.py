@@ -37,7 +37,7 @@ from torch import nn
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
-from edgepose.build_engines import checkpoints, detectors, export, quantise
+from edgepose.build_engines import checkpoints, detectors, export, quantise, triton_repository
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
@@ -323,6 +323,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), help="of a lifter's engines (default: all)")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
+    parser.add_argument("--triton", type=Path, metavar="DIR", help="put a lifter's ONNX and TensorRT engines into a Triton model repository too")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
@@ -335,7 +336,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
                          f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
     if detectors.is_detector(arguments.model):
-        for option in ("frames", "backend", "threads", "scales", "keep_slower"):
+        for option in ("frames", "backend", "threads", "scales", "keep_slower", "triton"):
             if getattr(arguments, option) not in (None, False):
                 raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")
         return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
@@ -345,9 +346,13 @@ def main(arguments: argparse.Namespace) -> int:
     if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
         raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
     threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)
+    if arguments.triton:
+        triton_repository.check_repository(arguments.triton, arguments.backend or list(PRODUCTS))
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
     rows = compile_lifter(lifter, arguments.backend or list(PRODUCTS), arguments.precision, arguments.out, threads, console,
                           arguments.scales, arguments.keep_slower)
     print_rows(rows, arguments.out, console)
+    if arguments.triton:
+        triton_repository.publish(arguments.triton, [arguments.out / row.file for row in rows if row.file], console.print)
     return 0 if all(row.is_kept for row in rows) else 1
