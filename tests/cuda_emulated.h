@@ -49,6 +49,8 @@ struct Fiber {
   ucontext_t start;
   jmp_buf here;
   bool has_begun = false, is_done = false;
+  const Barrier* waits_for = nullptr;  // until it has been passed once more than `before`
+  unsigned long before = 0;
 };
 
 inline Fiber* now = nullptr;
@@ -61,10 +63,14 @@ inline void yield() {
   if (!_setjmp(now->here)) _longjmp(scheduler, 1);
 }
 inline void wait(Barrier& barrier) {
-  const unsigned long before = barrier.passed;
-  if (++barrier.arrived == barrier.threads) barrier.arrived = 0, barrier.passed++;
-  else
-    while (barrier.passed == before) yield();
+  now->before = barrier.passed;
+  if (++barrier.arrived == barrier.threads) {
+    barrier.arrived = 0, barrier.passed++;
+  } else {
+    now->waits_for = &barrier;
+    yield();
+    now->waits_for = nullptr;
+  }
 }
 inline void enter() {
   kernel();
@@ -99,7 +105,7 @@ inline void launch(int blocks, int threads, unsigned order, std::function<void()
     }
     for (volatile std::size_t turn = 0; turn < turns.size(); turn = turn + 1) {
       now = &fibers[turns[turn]];
-      if (now->is_done || sleeps[turns[turn] / 32]) continue;
+      if (now->is_done || sleeps[turns[turn] / 32] || (now->waits_for && now->waits_for->passed == now->before)) continue;
       if (!_setjmp(scheduler)) {
         if (now->has_begun) _longjmp(now->here, 1);
         now->has_begun = true;

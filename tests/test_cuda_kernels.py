@@ -111,18 +111,18 @@ def test_every_family_gives_the_poses_of_its_plan(device, lifter, precision, bou
         assert error_mm.max() < bound
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("uses_tensor_cores", [False, True])
 @pytest.mark.parametrize("lifter", ["ampose, 9 frames, small", "strided27, 27 frames, small", "posegate, 1 frames, small"])
 def test_order_blocks_and_company_change_no_bit(module, lifter, precision, uses_tensor_cores):
     model = models.randomised(models.LIFTERS[lifter]())
     plan, tensors = models.lowered(model, precision)
-    x = models.keypoints(model, 3)
+    x = models.keypoints(model, 2)
     wanted = emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x)
-    for blocks, order in ((1, 1), (2, 7), (5, 1), (4, 11)):
+    for blocks, order in ((1, 1), (2, 11)):
         got = emulated.Emulated(module, uses_tensor_cores, blocks, order).run(plan, tensors, x)
         np.testing.assert_array_equal(got, wanted, err_msg=f"{blocks} blocks, order {order}")
-    alone = np.concatenate([emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x[i:i + 1]) for i in range(3)])
+    alone = np.concatenate([emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x[i:i + 1]) for i in range(2)])
     np.testing.assert_array_equal(alone, wanted)
 
 
