@@ -1,16 +1,79 @@
-"""Builds edgepose._native, the CPU engine. What the package is and needs stands in pyproject.toml."""
+"""Builds edgepose._native, the CPU engine, and where nvcc is found edgepose._cuda, the GPU engine. What the package is and needs stands in
+pyproject.toml.
 
+EDGEPOSE_CUDA_ARCHITECTURES: which GPUs _cuda is for, as "87 90"; default: all of ARCHITECTURES that this nvcc knows. "none": no _cuda.
+"""
+
+import os
+import shutil
+import subprocess
 from glob import glob
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import setup
 
-setup(ext_modules=[Pybind11Extension(
+ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
+ASKED_FOR = os.environ.get("EDGEPOSE_CUDA_ARCHITECTURES", "").split()
+NVCC = None if ASKED_FOR == ["none"] else shutil.which("nvcc")
+HEADERS = glob("csrc/*.h") + glob("csrc/*.inl")
+
+native = Pybind11Extension(
     "edgepose._native",
     sorted(glob("csrc/*.cpp")),
-    depends=glob("csrc/*.h") + glob("csrc/*.inl"),
+    depends=HEADERS,
     cxx_std=17,
     # -fno-math-errno: sqrt is an instruction. -Wno-psabi: no vector crosses a function that is not inlined.
     extra_compile_args=["-O3", "-fno-math-errno", "-Wno-psabi", "-pthread"],
     extra_link_args=["-pthread"],
-)])
+)
+cuda = Pybind11Extension(
+    "edgepose._cuda",
+    ["csrc/cuda/bindings.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"],
+    depends=[*HEADERS, *glob("csrc/cuda/*")],
+    cxx_std=17,
+    extra_compile_args=["-O2"],
+)
+
+
+class BuildExtensions(build_ext):
+    """Links _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
+
+    def build_extension(self, extension):
+        if extension is not cuda:
+            return super().build_extension(extension)
+        path = self.get_ext_fullpath(extension.name)
+        kernels = os.path.join(self.build_temp, "cuda_engine.o")
+        sources = [*extension.sources, *extension.depends]
+        if not self.force and os.path.exists(path) and all(os.path.getmtime(path) > os.path.getmtime(source) for source in sources):
+            return None
+        os.makedirs(self.build_temp, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        call([NVCC, "-std=c++17", "-O3", *code_for(architectures()), "-Xcompiler", "-fPIC", "-c", "csrc/cuda/engine.cu", "-o", kernels])
+        objects = self.compiler.compile(extension.sources, self.build_temp, include_dirs=extension.include_dirs,
+                                        extra_postargs=extension.extra_compile_args, depends=extension.depends)
+        return call([NVCC, "-shared", "--cudart=static", *objects, kernels, "-o", path])
+
+
+def call(command):
+    """Runs nvcc, or stops the build."""
+    print(" ".join(command))
+    if subprocess.run(command).returncode:
+        raise SystemExit("edgepose._cuda does not compile with this nvcc (above). To build without it: EDGEPOSE_CUDA_ARCHITECTURES=none")
+
+
+def architectures():
+    """Those asked for, else all that nvcc knows. An nvcc that knows none of them, or not what was asked for, is an error."""
+    known = subprocess.run([NVCC, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
+    chosen = ASKED_FOR or [name for name in ARCHITECTURES if f"sm_{name}" in known]
+    if not chosen or any(f"sm_{name}" not in known for name in chosen):
+        raise SystemExit(f"{NVCC} compiles for {', '.join(known)}; asked for {', '.join(ASKED_FOR) or 'sm_' + ', sm_'.join(ARCHITECTURES)}")
+    return chosen
+
+
+def code_for(chosen):
+    """nvcc's options: machine code for each, and for GPUs to come what the newest is made from."""
+    newest = max(chosen, key=int)
+    return [f"-gencode=arch=compute_{name},code=sm_{name}" for name in chosen] + [f"-gencode=arch=compute_{newest},code=compute_{newest}"]
+
+
+setup(ext_modules=[native, *([cuda] if NVCC else [])], cmdclass={"build_ext": BuildExtensions})

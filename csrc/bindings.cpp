@@ -1,51 +1,14 @@
-// The only CPU file that includes pybind11: Plan, Context, and each kernel by itself for the tests.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <map>
+// The CPU engine's extension: Plan, Context, and each kernel by itself for the tests.
 #include <optional>
 
-#include "plan_reader.h"
+#include "plan_arrays.h"
 
-namespace py = pybind11;
 using namespace edgepose;
 
 namespace {
 
-using Floats = py::array_t<float, py::array::c_style>;
-
-Type type_of(const py::array& array) {
-  if (array.dtype().kind() == 'f' && array.itemsize() == 4) return Type::f32;
-  if (array.dtype().kind() == 'f' && array.itemsize() == 2) return Type::f16;
-  if (array.dtype().kind() == 'i' && array.itemsize() == 1) return Type::i8;
-  throw std::invalid_argument("a weight tensor is neither float32 nor float16 nor int8");
-}
-
-Tensor tensor_of(const py::array& array) {
-  if (!(array.flags() & py::array::c_style)) throw std::invalid_argument("a weight tensor is not C-contiguous");
-  Tensor tensor{{}, type_of(array), array.data()};
-  for (py::ssize_t i = 0; i < array.ndim(); i++) {
-    if (array.shape(i) > (1 << 30)) throw std::invalid_argument("a weight tensor is too large");
-    tensor.shape.push_back((int)array.shape(i));
-  }
-  return tensor;
-}
-
-// plan: as enginefile.py has it, read by plan_reader from its JSON as it is where there is no Python.
-std::shared_ptr<Plan> make_plan(const py::dict& plan, const std::map<std::string, py::array>& arrays, const std::string& isa) {
-  std::map<std::string, Tensor> tensors;
-  for (const auto& [name, array] : arrays) tensors[name] = tensor_of(array);
-  const auto text = py::module_::import("json").attr("dumps")(plan).cast<std::string>();
-  return std::make_shared<Plan>(read_plan(json::parse(text), tensors), kernels(isa.c_str()));
-}
-
-void need_shape(const py::buffer_info& info, std::vector<py::ssize_t> shape, const char* name) {
-  if (info.shape == shape) return;
-  std::string came, wanted;
-  for (py::ssize_t extent : info.shape) came += std::to_string(extent) + ", ";
-  for (py::ssize_t extent : shape) wanted += std::to_string(extent) + ", ";
-  throw std::invalid_argument(std::string(name) + " has shape (" + came + "); it needs (" + wanted + ")");
+std::shared_ptr<Plan> make_plan(const py::dict& plan, const Arrays& arrays, const std::string& isa) {
+  return std::make_shared<Plan>(spec_of(plan, arrays), kernels(isa.c_str()));
 }
 
 class ArrayContext : public Context {

@@ -5,6 +5,8 @@
 #include <new>
 #include <stdexcept>
 
+#include "tensors.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -28,24 +30,6 @@ Block aligned_block(std::size_t bytes) {
   if (align == kHugePage) madvise(p, whole, MADV_HUGEPAGE);
 #endif
   return Block(p);
-}
-
-float widen(std::uint16_t h) {
-  const std::uint32_t sign = (std::uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
-  if (exponent == 0) return (sign ? -1.f : 1.f) * (float)fraction * 5.9604644775390625e-8f;  // 2^-24: subnormals
-  const std::uint32_t bits = sign | (exponent == 31 ? 255u << 23 : (exponent + 112) << 23) | fraction << 13;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-float element(const Tensor& tensor, long i) {
-  switch (tensor.type) {
-    case Type::f32: return static_cast<const float*>(tensor.data)[i];
-    case Type::f16: return widen(static_cast<const std::uint16_t*>(tensor.data)[i]);
-    case Type::i8: return static_cast<const std::int8_t*>(tensor.data)[i];
-  }
-  return 0;
 }
 
 }  // namespace
@@ -96,20 +80,6 @@ struct Panels {
   int count() const { return round_up(n, kPanelColumns) / kPanelColumns; }
   long at(int group, int i, int column) const { return ((long)group * k + i) * n + column; }
 };
-
-// The non-zero entries of a matrix, row by row.
-void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& index, std::vector<float>& coefficient) {
-  start = {0};
-  for (int r = 0; r < matrix.shape[0]; r++) {
-    for (int c = 0; c < matrix.shape[1]; c++) {
-      const float value = element(matrix, (long)r * matrix.shape[1] + c);
-      if (value == 0) continue;
-      index.push_back(c);
-      coefficient.push_back(value);
-    }
-    start.push_back((int)index.size());
-  }
-}
 
 // One panel of one group, from column `first` on, as kernels.h says.
 void pack_panel(const Tensor& weight, Precision precision, int x_zero, int group, int first, void* to) {

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgepose import enginefile, zoo
+from edgepose import _native, enginefile, zoo
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
 from edgepose.skeleton import H36M16
@@ -120,3 +120,8 @@ def torch_poses(model, x):
     """A model's own answer, (people, J, 3)."""
     with torch.inference_mode():
         return model(torch.from_numpy(x)).numpy()
+
+
+def run_native(plan, tensors, x, out):
+    """out (people, J, 3): a plan on the CPU."""
+    _native.Context(_native.Plan(plan, tensors, ""), 1).run(x, out)

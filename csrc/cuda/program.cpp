@@ -1,0 +1,268 @@
+#include "program.h"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "../tensors.h"
+
+namespace edgepose::cuda {
+
+namespace {
+
+constexpr int kAlign = 8;  // floats between whose multiples rows start
+
+bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
+
+// The steps of a plan as values: what a step reads is the number of the step that wrote it.
+struct Values {
+  struct Use {
+    int step;
+    int edgepose::Step::*slot;
+  };
+  std::vector<edgepose::Step> steps;
+  std::vector<std::vector<Use>> uses;  // of each step's value
+
+  explicit Values(const PlanSpec& spec) : steps(spec.steps), uses(spec.steps.size()) {
+    std::vector<int> writer(spec.buffers.size(), -1);
+    for (int i = 0; i < (int)steps.size(); i++) {
+      const bool reads_input = steps[i].op == Op::tokens || steps[i].op == Op::frames;
+      for (auto slot : {&edgepose::Step::x, &edgepose::Step::residual, &edgepose::Step::gate}) {
+        int& value = steps[i].*slot;
+        if (value < 0 || reads_input) continue;
+        value = writer[value];
+        uses[value].push_back({i, slot});
+      }
+      writer[steps[i].y] = i;
+    }
+  }
+
+  // Whether step i's value is read, and by nothing but `slot` of steps with this op.
+  bool feeds_only(int i, Op op, int edgepose::Step::*slot) const {
+    for (const Use& use : uses[i])
+      if (use.slot != slot || steps[use.step].op != op) return false;
+    return !uses[i].empty();
+  }
+};
+
+class Maker {
+ public:
+  Maker(const PlanSpec& spec, bool uses_tensor_cores)
+      : spec_(spec), uses_tensor_cores_(uses_tensor_cores), values_(spec), made_(spec.steps.size()), is_gone_(spec.steps.size()),
+        answer_(count() - 1) {}
+
+  Program make() {
+    program_.frames = spec_.frames, program_.joints = spec_.joints;
+    for (int i = 0; i < count(); i++) made_[i] = plain(i);
+    for (int i = 0; i < count(); i++) fuse(i);
+    std::vector<int> numbers;  // of the steps that stay
+    for (int i = 0; i < count(); i++)
+      if (!is_gone_[i]) numbers.push_back(i);
+    made_[answer_].is_answer = true;
+    place(numbers);
+    for (int i : numbers) program_.steps.push_back(made_[i]);
+    return std::move(program_);
+  }
+
+ private:
+  int count() const { return (int)spec_.steps.size(); }
+  const Buffer& buffer(int i) const { return spec_.buffers[spec_.steps[i].y]; }
+  static int ld(const Buffer& b) { return round_up(b.columns, kAlign); }
+
+  template <class T>
+  long constant(const std::vector<T>& values) {
+    std::vector<unsigned char>& to = program_.constants;
+    const std::size_t at = (to.size() + 63) / 64 * 64;
+    to.resize(at + values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(to.data() + at, values.data(), values.size() * sizeof(T));
+    return (long)at;
+  }
+
+  // A tensor as floats, its rows padded to ld; -1 for none. times: its elements, so often one after the other.
+  long floats(int index, int ld, int times = 1) {
+    if (index < 0) return -1;
+    const Tensor& tensor = spec_.tensors[index];
+    const int n = tensor.shape.back();
+    const long rows = elements(tensor) / n;
+    std::vector<float> values((std::size_t)(rows * ld) * times);
+    for (long t = 0; t < times; t++)
+      for (long r = 0; r < rows; r++)
+        for (int c = 0; c < n; c++) values[(t * rows + r) * ld + c] = element(tensor, r * n + c);
+    return constant(values);
+  }
+
+  // Step i by itself, x, residual and gate being numbers of steps still.
+  Step plain(int i) {
+    const edgepose::Step& from = values_.steps[i];
+    Step step;
+    step.op = from.op;
+    const bool reads_input = from.op == Op::tokens || from.op == Op::frames;
+    step.x = reads_input ? -1 : from.x, step.residual = from.residual, step.gate = from.gate;
+    step.rows = buffer(i).rows, step.columns = buffer(i).columns;
+    if (step.x >= 0) step.x_rows = buffer(from.x).rows, step.ldx = ld(buffer(from.x)), step.k = buffer(from.x).columns;
+    if (step.residual >= 0) step.residual_rows = buffer(from.residual).rows, step.ldr = ld(buffer(from.residual));
+    if (step.gate >= 0) step.ldg = ld(buffer(from.gate));
+    step.activation = from.activation, step.heads = from.heads, step.span = from.span, step.is_causal = from.is_causal;
+    step.first = from.first, step.stride = from.stride, step.epsilon = from.epsilon;
+    if (from.op == Op::attention && step.columns / step.heads > kHeadWidth)
+      throw std::invalid_argument("step " + std::to_string(i) + ": heads of " + std::to_string(step.columns / step.heads)
+                                  + " channels; the CUDA kernels take " + std::to_string(kHeadWidth) + " at most");
+    if (from.op == Op::add) step.ldp = round_up(step.columns, kAlign), step.position = floats(from.bias, step.ldp);
+    if (is_product(from.op)) weights(from, step);
+    return step;
+  }
+
+  void weights(const edgepose::Step& from, Step& step) {
+    const Tensor& weight = spec_.tensors[from.weight];
+    const bool is_conv = from.op == Op::conv, is_graph = from.op == Op::graph_conv;
+    step.taps = is_conv ? weight.shape[0] : 1;
+    step.groups = is_graph ? weight.shape[0] : 1;
+    step.k *= step.taps;
+    step.precision = weight.type == Type::f32 ? Precision::f32 : weight.type == Type::f16 ? Precision::f16
+                     : from.x_scale < 0 ? Precision::w8 : Precision::i8;
+    step.ldb = round_up(step.columns, kPanelColumns);
+    step.bias = floats(from.bias, step.ldb);
+    step.scale = floats(from.scale, step.ldb);
+    step.x_scale = floats(from.x_scale, step.k / step.taps, step.taps);
+    std::vector<unsigned char> packed;
+    for (int first = 0; first < step.columns; first += kPanelColumns)
+      for (int group = 0; group < step.groups; group++) pack_panel(weight, step, group, first, packed);
+    step.panel = (long)packed.size() * kPanelColumns / step.ldb;
+    step.weight = constant(packed);
+    if (!is_graph) return;
+    std::vector<int> rows{0}, start, index;
+    std::vector<float> coefficient;
+    for (int part : from.group_rows) rows.push_back(rows.back() + part);
+    step.group_rows = constant(rows);
+    compress(spec_.tensors[from.gather], start, index, coefficient);
+    step.gather_start = constant(start), step.gather_index = constant(index), step.gather_coefficient = constant(coefficient);
+    compress(spec_.tensors[from.scatter], start, index, coefficient);
+    step.scatter_start = constant(start), step.scatter_index = constant(index), step.scatter_coefficient = constant(coefficient);
+  }
+
+  // One panel of one group behind `to`, zero past k and n. Fragments: for each 16 (int8: 32) of k, each lane's part of the A matrix of
+  // mma.m16n8k16 (m16n8k32), which is the weights transposed.
+  void pack_panel(const Tensor& weight, const Step& step, int group, int first, std::vector<unsigned char>& to) const {
+    const int n = weight.shape.back();
+    const auto put = [&](int i, int column) {
+      const bool is_there = i < step.k && first + column < n;
+      const long from = is_there ? ((long)group * step.k + i) * n + first + column : 0;
+      const int size = step.precision == Precision::f32 ? 4 : step.precision == Precision::f16 ? 2 : 1;
+      to.resize(to.size() + size);
+      if (is_there) std::memcpy(&to[to.size() - size], static_cast<const unsigned char*>(weight.data) + from * size, size);
+    };
+    const bool is_i8 = step.precision == Precision::i8;
+    if (!uses_tensor_cores_ || step.precision == Precision::f32) {
+      const int together = is_i8 ? 4 : 1;  // of k
+      for (int i = 0; i < step.k; i += together)
+        for (int column = 0; column < kPanelColumns; column++)
+          for (int j = 0; j < together; j++) put(i + j, column);
+      return;
+    }
+    const int pack = is_i8 ? 4 : 2, span = 8 * pack;  // numbers in a register; of k in a fragment
+    for (int i = 0; i < step.k; i += span)
+      for (int lane = 0; lane < 32; lane++)
+        for (int e = 0; e < 4 * pack; e++)
+          put(i + lane % 4 * pack + e % pack + e / (2 * pack) * (span / 2), lane / 4 + e / pack % 2 * 8);
+  }
+
+  void fuse(int i) {
+    const Op op = made_[i].op;
+    const int x = values_.steps[i].x;
+    if (op == Op::tokens || op == Op::frames) {
+      if (!values_.feeds_only(i, Op::linear, &edgepose::Step::x)) return;
+      for (const Values::Use& use : values_.uses[i]) made_[use.step].source = op == Op::tokens ? Source::tokens : Source::frames;
+      is_gone_[i] = true;
+    } else if (op == Op::normalize) {
+      if (!values_.feeds_only(i, Op::linear, &edgepose::Step::x)) return;
+      for (const Values::Use& use : values_.uses[i]) {
+        Step& linear = made_[use.step];
+        linear.normalizes = true, linear.epsilon = made_[i].epsilon, linear.x = made_[i].x;
+      }
+      is_gone_[i] = true;
+    } else if (op == Op::pick) {
+      if (!values_.feeds_only(i, Op::conv, &edgepose::Step::residual)) return;
+      for (const Values::Use& use : values_.uses[i]) {
+        Step& conv = made_[use.step];
+        conv.residual = made_[i].x, conv.ldr = made_[i].ldx, conv.residual_rows = made_[i].x_rows;
+        conv.residual_first = made_[i].first, conv.residual_stride = made_[i].stride;
+      }
+      is_gone_[i] = true;
+    } else if (op == Op::add) {
+      Step& product = made_[x];
+      if (values_.uses[x].size() != 1 || !is_product(product.op) || product.position >= 0) return;
+      product.position = made_[i].position, product.ldp = made_[i].ldp;
+      become(i, x);
+    } else if (op == Op::reshape && i == count() - 1) {
+      if (values_.uses[x].size() != 1 || x != last_that_stays(i)) return;
+      is_gone_[i] = true, answer_ = x;
+    }
+  }
+
+  // Step i is done by `step` before it: whoever reads i's value reads that one's.
+  void become(int i, int step) {
+    is_gone_[i] = true;
+    if (answer_ == i) answer_ = step;
+    values_.uses[step] = values_.uses[i];
+    for (const Values::Use& use : values_.uses[i]) {
+      values_.steps[use.step].*use.slot = step;
+      Step& reader = made_[use.step];
+      (use.slot == &edgepose::Step::x ? reader.x : use.slot == &edgepose::Step::residual ? reader.residual : reader.gate) = step;
+    }
+  }
+
+  int last_that_stays(int before) const {
+    while (is_gone_[--before]) continue;
+    return before;
+  }
+
+  // Offsets in the arena for the values of the steps that stay: first fit, in order of birth; then the steps' numbers become offsets.
+  void place(const std::vector<int>& numbers) {
+    std::vector<int> dies(count(), -1);
+    std::vector<long> offset(count(), -1), floats(count());
+    const auto reads = [&](int i) { return std::vector<long*>{&made_[i].x, &made_[i].residual, &made_[i].gate}; };
+    for (int i : numbers)
+      for (long* value : reads(i))
+        if (*value >= 0) dies[*value] = i;
+    for (int i : numbers) {
+      Step& step = made_[i];
+      step.ldy = step.is_answer ? step.columns : round_up(step.columns, kAlign);
+      if (step.is_answer) continue;
+      floats[i] = (long)step.rows * step.ldy;
+      long at = 0;
+      for (bool moved = true; moved;) {
+        moved = false;
+        for (int other : numbers) {
+          if (other >= i || offset[other] < 0 || dies[other] < i) continue;
+          if (at + floats[i] <= offset[other] || offset[other] + floats[other] <= at) continue;
+          at = offset[other] + floats[other];
+          moved = true;
+        }
+      }
+      offset[i] = at;
+      program_.arena = program_.arena > at + floats[i] ? program_.arena : at + floats[i];
+    }
+    for (int i : numbers) {
+      made_[i].y = offset[i];
+      for (long* value : reads(i))
+        if (*value >= 0) *value = offset[*value];
+    }
+    if (program_.arena == 0) program_.arena = kAlign;
+  }
+
+  const PlanSpec& spec_;
+  const bool uses_tensor_cores_;
+  Values values_;
+  std::vector<Step> made_;
+  std::vector<bool> is_gone_;
+  int answer_;
+  Program program_;
+};
+
+}  // namespace
+
+Program make_program(const PlanSpec& spec, bool uses_tensor_cores) {
+  check_plan(spec);
+  return Maker(spec, uses_tensor_cores).make();
+}
+
+}  // namespace edgepose::cuda

@@ -1,0 +1,51 @@
+"""The CUDA engine (csrc/cuda/): a plan as one launch of a kernel that stays on the GPU until the pose is there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+
+import numpy as np
+
+from . import check_plan
+
+_BACKENDS: weakref.WeakSet[Backend] = weakref.WeakSet()
+
+
+def _forget_contexts() -> None:
+    """In a fork: CUDA does not work there, and a context that is freed there would harm the parent's."""
+    for backend in _BACKENDS:
+        backend._is_forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_contexts)
+
+
+class Backend:
+    """run(x, out) on the current GPU. Every calling thread has its own stream and working memory there."""
+
+    def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str):
+        from .. import _cuda
+
+        if why := _cuda.why_unavailable():
+            raise RuntimeError(f"no GPU that it runs on: {why}")
+        self._new_context = _cuda.Context
+        self._plan = _cuda.Plan(header["plan"], tensors)
+        check_plan(header)
+        self._local = threading.local()
+        self._is_forked = False
+        _BACKENDS.add(self)
+        joints = header["plan"]["joints"]  # once now: CUDA loads a kernel at its first launch
+        self.run(np.zeros((1, header["frames"], joints, 2), np.float32), np.empty((1, joints, 3), np.float32))
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32. Raises RuntimeError if CUDA fails, or in a forked process."""
+        if self._is_forked:
+            raise RuntimeError("CUDA does not work in a forked process: load the engine there, in a process that was spawned")
+        try:
+            context = self._local.context
+        except AttributeError:
+            context = self._local.context = self._new_context(self._plan)
+        context.run(x, out)
