@@ -38,8 +38,11 @@ import edgepose
 from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure, peers
 from edgepose.build_engines import checkpoints, export, quantise
-from edgepose.build_engines.compile import BUDGET_MM, NamedModule, build, load_lifter, wide_console
+from edgepose.build_engines.budgets import BUDGET_MM
+from edgepose.build_engines.compile import build
+from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
+from edgepose.build_engines.report import wide_console
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import PICTURES, check_output
 

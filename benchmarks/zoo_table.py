@@ -23,7 +23,8 @@ import edgepose
 from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure
 from edgepose.benchmarks.run import eight_bit_scales
-from edgepose.build_engines.compile import NamedModule, build, load_lifter
+from edgepose.build_engines.compile import build
+from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.checkpoints import load_checkpoint
 from edgepose.metrics import mpjve
 from edgepose.training.evaluate import METRICS, SEED, WINDOWS, lift, on_validation

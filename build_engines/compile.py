@@ -1,137 +1,80 @@
 """edgepose compile: a trained lifter becomes engine files for this machine, each with its error in mm and its latency.
 
-checkpoint -> zoo module -> native plan, ONNX, TorchScript -> .epose file -> loaded and compared with torch float32 on the
+checkpoint -> zoo module -> native plan, ONNX, TorchScript, TensorRT plan -> .epose file -> loaded and compared with torch float32 on the
 shipped evaluation windows -> kept under its final name only if it is within its error budget -> timed -> report.json.
 
 Precisions: fp32; fp16 and w8, weights stored in half precision and in eight bits and widened as they are read; int8, the products
-in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too.
+in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too. On a GPU
+(tensorrt.py, torch_tensorrt.py) fp16 and int8 compute in half precision and eight bits, in batches of a fixed size.
 """
 
 from __future__ import annotations
 
 if __name__ == "__main__":  # before the imports below: the command says what is not installed
     import sys
+    from pathlib import Path
 
+    here = Path(__file__).resolve().parent  # on the path because it is run as a file: its tensorrt.py would be taken for the library
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
     from edgepose import cli
     sys.exit(cli.main(["compile", *sys.argv[1:]]))
 
 import argparse
-import hashlib
 import json
 import platform
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from torch import nn
 
 import edgepose
-from edgepose import enginefile, zoo
+from edgepose import enginefile, gpu, zoo
 from edgepose.benchmarks import measure
-from edgepose.build_engines import checkpoints, detectors, export, quantise
+from edgepose.build_engines import detectors, export, quantise, rebuild, tensorrt, torch_tensorrt
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
+from edgepose.build_engines.report import Row, print_rows, wide_console, write_report
+from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
-from edgepose.checks import checked_number, near
+from edgepose.checks import checked_number, near, need_library
+from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
-from edgepose.zoo import published as published_weights
 
-BUDGET_MM = {"fp32": 0.01, "fp16": 0.5, "w8": 1.0, "int8": 1.0}  # mean distance to torch float32 that a product may have
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
+GPU_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}
+OF_GPU = ("batch", "allow_rung", "tactic_sources")  # options
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 EIGHT_BITS = ("w8", "int8")
-UNTRAINED_SEED = 0
-TABLE_COLUMNS = 128
 
 
-@dataclass
-class Row:
-    """One product in report.json: the keys of a benchmark row that apply, then the build's own."""
+@dataclass(frozen=True, order=True)
+class Product:
+    """One engine file to build. batch: the people of a call, for GPUs; elsewhere any number goes."""
 
-    model: str
-    runtime: str
+    backend: str
     precision: str
-    batch: int
-    threads: int
-    frames: int
-    median_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    poses_per_s: float | None
-    mean_error_mm: float
-    max_error_mm: float
-    macs: int
-    parameters: int
-    weight_bytes: int
-    load_ms: float
-    mpjpe_mm: float | None
-    torch_mpjpe_mm: float | None
-    budget_mm: float
-    is_kept: bool
-    file: str
-    refusal: str = ""
+    batch: int = 1
+
+    def file_name(self, lifter: NamedModule) -> str:
+        """What the engine is kept as."""
+        return f"{lifter.file_stem}_{self.backend}_{self.precision}{f'_b{self.batch}' * (self.batch > 1)}.epose"
 
 
 @dataclass(frozen=True)
-class NamedModule:
-    """A zoo module to compile: what zoo.build was given for it, whether its weights are more than random, and what its checkpoint
-    is called where that is not as the model is."""
+class GpuOptions:
+    """How GPU engines are built. batches: an engine for each. allow_rung, tactic_sources: see tensorrt.Builder."""
 
-    name: str
-    module: nn.Module
-    is_trained: bool
-    options: dict[str, Any] = field(default_factory=dict)
-    checkpoint: str = ""
-
-    @property
-    def file_stem(self) -> str:
-        """What the engine files' names begin with: two checkpoints of a model do not write over each other's engines."""
-        return self.checkpoint or checkpoints.checkpoint_name(self.name, self.module.frames)
-
-
-def load_lifter(model: str, frames: int | None = None, untrained: bool = False, published: str | None = None) -> NamedModule:
-    """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
-
-    untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
-    frames: the window length, which a checkpoint must have.
-    Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
-    """
-    if published and untrained:
-        raise ValueError("--published and --untrained exclude each other")
-    if untrained:
-        torch.manual_seed(UNTRAINED_SEED)
-        return NamedModule(model, zoo.build(model, frames).eval(), False)
-    if published:
-        state = published_weights.read_state(published)
-        try:
-            module = published_weights.strided_transformer(state)
-        except ValueError as error:
-            raise ValueError(f"{published}: {error}") from None
-        if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
-            raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
-        zoo.frames_of(model, frames)
-        return NamedModule(model, module, True, {"norm": "sample"})
-    path = checkpoints.find_checkpoint(model, frames)
-    module, metadata = checkpoints.load_checkpoint(path, frames)
-    return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem)
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """SHA-256 of a module's state: which training a product came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    batches: Sequence[int] = (1,)
+    allow_rung: bool = False
+    tactic_sources: Sequence[str] | None = None
 
 
 def find_scales(lifter: NamedModule, given: Path | None, say: Callable[[str], None]) -> dict:
@@ -154,14 +97,8 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
     """(header, tensors) of one product, ready for enginefile.write. scales: for w8 and int8, those of find_scales."""
     if precision not in PRODUCTS[backend]:
         raise ValueError(f"the {backend} backend has no {precision}; it has {', '.join(PRODUCTS[backend])}")
-    module = lifter.module
-    header = {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name, "precision": precision,
-              "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
-              "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
-    if getattr(module, "is_causal", False):
-        header["is_causal"] = True
+    module, header = lifter.module, _header(lifter, backend, precision, scales)
     if precision == "int8":
-        header["quantisation"] = scales["recipe"]
         plan, tensors = quantise.in_eight_bits(*lower(module, "fp32"), scales)
     elif precision == "w8":
         plan, tensors = quantise.weights_only(*lower(module, "fp32"), scales["w8_kept"])
@@ -177,22 +114,65 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
     return header, {"payload": np.frombuffer(payload, np.uint8)}
 
 
-def check(lifter: NamedModule, path: Path, threads: int) -> tuple[edgepose.Engine, Row]:
-    """Loads a product and compares it with torch on the evaluation windows; latencies are still to be filled in."""
+def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, builder: tensorrt.Builder,
+                  allow_rung: bool) -> tuple[dict, dict[str, np.ndarray], str]:
+    """(header, tensors, layers) of a product of the GPU of this machine: layers is what TensorRT made of it.
+
+    Raises ImportError without its libraries, EngineError if it does not build.
+    """
+    module = lifter.module
+    header = _header(lifter, "tensorrt", product.precision, scales)
+    if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
+        _, target, reference = _reference(lifter)
+        header["mpjpe_mm"] = float(mpjpe(reference * 1e3, target * 1e3))
+    if product.backend == "torch-tensorrt":
+        plan = torch_tensorrt.build(module, product.precision, product.batch)
+        header |= {"batch": product.batch, "rung": "torch-tensorrt", "machine": plan.machine}
+        return header, {"payload": np.frombuffer(plan.payload, np.uint8)}, plan.layers
+    windows = calibration_windows(module)
+
+    def source(rung: Rung) -> tensorrt.Source:
+        graph = tensorrt_graph(module, rung, product.batch, scales if product.precision == "int8" else None, windows)
+        return tensorrt.Source(graph.onnx, product.precision, rung.name, product.batch, graph.keep_float32)
+
+    offered = [rung for rung in RUNGS[product.precision] if tensorrt.is_offered(rung.name)]
+    taken, plan = builder.build_first([(rung.name, lambda rung=rung: source(rung)) for rung in offered], allow_rung)
+    of_plan, tensors = tensorrt.parts(taken, plan)
+    return header | of_plan, tensors, plan.layers
+
+
+def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | None) -> dict:
+    module = lifter.module
+    header = {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name, "precision": precision,
+              "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
+              "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
+    if getattr(module, "is_causal", False):
+        header["is_causal"] = True
+    if precision == "int8":
+        header["quantisation"] = scales["recipe"]
+    return header
+
+
+def _reference(lifter: NamedModule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(keypoints_norm, target_m, torch's answer) of the evaluation windows."""
     x, target = evaluation_windows(lifter.module)
     with torch.inference_mode():
-        reference = lifter.module(torch.from_numpy(x)).numpy()
+        return x, target, lifter.module(torch.from_numpy(x)).numpy()
+
+
+def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tuple[edgepose.Engine, Row]:
+    """Loads a product and compares it with torch on the evaluation windows; latencies are still to be filled in."""
+    x, target, reference = _reference(lifter)
     start = time.perf_counter()
     engine = edgepose.load(path, threads=threads)
     load_ms = (time.perf_counter() - start) * 1e3
     poses = engine.run(x)
-    error_mm = np.linalg.norm(poses - reference, axis=-1) * 1e3
-    errors = (float(error_mm.mean()), float(error_mm.max()))
+    errors = errors_mm(poses, reference)
     _, tensors = enginefile.read(path)
     budget = BUDGET_MM[engine.precision]
     trained, is_kept = lifter.is_trained, bool(errors[0] <= budget)  # NaN is over every budget
     return engine, Row(
-        lifter.name, engine.backend, engine.precision, 1, threads, engine.frames, None, None, None, None, *errors,
+        lifter.name, product.backend, engine.precision, product.batch, threads, engine.frames, None, None, None, None, *errors,
         zoo.macs(lifter.module), zoo.parameters(lifter.module), sum(t.nbytes for t in tensors.values()), load_ms,
         float(mpjpe(poses * 1e3, target * 1e3)) if trained else None,
         float(mpjpe(reference * 1e3, target * 1e3)) if trained else None,
@@ -200,36 +180,46 @@ def check(lifter: NamedModule, path: Path, threads: int) -> tuple[edgepose.Engin
 
 
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
-                   console: Console, scales_file: Path | None = None, keep_slower: bool = False) -> list[Row]:
+                   console: Console, scales_file: Path | None = None, keep_slower: bool = False,
+                   on_gpu: GpuOptions = GpuOptions()) -> list[Row]:
     """Writes every product of `backends` x `precisions` that exists and is within its budget; a row for each.
 
     scales_file: scales for w8 and int8, else they are found and written beside the engines. keep_slower: keeps int8 that is no faster than
-    fp16. Raises OSError if the disk does not take a file; what was not finished is not left behind.
+    fp16. Raises OSError if the disk does not take a file, EngineError if a GPU engine does not build; what was not finished is not left
+    behind.
     """
     rows: list[Row] = []
     engines: dict[str, edgepose.Engine] = {}
-    products = [(b, p) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in PRODUCTS[b]]
+    products = [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | GPU_PRODUCTS)[b]
+                for batch in (dict.fromkeys(on_gpu.batches) if b in GPU_PRODUCTS else [1])]
     if not products:
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
-    yardsticks = {(b, YARDSTICK[p]) for b, p in products if p in YARDSTICK} - set(products)  # built to be timed, not kept
+    yardsticks = {yardstick for product in products if (yardstick := _yardstick(product))} - set(products)  # built to be timed, not kept
+    builder = tensorrt.Builder(out, on_gpu.tactic_sources, console.print)
     scales = None
-    if any(precision in EIGHT_BITS for _, precision in products):
+    if any(product.precision in EIGHT_BITS for product in products):
         scales = find_scales(lifter, scales_file, console.print)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
-        for backend, precision in [*products, *sorted(yardsticks)]:
-            path = out / f"{lifter.file_stem}_{backend}_{precision}.epose"
+        for product in [*products, *sorted(yardsticks)]:
+            path, layers = out / product.file_name(lifter), None
             progress.update(task, description=f"building {path.name}")
             candidate = path.with_name(f".{path.name}.unchecked.epose")
             try:
-                enginefile.write(candidate, *build(lifter, backend, precision, scales))
+                if product.backend in GPU_PRODUCTS:
+                    header, tensors, layers = build_for_gpu(lifter, product, scales, builder, on_gpu.allow_rung)
+                else:
+                    header, tensors = build(lifter, product.backend, product.precision, scales)
+                enginefile.write(candidate, header, tensors)
                 progress.update(task, description=f"comparing {path.name} with torch")
-                engine, row = check(lifter, candidate, threads)
-                if (backend, precision) in yardsticks:
+                engine, row = check(lifter, product, candidate, threads)
+                if product in yardsticks:
                     row.file = candidate.name
                 elif row.is_kept:
                     candidate.replace(path)
                     row.file = path.name
+                    if layers is not None:
+                        tensorrt.write_layers(path, layers)
                 else:
                     _remove_older(path, console)
                 if row.file:
@@ -239,103 +229,84 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
             rows.append(row)
         progress.update(task, description="timing")
         _time(engines, rows)
-    medians = {(row.runtime, row.precision): row.median_ms for row in rows}
-    rows = [row for row in rows if (row.runtime, row.precision) not in yardsticks]
-    for row in rows:
-        yardstick = YARDSTICK.get(row.precision)
-        if row.file and yardstick and not keep_slower and row.median_ms >= medians[row.runtime, yardstick]:
-            row.refusal = f"no faster than {yardstick} ({medians[row.runtime, yardstick]:.3f} ms); --keep-slower keeps it"
+    made = {Product(row.runtime, row.precision, row.batch): row for row in rows}
+    for product, row in made.items():
+        yardstick = _yardstick(product)
+        if row.file and yardstick and not keep_slower and row.median_ms >= made[yardstick].median_ms:
+            row.refusal = f"no faster than {yardstick.precision} ({made[yardstick].median_ms:.3f} ms); --keep-slower keeps it"
             row.is_kept, row.file = False, ""
-            (out / f"{lifter.file_stem}_{row.runtime}_{row.precision}.epose").unlink()
+            _remove(out / product.file_name(lifter))
+    rows = [row for product, row in made.items() if product not in yardsticks]
     if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
         enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
-    report = {"machine": measure.machine(), "command": sys.argv,
-              "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
-    enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_report(out, rows)
     return rows
+
+
+def _yardstick(product: Product) -> Product | None:
+    precision = YARDSTICK.get(product.precision)
+    return precision and replace(product, precision=precision)
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+    path.with_suffix(".layers.json").unlink(missing_ok=True)
 
 
 def _remove_older(path: Path, console: Console) -> None:
     """An engine of the name of one that was refused would be taken for it."""
     if path.exists():
-        path.unlink()
+        _remove(path)
         console.print(f"removed {path}: an older engine of that name")
-
-
-def _rows_of_others(report: Path, rows: list[Row]) -> list[dict]:
-    """What an earlier report says of engines that these rows are not about."""
-    def about(row: dict) -> tuple:
-        return tuple(row[key] for key in ("model", "frames", "runtime", "precision"))
-
-    try:
-        earlier = json.loads(report.read_text())["rows"]
-        return [row for row in earlier if about(row) not in {about(asdict(new)) for new in rows}]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
     calls = {}
     for name, engine in engines.items():
-        x = np.zeros((1, engine.frames, len(engine.skeleton), 2), np.float32)
-        out = np.empty((1, len(engine.skeleton), 3), np.float32)
+        people = engine.header.get("batch", 1)
+        x = np.zeros((people, engine.frames, len(engine.skeleton), 2), np.float32)
+        out = np.empty((people, len(engine.skeleton), 3), np.float32)
         calls[name] = lambda engine=engine, x=x, out=out: engine.run(x, out)
     timings = measure.interleaved(calls, rounds=10, calls=30)
     for row in rows:
         if row.file:
             for key, value in measure.percentiles(timings[row.file].times_ms).items():
                 setattr(row, key, value)
-            row.poses_per_s = 1e3 / row.median_ms
-
-
-def wide_console() -> Console:
-    """A console at least as wide as our tables, also where the output is no terminal."""
-    console = Console()
-    return Console(width=max(console.width, TABLE_COLUMNS))
-
-
-def print_rows(rows: list[Row], out: Path, console: Console) -> None:
-    """The rows as a table."""
-    table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}: engines in {out}/")
-    for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
-        table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=True)
-    for row in rows:
-        latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
-        accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
-        verdict = "ok" if row.is_kept else f"[red]refused: {row.refusal}[/red]"
-        table.add_row(row.file or f"{row.runtime} {row.precision}", f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
-                      latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
-    console.print(table)
-    kept = [row for row in rows if row.file]
-    if kept:
-        best = min(kept, key=lambda row: row.median_ms)
-        console.print(f"fastest on this machine: {out / best.file}")
+            row.poses_per_s = row.batch * 1e3 / row.median_ms
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
-    parser.add_argument("--model", required=True, help=f"a checkpoint (.safetensors), or one of {', '.join([*zoo.MODELS, *zoo.DETECTORS])}")
+    parser.add_argument("--model", help=f"a checkpoint (.safetensors), or one of {', '.join([*zoo.MODELS, *zoo.DETECTORS])}")
     parser.add_argument("--frames", type=int, help="window length, of a lifter named by its name (default: its usual one)")
     parser.add_argument("--precision", nargs="+", choices=list(BUDGET_MM), default=["fp32", "fp16"], help="default: fp32 fp16; "
                         "w8: weights in eight bits, widened as they are read; int8: products in eight bits, where the error allows it")
     parser.add_argument("--scales", type=Path, metavar="FILE.json", help="for w8 and int8: the scales of an earlier build")
     parser.add_argument("--keep-slower", action="store_true", help="keep int8 also where it is no faster than fp16")
-    parser.add_argument("--backend", nargs="+", choices=list(PRODUCTS), help="of a lifter's engines (default: all)")
+    parser.add_argument("--backend", nargs="+", choices=[*PRODUCTS, *GPU_PRODUCTS], help="of a lifter's engines (default: all "
+                        "that this machine builds; torch-tensorrt where it is named)")
+    parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="people of a call of a TensorRT engine, an engine for each (default 1)")
+    parser.add_argument("--allow-rung", action="store_true", help="where TensorRT does not build a precision in the best way, take the next")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="a detector's crops (default: the checkpoint's)")
+    rebuild.add_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose compile`; 0, or 1 if a product was refused. A detector becomes ONNX files, a lifter engine files."""
+    if arguments.rebuild:
+        return rebuild.main(arguments)
+    if not arguments.model:
+        raise ValueError("--model NAME is missing; or, to build a TensorRT engine again: --rebuild FILE.epose")
     if not (arguments.model.endswith(".safetensors") or Path(arguments.model).is_file() or arguments.model in [*zoo.MODELS, *zoo.DETECTORS]):
         raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
                          f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
     if detectors.is_detector(arguments.model):
-        for option in ("frames", "backend", "threads", "scales", "keep_slower"):
+        for option in ("frames", "backend", "threads", "scales", "keep_slower", *OF_GPU):
             if getattr(arguments, option) not in (None, False):
                 raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")
         return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
@@ -344,10 +315,19 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError("--size is for detectors; a lifter has none")
     if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
         raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
+    backends = arguments.backend or [*PRODUCTS, *([] if gpu.missing() else ["tensorrt"])]
+    for option in OF_GPU:
+        if getattr(arguments, option) and not set(backends) & set(GPU_PRODUCTS):
+            raise ValueError(f"--{option.replace('_', '-')} is for TensorRT engines: --backend tensorrt")
+    if set(backends) & set(GPU_PRODUCTS) and (reason := gpu.missing()):
+        raise EngineError(f"TensorRT engines cannot be built here: {reason}. They need a GPU, TensorRT and PyCUDA: pip install 'edgepose[gpu]'")
+    if "torch-tensorrt" in backends:
+        need_library("torch_tensorrt", "--backend torch-tensorrt")
+    batches = [checked_number("--batch", batch, 1, whole=True) for batch in arguments.batch or [1]]
     threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
-    rows = compile_lifter(lifter, arguments.backend or list(PRODUCTS), arguments.precision, arguments.out, threads, console,
-                          arguments.scales, arguments.keep_slower)
+    rows = compile_lifter(lifter, backends, arguments.precision, arguments.out, threads, console, arguments.scales, arguments.keep_slower,
+                          GpuOptions(batches, arguments.allow_rung, arguments.tactic_sources))
     print_rows(rows, arguments.out, console)
     return 0 if all(row.is_kept for row in rows) else 1

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from torch import nn
 
 from edgepose.recording import Clip, load_clip, load_windows, stream_clip
 from edgepose.skeleton import H36M17, Skeleton
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgepose import Engine
 
 REAL_CLIPS = ("balance_cam1", "balance_cam2", "balance_cam3")
 CALIBRATION_FRAMES = 4096  # of real detections, in all windows together
 
 
-def evaluation_windows(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """The shipped windows for a module: keypoints_norm (N, T, J, 2) float32, target_m (N, J, 3) of the frame it answers for."""
+def evaluation_windows(module: nn.Module | Engine) -> tuple[np.ndarray, np.ndarray]:
+    """The shipped windows for a module or an engine: keypoints_norm (N, T, J, 2) float32, target_m (N, J, 3) of the frame it answers for."""
     keypoints, target = load_windows(module.frames, getattr(module, "is_causal", False))
     joints = _joints(module.skeleton)
     return np.ascontiguousarray(keypoints[:, :, joints]), target[:, joints]

@@ -18,6 +18,7 @@ WRITERS = dict.fromkeys(PICTURES, ("matplotlib",)) | {".gif": ("matplotlib", "PI
 LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
     "rerun": ("rerun", "live"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
+    "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"), "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
     "ncnn": ("ncnn", "peers"), "pnnx": ("pnnx", "peers"), "executorch": ("ExecuTorch", "peers"),
 }
 

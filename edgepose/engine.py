@@ -11,7 +11,7 @@ import numpy as np
 
 from . import enginefile
 from .backends import BACKENDS, backend
-from .enginefile import EngineError
+from .enginefile import EngineError, StaleEngine
 from .skeleton import MODEL_SKELETONS, Skeleton
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -73,13 +73,15 @@ def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} has shape {array.shape}; it needs (B, {', '.join(map(str, shape))})")
 
 
-def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Sequence[int] = (), isa: str | None = None) -> Engine:
+def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Sequence[int] = (), isa: str | None = None,
+         zero_copy: bool = False) -> Engine:
     """An engine from a file that `edgepose compile` wrote, or a shipped one by its model's name ("ampose").
 
     threads: how many work on one call (native: the caller and threads - 1 others, which all engines of the process share: while
     those are at work elsewhere, a call runs on fewer). cpus: the processors that the native engine's threads but the caller's are
     pinned to, one each. isa: the native kernels' instruction
-    set, one of `edgepose doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU.
+    set, one of `edgepose doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU. zero_copy: a TensorRT engine's GPU works in the
+    host's memory, for GPUs that have none of their own.
     Raises EngineError if there is no such engine, its file is damaged, its backend is not installed, or this machine
     cannot run it; ValueError if threads is not 1 to 256, or cpus are not whole numbers, fewer than threads.
     """
@@ -92,11 +94,11 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
     header, tensors = enginefile.read(path)
     name = header["backend"]
     forced = os.environ.get("EDGEPOSE_ISA", "") if isa is None else isa
-    for option, value in (("isa", isa), ("cpus", tuple(cpus) or None)):
-        if value is not None and name != "native":
-            raise EngineError(f"{path}: {option}={value!r} is for native engines; this one runs on the {name} backend")
+    for option, value, owner in (("isa", isa, "native"), ("cpus", tuple(cpus) or None, "native"), ("zero_copy", zero_copy or None, "tensorrt")):
+        if value is not None and name != owner:
+            raise EngineError(f"{path}: {option}={value!r} is for {owner} engines; this one runs on the {name} backend")
     try:
-        runner = backend(name)(header, tensors, threads, forced)
+        runner = backend(name)(header, tensors, threads, forced, **({"zero_copy": True} if zero_copy else {}))
         if cpus:
             runner.pin(cpus)
     except ImportError as error:
@@ -105,6 +107,9 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
                               "run Python elsewhere, or build in it: pip install -e .") from error
         raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it, or "
                           f"build a native engine: edgepose compile --model {header['model']}") from error
+    except StaleEngine as error:
+        again = f"--rebuild {path}" if "onnx" in tensors else f"--model {header['model']} --backend {header['rung']}"
+        raise EngineError(f"{path}: {error}. Build it again on this machine: edgepose compile {again}") from error
     except KeyError as error:
         raise EngineError(f"{path}: backend {name!r}, or a part of its file, is unknown to this edgepose ({error}); "
                           f"it has {', '.join(BACKENDS)}") from error

@@ -1,10 +1,11 @@
 """The .epose file: a compiled model with all that running it needs.
 
 A safetensors file. Its tensors are the native plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
-archive). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
+archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
 Header: format, model, frames, is_causal (true where the answer is for the newest frame), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
-built_with (versions), and for the native backend plan (csrc/plan.h).
+built_with (versions), and for the native backend plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
+and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
 
 from __future__ import annotations
@@ -26,10 +27,15 @@ FORMAT = 1
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
             "weights_sha256": str, "built_with": dict}
+OF_TENSORRT = {"batch": int, "machine": dict, "rung": str}
 
 
 class EngineError(RuntimeError):
     """An engine file cannot be read, does not fit this machine, or its backend is missing. The message says what to do."""
+
+
+class StaleEngine(EngineError):
+    """An engine was built for another machine than this one. load() adds how it is built again."""
 
 
 def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
@@ -98,7 +104,8 @@ def _header(path: Path, text: str) -> dict[str, Any]:
         raise EngineError(f"{path}: the header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise EngineError(f"{path}: the header is not an object")
-    for key, kind in REQUIRED.items():
+    required = REQUIRED | (OF_TENSORRT if header.get("backend") == "tensorrt" else {})
+    for key, kind in required.items():
         if not isinstance(header.get(key), kind) or isinstance(header.get(key), bool):
             raise EngineError(f"{path}: the header's {key!r} is {header.get(key)!r}; it needs {kind.__name__}")
     if header["format"] != FORMAT:
@@ -108,6 +115,8 @@ def _header(path: Path, text: str) -> dict[str, Any]:
         raise EngineError(f"{path}: skeleton {header['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
     if not isinstance(header.get("is_causal", False), bool):
         raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
+    if header["backend"] == "tensorrt" and header["batch"] < 1:
+        raise EngineError(f"{path}: batches of {header['batch']}; 1 or more are possible")
     if not 1 <= header["frames"] <= 4096:
         raise EngineError(f"{path}: {header['frames']} frames; 1 to 4096 are possible")
     return header

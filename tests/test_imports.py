@@ -16,14 +16,15 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"checks", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
+TOOLS = {"checks", "gpu", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
     "checks": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "enginefile": {"skeleton"},
-    "backends": {"skeleton", "_native", "_cuda"},
+    "gpu": {"enginefile"},
+    "backends": {"skeleton", "enginefile", "gpu", "_native", "_cuda"},
     "engine": {"skeleton", "enginefile", "backends"},
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
@@ -36,13 +37,13 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
-    "doctor": {"engine", "enginefile", "_native"},
+    "doctor": {"engine", "enginefile", "gpu", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
-HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "scipy", "cv2", "h5py", "mediapipe", "rtmlib",
-         "PIL", "av", "rerun", "ncnn", "pnnx", "executorch"}
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
+         "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch"}
 
 
 def modules():

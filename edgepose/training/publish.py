@@ -14,7 +14,8 @@ import torch
 
 from .. import enginefile
 from ..build_engines.checkpoints import load_checkpoint, save_checkpoint
-from ..build_engines.compile import NamedModule, build
+from ..build_engines.compile import build
+from ..build_engines.lifters import NamedModule
 from .evaluate import METRICS, evaluate, open_model
 
 CARD = """# {name}

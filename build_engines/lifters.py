@@ -1,0 +1,69 @@
+"""The lifter that a command names: a zoo module with its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgepose import zoo
+from edgepose.build_engines import checkpoints
+from edgepose.zoo import published as published_weights
+
+UNTRAINED_SEED = 0
+
+
+@dataclass(frozen=True)
+class NamedModule:
+    """A zoo module to compile: what zoo.build was given for it, whether its weights are more than random, and what its checkpoint
+    is called where that is not as the model is."""
+
+    name: str
+    module: nn.Module
+    is_trained: bool
+    options: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str = ""
+
+    @property
+    def file_stem(self) -> str:
+        """What the engine files' names begin with: two checkpoints of a model do not write over each other's engines."""
+        return self.checkpoint or checkpoints.checkpoint_name(self.name, self.module.frames)
+
+
+def load_lifter(model: str, frames: int | None = None, untrained: bool = False, published: str | None = None) -> NamedModule:
+    """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
+
+    untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
+    frames: the window length, which a checkpoint must have.
+    Raises ValueError or FileNotFoundError, saying what there is and how to train what is not.
+    """
+    if published and untrained:
+        raise ValueError("--published and --untrained exclude each other")
+    if untrained:
+        torch.manual_seed(UNTRAINED_SEED)
+        return NamedModule(model, zoo.build(model, frames).eval(), False)
+    if published:
+        state = published_weights.read_state(published)
+        try:
+            module = published_weights.strided_transformer(state)
+        except ValueError as error:
+            raise ValueError(f"{published}: {error}") from None
+        if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
+            raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
+        zoo.frames_of(model, frames)
+        return NamedModule(model, module, True, {"norm": "sample"})
+    path = checkpoints.find_checkpoint(model, frames)
+    module, metadata = checkpoints.load_checkpoint(path, frames)
+    return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem)
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 of a module's state: which training a product came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,212 @@
+"""A native plan as an ONNX graph of static shapes, float32, for TensorRT.
+
+It is written from the plan, not exported from torch, since a plan already says what TensorRT fuses best: LayerNorm is one node
+whose gain and shift lie in the next product's weights (SampleLayerNorm too, as the standard one), attention's scale lies in q's
+weights, before the product, BatchNorm in the product before it, q, k and v are one product that is split on its channels, and no
+shape is computed. Nodes bear their step's name ("012.attention/softmax"), and a tensor that of the node which writes it.
+
+Two steps are not as the CPU kernels have them: a graph convolution is one product for all groups of neighbours, then one that mixes
+them (two kernels instead of eight), so that its x is rounded before the mixing; a convolution has two dimensions, the second of
+size one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepose.build_engines.plan_module import MASKED, PRODUCTS
+from edgepose.build_engines.quantise import label
+from edgepose.zoo.layers import Sight
+
+INPUT, OUTPUT = "keypoints_norm", "pose_m"
+IR_VERSIONS = {17: 8, 19: 9}  # of the opsets: the oldest that has it
+ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+
+
+def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int, opset: int, stores_int8: bool) -> onnx.ModelProto:
+    """(batch, T, J, 2) -> (batch, J, 3), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around what the plan has in
+    eight bits. stores_int8: weights in eight bits are stored so; else in float32, before a QuantizeLinear (all that TensorRT 8 takes)."""
+    writer = _Writer(plan, tensors, batch, stores_int8)
+    for number, step in enumerate(plan["steps"]):
+        writer.step(number, step)
+    writer.nodes[-1].output[0] = OUTPUT
+    shapes = {INPUT: (batch, plan["frames"], plan["joints"], 2), OUTPUT: (batch, plan["joints"], 3)}
+    infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    used = {name for node in writer.nodes for name in node.input}
+    constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
+    graph = helper.make_graph(writer.nodes, "edgepose", [infos[INPUT]], [infos[OUTPUT]], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSIONS[opset], producer_name="edgepose")
+
+
+class _Writer:
+    """Nodes and constants of a plan's steps so far."""
+
+    def __init__(self, plan: dict, tensors: dict[str, np.ndarray], batch: int, stores_int8: bool):
+        self.plan, self.tensors, self.batch, self.stores_int8 = plan, tensors, batch, stores_int8
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self._values: dict[int, str] = {}  # of the plan -> tensor
+        self._rounded: dict[tuple, str] = {}  # (tensor, what it is multiplied by) -> the same in eight bits
+
+    def step(self, number: int, step: dict) -> None:
+        name, shape = label(number, step), self.plan["buffers"][step["y"]][:2]
+        x, residual, gate = (self._values.get(step.get(key)) for key in ("x", "residual", "gate"))
+        op = step["op"]
+        if op in PRODUCTS:
+            y = getattr(self, f"_{op}")(name, step, x)
+            y = self._activated(name, y, step)
+            y = y if residual is None else self._node("Add", f"{name}/residual", [y, residual])
+        elif op == "tokens":
+            y = self._reshape(f"{name}/reshape", self._node("Transpose", f"{name}/transpose", [INPUT], perm=[0, 2, 1, 3]), *shape)
+        elif op in ("frames", "reshape"):
+            y = self._reshape(f"{name}/reshape", INPUT if op == "frames" else x, *shape)
+        elif op == "pick":
+            y = self._rows(f"{name}/slice", x, step["first"], step["first"] + step["stride"] * (shape[0] - 1) + 1, step["stride"])
+        elif op == "concat":
+            y = self._node("Concat", f"{name}/concat", [x, residual], axis=2)
+        elif op == "multiply":
+            y = self._activated(name, self._node("Mul", f"{name}/mul", [x, residual]), step)
+        elif op == "add":
+            y = self._node("Add", f"{name}/add", [x, self._stored(name, step, "bias")])
+        elif op == "normalize":
+            gain, shift = (self._constant(f"{name}/{what}", np.full(shape[1], of)) for what, of in (("gain", 1.0), ("shift", 0.0)))
+            y = self._node("LayerNormalization", f"{name}/norm", [x, gain, shift], axis=-1, epsilon=step["epsilon"])
+        elif op == "attention":
+            y = self._attention(name, step, x, gate)
+        else:
+            raise ValueError(f"no ONNX is known for a plan's step {op!r}")
+        self._values[step["y"]] = y
+
+    def _linear(self, name: str, step: dict, x: str) -> str:
+        y = self._node("MatMul", f"{name}/product", [self._seen(name, step, x), self._matrix(name, step)])
+        return self._node("Add", f"{name}/add", [y, self._stored(name, step, "bias")])
+
+    def _graph_conv(self, name: str, step: dict, x: str) -> str:
+        joints, columns = self.plan["buffers"][step["y"]][:2]
+        groups = len(step["group_rows"])
+        y = self._node("MatMul", f"{name}/product", [self._seen(name, step, x), self._matrix(name, step)])
+        y = self._reshape(f"{name}/reshape", y, joints * groups, columns)  # row j * groups + g: joint j with the weights of group g
+        ends = np.cumsum(step["group_rows"])[:-1]
+        gather, scatter = np.split(self.tensors[step["gather"]], ends), np.split(self.tensors[step["scatter"]], ends, 1)
+        mix = np.stack([after @ before for after, before in zip(scatter, gather)], -1).reshape(joints, joints * groups)
+        y = self._node("MatMul", f"{name}/mix", [self._constant(f"{name}/neighbours", mix), y])
+        return self._node("Add", f"{name}/add", [y, self._stored(name, step, "bias")])
+
+    def _conv(self, name: str, step: dict, x: str) -> str:
+        x_rows, x_columns = self.plan["buffers"][step["x"]][:2]
+        rows, columns = self.plan["buffers"][step["y"]][:2]
+        first, stride, taps = step["first"], step["stride"], step["taps"]
+        reach = first + stride * (rows - 1) + taps
+        begin, end = max(0, first), min(x_rows, reach)
+        if (begin, end) != (0, x_rows):
+            x = self._rows(f"{name}/slice", x, begin, end, 1)
+        x = self._node("Transpose", f"{name}/channels_first", [self._reshape(f"{name}/picture", x, end - begin, 1, x_columns)], perm=[0, 3, 1, 2])
+        w = self._weight(name, step, lambda w: w.transpose(2, 1, 0)[..., None])
+        y = self._node("Conv", f"{name}/product", [self._seen(name, step, x, is_picture=True), w, self._stored(name, step, "bias")],
+                       kernel_shape=[taps, 1], strides=[stride, 1], pads=[begin - first, 0, reach - end, 0])
+        return self._reshape(f"{name}/rows", self._node("Transpose", f"{name}/channels_last", [y], perm=[0, 2, 3, 1]), rows, columns)
+
+    def _attention(self, name: str, step: dict, x: str, gate: str | None) -> str:
+        heads, (tokens, channels) = step["heads"], self.plan["buffers"][step["y"]][:2]
+        parts = self._split(f"{name}/qkv", x, {"q": channels, "k": channels, "v": channels})
+        shaped = [self._reshape(f"{part}/heads", part, tokens, heads, channels // heads) for part in parts]
+        q, k, v = (self._node("Transpose", f"{part}/transpose", [by_head], perm=perm)
+                   for part, by_head, perm in zip(parts, shaped, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])))
+        scores = self._node("MatMul", f"{name}/scores", [q, k])
+        sight = Sight(step.get("span"), step.get("is_causal", False))
+        if sight != Sight():
+            hidden = np.where(sight.mask(tokens, heads).numpy(), 0.0, MASKED)
+            scores = self._node("Add", f"{name}/mask", [scores, self._constant(f"{name}/hidden", hidden)])
+        y = self._node("MatMul", f"{name}/context", [self._node("Softmax", f"{name}/softmax", [scores], axis=-1), v])
+        if gate is not None:  # g y + (1 - b) g v
+            g, b = (self._reshape(f"{part}/heads", part, heads, 1, 1) for part in self._split(f"{name}/gate", gate, {"g": heads, "b": heads}))
+            kept = self._node("Sub", f"{name}/kept", [self._constant(f"{name}/one", 1.0), b])
+            own = self._node("Mul", f"{name}/own", [self._node("Mul", f"{name}/share", [kept, g]), v])
+            y = self._node("Add", f"{name}/gated", [self._node("Mul", f"{name}/others", [g, y]), own])
+        return self._reshape(f"{name}/merge", self._node("Transpose", f"{name}/transpose", [y], perm=[0, 2, 1, 3]), tokens, channels)
+
+    def _activated(self, name: str, x: str, step: dict) -> str:
+        activation = step.get("activation", "none")
+        if activation == "none":
+            return x
+        if activation != "gelu":
+            return self._node(ACTIVATIONS[activation], f"{name}/{activation}", [x])
+        # The form that torch exports, which TensorRT knows; an operator of its own it is in opset 20 only.
+        y = self._node("Div", f"{name}/gelu_div", [x, self._constant(f"{name}/root_two", math.sqrt(2))])
+        y = self._node("Add", f"{name}/gelu_add", [self._node("Erf", f"{name}/gelu_erf", [y]), self._constant(f"{name}/one", 1.0)])
+        y = self._node("Mul", f"{name}/gelu_mul", [x, y])
+        return self._node("Mul", f"{name}/gelu", [y, self._constant(f"{name}/one_half", 0.5)])
+
+    def _seen(self, name: str, step: dict, x: str, is_picture: bool = False) -> str:
+        """x as the weights see it: rounded to int8 where the plan says so; products that round a tensor the same share it.
+        is_picture: x is (B, k, rows, 1)."""
+        if "x_scale" not in step:
+            return x
+        multiplier = self.tensors[step["x_scale"]]
+        key = (x, multiplier.tobytes())
+        if key not in self._rounded:
+            unit = float(1 / multiplier[0])
+            if not (multiplier == multiplier[0]).all():  # how the columns differ is multiplied in before
+                equaliser = multiplier * np.float32(unit)
+                equaliser = self._constant(f"{name}/equaliser", equaliser.reshape(-1, 1, 1) if is_picture else equaliser)
+                x = self._node("Mul", f"{name}/equalise", [x, equaliser])
+            scale, zero = self._constant(f"{name}/x_scale", unit), self._constant(f"{name}/x_zero", np.int8(0))
+            x = self._node("QuantizeLinear", f"{name}/quantise_x", [x, scale, zero])
+            self._rounded[key] = self._node("DequantizeLinear", f"{name}/dequantise_x", [x, scale, zero])
+        return self._rounded[key]
+
+    def _matrix(self, name: str, step: dict) -> str:
+        """The weights as (k, n); of a graph_conv the groups side by side. In eight bits they are stored as (n, k): the axis of their
+        scales is the first, which TensorRT wants, and it folds the transposition."""
+        if "scale" not in step:
+            return self._weight(name, step, _side_by_side)
+        return self._node("Transpose", f"{name}/weight_transpose", [self._weight(name, step, lambda w: _side_by_side(w).T)], perm=[1, 0])
+
+    def _weight(self, name: str, step: dict, arranged) -> str:
+        """The weights of a product as `arranged` makes them of the plan's, in eight bits with output channels first."""
+        w = arranged(self.tensors[step["weight"]])
+        if "scale" not in step:
+            return self._constant(f"{name}/weight", w.astype(np.float32))
+        scale = self.tensors[step["scale"]].reshape(-1) * self.tensors[step["x_scale"]][0]
+        constants = self._constant(f"{name}/weight_scale", scale), self._constant(f"{name}/weight_zero", np.zeros(len(scale), np.int8))
+        if self.stores_int8:
+            weight = self._constant(f"{name}/weight", w)
+        else:
+            weight = self._constant(f"{name}/weight", w * scale.reshape([-1] + [1] * (w.ndim - 1)))
+            weight = self._node("QuantizeLinear", f"{name}/quantise_weight", [weight, *constants], axis=0)
+        return self._node("DequantizeLinear", f"{name}/dequantise_weight", [weight, *constants], axis=0)
+
+    def _stored(self, name: str, step: dict, key: str) -> str:
+        return self._constant(f"{name}/{key}", self.tensors[step[key]])
+
+    def _rows(self, name: str, x: str, begin: int, end: int, stride: int) -> str:
+        limits = {"begin": [begin], "end": [end], "axis": [1], "stride": [stride]}
+        return self._node("Slice", name, [x, *(self._constant(f"{name}/{what}", np.array(at, np.int64)) for what, at in limits.items())])
+
+    def _reshape(self, name: str, x: str, *shape: int) -> str:
+        return self._node("Reshape", name, [x, self._constant(f"{name}/shape", np.array([self.batch, *shape], np.int64))])
+
+    def _split(self, name: str, x: str, parts: dict[str, int]) -> list[str]:
+        """x cut along its last axis into `parts`, name -> columns."""
+        sizes = self._constant(f"{name}/sizes", np.array(list(parts.values()), np.int64))
+        outputs = [f"{name}/{part}" for part in parts]
+        self.nodes.append(helper.make_node("Split", [x, sizes], outputs, name, axis=2))
+        return outputs
+
+    def _node(self, op: str, name: str, inputs: list[str], **attributes) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
+        return name
+
+    def _constant(self, name: str, value) -> str:
+        array = np.asarray(value)
+        self.constants[name] = array if array.dtype in (np.int8, np.int64) else array.astype(np.float32)
+        return name
+
+
+def _side_by_side(w: np.ndarray) -> np.ndarray:
+    """(k, n) as it is; (groups, k, n) as (k, groups n)."""
+    return w if w.ndim == 2 else w.transpose(1, 0, 2).reshape(w.shape[1], -1)

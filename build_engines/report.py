@@ -1,0 +1,87 @@
+"""What a build made: report.json, and the table that is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from edgepose import enginefile
+from edgepose.benchmarks import measure
+
+TABLE_COLUMNS = 128
+
+
+@dataclass
+class Row:
+    """One product in report.json: the keys of a benchmark row that apply, then the build's own."""
+
+    model: str
+    runtime: str
+    precision: str
+    batch: int
+    threads: int
+    frames: int
+    median_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    poses_per_s: float | None
+    mean_error_mm: float
+    max_error_mm: float
+    macs: int
+    parameters: int
+    weight_bytes: int
+    load_ms: float
+    mpjpe_mm: float | None
+    torch_mpjpe_mm: float | None
+    budget_mm: float
+    is_kept: bool
+    file: str
+    refusal: str = ""
+
+
+def write_report(out: Path, rows: list[Row]) -> None:
+    """Writes the rows to report.json, beside those of engines that these are not about."""
+    report = {"machine": measure.machine(), "command": sys.argv,
+              "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
+    enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _rows_of_others(report: Path, rows: list[Row]) -> list[dict]:
+    """What an earlier report says of engines that these rows are not about."""
+    def about(row: dict) -> tuple:
+        return tuple(row[key] for key in ("model", "frames", "runtime", "precision", "batch"))
+
+    try:
+        earlier = json.loads(report.read_text())["rows"]
+        return [row for row in earlier if about(row) not in {about(asdict(new)) for new in rows}]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def wide_console() -> Console:
+    """A console at least as wide as our tables, also where the output is no terminal."""
+    console = Console()
+    return Console(width=max(console.width, TABLE_COLUMNS))
+
+
+def print_rows(rows: list[Row], out: Path, console: Console) -> None:
+    """The rows as a table; latencies are of a call, of `batch` people."""
+    table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}: engines in {out}/")
+    for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
+        table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=True)
+    for row in rows:
+        latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
+        accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
+        verdict = "ok" if row.is_kept else f"[red]refused: {row.refusal}[/red]"
+        table.add_row(row.file or f"{row.runtime} {row.precision}" + f", batch {row.batch}" * (row.batch > 1), f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
+                      latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
+    console.print(table)
+    kept = [row for row in rows if row.file]
+    if kept:
+        best = min(kept, key=lambda row: (row.batch, row.median_ms))
+        console.print(f"fastest on this machine: {out / best.file}")

@@ -1,0 +1,98 @@
+"""The NVIDIA GPU of this machine through PyCUDA, and what an engine built for it depends on.
+
+The context is the primary one, which torch and the CUDA runtime use too: never pycuda.autoinit's own. It is pushed for each use and
+popped again, since PyCUDA aborts the process where a thread ends with a context on its stack; pycuda.autoprimaryctx retains the same
+context and leaves it there for the thread that imported it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+from .enginefile import EngineError, StaleEngine
+
+
+class Gpu:
+    """The first GPU that CUDA_VISIBLE_DEVICES leaves. cuda: the module pycuda.driver.
+
+    Raises ImportError without PyCUDA, EngineError without a GPU or its driver.
+    """
+
+    def __init__(self):
+        import pycuda.driver
+
+        self.cuda = pycuda.driver
+        try:
+            self.cuda.init()
+            if self.cuda.Device.count() == 0:
+                raise EngineError("CUDA shows no GPU to this process")
+            self._device = self.cuda.Device(0)
+            self._context = self._device.retain_primary_context()
+        except self.cuda.Error as error:
+            raise EngineError(f"CUDA cannot be used: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """The GPU's name as the driver gives it."""
+        return self._device.name()
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Within it, what this thread asks of CUDA goes to this GPU's primary context."""
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._context.pop()
+
+    def machine(self, trt: Any) -> dict[str, str]:
+        """What a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine file's header."""
+        return {"tensorrt": trt.__version__, "compute_capability": "%d.%d" % self._device.compute_capability(),
+                "system": platform.system(), "architecture": platform.machine(), "cuda": str(self.cuda.get_version()[0])}
+
+
+def check_machine(built_on: dict[str, str], here: dict[str, str]) -> None:
+    """Raises StaleEngine, with each field that differs and both its values, if a plan for one machine is on another."""
+    fields = [*here, *(field for field in built_on if field not in here)]
+    differing = [f"{field} {built_on.get(field, 'unknown')} there, {here.get(field, 'unknown')} here"
+                 for field in fields if built_on.get(field) != here.get(field)]
+    if differing:
+        raise StaleEngine(f"built for another machine ({'; '.join(differing)})")
+
+
+@functools.cache  # TensorRT keeps the first logger of a process for all its objects
+def listener(trt: Any) -> Any:
+    """A logger for the TensorRT library `trt` that keeps what it calls an error: see heard()."""
+    class Listener(trt.ILogger):
+        def __init__(self):
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if int(severity) <= int(trt.Logger.ERROR):
+                self.errors.append(message)
+    return Listener()
+
+
+def heard(trt: Any) -> str:
+    """The errors since the last call, or that there were none."""
+    errors = listener(trt).errors
+    said = "; ".join(errors) or "TensorRT gave no reason"
+    errors.clear()
+    return said
+
+
+def missing() -> str:
+    """Why TensorRT engines cannot be built and run here, in a few words; empty if they can."""
+    try:
+        import tensorrt  # noqa: F401
+        Gpu()
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed"
+    except (ImportError, EngineError) as error:
+        return str(error)
+    return ""
