@@ -36,7 +36,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 import edgepose
 from edgepose import enginefile, gpu, zoo
 from edgepose.benchmarks import measure
-from edgepose.build_engines import detectors, export, quantise, rebuild, tensorrt, torch_tensorrt
+from edgepose.build_engines import boards, detectors, export, quantise, rebuild, tensorrt, torch_tensorrt
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
@@ -50,7 +50,7 @@ from edgepose.metrics import mpjpe
 
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
 GPU_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}
-OF_GPU = ("batch", "allow_rung", "tactic_sources")  # options
+OF_GPU = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 EIGHT_BITS = ("w8", "int8")
 
@@ -121,10 +121,7 @@ def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, bu
     Raises ImportError without its libraries, EngineError if it does not build.
     """
     module = lifter.module
-    header = _header(lifter, "tensorrt", product.precision, scales)
-    if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
-        _, target, reference = _reference(lifter)
-        header["mpjpe_mm"] = float(mpjpe(reference * 1e3, target * 1e3))
+    header = _gpu_header(lifter, product.precision, scales)
     if product.backend == "torch-tensorrt":
         plan = torch_tensorrt.build(module, product.precision, product.batch)
         header |= {"batch": product.batch, "rung": "torch-tensorrt", "machine": plan.machine}
@@ -150,6 +147,14 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
         header["is_causal"] = True
     if precision == "int8":
         header["quantisation"] = scales["recipe"]
+    return header
+
+
+def _gpu_header(lifter: NamedModule, precision: str, scales: dict | None) -> dict:
+    header = _header(lifter, "tensorrt", precision, scales)
+    if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
+        _, target, reference = _reference(lifter)
+        header["mpjpe_mm"] = float(mpjpe(reference * 1e3, target * 1e3))
     return header
 
 
@@ -243,6 +248,24 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     return rows
 
 
+def compile_for_board(lifter: NamedModule, flavour: str, precisions: list[str], batches: Sequence[int], out: Path, console: Console,
+                      scales_file: Path | None = None) -> None:
+    """Writes TensorRT engines that are still to be built, on a board with `edgepose compile --rebuild FILE`. flavour: of boards.BOARDS.
+
+    Raises ValueError if there is none in `precisions`, EngineError if a graph is over its error budget.
+    """
+    products = [Product("tensorrt", p, batch) for p in dict.fromkeys(precisions) if p in GPU_PRODUCTS["tensorrt"] for batch in dict.fromkeys(batches)]
+    if not products:
+        raise ValueError(f"TensorRT has no product in {', '.join(precisions)}; it has {', '.join(GPU_PRODUCTS['tensorrt'])}")
+    scales = find_scales(lifter, scales_file, console.print) if any(product.precision == "int8" for product in products) else None
+    windows, (x, _, reference) = calibration_windows(lifter.module), _reference(lifter)
+    for product in products:
+        path = out / product.file_name(lifter)
+        found = boards.write_for_board(lifter, _gpu_header(lifter, product.precision, scales), product.batch, flavour, scales, windows,
+                                       (x, reference), path)
+        console.print(f"{path}: {found}. On the board: edgepose compile --rebuild {path.name}")
+
+
 def _yardstick(product: Product) -> Product | None:
     precision = YARDSTICK.get(product.precision)
     return precision and replace(product, precision=precision)
@@ -286,6 +309,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", nargs="+", choices=[*PRODUCTS, *GPU_PRODUCTS], help="of a lifter's engines (default: all "
                         "that this machine builds; torch-tensorrt where it is named)")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="people of a call of a TensorRT engine, an engine for each (default 1)")
+    parser.add_argument("--for-board", choices=boards.BOARDS, help="write TensorRT engines that a board then builds (--rebuild); needs no GPU "
+                        "here. legacy: for TensorRT 8.6 and 10; strong: for 10 and later")
     parser.add_argument("--allow-rung", action="store_true", help="where TensorRT does not build a precision in the best way, take the next")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
@@ -315,6 +340,14 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError("--size is for detectors; a lifter has none")
     if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
         raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
+    batches = [checked_number("--batch", batch, 1, whole=True) for batch in arguments.batch or [1]]
+    if arguments.for_board:
+        if set(arguments.backend or ["tensorrt"]) != {"tensorrt"} or arguments.allow_rung or arguments.tactic_sources or arguments.keep_slower:
+            raise ValueError("--for-board writes TensorRT engines and builds none: leave out other backends, --allow-rung, --tactic-sources "
+                             "and --keep-slower")
+        compile_for_board(load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published), arguments.for_board,
+                          arguments.precision, batches, arguments.out, wide_console(), arguments.scales)
+        return 0
     backends = arguments.backend or [*PRODUCTS, *([] if gpu.missing() else ["tensorrt"])]
     for option in OF_GPU:
         if getattr(arguments, option) and not set(backends) & set(GPU_PRODUCTS):
@@ -323,7 +356,6 @@ def main(arguments: argparse.Namespace) -> int:
         raise EngineError(f"TensorRT engines cannot be built here: {reason}. They need a GPU, TensorRT and PyCUDA: pip install 'edgepose[gpu]'")
     if "torch-tensorrt" in backends:
         need_library("torch_tensorrt", "--backend torch-tensorrt")
-    batches = [checked_number("--batch", batch, 1, whole=True) for batch in arguments.batch or [1]]
     threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)

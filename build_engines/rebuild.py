@@ -67,7 +67,7 @@ def _compared(path: Path, onnx: bytes) -> str:
     x, target = evaluation_windows(engine)
     poses = engine.run(x)
     budget = BUDGET_MM[engine.precision]
-    reference = _in_onnxruntime(onnx, x, engine.header["batch"])
+    reference = in_onnxruntime(onnx, x, engine.header["batch"])
     if reference is not None:
         mean, largest = errors_mm(poses, reference)
         lost, found = mean, f"{mean:.4f} mm mean, {largest:.4f} mm at most from its graph in ONNX Runtime"
@@ -82,7 +82,7 @@ def _compared(path: Path, onnx: bytes) -> str:
     return found
 
 
-def _in_onnxruntime(onnx: bytes, x: np.ndarray, batch: int) -> np.ndarray | None:
+def in_onnxruntime(onnx: bytes, x: np.ndarray, batch: int) -> np.ndarray | None:
     """The graph's poses (N, J, 3) of x (N, T, J, 2), in batches of its size; None without ONNX Runtime."""
     try:
         import onnxruntime

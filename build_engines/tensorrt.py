@@ -150,11 +150,12 @@ def inspected(payload: bytes) -> Plan:
         return Plan(payload, _layers(trt, payload), gpu.machine(trt))
 
 
-def parts(source: Source, plan: Plan) -> tuple[dict, dict[str, np.ndarray]]:
-    """What an engine file has of a plan: (header's entries, tensors)."""
-    header = {"backend": "tensorrt", "precision": source.precision, "batch": source.batch, "rung": source.rung, "machine": plan.machine,
-              "keep_float32": list(source.keep_float32), "onnx_sha256": hashlib.sha256(source.onnx).hexdigest()}
-    return header, {"payload": np.frombuffer(plan.payload, np.uint8), "onnx": np.frombuffer(source.onnx, np.uint8)}
+def parts(source: Source, plan: Plan | None) -> tuple[dict, dict[str, np.ndarray]]:
+    """What an engine file has of a plan: (header's entries, tensors). None: it is still to be built."""
+    header = {"backend": "tensorrt", "precision": source.precision, "batch": source.batch, "rung": source.rung,
+              "machine": plan.machine if plan else {}, "keep_float32": list(source.keep_float32), "onnx_sha256": hashlib.sha256(source.onnx).hexdigest()}
+    payloads = {"onnx": source.onnx, **({"payload": plan.payload} if plan else {})}
+    return header, {name: np.frombuffer(payload, np.uint8) for name, payload in payloads.items()}
 
 
 def source_of(header: dict, tensors: dict[str, np.ndarray]) -> Source:

@@ -43,10 +43,10 @@ def build(module: nn.Module, precision: str, batch: int) -> tensorrt.Plan:
     convert = getattr(torch_tensorrt.dynamo, "convert_exported_program_to_serialized_trt_engine", None)
     if convert is None:
         raise EngineError(f"Torch-TensorRT {torch_tensorrt.__version__} gives no plan of its own; 2.5 and later do")
-    model = (_Half(module) if precision == "fp16" else copy.deepcopy(module)).eval().to(DEVICE)
+    model = (_Half(module) if precision == "fp16" else copy.deepcopy(module)).eval().requires_grad_(False).to(DEVICE)
     example = torch.zeros(batch, module.frames, len(module.skeleton), 2, device=DEVICE)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             payload = convert(torch.export.export(model, (example,)), arg_inputs=(example,), **_options(convert, precision))
     except Exception as error:  # whatever torch.export, the converters and TensorRT raise
         raise EngineError(f"Torch-TensorRT {torch_tensorrt.__version__} does not convert the model: {first_line(error)}") from error

@@ -12,11 +12,12 @@ from pathlib import Path
 from . import _native, enginefile
 from .engine import DEFAULT_THREADS, SHIPPED, load
 from .enginefile import EngineError
+from .gpu import Gpu, missing
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
-    "onnxruntime": "the onnx backend, detectors, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines (not in this version)",
-    "pycuda": "GPU engines (not in this version)", "rich": "tables", "matplotlib": "pictures", "av": "films (.mp4)",
+    "onnxruntime": "the onnx backend, detectors, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines",
+    "pycuda": "GPU engines", "torch-tensorrt": "GPU engines, for comparison", "rich": "tables", "matplotlib": "pictures", "av": "films (.mp4)",
     "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
 }
 UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
@@ -50,6 +51,21 @@ def gpu() -> str:
     return "none" if ctypes.util.find_library("cuda") is None else "a CUDA driver library, but no device"
 
 
+def gpu_engines() -> str:
+    """Whether TensorRT engines run here, or why not."""
+    if reason := missing():
+        return f"TensorRT engines do not run here: {reason}"
+    import tensorrt
+
+    here = Gpu()
+    try:
+        from . import _cuda  # noqa: F401
+        launches = "a frame is one launch of a CUDA graph"
+    except ImportError:
+        launches = "without CUDA graphs, since edgepose._cuda is not built"
+    return f"TensorRT {tensorrt.__version__} engines run here ({here.name}, {here.machine(tensorrt)['compute_capability']}), {launches}"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose doctor`."""
     parser.add_argument("engines", nargs="*", type=Path, help="engine files to look at (default: those that ship)")
@@ -63,10 +79,10 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"processor    {processor()}, {cores()} core(s) for this process")
     print(f"kernels      {isas[0]} (this CPU runs {', '.join(isas)})" if not forced else
           f"kernels      {forced}: EDGEPOSE_ISA forces it (this CPU runs {', '.join(isas)})")
-    print(f"GPU          {gpu()}; this version runs on the CPU")
+    print(f"GPU          {gpu()}; {gpu_engines()}")
     print("libraries")
     for name, purpose in LIBRARIES.items():
-        print(f"  {name:<13} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
+        print(f"  {name:<14} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
     print("engines")
     runs = [_look(path) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
     return 0 if all(runs) else 1

@@ -10,18 +10,28 @@ import types
 
 import numpy as np
 
+import edgepose
+
 
 class CudaError(Exception):
     """pycuda.driver.Error."""
 
 
-class HostMemory(bytearray):
+class HostMemory:
     """What PyCUDA's page-locked arrays have as their base."""
+
+    def __init__(self, gpu, shape, dtype, is_mapped):
+        array = np.full(shape, np.nan, dtype)
+        self.gpu, self.is_mapped, self.__array_interface__ = gpu, is_mapped, array.__array_interface__
+        self.address = gpu._allocate(array.reshape(-1).view(np.uint8))
 
     def get_device_pointer(self):
         if not self.is_mapped:
             raise CudaError("cuMemHostGetDevicePointer failed: the memory is not mapped")
         return self.address
+
+    def __del__(self):
+        self.gpu._free(self.address)
 
 
 class FakeGpu:
@@ -62,6 +72,12 @@ class FakeGpu:
         address, self.next_address = self.next_address, self.next_address + (array.nbytes + 255) // 256 * 256
         self.memory[address] = array
         return address
+
+    def _free(self, address):
+        if self.depth():
+            del self.memory[address]
+        else:
+            self.leaked += 1
 
     # The modules.
 
@@ -119,16 +135,10 @@ class FakeGpu:
                 return self.address
 
             def __del__(self):
-                if hasattr(self, "address"):
-                    if gpu.depth():
-                        del gpu.memory[self.address]
-                    else:
-                        gpu.leaked += 1
+                gpu._free(self.address)
 
         def pagelocked_empty(shape, dtype, order="C", mem_flags=0):
-            host = HostMemory(int(np.prod(shape)) * np.dtype(dtype).itemsize)
-            host.address, host.is_mapped = gpu._allocate(np.frombuffer(host, np.uint8)), mem_flags == driver.host_alloc_flags.DEVICEMAP
-            return np.ndarray(shape, dtype, host)
+            return np.asarray(HostMemory(gpu, shape, dtype, mem_flags == driver.host_alloc_flags.DEVICEMAP))
 
         def memcpy_htod_async(dest, src, stream=None):
             assert isinstance(src.base, HostMemory), "a copy from pageable memory"
@@ -186,5 +196,6 @@ def install(monkeypatch, gpu, trt=None, extension=None):
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.setitem(sys.modules, "edgepose._cuda", extension)
     if extension is None:
-        import edgepose
         monkeypatch.delattr(edgepose, "_cuda", raising=False)
+    else:
+        monkeypatch.setattr(edgepose, "_cuda", extension, raising=False)

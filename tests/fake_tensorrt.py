@@ -6,6 +6,7 @@ name stands in NAMES and NOT_EVERYWHERE (from the bindings' sources; those of 8.
 """
 
 import json
+from importlib.machinery import ModuleSpec
 
 import onnx
 import onnxruntime
@@ -95,6 +96,7 @@ class FakeTensorRT:
 
     def __init__(self, version, gpu, without=()):
         self._version, self._gpu, self._without = version, gpu, set(without)
+        self.__spec__ = ModuleSpec("tensorrt", None)  # torch.export looks for it
         self.used, self.refuse, self.breaks, self.built = set(), 0, lambda network, config: None, []
         for name in ("NetworkDefinitionCreationFlag", "BuilderFlag", "MemoryPoolType", "ProfilingVerbosity", "TacticSource",
                      "LayerInformationFormat", "TensorIOMode", "Logger"):

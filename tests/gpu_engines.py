@@ -44,7 +44,7 @@ def graph(batch=1, opset=17, is_quantised=False, joints=JOINTS):
 
 def poses(x):
     """What the graph makes of x in float64."""
-    y = x.reshape(len(x), -1).astype(np.float64) @ WEIGHTS
+    y = x.reshape(len(x), len(WEIGHTS)).astype(np.float64) @ WEIGHTS
     p = np.exp(y - y.max(1, keepdims=True))
     return (y + p / p.sum(1, keepdims=True)).reshape(len(x), JOINTS, 3)
 

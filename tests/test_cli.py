@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from gpu_engines import a_gpu
 
 from edgepose import cli
 
@@ -26,6 +27,19 @@ def test_doctor_names_the_engine_it_would_run(capsys):
     said = capsys.readouterr().out
     assert all(f"\n  {library} " in said for library in ("opencv-python", "av", "rerun-sdk", "scipy", "h5py", "torch"))
     assert "ampose_fp16.epose" in said and "native backend" in said and "because" in said
+
+
+def test_doctor_says_why_tensorrt_engines_do_not_run_here(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert cli.main(["doctor"]) == 0
+    assert "; TensorRT engines do not run here: tensorrt is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extension, launches", [("careful", "a frame is one launch of a CUDA graph"), (None, "without CUDA graphs, since edgepose._cuda")])
+def test_doctor_names_the_gpu_that_runs_tensorrt_engines(capsys, monkeypatch, extension, launches):
+    a_gpu(monkeypatch, "10.13", extension=extension)
+    assert cli.main(["doctor"]) == 0
+    assert f"TensorRT 10.13.3 engines run here (Fake GPU 1000, 8.7), {launches}" in capsys.readouterr().out
 
 
 def test_doctor_says_when_an_engine_cannot_run(tmp_path, capsys):

@@ -37,7 +37,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
-    "doctor": {"engine", "enginefile", "gpu", "_native"},
+    "doctor": {"engine", "enginefile", "gpu", "_native", "_cuda"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
 }

@@ -51,6 +51,8 @@ class Backend:
                           RuntimeWarning, stacklevel=2)
         self._trt, self._extension, self._zero_copy = tensorrt, _cuda, zero_copy
         self._gpu = Gpu()
+        if "payload" not in tensors:
+            raise StaleEngine("it holds a graph and no plan of it yet")
         check_machine(header["machine"], self._gpu.machine(tensorrt))
         joints = len(MODEL_SKELETONS[header["skeleton"]])
         self._batch = header["batch"]
@@ -165,7 +167,7 @@ class _Lane:
             self.run()
             if not np.allclose(self.y, wanted, rtol=0, atol=REPLAY_TOLERANCE_M, equal_nan=True):
                 raise RuntimeError("the replay does not answer as the plain run does")
-        except RuntimeError as error:
+        except (RuntimeError, self._cuda.Error) as error:
             self._graph = None
             warnings.warn(f"no CUDA graph ({error}): the TensorRT engine runs a launch for each kernel", RuntimeWarning, stacklevel=2)
 

@@ -1,0 +1,43 @@
+"""edgepose compile --for-board: a lifter's graph for a machine that builds the TensorRT engine itself and may have no torch.
+
+The file is an engine file without a plan: on the board `edgepose compile --rebuild FILE` puts one in. Here the graph is compared with
+torch in ONNX Runtime; no GPU is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgepose import enginefile
+from edgepose.build_engines import tensorrt
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.lifters import NamedModule
+from edgepose.build_engines.rebuild import in_onnxruntime
+from edgepose.build_engines.tensorrt_graph import RUNGS, tensorrt_graph
+from edgepose.enginefile import EngineError
+
+BOARDS = ("legacy", "strong")  # TensorRT 8.6 (JetPack 6.0); TensorRT 10 and later
+
+
+def write_for_board(lifter: NamedModule, header: dict, batch: int, flavour: str, scales: dict | None, windows: np.ndarray,
+                    reference: tuple[np.ndarray, np.ndarray], path: Path) -> str:
+    """Writes the engine file without a plan; what its graph loses, in words.
+
+    header: as of an engine of the tensorrt backend. windows: for calibration. reference: (keypoints_norm, torch's poses) to compare.
+    Raises EngineError if the graph is over its budget; nothing is written then.
+    """
+    precision = header["precision"]
+    rung = next(rung for rung in RUNGS[precision] if rung.flavour == flavour)
+    graph = tensorrt_graph(lifter.module, rung, batch, scales if precision == "int8" else None, windows)
+    x, poses = reference
+    mean, largest = errors_mm(in_onnxruntime(graph.onnx, x, batch), poses)
+    found = f"{mean:.4f} mm mean, {largest:.4f} mm at most from torch, in ONNX Runtime"
+    if not mean <= BUDGET_MM[precision]:
+        raise EngineError(f"{path.name} is over {BUDGET_MM[precision]} mm: {found}")
+    source = tensorrt.Source(graph.onnx, precision, rung.name, batch, graph.keep_float32)
+    of_plan, tensors = tensorrt.parts(source, None)
+    enginefile.write(path, header | of_plan, tensors)
+    return found

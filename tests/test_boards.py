@@ -1,0 +1,48 @@
+import pytest
+from fake_tensorrt import FULL
+from gpu_engines import a_gpu
+
+import edgepose
+from edgepose import enginefile
+from edgepose.build_engines import budgets
+from edgepose.build_engines.windows import evaluation_windows
+from edgepose.cli import main
+
+WRITE = ["compile", "--model", "martinez-s", "--precision", "fp16", "--out"]
+
+
+@pytest.mark.parametrize("flavour, version, rung, batch", [("legacy", "8.6", "legacy-fp16", 1), ("legacy", "10.3", "legacy-fp16", 1),
+                                                          ("strong", "10.13", "strong-fp16", 2), ("strong", "11", "strong-fp16", 1)])
+def test_a_board_builds_the_engine_that_was_written_for_it(monkeypatch, tmp_path, capsys, flavour, version, rung, batch):
+    assert main([*WRITE, str(tmp_path), "--for-board", flavour, "--batch", str(batch)]) == 0
+    path, = tmp_path.iterdir()
+    assert path.name == f"martinez-s_tensorrt_fp16{'_b2' * (batch == 2)}.epose"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "mm mean" in said and said.endswith(f"On the board: edgepose compile --rebuild {path.name}")
+    header, tensors = enginefile.read(path)
+    assert set(tensors) == {"onnx"} and (header["rung"], header["batch"], header["machine"]) == (rung, batch, {})
+    _, trt = a_gpu(monkeypatch, version)
+    with pytest.raises(edgepose.EngineError, match="it holds a graph and no plan of it yet. Build it again on this machine: edgepose compile --rebuild"):
+        edgepose.load(path)
+    assert main(["compile", "--rebuild", str(path)]) == 0
+    engine = edgepose.load(path)
+    x, _ = evaluation_windows(engine)
+    reference = edgepose.load("martinez-s").run(x)
+    assert budgets.errors_mm(engine.run(x), reference)[0] < 2 * budgets.BUDGET_MM["fp16"]  # the shipped engine is half precision too
+    assert engine.header["machine"]["tensorrt"] == FULL[version] and trt.built[0]["strong"] == (flavour == "strong")
+
+
+def test_a_graph_over_its_budget_is_not_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(budgets.BUDGET_MM, "fp16", 1e-9)
+    assert main([*WRITE, str(tmp_path), "--for-board", "strong"]) == 1
+    assert "martinez-s_tensorrt_fp16.epose is over 1e-09 mm: " in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--backend", "native"], "--for-board writes TensorRT engines and builds none"),
+    (["--allow-rung"], "--for-board writes TensorRT engines and builds none"),
+    (["--precision", "w8"], "TensorRT has no product in w8; it has fp16, int8"),
+])
+def test_a_wrong_request_is_answered(tmp_path, capsys, options, message):
+    assert main([*WRITE, str(tmp_path), "--for-board", "legacy", *options]) == 1
+    assert message in capsys.readouterr().err
