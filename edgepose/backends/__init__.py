@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-<<<<<<< HEAD
-BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch"}
-=======
-BACKENDS = {"native": "edgepose itself", "onnx": "onnxruntime", "torchscript": "torch", "tensorrt": "tensorrt and pycuda"}
->>>>>>> engine
+BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch",
+            "tensorrt": "tensorrt and pycuda"}
 
 
 def backend(name: str):
