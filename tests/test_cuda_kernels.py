@@ -25,14 +25,11 @@ EPS = 2.0**-24
 HALF = 2.0**-11  # half the spacing of half precision, of numbers up to 1
 
 
-@pytest.fixture(scope="module")
-def module(tmp_path_factory):
-    return emulated.build(tmp_path_factory.mktemp("emulated"))
-
-
 @pytest.fixture(params=["plain", "tensor cores", pytest.param("gpu", marks=pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}"))])
-def device(request, module):
-    return emulated.OnDevice() if request.param == "gpu" else emulated.Emulated(module, request.param == "tensor cores")
+def device(request):
+    if request.param == "gpu":
+        return emulated.OnDevice()
+    return emulated.Emulated(request.getfixturevalue("emulated_kernels"), request.param == "tensor cores")
 
 
 def in_float64(plan, tensors, x):
@@ -114,15 +111,15 @@ def test_every_family_gives_the_poses_of_its_plan(device, lifter, precision, bou
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("uses_tensor_cores", [False, True])
 @pytest.mark.parametrize("lifter", ["ampose, 9 frames, small", "strided27, 27 frames, small", "posegate, 1 frames, small"])
-def test_order_blocks_and_company_change_no_bit(module, lifter, precision, uses_tensor_cores):
+def test_order_blocks_and_company_change_no_bit(emulated_kernels, lifter, precision, uses_tensor_cores):
     model = models.randomised(models.LIFTERS[lifter]())
     plan, tensors = models.lowered(model, precision)
     x = models.keypoints(model, 3)
-    wanted = emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x)
+    wanted = emulated.Emulated(emulated_kernels, uses_tensor_cores).run(plan, tensors, x)
     for blocks, order in ((1, 1), (2, 7), (5, 1), (4, 11)):
-        got = emulated.Emulated(module, uses_tensor_cores, blocks, order).run(plan, tensors, x)
+        got = emulated.Emulated(emulated_kernels, uses_tensor_cores, blocks, order).run(plan, tensors, x)
         np.testing.assert_array_equal(got, wanted, err_msg=f"{blocks} blocks, order {order}")
-    alone = np.concatenate([emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x[i:i + 1]) for i in range(3)])
+    alone = np.concatenate([emulated.Emulated(emulated_kernels, uses_tensor_cores).run(plan, tensors, x[i:i + 1]) for i in range(3)])
     np.testing.assert_array_equal(alone, wanted)
 
 
@@ -159,13 +156,13 @@ def test_attention_of_the_newest_token_reads_its_rings(device, span, capacity, n
             assert np.abs(got[person, part] - wanted).max() <= 8 * (d + count) * EPS
 
 
-def test_what_feeds_a_product_needs_no_step_of_its_own(module):
+def test_what_feeds_a_product_needs_no_step_of_its_own(emulated_kernels):
     plan, tensors = lower(AMPose(H36M17, 9, **models.TINY).eval(), "fp32")
     # qkv, attention, out, expand, contract and two graph convolutions a pair of blocks; the embedding and the head.
-    assert module.steps(plan, tensors) == 7 + 2
+    assert emulated_kernels.steps(plan, tensors) == 7 + 2
     strided, tensors = lower(models.small("strided27").eval(), "fp32")
     layers = sum(step["op"] == "attention" for step in strided["steps"])
-    assert module.steps(strided, tensors) == 5 * layers + 2
+    assert emulated_kernels.steps(strided, tensors) == 5 * layers + 2
 
 
 def test_an_infinite_keypoint_is_not_hidden_by_whole_numbers(device):
@@ -177,11 +174,11 @@ def test_an_infinite_keypoint_is_not_hidden_by_whole_numbers(device):
     assert np.isfinite(y[0]).all() and np.isnan(y[1, 3]).all()
 
 
-def test_heads_that_do_not_fit_are_refused(module):
+def test_heads_that_do_not_fit_are_refused(emulated_kernels):
     small = Small(frames=1)
     small.plan.attention(small.plan.linear(small.plan.joint_tokens(), small.weights(2, 3 * 193), small.weights(3 * 193)), 1)
     with pytest.raises(ValueError, match="step 2: heads of 193 channels; the CUDA kernels take 192"):
-        emulated.Emulated(module, False).run(*_with_head(small), small.x)
+        emulated.Emulated(emulated_kernels, False).run(*_with_head(small), small.x)
 
 
 def _with_head(small):
@@ -190,15 +187,15 @@ def _with_head(small):
     return small.finished()
 
 
-def test_a_plan_that_is_not_valid_is_refused(module):
+def test_a_plan_that_is_not_valid_is_refused(emulated_kernels):
     plan, tensors = lower(models.tiny_lifter(), "fp32")
     plan = copy.deepcopy(plan)
     plan["steps"][3]["x"] = 10_000
     with pytest.raises(ValueError, match="step 3: x is not one of its buffers"):
-        emulated.Emulated(module, False).run(plan, tensors, np.zeros((1, 1, 17, 2), np.float32))
+        emulated.Emulated(emulated_kernels, False).run(plan, tensors, np.zeros((1, 1, 17, 2), np.float32))
 
 
-def test_the_trained_lifter_on_tensor_cores_is_within_the_budget_of_fp16(module):
+def test_the_trained_lifter_on_tensor_cores_is_within_the_budget_of_fp16(emulated_kernels):
     from edgepose.build_engines import compile as compiler
     from edgepose.build_engines.windows import evaluation_windows
 
@@ -207,5 +204,5 @@ def test_the_trained_lifter_on_tensor_cores_is_within_the_budget_of_fp16(module)
     with torch.inference_mode():
         wanted = lifter.module(torch.from_numpy(x)).numpy()
     plan, tensors = lower(lifter.module, "fp16")
-    got = emulated.Emulated(module, True).run(plan, tensors, x)
+    got = emulated.Emulated(emulated_kernels, True).run(plan, tensors, x)
     assert 1e3 * np.linalg.norm(got - wanted, axis=-1).mean() < compiler.BUDGET_MM["fp16"]
