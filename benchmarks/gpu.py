@@ -91,7 +91,7 @@ def about_run(commit: str | None, rounds: int) -> dict:
     torch, extension = sys.modules.get("torch"), sys.modules.get("edgepose._cuda")
     if torch:
         run["torch_cuda"] = torch.version.cuda
-    if extension and hasattr(extension, "devices"):
+    if extension:
         run["devices"] = extension.devices()
     return run
 

@@ -24,7 +24,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$(absolute "${PYTHON:-python3}")
 tensorrt_python=$(absolute "${TENSORRT_PYTHON:-$python}")
 total_s=${TOTAL_S:-480}
-reserve_s=$((total_s / 4))  # for the figures, which come last
+reserve_s=$((total_s / 3))  # for the figures, which come last
 read -ra models <<<"${MODELS:-ampose strided27}"
 read -ra batches <<<"${BATCHES:-1 16 256}"
 read -ra tactics <<<"${TENSORRT_TACTIC_SOURCES:-}"
@@ -57,14 +57,15 @@ note() {  # STAGE OUTCOME SECONDS SAID
 
 left() { echo $((total_s - reserve_s - SECONDS)); }
 
-# stage NAME LIMIT_S COMMAND...: notes how the command ended and the last line it said.
+# stage NAME LIMIT_S COMMAND...: notes how the command ended, which is $outcome afterwards, and the last line it said.
 stage() {
-  local name=$1 limit=$2 began=$SECONDS status=0 outcome=ok
+  local name=$1 limit=$2 began=$SECONDS status=0
+  outcome=ok
   shift 2
   ((limit <= $(left))) || limit=$(left)
   if ((limit < 3)); then
-    failed=1
-    note "$name" "left out" 0 "the $total_s s were over"
+    outcome="left out" failed=1
+    note "$name" "$outcome" 0 "the $total_s s were over"
     return
   fi
   timeout --kill-after=5 "$limit" "$@" 2>&1 | tee "$work/$name.log" || status=$?
@@ -130,45 +131,51 @@ else
   cp -n "$root"/edgepose/_cuda.*.so "$work/lib/edgepose/" 2>/dev/null || true  # those of another Python
 fi
 ((check)) || stage device 30 "$python" -c 'import sys; from edgepose import _cuda; print(_cuda.devices()); sys.exit(_cuda.why_unavailable())'
+why_not=
+((!check)) || why_not=--check
+[[ $outcome == ok ]] || why_not="no GPU that the extension runs on"
 
 # 3. Models, graphs and reference poses: everything that is measured.
-names=(cuda-fp32 cuda-fp16 cuda-int8 torch-fp32 torch-fp16 torch-compile-fp32 torch-compile-fp16)
+names=(cuda-fp32 cuda-fp16 cuda-int8 torch-fp32 torch-fp16)
+compiled=(torch-compile-fp16 torch-compile-fp32)
 tensorrt=(tensorrt-fp16 tensorrt-int8)
 [[ ! -e /etc/nv_tegra_release ]] || tensorrt+=(tensorrt-zero-copy-fp16 tensorrt-zero-copy-int8)
-((!check)) || names=(cuda-fp16 torch-fp16) tensorrt=(tensorrt-fp16)
+((!check)) || names=(cuda-fp16) compiled=(torch-compile-fp16) tensorrt=(tensorrt-fp16)
 flavour=$("$tensorrt_python" -c 'from edgepose.build_engines import tensorrt as t; print("strong" if t.is_offered("strong") else "legacy")' 2>/dev/null || true)
 [[ -n ${PREPARED:-} ]] || stage prepare 120 "$python" -m edgepose.benchmarks.gpu --prepare "$prepared" --models "${models[@]}" \
-  --batches "${batches[@]}" --runtimes "${names[@]}" "${tensorrt[@]}" ${flavour:+--flavours "$flavour"}
+  --batches "${batches[@]}" --runtimes "${names[@]}" "${compiled[@]}" "${tensorrt[@]}" ${flavour:+--flavours "$flavour"}
 
 # 4. Each kernel on the GPU against float64.
 if ((check)); then
   stage kernels 60 "$python" -m pytest -qq -p no:cacheprovider --collect-only "$root/tests/test_cuda_kernels.py" -k gpu
+elif [[ -n $why_not ]]; then
+  note kernels "left out" 0 "$why_not"
 else
   stage kernels 90 "$python" -m pytest -q -p no:cacheprovider "$root/tests/test_cuda_kernels.py" -k gpu
 fi
 
 # 5. No access out of bounds, no race, no barrier that not all reach.
-sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer || true)
+sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer) || why_not=${why_not:-compute-sanitizer is not installed}
 for tool in memcheck racecheck synccheck; do
-  if ((check)); then
-    note "$tool" "left out" 0 "--check"
-  elif [[ -z $sanitizer ]]; then
-    note "$tool" "left out" 0 "compute-sanitizer is not installed"
+  if [[ -n $why_not ]]; then
+    note "$tool" "left out" 0 "$why_not"
   else
-    stage "$tool" 25 "$sanitizer" --tool "$tool" --error-exitcode 9 "$python" -m edgepose.benchmarks.gpu --once "$prepared"
+    stage "$tool" 25 "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 9 "$python" -m edgepose.benchmarks.gpu --once "$prepared"
   fi
 done
 
-# 6. The figures.
-reserve_s=0
+# 6. The figures. torch.compile comes last, by itself: its compilations take longer than everything else.
+reserve_s=$((total_s / 5))
 if ((check)); then
-  benchmark benchmark 60 "$python"
+  benchmark figures 60 "$python"
 elif [[ $tensorrt_python == "$python" ]]; then
-  benchmark benchmark "$(left)" "$python" "${names[@]}" "${tensorrt[@]}"
+  benchmark figures "$(left)" "$python" "${names[@]}" "${tensorrt[@]}"
 else
-  benchmark benchmark 90 "$python" "${names[@]}"
-  benchmark benchmark-tensorrt "$(left)" "$tensorrt_python" "${tensorrt[@]}"
+  benchmark figures 60 "$python" "${names[@]}"
+  benchmark figures-tensorrt "$(left)" "$tensorrt_python" "${tensorrt[@]}"
 fi
+reserve_s=0
+((check)) || benchmark figures-compiled "$(left)" "$python" "${compiled[@]}"
 
 if ! ((check)); then
   slug=$(gpu_name | tr -cs 'A-Za-z0-9\n' '-' | tr 'A-Z' 'a-z' || true)

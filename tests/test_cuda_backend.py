@@ -18,10 +18,13 @@ from edgepose.benchmarks import measure
 from edgepose.build_engines import compile as compiler
 from edgepose.cli import main
 
-_cuda = pytest.importorskip("edgepose._cuda", reason="edgepose._cuda is not built: no nvcc")
+try:
+    from edgepose import _cuda
+except ImportError:
+    _cuda = None
 NVCC = shutil.which("nvcc")
 ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
-no_gpu = pytest.mark.skipif(_cuda.why_unavailable() is None, reason="there is a GPU")
+no_gpu = pytest.mark.skipif(_cuda is None or _cuda.why_unavailable() is None, reason="there is a GPU, or edgepose._cuda is not built")
 
 
 def write_engine(path, model, precision="fp32"):
@@ -122,6 +125,14 @@ def test_without_a_gpu_compile_says_why_and_builds_the_rest(tmp_path, few_window
     assert main([*COMPILE, str(tmp_path), "--precision", "fp16"]) == 0 and not list(tmp_path.glob("*cuda*"))
 
 
+def test_doctor_says_whether_its_engines_run_here(on_emulated_gpu, monkeypatch, capsys):
+    main(["doctor"])
+    monkeypatch.setattr(on_emulated_gpu, "why_unavailable", lambda: "no CUDA device")
+    main(["doctor"])
+    with_gpu, without = (line for line in capsys.readouterr().out.splitlines() if line.startswith("GPU"))
+    assert "; cuda engines run here; " in with_gpu and "; cuda engines do not run here: no CUDA device; " in without
+
+
 def test_where_it_is_not_built_compile_says_how_it_would_be(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "edgepose._cuda", None)
     monkeypatch.delattr(edgepose, "_cuda", raising=False)
@@ -137,7 +148,7 @@ def test_options_of_the_cpu_are_refused(tmp_path, on_emulated_gpu):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_kernels_compile_for(architecture, tmp_path):
-    if int(architecture) in _cuda.architectures():
+    if _cuda and int(architecture) in _cuda.architectures():
         return  # compiled for it when the extension was built
     if NVCC is None:
         pytest.skip("needs nvcc")

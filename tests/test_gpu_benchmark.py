@@ -21,7 +21,7 @@ from edgepose.build_engines import checkpoints
 
 MODEL = "tiny"
 BATCHES = ["1", "3"]
-SCRIPT = Path(gpu_report.__file__).resolve().with_name("gpu_suite.sh")
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_suite.sh"
 OPTIONS = {"depth": 1, "channels": 48, "heads": 4}  # the narrowest whose products go into eight bits
 ERROR_MM = {"cuda-fp32": 0.01, "cuda-fp16": 3, "cuda-int8": 30, "tensorrt-fp16": 3, "tensorrt-int8": 30, "torch-fp32": 0.001,
             "torch-fp16": 3, "torch-compile-fp32": 0.001, "torch-compile-fp16": 3}  # its random weights make half precision lose millimetres
@@ -229,7 +229,7 @@ def suite(folder, *arguments, **environment):
 def test_the_suite_checks_itself_where_there_is_no_gpu(tmp_path):
     done = suite(tmp_path, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "== prepare: ok" in done.stdout and "== benchmark: ok" in done.stdout and "== build: left out: --check" in done.stdout
+    assert "== prepare: ok" in done.stdout and "== figures: ok" in done.stdout and "== build: left out: --check" in done.stdout
     assert "== kernels: ok" in done.stdout and not list(tmp_path.iterdir())
     assert suite(tmp_path, "--chek").returncode == 2
 
@@ -253,5 +253,5 @@ def test_a_stage_that_fails_or_takes_too_long_is_said_and_the_others_still_run(t
     assert report["machine"]["gpu"] == "Fake GPU 1000" and report["machine"]["compute_capability"] == "9.0"
     assert stages["build"] == ("ok", "for 90") and stages["kernels"] == ("failed with status 1", "3 failed, 92 passed")
     assert stages["racecheck"] == ("failed with status 9", "1 hazard") and stages["synccheck"] == ("ok", "no errors")
-    assert stages["benchmark"][0].startswith("cut after ")
+    assert stages["figures"][0].startswith("cut after ") and stages["figures-compiled"] == ("left out", "the 12 s were over")
     assert len((tmp_path / "work" / "sanitized").read_text().splitlines()) == 3
