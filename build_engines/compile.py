@@ -195,8 +195,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     fp16. Raises OSError if the disk does not take a file, EngineError if a GPU engine does not build; what was not finished is not left
     behind.
     """
-    rows: list[Row] = []
-    engines: dict[str, edgepose.Engine] = {}
+    rows, engines = [], {}
     products = [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | GPU_PRODUCTS)[b]
                 for batch in (dict.fromkeys(on_gpu.batches) if b in GPU_PRODUCTS else [1])]
     if not products:
@@ -214,10 +213,10 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
             candidate = path.with_name(f".{path.name}.unchecked.epose")
             try:
                 if product.backend in GPU_PRODUCTS:
-                    header, tensors, layers = build_for_gpu(lifter, product, scales, builder, on_gpu.allow_rung)
+                    *contents, layers = build_for_gpu(lifter, product, scales, builder, on_gpu.allow_rung)
                 else:
-                    header, tensors = build(lifter, product.backend, product.precision, scales)
-                enginefile.write(candidate, header, tensors)
+                    contents = build(lifter, product.backend, product.precision, scales)
+                enginefile.write(candidate, *contents)
                 progress.update(task, description=f"comparing {path.name} with torch")
                 engine, row = check(lifter, product, candidate, threads)
                 if product in yardsticks:
@@ -237,12 +236,8 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
         progress.update(task, description="timing")
         _time(engines, rows)
     made = {Product(row.runtime, row.precision, row.batch): row for row in rows}
-    for product, row in made.items():
-        yardstick = _yardstick(product)
-        if row.file and yardstick and not keep_slower and row.median_ms >= made[yardstick].median_ms:
-            row.refusal = f"no faster than {yardstick.precision} ({made[yardstick].median_ms:.3f} ms); --keep-slower keeps it"
-            row.is_kept, row.file = False, ""
-            _remove(out / product.file_name(lifter))
+    if not keep_slower:
+        _refuse_slower(lifter, made, out)
     rows = [row for product, row in made.items() if product not in yardsticks]
     if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
         enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
@@ -280,6 +275,15 @@ def why_not_here(backend: str) -> str:
 def _yardstick(product: Product) -> Product | None:
     precision = YARDSTICK.get(product.precision)
     return precision and replace(product, precision=precision)
+
+
+def _refuse_slower(lifter: NamedModule, made: dict[Product, Row], out: Path) -> None:
+    for product, row in made.items():
+        yardstick = made.get(_yardstick(product))
+        if row.file and yardstick and row.median_ms >= yardstick.median_ms:
+            row.refusal = f"no faster than {yardstick.precision} ({yardstick.median_ms:.3f} ms); --keep-slower keeps it"
+            row.is_kept, row.file = False, ""
+            _remove(out / product.file_name(lifter))
 
 
 def _remove(path: Path) -> None:

@@ -23,17 +23,19 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def magnitudes(model: onnx.ModelProto, windows: np.ndarray) -> dict[str, float]:
-    """The largest magnitude of each float32 tensor that a graph of batch 1 computes on `windows`, keypoints_norm (N, T, J, 2). NaN
-    if one is.
+    """The largest magnitude of each float32 tensor that a graph of batch 1 makes of `windows`, keypoints_norm (N, T, J, 2); NaN if
+    one is.
 
     Raises RuntimeError if ONNX Runtime does not take the graph.
     """
     import onnxruntime
 
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    watched.graph.output.extend(info for info in typed.graph.value_info if info.type.tensor_type.elem_type == TensorProto.FLOAT)
+    made = {model.graph.input[0].name}
+    for node in model.graph.node:
+        made.update(node.output if made.intersection(node.input) else ())
+    watched = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    watched.graph.output.extend(info for info in watched.graph.value_info
+                                if info.name in made and info.type.tensor_type.elem_type == TensorProto.FLOAT)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it saturates in 16 bits on many processors
     options.log_severity_level = 3
@@ -50,12 +52,13 @@ def magnitudes(model: onnx.ModelProto, windows: np.ndarray) -> dict[str, float]:
 
 
 def float32_nodes(model: onnx.ModelProto, steps: Collection[str], largest: dict[str, float]) -> set[str]:
-    """The names of the nodes that must compute in float32: those of `steps`, sums of squares and exponentials, and those that touch a
-    number which FP16 has not, be it a constant or one seen among the `magnitudes`."""
+    """The names of the nodes that must compute in float32: those of `steps`, sums of squares and exponentials, the residual sums that
+    LayerNorm and those steps read (a third of a transformer's rounding error, and one cast fewer), and those that touch a number which
+    FP16 has not, be it a constant or one seen among the `magnitudes`."""
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
     too_much = {name for name, value in constants.items() if not _fits(value)}
     too_much |= {name for name, value in largest.items() if not value <= LARGEST_ACTIVATION}
-    kept: set[str] = set()
+    kept = _residual_sums(model.graph, steps)
     lost: set[str] = set()  # tensors in eight bits, or out of them, that have no half precision
     for node in model.graph.node:
         touched = {*node.input, *node.output}
@@ -70,6 +73,20 @@ def float32_nodes(model: onnx.ModelProto, steps: Collection[str], largest: dict[
     return kept
 
 
+def _residual_sums(graph: onnx.GraphProto, steps: Collection[str]) -> set[str]:
+    """The additions, but for those of biases, that end in a LayerNorm or one of `steps` with nothing but additions between."""
+    products = {name for node in graph.node if node.op_type == "MatMul" for name in node.output}
+    sums: set[str] = set()
+    stream: set[str] = set()
+    for node in reversed(graph.node):
+        if node.op_type == "LayerNormalization" or node.name.split("/")[0] in steps:
+            stream.update(node.input)
+        elif stream.intersection(node.output) and (node.op_type in MOVES or (node.op_type == "Add" and not products.intersection(node.input))):
+            stream.update(node.input)
+            sums.update([node.name] if node.op_type == "Add" else [])
+    return sums
+
+
 def _fits(value: np.ndarray) -> bool:
     top = np.abs(value).max(initial=0)
     return bool(top == 0 or SMALLEST <= top <= LARGEST)
@@ -82,6 +99,7 @@ def in_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     halved.CopyFrom(model)
     graph, caster = halved.graph, _Caster(halved.graph)
     is_kept = _with_rounding(graph, kept)
+    _raise_scales(graph, is_kept)
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
@@ -114,6 +132,19 @@ def _with_rounding(graph: onnx.GraphProto, kept: Collection[str]) -> dict[str, b
         if node.op_type in ROUNDS or (node.op_type == "Transpose" and operators.get(node.input[0]) == "DequantizeLinear"):
             is_kept[node.name] |= all(is_kept[reader] for name in node.output for reader in readers[name])
     return is_kept
+
+
+def _raise_scales(graph: onnx.GraphProto, is_kept: dict[str, bool]) -> None:
+    """Weights in eight bits whose column is so small that FP16 has no scale for it are rounded to the smallest one; beside the other
+    columns they are next to nothing."""
+    constants = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants and not is_kept[node.name]:
+            weight, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
+            raised = np.maximum(scale, np.float32(SMALLEST))
+            weight = np.rint(weight * (scale / raised).reshape([-1] + [1] * (weight.ndim - 1))).astype(np.int8)
+            for name, value in zip(node.input, (weight, raised)):
+                constants[name].CopyFrom(numpy_helper.from_array(value, name))
 
 
 class _Caster:

@@ -78,7 +78,8 @@ def print_rows(rows: list[Row], out: Path, console: Console) -> None:
         latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
         accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
         verdict = "ok" if row.is_kept else f"[red]refused: {row.refusal}[/red]"
-        table.add_row(row.file or f"{row.runtime} {row.precision}" + f", batch {row.batch}" * (row.batch > 1), f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
+        product = f"{row.runtime} {row.precision}" + f", batch {row.batch}" * (row.batch > 1)
+        table.add_row(row.file or product, f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
                       latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
     console.print(table)
     kept = [row for row in rows if row.file]

@@ -68,7 +68,7 @@ class Builder:
     say: Callable[[str], None] = print
 
     def build(self, source: Source) -> Plan:
-        """The plan of a graph. Raises ImportError without the libraries; NotBuilt if TensorRT takes the graph not, or builds nothing of it;
+        """The plan of a graph. Raises ImportError without the libraries; NotBuilt if TensorRT does not take the graph, or builds nothing of it;
         EngineError if this TensorRT is not one that edgepose knows; ValueError for an unknown tactic source."""
         import tensorrt as trt
 
@@ -153,7 +153,8 @@ def inspected(payload: bytes) -> Plan:
 def parts(source: Source, plan: Plan | None) -> tuple[dict, dict[str, np.ndarray]]:
     """What an engine file has of a plan: (header's entries, tensors). None: it is still to be built."""
     header = {"backend": "tensorrt", "precision": source.precision, "batch": source.batch, "rung": source.rung,
-              "machine": plan.machine if plan else {}, "keep_float32": list(source.keep_float32), "onnx_sha256": hashlib.sha256(source.onnx).hexdigest()}
+              "machine": plan.machine if plan else {}, "keep_float32": list(source.keep_float32),
+              "onnx_sha256": hashlib.sha256(source.onnx).hexdigest()}
     payloads = {"onnx": source.onnx, **({"payload": plan.payload} if plan else {})}
     return header, {name: np.frombuffer(payload, np.uint8) for name, payload in payloads.items()}
 

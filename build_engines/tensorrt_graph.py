@@ -5,7 +5,8 @@ plan (lower.py) -> in eight bits (quantise.py) -> ONNX in float32 (plan_onnx.py)
 Two flavours. "strong", for strongly typed networks (TensorRT 10 and later): the types are in the graph, the weights of eight bits are
 stored so. "legacy" (TensorRT 8.6, and the last resort on 10): float32 throughout, with the nodes that the builder must hold to float32.
 
-In float32 stay the products that read keypoints, the head and what follows it, LayerNorm and softmax, and what FP16 has no numbers for.
+In float32 stay the products that read keypoints, the head and what follows it, LayerNorm and what is added up before it, softmax, and what
+FP16 has no numbers for.
 In eight bits are the products that the scales name, but not those. Nothing else is quantised, not even the skip branch of an addition:
 what follows here is a LayerNorm, which reads FP16 anyway, and the scales were found without it.
 """
@@ -72,8 +73,9 @@ def tensorrt_graph(module: nn.Module, rung: Rung, batch: int, scales: dict | Non
     plan, tensors = lower(module, "fp32")
     steps = float32_steps(plan)
     if scales is not None:
-        rounded = {name: step for name, step in scales["steps"].items() if name not in steps}
-        plan, tensors = quantise.in_eight_bits(plan, tensors, {**scales, "steps": rounded})
+        quantised = {name: step for name, step in scales["steps"].items() if name not in steps}
+        plan, rounded = quantise.in_eight_bits(plan, tensors, {**scales, "steps": quantised})
+        tensors = rounded | {name: tensors[name] for name, tensor in rounded.items() if tensor.dtype == np.float16}  # casts are the graph's
 
     def written(people: int) -> onnx.ModelProto:
         return plan_to_onnx(plan, tensors, people, FLAVOURS[rung.flavour], stores_int8=rung.flavour == "strong")

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
+from .checks import first_line
 from .enginefile import EngineError, StaleEngine
 
 
@@ -102,6 +103,6 @@ def missing() -> str:
         Gpu()
     except ModuleNotFoundError as error:
         return f"{error.name} is not installed"
-    except (ImportError, EngineError) as error:
-        return str(error)
+    except Exception as error:  # a library that is there and broken is none of the CPU's business
+        return first_line(error)
     return ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from gpu_engines import a_gpu
 
-from edgepose import cli
+from edgepose import cli, gpu
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -76,3 +76,12 @@ def test_a_script_whose_extra_is_missing_says_which_in_a_line(tmp_path, script, 
     done = subprocess.run([sys.executable, str(request.config.rootpath / script)], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 1 and done.stderr.endswith(f"{library} is not installed: pip install 'edgepose[{extra}]'\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_broken_tensorrt_does_not_keep_engines_for_the_cpu_from_being_built(tmp_path, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    (tmp_path / "tensorrt.py").write_text("raise RuntimeError('libnvinfer is of another version')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "libnvinfer is of another version" in gpu.missing()
+    assert cli.main(["compile", "--model", "martinez-s", "--precision", "fp16", "--out", str(tmp_path / "engines")]) == 0
+    assert (tmp_path / "engines" / "martinez-s_native_fp16.epose").is_file()

@@ -23,7 +23,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "checks": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "enginefile": {"skeleton"},
-    "gpu": {"enginefile", "_cuda"},
+    "gpu": {"checks", "enginefile", "_cuda"},
     "backends": {"skeleton", "enginefile", "gpu", "_native", "_cuda"},
     "engine": {"skeleton", "enginefile", "backends"},
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},

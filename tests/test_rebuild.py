@@ -110,7 +110,6 @@ def test_what_cannot_be_compared_is_said(monkeypatch, tmp_path):
 def test_an_engine_that_answers_nan_is_over_every_budget(monkeypatch, tmp_path):
     path = tmp_path / "a.epose"
     elsewhere(monkeypatch, path, a_source(batch=100))
-    monkeypatch.setattr(rebuild, "in_onnxruntime", lambda onnx, x, batch: None)
     monkeypatch.setattr(edgepose.Engine, "run", lambda self, x: np.full((len(x), 17, 3), np.nan, np.float32))
     with pytest.raises(edgepose.EngineError, match="over 0.5 mm"):
         rebuild.rebuild(path)

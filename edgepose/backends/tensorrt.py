@@ -57,6 +57,7 @@ class Backend:
         joints = len(MODEL_SKELETONS[header["skeleton"]])
         self._batch = header["batch"]
         with self._gpu.current():
+            heard(tensorrt)
             self._runtime = tensorrt.Runtime(listener(tensorrt))  # an engine needs the runtime that made it
             self._engine = self._runtime.deserialize_cuda_engine(tensors["payload"].tobytes())
             if self._engine is None:

@@ -1,0 +1,101 @@
+import models
+import numpy as np
+import onnx
+import pytest
+from tensorrt_families import ALL_RUNGS, FAMILIES, distances_mm, family, graph_of, run
+
+from edgepose import zoo
+from edgepose.build_engines import quantise
+from edgepose.build_engines.lower import PlanBuilder, lower
+from edgepose.build_engines.plan_module import PlanModule
+from edgepose.build_engines.plan_onnx import plan_to_onnx
+from edgepose.build_engines.tensorrt_graph import RUNGS, float32_steps, tensorrt_graph
+
+
+def fake_quantised(model, scales):
+    """The plan in eight bits, in torch, as TensorRT computes it: heads and what reads keypoints in float32, and the neighbours of a graph
+    convolution mixed after its product."""
+    plan, tensors = lower(model, "fp32")
+    steps = {name: step for name, step in scales["steps"].items() if name not in float32_steps(plan)}
+    plan, rounded = quantise.in_eight_bits(plan, tensors, {**scales, "steps": steps})
+    tensors = rounded | {name: tensors[name] for name, tensor in rounded.items() if tensor.dtype == np.float16}
+    for step in plan["steps"]:
+        if step["op"] == "graph_conv":
+            ends = np.cumsum(step["group_rows"])[:-1]
+            parts = zip(np.split(tensors[step["scatter"]], ends, 1), np.split(tensors[step["gather"]], ends))
+            mixes, joints = [after @ before for after, before in parts], plan["joints"]
+            tensors[step["gather"]] = np.tile(np.eye(joints, dtype=np.float32), (len(mixes), 1))
+            tensors[step["scatter"]] = np.concatenate(mixes, 1)
+            step["group_rows"] = [joints] * len(mixes)
+    return PlanModule(plan, tensors).eval()
+
+
+@pytest.mark.parametrize("rung", RUNGS["fp32"], ids=lambda rung: rung.name)
+@pytest.mark.parametrize("name", [*zoo.MODELS, "block two residual", "block transformer", "block convnext", "gate fixed bias",
+                                  "gate fixed attention", "strided, 27 frames, {'norm': 'sample'}", "posegate, 16 joints"])
+def test_a_graph_in_float32_is_the_model(name, rung):
+    model = models.randomised(models.small(name) if name in zoo.MODELS else models.LIFTERS[name]())
+    x = models.keypoints(model, 4)
+    wanted = models.torch_poses(model, x)
+    y = run(tensorrt_graph(model, rung, 2).onnx, x)
+    assert np.abs(y - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
+
+
+def steps_alone(scales):
+    """Scales of one step each: what rounds the other way here or there changes the numbers of all steps after it."""
+    return [{"recipe": "", "steps": {name: step}} for name, step in scales["steps"].items()]
+
+
+@pytest.mark.parametrize("rung", ["strong-fp32-qdq", "legacy-qdq"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_graph_in_eight_bits_is_the_plan_in_eight_bits(name, rung):
+    model, windows, scales = family(name)
+    x = models.keypoints(model, 8)
+    kept = float32_steps(lower(model, "fp32")[0])
+    for alone in steps_alone(scales):
+        graph = tensorrt_graph(model, ALL_RUNGS[rung], 8, alone, windows[:1])
+        if set(alone["steps"]) <= kept:
+            assert "QuantizeLinear" not in {node.op_type for node in onnx.load_from_string(graph.onnx).graph.node}
+            continue
+        wanted = models.torch_poses(fake_quantised(model, alone), x)
+        off = np.abs(run(graph.onnx, x) - wanted).max((1, 2)) / np.abs(wanted).max()
+        assert np.median(off) <= 1e-5  # a number half-way between two may round the other way, in a window or two
+        assert off.max() <= 0.3 * np.abs(models.torch_poses(model, x) - wanted).max() / np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_all_graphs_of_eight_bits_lose_what_the_plan_loses(name):
+    model, _, scales = family(name)
+    x = models.keypoints(model, 8)
+    whole, plan = models.torch_poses(model, x), models.torch_poses(fake_quantised(model, scales), x)
+    lost = distances_mm(plan, whole).mean()
+    poses = {rung.name: run(graph_of(name, rung.name, 4).onnx, x) for rung in RUNGS["int8"]}
+    assert distances_mm(poses["strong-fp32-qdq"], poses["legacy-qdq"]).mean() <= 0.05 * lost
+    for pose in poses.values():
+        assert distances_mm(pose, whole).mean() == pytest.approx(lost, rel=0.2)
+
+
+@pytest.mark.parametrize("multipliers, pairs", [((40.0, 40.0), 1), ((40.0, 50.0), 2)])
+def test_products_that_round_a_tensor_the_same_share_the_rounding(multipliers, pairs):
+    rng = np.random.default_rng(0)
+
+    def weights(k, n):
+        return rng.normal(0, k**-0.5, (k, n)), rng.normal(0, 0.1, n)
+
+    builder = PlanBuilder(1, 17, "fp32")
+    x = builder.linear(builder.joint_tokens(), *weights(2, 64), activation="relu")
+    y = builder.linear(x, *weights(64, 64))
+    builder.linear(builder.linear(x, *weights(64, 64), residual=y), *weights(64, 3))
+    scales = {"steps": {label: {"x_scale": multiplier} for label, multiplier in zip(("002.linear", "003.linear"), multipliers)}}
+    plan, tensors = quantise.in_eight_bits(builder.plan(), builder.tensors, scales)
+    graph = plan_to_onnx(plan, tensors, 3, 19, stores_int8=True)
+    assert [node.op_type for node in graph.graph.node].count("QuantizeLinear") == pairs
+    keypoints = rng.uniform(-0.5, 0.5, (3, 1, 17, 2)).astype(np.float32)
+    assert distances_mm(run(graph.SerializeToString(), keypoints), models.torch_poses(PlanModule(plan, tensors), keypoints)).max() < 0.01
+
+
+def test_a_step_that_no_onnx_is_known_for_is_named():
+    plan, tensors = lower(models.tiny_lifter(), "fp32")
+    plan["steps"][-1] = {**plan["steps"][-1], "op": "fourier"}
+    with pytest.raises(ValueError, match="no ONNX is known for a plan's step 'fourier'"):
+        plan_to_onnx(plan, tensors, 1, 17, stores_int8=False)
