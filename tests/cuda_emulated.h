@@ -49,6 +49,8 @@ struct Fiber {
   ucontext_t start;
   jmp_buf here;
   bool has_begun = false, is_done = false;
+  const Barrier* waits_for = nullptr;  // until it has been passed once more than `before`
+  unsigned long before = 0;
 };
 
 inline Fiber* now = nullptr;
@@ -61,10 +63,14 @@ inline void yield() {
   if (!_setjmp(now->here)) _longjmp(scheduler, 1);
 }
 inline void wait(Barrier& barrier) {
-  const unsigned long before = barrier.passed;
-  if (++barrier.arrived == barrier.threads) barrier.arrived = 0, barrier.passed++;
-  else
-    while (barrier.passed == before) yield();
+  now->before = barrier.passed;
+  if (++barrier.arrived == barrier.threads) {
+    barrier.arrived = 0, barrier.passed++;
+  } else {
+    now->waits_for = &barrier;
+    yield();
+    now->waits_for = nullptr;
+  }
 }
 inline void enter() {
   kernel();
@@ -72,7 +78,7 @@ inline void enter() {
   _longjmp(scheduler, 1);
 }
 
-// Runs `body` on blocks x threads. order: 0 turns in order, 1 in reverse, else a seed of random orders.
+// Runs `body` on blocks x threads. order: 0 turns in order, 1 in reverse, else a seed of random orders, in which warps oversleep.
 inline void launch(int blocks, int threads, unsigned order, std::function<void()> body) {
   kernel = std::move(body);
   grid.x = blocks;
@@ -91,11 +97,15 @@ inline void launch(int blocks, int threads, unsigned order, std::function<void()
   std::vector<int> turns(fibers.size());
   for (std::size_t i = 0; i < turns.size(); i++) turns[i] = (int)(order == 1 ? turns.size() - 1 - i : i);
   std::mt19937 random(order);
+  std::vector<int> sleeps(warps.size());  // how many more rounds
   for (volatile std::size_t left = fibers.size(); left;) {
-    if (order > 1) std::shuffle(turns.begin(), turns.end(), random);
+    if (order > 1) {
+      std::shuffle(turns.begin(), turns.end(), random);
+      for (int& rounds : sleeps) rounds = rounds ? rounds - 1 : random() % 16 ? 0 : (int)(random() % 256);
+    }
     for (volatile std::size_t turn = 0; turn < turns.size(); turn = turn + 1) {
       now = &fibers[turns[turn]];
-      if (now->is_done) continue;
+      if (now->is_done || sleeps[turns[turn] / 32] || (now->waits_for && now->waits_for->passed == now->before)) continue;
       if (!_setjmp(scheduler)) {
         if (now->has_begun) _longjmp(now->here, 1);
         now->has_begun = true;

@@ -1,9 +1,10 @@
-"""The CUDA kernels on a CPU: cuda_emulated.cpp compiled and imported (conftest.py builds it once), and edgepose._cuda made of it."""
+"""The CUDA kernels on a CPU: cuda_emulated.cpp compiled and imported, and edgepose._cuda made of it."""
 
+import functools
 import importlib.util
 import subprocess
-import sys
 import sysconfig
+import tempfile
 import threading
 import time
 import types
@@ -15,19 +16,20 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
 
 
-def build(folder):
-    """The module, compiled into `folder`."""
+@functools.cache
+def module():
+    """The module, compiled once a process."""
     import pybind11
 
-    path = Path(folder) / f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
-    subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared",
-                    "-fvisibility=hidden", f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", "-Itests",
-                    *SOURCES, "-o", str(path)], cwd=ROOT, check=True)
-    spec = importlib.util.spec_from_file_location("cuda_emulated", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cuda_emulated"] = module
-    spec.loader.exec_module(module)
-    return module
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
+        subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared",
+                        "-fvisibility=hidden", f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", "-Itests",
+                        *SOURCES, "-o", str(path)], cwd=ROOT, check=True)
+        spec = importlib.util.spec_from_file_location("cuda_emulated", path)
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return loaded
 
 
 class Emulated:
@@ -70,11 +72,11 @@ class OnDevice:
         return y
 
 
-def extension(module):
+def extension():
     """edgepose._cuda as it would be with a GPU. made: the threads that made a context."""
     class Plan:
         def __init__(self, plan, tensors):
-            self.parts, self.steps, self.uses_tensor_cores = (plan, tensors), module.steps(plan, tensors), True
+            self.parts, self.steps, self.uses_tensor_cores = (plan, tensors), module().steps(plan, tensors), True
             self.constant_bytes = sum(tensor.nbytes for tensor in tensors.values())
 
     class Context:
@@ -84,7 +86,7 @@ def extension(module):
 
         def run(self, x, y):
             self.last = x.copy(), y.copy()
-            module.run(*self.plan.parts, x, y, 2, True, 0)
+            module().run(*self.plan.parts, x, y, 2, True, 0)
 
         def device_ms(self, launches):
             start = time.perf_counter()

@@ -25,11 +25,14 @@ EPS = 2.0**-24
 HALF = 2.0**-11  # half the spacing of half precision, of numbers up to 1
 
 
+@pytest.fixture(scope="module")
+def module():
+    return emulated.module()
+
+
 @pytest.fixture(params=["plain", "tensor cores", pytest.param("gpu", marks=pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}"))])
 def device(request):
-    if request.param == "gpu":
-        return emulated.OnDevice()
-    return emulated.Emulated(request.getfixturevalue("emulated_kernels"), request.param == "tensor cores")
+    return emulated.OnDevice() if request.param == "gpu" else emulated.Emulated(emulated.module(), request.param == "tensor cores")
 
 
 def in_float64(plan, tensors, x):
@@ -108,18 +111,18 @@ def test_every_family_gives_the_poses_of_its_plan(device, lifter, precision, bou
         assert error_mm.max() < bound
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("uses_tensor_cores", [False, True])
 @pytest.mark.parametrize("lifter", ["ampose, 9 frames, small", "strided27, 27 frames, small", "posegate, 1 frames, small"])
-def test_order_blocks_and_company_change_no_bit(emulated_kernels, lifter, precision, uses_tensor_cores):
+def test_order_blocks_and_company_change_no_bit(module, lifter, precision, uses_tensor_cores):
     model = models.randomised(models.LIFTERS[lifter]())
     plan, tensors = models.lowered(model, precision)
-    x = models.keypoints(model, 3)
-    wanted = emulated.Emulated(emulated_kernels, uses_tensor_cores).run(plan, tensors, x)
-    for blocks, order in ((1, 1), (2, 7), (5, 1), (4, 11)):
-        got = emulated.Emulated(emulated_kernels, uses_tensor_cores, blocks, order).run(plan, tensors, x)
+    x = models.keypoints(model, 2)
+    wanted = emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x)
+    for blocks, order in ((1, 1), (2, 11)):
+        got = emulated.Emulated(module, uses_tensor_cores, blocks, order).run(plan, tensors, x)
         np.testing.assert_array_equal(got, wanted, err_msg=f"{blocks} blocks, order {order}")
-    alone = np.concatenate([emulated.Emulated(emulated_kernels, uses_tensor_cores).run(plan, tensors, x[i:i + 1]) for i in range(3)])
+    alone = np.concatenate([emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x[i:i + 1]) for i in range(2)])
     np.testing.assert_array_equal(alone, wanted)
 
 
@@ -156,29 +159,39 @@ def test_attention_of_the_newest_token_reads_its_rings(device, span, capacity, n
             assert np.abs(got[person, part] - wanted).max() <= 8 * (d + count) * EPS
 
 
-def test_what_feeds_a_product_needs_no_step_of_its_own(emulated_kernels):
+def test_what_feeds_a_product_needs_no_step_of_its_own(module):
     plan, tensors = lower(AMPose(H36M17, 9, **models.TINY).eval(), "fp32")
     # qkv, attention, out, expand, contract and two graph convolutions a pair of blocks; the embedding and the head.
-    assert emulated_kernels.steps(plan, tensors) == 7 + 2
+    assert module.steps(plan, tensors) == 7 + 2
     strided, tensors = lower(models.small("strided27").eval(), "fp32")
     layers = sum(step["op"] == "attention" for step in strided["steps"])
-    assert emulated_kernels.steps(strided, tensors) == 5 * layers + 2
+    assert module.steps(strided, tensors) == 5 * layers + 2
 
 
 def test_an_infinite_keypoint_is_not_hidden_by_whole_numbers(device):
     model = models.tiny_lifter()
     plan, tensors = models.lowered(model, "int8")
-    x = models.keypoints(model, 2)
-    x[1, 0, 3, 0] = np.nan
+    x = models.keypoints(model, 9)
+    x[4, 0, 3, 0] = np.nan
     y = device.run(plan, tensors, x)
-    assert np.isfinite(y[0]).all() and np.isnan(y[1, 3]).all()
+    assert np.isnan(y[4, 3]).all() and np.isfinite(np.delete(y, 4, 0)).all()
 
 
-def test_heads_that_do_not_fit_are_refused(emulated_kernels):
+def test_an_infinite_row_is_not_taken_for_one_of_the_next_rows(module):
+    small = Small("int8", frames=1)
+    small.plan.linear(small.plan.joint_tokens(), small.weights(2, 3), small.weights(3))
+    x = np.concatenate([small.x] * 3)
+    x[4, 0, 3, 0] = np.nan  # row 71, the last of its tile
+    for order in range(25):
+        y = emulated.Emulated(module, False, 1, order).run(*small.finished(), x)
+        assert np.isnan(y[4, 3]).all() and np.isnan(y).sum() == 3, order
+
+
+def test_heads_that_do_not_fit_are_refused(module):
     small = Small(frames=1)
     small.plan.attention(small.plan.linear(small.plan.joint_tokens(), small.weights(2, 3 * 193), small.weights(3 * 193)), 1)
     with pytest.raises(ValueError, match="step 2: heads of 193 channels; the CUDA kernels take 192"):
-        emulated.Emulated(emulated_kernels, False).run(*_with_head(small), small.x)
+        emulated.Emulated(module, False).run(*_with_head(small), small.x)
 
 
 def _with_head(small):
@@ -187,15 +200,15 @@ def _with_head(small):
     return small.finished()
 
 
-def test_a_plan_that_is_not_valid_is_refused(emulated_kernels):
+def test_a_plan_that_is_not_valid_is_refused(module):
     plan, tensors = lower(models.tiny_lifter(), "fp32")
     plan = copy.deepcopy(plan)
     plan["steps"][3]["x"] = 10_000
     with pytest.raises(ValueError, match="step 3: x is not one of its buffers"):
-        emulated.Emulated(emulated_kernels, False).run(plan, tensors, np.zeros((1, 1, 17, 2), np.float32))
+        emulated.Emulated(module, False).run(plan, tensors, np.zeros((1, 1, 17, 2), np.float32))
 
 
-def test_the_trained_lifter_on_tensor_cores_is_within_the_budget_of_fp16(emulated_kernels):
+def test_the_trained_lifter_on_tensor_cores_is_within_the_budget_of_fp16(module):
     from edgepose.build_engines import compile as compiler
     from edgepose.build_engines.windows import evaluation_windows
 
@@ -204,5 +217,5 @@ def test_the_trained_lifter_on_tensor_cores_is_within_the_budget_of_fp16(emulate
     with torch.inference_mode():
         wanted = lifter.module(torch.from_numpy(x)).numpy()
     plan, tensors = lower(lifter.module, "fp16")
-    got = emulated.Emulated(emulated_kernels, True).run(plan, tensors, x)
+    got = emulated.Emulated(module, True).run(plan, tensors, x)
     assert 1e3 * np.linalg.norm(got - wanted, axis=-1).mean() < compiler.BUDGET_MM["fp16"]

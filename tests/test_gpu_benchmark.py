@@ -46,10 +46,10 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture
-def played(emulated_kernels, monkeypatch):
+def played(monkeypatch):
     """A GPU with everything installed; the options that torch.compile was called with."""
     device = fake_gpu.FakeGpu(capability=(9, 0))
-    extension = emulated.extension(emulated_kernels)
+    extension = emulated.extension()
     extension.capture = device.extension().capture
     fake_gpu.install(monkeypatch, device, FakeTensorRT("10.3", device), extension)
     monkeypatch.setattr(gpu_runtimes, "DEVICE", "cpu")

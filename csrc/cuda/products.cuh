@@ -219,7 +219,7 @@ EP_DEVICE void linear(const Launch& launch, const Step& s, Shared& shared) {
     else if (s.op == Op::conv) run(TapRows{x, s, first, s.k / s.taps});
     else run(PlainRows{x + (long)first * s.ldx, s.ldx});
     loaded = tile;
-    wait_for_block();
+    wait_for_block();  // before the next rows: `broken` of these has been read
   }
 }
 
@@ -256,7 +256,6 @@ EP_DEVICE void graph_conv(const Launch& launch, const Step& s, Shared& shared) {
         sum += scatter.coefficient[e] * shared.z[scatter.index[e] * kPanelColumns + c];
       store(launch, s, person * s.rows + joint, c0 + c, activate(sum + bias[(long)joint * s.ldb + c0 + c], s.activation));
     }
-    wait_for_block();
   }
 }
 
