@@ -234,24 +234,46 @@ def test_the_suite_checks_itself_where_there_is_no_gpu(tmp_path):
     assert suite(tmp_path, "--chek").returncode == 2
 
 
-STUBS = {
+STUBS = {  # what they stand for answers at once; STATUS: that of what may fail, SLEEP: how long a measurement takes
     "nvidia-smi": 'case "$1" in *compute_cap,*) echo "Fake GPU 1000, 9.0, 580.1";; *compute_cap*) echo 9.0;; *) echo "Fake GPU 1000";; esac',
-    "compute-sanitizer": 'echo "$*" >>sanitized; case "$2" in racecheck) echo "1 hazard"; exit 9;; *) echo "no errors";; esac',
-    "python": 'case "$*" in *gpu_report.py*) exec "$REAL" "$@";; *setup.py*) mkdir -p "$WORK/lib/edgepose"; echo "for $EDGEPOSE_CUDA_ARCHITECTURES";; '
-              '*pytest*-k*) echo "3 failed, 92 passed"; exit 1;; *--measure*) sleep 60;; *) echo done;; esac',
+    "compute-sanitizer": 'echo "$*" >>sanitized; echo "it says so"; [[ $2 != racecheck ]] || exit "$STATUS"',
+    "ours": 'case "$*" in *gpu_report.py*) exec "$REAL" "$@";; *setup.py*) mkdir -p "$WORK/lib/edgepose"; echo "for $EDGEPOSE_CUDA_ARCHITECTURES";; '
+            '*pytest*-k*) echo "some passed"; exit "$STATUS";; *--measure*) sleep "$SLEEP"; all="$*"; echo "ours:${all##*--runtimes}";; *) echo done;; esac',
+    "theirs": 'case "$*" in *--measure*) all="$*"; echo "theirs:${all##*--runtimes}";; *) echo done;; esac',
 }
 
 
-def test_a_stage_that_fails_or_takes_too_long_is_said_and_the_others_still_run(tmp_path):
+@pytest.fixture
+def stubs(tmp_path):
+    """The environment in which the suite calls them."""
     for name, text in STUBS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    done = suite(tmp_path, PYTHON=str(tmp_path / "python"), REAL=sys.executable, PATH=f"{tmp_path}:{os.environ['PATH']}", TOTAL_S="12")
-    assert done.returncode == 1, done.stdout + done.stderr
-    report = json.loads((tmp_path / "out" / "gpu_fake-gpu-1000.json").read_text())
-    stages = {stage["stage"]: (stage["outcome"], stage["said"]) for stage in report["stages"]}
+    return {"PYTHON": str(tmp_path / "ours"), "REAL": sys.executable, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+
+def stages_of(folder):
+    report = json.loads((folder / "out" / "gpu_fake-gpu-1000.json").read_text())
     assert report["machine"]["gpu"] == "Fake GPU 1000" and report["machine"]["compute_capability"] == "9.0"
-    assert stages["build"] == ("ok", "for 90") and stages["kernels"] == ("failed with status 1", "3 failed, 92 passed")
-    assert stages["racecheck"] == ("failed with status 9", "1 hazard") and stages["synccheck"] == ("ok", "no errors")
+    return {stage["stage"]: (stage["outcome"], stage["said"]) for stage in report["stages"]}
+
+
+def test_a_stage_that_fails_or_takes_too_long_is_said_and_the_others_still_run(tmp_path, stubs):
+    done = suite(tmp_path, **stubs, STATUS="9", SLEEP="60", TOTAL_S="12")
+    assert done.returncode == 1, done.stdout + done.stderr
+    stages = stages_of(tmp_path)
+    assert stages["build"] == ("ok", "for 90") and stages["kernels"] == ("failed with status 9", "some passed")
+    assert stages["racecheck"] == ("failed with status 9", "it says so") and stages["synccheck"] == ("ok", "it says so")
     assert stages["figures"][0].startswith("cut after ") and stages["figures-compiled"] == ("left out", "the 12 s were over")
-    assert len((tmp_path / "work" / "sanitized").read_text().splitlines()) == 3
+
+
+def test_a_python_of_its_own_measures_tensorrt(tmp_path, stubs):
+    done = suite(tmp_path, **stubs, STATUS="0", SLEEP="0", TENSORRT_PYTHON=str(tmp_path / "theirs"), PREPARED="made/elsewhere")
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = stages_of(tmp_path)
+    assert stages["figures"] == ("ok", "ours: cuda-fp32 cuda-fp16 cuda-int8 torch-fp32 torch-fp16")
+    assert stages["figures-tensorrt"] == ("ok", "theirs: tensorrt-fp16 tensorrt-int8")
+    assert stages["figures-compiled"] == ("ok", "ours: torch-compile-fp16 torch-compile-fp32") and "prepare" not in stages
+    sanitized = (tmp_path / "work" / "sanitized").read_text().splitlines()
+    assert [line.split()[1] for line in sanitized] == ["memcheck", "racecheck", "synccheck"]
+    assert all(line.endswith(f"--once {tmp_path}/made/elsewhere") for line in sanitized)
