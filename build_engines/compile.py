@@ -1,7 +1,7 @@
 """edgepose compile: a trained lifter becomes engine files for this machine, each with its error in mm and its latency.
 
-checkpoint -> zoo module -> native plan (for the CPU, for CUDA), ONNX, TorchScript, TensorRT plan -> .epose file -> loaded and compared with torch float32 on the
-shipped evaluation windows -> kept under its final name only if it is within its error budget -> timed -> report.json.
+checkpoint -> zoo module -> plan of ours (native, cuda), ONNX, TorchScript, TensorRT plan -> .epose file -> loaded and compared with torch
+float32 on the shipped evaluation windows -> kept under its final name only if it is within its error budget -> timed -> report.json.
 
 Precisions: fp32; fp16 and w8, weights stored in half precision and in eight bits and widened as they are read; int8, the products
 in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too. With TensorRT
@@ -36,7 +36,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 import edgepose
 from edgepose import enginefile, gpu, zoo
 from edgepose.benchmarks import measure
-from edgepose.build_engines import boards, detectors, export, quantise, rebuild, tensorrt, torch_tensorrt
+from edgepose.build_engines import boards, detectors, export, quantise, rebuild, tensorrt, torch_tensorrt, triton_repository
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
@@ -329,6 +329,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-rung", action="store_true", help="where TensorRT does not build a precision in the best way, take the next")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
+    parser.add_argument("--triton", type=Path, metavar="DIR", help="put a lifter's ONNX and TensorRT engines into a Triton model repository too")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
@@ -346,7 +347,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
                          f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
     if detectors.is_detector(arguments.model):
-        for option in ("frames", "backend", "threads", "scales", "keep_slower", *OF_GPU):
+        for option in ("frames", "backend", "threads", "scales", "keep_slower", "triton", *OF_GPU):
             if getattr(arguments, option) not in (None, False):
                 raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")
         return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
@@ -357,9 +358,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
     batches = [checked_number("--batch", batch, 1, whole=True) for batch in arguments.batch or [1]]
     if arguments.for_board:
-        if set(arguments.backend or ["tensorrt"]) != {"tensorrt"} or arguments.allow_rung or arguments.tactic_sources or arguments.keep_slower:
-            raise ValueError("--for-board writes TensorRT engines and builds none: leave out other backends, --allow-rung, --tactic-sources "
-                             "and --keep-slower")
+        unused = [option for option in ("allow_rung", "tactic_sources", "keep_slower", "triton") if getattr(arguments, option)]
+        if set(arguments.backend or ["tensorrt"]) != {"tensorrt"} or unused:
+            raise ValueError("--for-board writes TensorRT engines and builds none: leave out other backends, --allow-rung, --tactic-sources, "
+                             "--keep-slower and --triton")
         compile_for_board(load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published), arguments.for_board,
                           arguments.precision, batches, arguments.out, wide_console(), arguments.scales)
         return 0
@@ -373,9 +375,13 @@ def main(arguments: argparse.Namespace) -> int:
     if "torch-tensorrt" in backends:
         need_library("torch_tensorrt", "--backend torch-tensorrt")
     threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)
+    if arguments.triton:
+        triton_repository.check_repository(arguments.triton, backends)
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
     rows = compile_lifter(lifter, backends, arguments.precision, arguments.out, threads, console, arguments.scales, arguments.keep_slower,
                           GpuOptions(batches, arguments.allow_rung, arguments.tactic_sources))
     print_rows(rows, arguments.out, console)
+    if arguments.triton:
+        triton_repository.publish(arguments.triton, [arguments.out / row.file for row in rows if row.file], console.print)
     return 0 if all(row.is_kept for row in rows) else 1

@@ -17,7 +17,7 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 WRITERS = dict.fromkeys(PICTURES, ("matplotlib",)) | {".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
 LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
-    "rerun": ("rerun", "live"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
+    "rerun": ("rerun", "live"), "ray": ("Ray", "ray"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
     "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"), "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
     "ncnn": ("ncnn", "peers"), "pnnx": ("pnnx", "peers"), "executorch": ("ExecuTorch", "peers"),
 }

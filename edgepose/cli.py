@@ -19,6 +19,7 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
     "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on real detections, motion capture and the papers' data sets"),
     "stream": ("edgepose.recording", None, "lift a recorded clip, a video or a camera frame by frame"),
+    "lift": ("edgepose.archive", None, "lift an archive of recorded clips by many processes, resumable"),
     "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
 }
 
@@ -64,8 +65,8 @@ def reporting(program: str, run: Callable[[], int | None]) -> int:
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError, EngineError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"{program}: interrupted" + (f": {error}" if str(error) else ""), file=sys.stderr)
         return 130
 
 

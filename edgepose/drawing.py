@@ -17,7 +17,7 @@ from .skeleton import H36M17, Skeleton
 from .stream import Pose
 
 if TYPE_CHECKING:
-    from .recording import Clip
+    from .clip import Clip
 
 SIDES = {"left_": "#d1495b", "right_": "#2a6fbb"}
 MIDLINE = "#30343b"

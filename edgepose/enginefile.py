@@ -116,7 +116,7 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     if not isinstance(header.get("is_causal", False), bool):
         raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
     if header["backend"] == "tensorrt" and header["batch"] < 1:
-        raise EngineError(f"{path}: batches of {header['batch']}; 1 or more are possible")
+        raise EngineError(f"{path}: the header's 'batch' is {header['batch']}; it needs 1 or more")
     if not 1 <= header["frames"] <= 4096:
         raise EngineError(f"{path}: {header['frames']} frames; 1 to 4096 are possible")
     return header

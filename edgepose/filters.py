@@ -58,6 +58,9 @@ class OneEuro:
         return filtered.copy()
 
 
+SMOOTH = OneEuro(min_cutoff_hz=1.0, beta=5.0)  # for joints in metres: what the commands' --smooth is
+
+
 def _alpha(cutoff_hz: np.ndarray | float, dt_s: float) -> np.ndarray | float:
     return 1.0 / (1.0 + 1.0 / (2.0 * math.pi * dt_s * cutoff_hz))
 

@@ -4,139 +4,27 @@ from __future__ import annotations
 
 import argparse
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .adapters import ADAPTERS
-from .camera import check_pixels, checked_image_size
+from .camera import checked_image_size
 from .checks import PICTURES, check_output, checked_number, need_library
+from .clip import CLIPS, WINDOW_FILES, Clip, load_clip
 from .detector import DETECTORS, SHIPPED, Detector, open_detector
 from .drawing import FILMS, plot_poses, save_film
 from .engine import load
-from .filters import OneEuro
+from .filters import SMOOTH, OneEuro
 from .live import Viewer
 from .metrics import mpjpe, p_mpjpe
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 from .video import camera_frames, video_frames
 
-CLIPS = Path(__file__).parent / "clips"
-WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
-                "calibration": ("calibration.npz", "calibration351.npz")}
 SMALL_PX = 480  # rows of a film's background
-OUTSIDE_SHARE = 0.5  # of the keypoints that were found; with more outside of the picture its size is another
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A recorded clip of one person.
-
-    keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name in
-    ADAPTERS. image_size: (width, height), px.
-    reference_m: (F, 17, 3) metres from the root, camera axes, where somebody measured them; else None.
-    timestamps_s: (F,) of the frames where they are not fps apart; else None.
-    """
-
-    name: str
-    keypoints_px: np.ndarray
-    layout: str
-    image_size: tuple[float, float]
-    fps: float
-    reference_m: np.ndarray | None = None
-    timestamps_s: np.ndarray | None = None
-
-    def time_of(self, frame: int) -> float:
-        """When a frame was taken, in seconds."""
-        return frame / self.fps if self.timestamps_s is None else float(self.timestamps_s[frame])
-
-    def frame_at(self, time_s: float) -> int:
-        """The frame nearest to a time."""
-        if self.timestamps_s is None:
-            return min(max(round(time_s * self.fps), 0), len(self.keypoints_px) - 1)
-        return int(np.abs(self.timestamps_s - time_s).argmin())
-
-    def seen_in(self, frame: int) -> np.ndarray | None:
-        """The keypoints of a frame, or None if nobody was found in it."""
-        keypoints_px = self.keypoints_px[frame]
-        return keypoints_px if keypoints_px.shape[-1] != 3 or keypoints_px[:, 2].any() else None
-
-
-def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, float] | None = None,
-              fps: float | None = None) -> Clip:
-    """A shipped clip by its name, or an .npz file.
-
-    The file's keypoints are its array `keypoints`, or one named like a layout ("coco17"); `image_size`, `fps` and
-    `reference_m` are taken from it where it has them. The arguments go before what the file says.
-    Raises ValueError, naming the file, what is missing or odd in it, and what there is.
-    """
-    path = Path(clip) if clip.endswith(".npz") or Path(clip).exists() else CLIPS / f"{clip}.npz"
-    if not path.is_file():
-        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in sum(WINDOW_FILES.values(), ()))
-        raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
-    arrays = _arrays(path)
-    named = [name for name in ADAPTERS if name in arrays]
-    if layout is None and not named and "keypoints" in arrays:
-        raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
-    layout = layout or (named[0] if named else None)
-    keypoints = arrays.get(layout, arrays.get("keypoints"))
-    if keypoints is None:
-        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
-        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
-    if keypoints.ndim != 3 or not len(keypoints) or keypoints.shape[2] not in (2, 3) or keypoints.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted numbers, (frames, K, 2 or 3)")
-    missing = [option for key, value, option in (("fps", fps, "--fps HZ"), ("image_size", image_size, "--image-size WIDTH HEIGHT"))
-               if value is None and key not in arrays]
-    if missing:
-        raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
-    if fps is None:
-        (fps,) = _positive(path, "fps", arrays["fps"], 1)
-    if image_size is None:
-        image_size = _positive(path, "image_size", arrays["image_size"], 2)
-    clip = Clip(path.stem, keypoints, layout, checked_image_size(image_size), checked_number("fps", fps, above=0), arrays.get("reference_m"))
-    _check_clip(path, clip)
-    return clip
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """What an .npz file holds. Raises ValueError, naming it, if it is something else or damaged."""
-    try:
-        file = np.load(path)
-        if isinstance(file, np.ndarray):
-            raise ValueError(f"it is one array of shape {file.shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
-        with file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
-
-
-def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[float, ...]:
-    """As many numbers above 0 as wanted. Raises ValueError, naming the file and the key."""
-    if value.dtype.kind not in "fiu" or value.size != count or not np.isfinite(value).all() or not (value > 0).all():
-        raise ValueError(f"{path}: {key} is {value.tolist()!r}; wanted {'one number' if count == 1 else f'{count} numbers'} above 0")
-    return tuple(value.ravel().astype(float).tolist())
-
-
-def _check_clip(path: Path, clip: Clip) -> None:
-    """Raises ValueError, naming the file, if the keypoints are no pixels of the picture or the reference is not of the clip."""
-    keypoints, reference = clip.keypoints_px, clip.reference_m
-    is_found = keypoints[..., 2] > 0 if keypoints.shape[2] == 3 else keypoints.any(axis=-1)
-    found = keypoints[is_found][:, :2]
-    check_pixels(found, f"{path}: the keypoints")
-    outside = ((found < 0) | (found > clip.image_size)).any(axis=1)
-    if outside.sum() > OUTSIDE_SHARE * len(outside):
-        width, height = clip.image_size
-        raise ValueError(f"{path}: {outside.mean():.0%} of the keypoints are outside of a picture of {width:g} x {height:g}; their median is "
-                         f"({', '.join(f'{place:.0f}' for place in np.median(found, axis=0))}): wanted the size of the picture they were found in")
-    wanted = (len(keypoints), len(H36M17), 3)
-    if reference is not None and (reference.shape != wanted or reference.dtype.kind != "f" or not np.isfinite(reference).all()):
-        raise ValueError(f"{path}: reference_m is {reference.dtype} of shape {reference.shape}; wanted finite metres, {wanted}: a pose of "
-                         f"{H36M17.name} for each frame")
 
 
 def film_clip(path: str | Path, detector: Detector, layout: str | None = None, fps: float | None = None) -> tuple[Clip, np.ndarray]:
@@ -334,7 +222,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.image_size:
         checked_image_size(tuple(arguments.image_size))
     engine = load(arguments.engine, threads=arguments.threads)
-    smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0) if arguments.smooth else None
+    smoothing = SMOOTH if arguments.smooth else None
     # A delay that the engine does not have is refused here, not after a film has been through the detector.
     Stream(engine, "coco17", (1, 1), delay_frames=arguments.delay)
     live = None if arguments.live is None else lambda image_size: Viewer(image_size, live_file)

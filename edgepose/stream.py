@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,6 +19,19 @@ from .window import Window
 _Frame = tuple[float, np.ndarray | None, np.ndarray | None]  # timestamp_s, keypoints_norm (J, 2), confidence (J,)
 LOST_SHARE = 2 / 3  # of seen_above: a joint that was seen stays so until its confidence is below this
 MOST_PX = 1e6  # no camera has a keypoint further out; a larger number is a broken one
+# Frames of all windows in a call for a whole recording, one thread, to one window a call: fully connected lifters 2.4 times as fast from 16
+# windows on, AMPose and 27 frames within 2 %, 351 frames 15 % slower at 16 windows (they leave the cache).
+CALL_FRAMES = 64
+
+
+class _Question(NamedTuple):
+    """Of a pose (see there) all but its joints."""
+
+    timestamp_s: float
+    keypoints_norm: np.ndarray
+    confidence: np.ndarray
+    is_seen: np.ndarray
+    was_reset: bool
 
 
 class Lifter(Protocol):
@@ -118,9 +131,42 @@ class Stream:
 
         The last frame is repeated for those after it, as where an off-line run pads a clip. Empty without delay.
         """
-        poses = [self._pose(self.engine.run(self._window.keypoints_norm[None])[0]) for _ in self._window.flush()]
+        poses = [self._pose(self._question(), self.engine.run(self._window.keypoints_norm[None])[0]) for _ in self._window.flush()]
         self.reset()
         return poses
+
+    def lift(self, frames: Iterable[tuple[np.ndarray | None, float]]) -> Iterator[Pose]:
+        """A whole recording: what `push` answers for each frame and `flush` at the end, with many windows in a call of the engine.
+
+        frames: of each what `push` takes, (keypoints_px, timestamp_s). What the stream saw before is forgotten, and it is as new afterwards.
+        Raises what `push` raises, naming the frame, counted from 0.
+        """
+        most = max(1, CALL_FRAMES // self.engine.frames)
+        windows = np.empty((most, self.engine.frames, len(self.engine.skeleton), 2), np.float32)
+        questions: list[_Question] = []
+        self.reset()
+        try:
+            for _ in self._windows_of(frames):
+                windows[len(questions)] = self._window.keypoints_norm
+                questions.append(self._question())
+                if len(questions) == most:
+                    yield from map(self._pose, questions, self.engine.run(windows))
+                    questions.clear()
+            if questions:
+                yield from map(self._pose, questions, self.engine.run(windows[:len(questions)]))
+        finally:
+            self.reset()
+
+    def _windows_of(self, frames: Iterable[tuple[np.ndarray | None, float]]) -> Iterator[None]:
+        """The window stands, in turn, at each moment of a recording that has an answer."""
+        for i, (keypoints_px, timestamp_s) in enumerate(frames):
+            try:
+                frame = self._checked(keypoints_px, timestamp_s)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"frame {i}: {error}") from None
+            if self._take(*frame):
+                yield
+        yield from self._window.flush()
 
     def push(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> Pose | None:
         """Takes one camera frame and answers with a pose, if there is a new one.
@@ -179,15 +225,18 @@ class Stream:
             self._hold.reset()
         return is_new
 
-    def _pose(self, joints_m: np.ndarray) -> Pose:
+    def _question(self) -> _Question:
+        """What the window stands at, kept for the engine's answer."""
         window = self._window
+        return _Question(window.timestamp_s, window.keypoints_norm[window.target].copy(), *window.note, window.was_reset)
+
+    def _pose(self, question: _Question, joints_m: np.ndarray) -> Pose:
         if self._smoothing:
-            if window.was_reset:
+            if question.was_reset:
                 self._smoothing.reset()
-            joints_m = self._smoothing(joints_m, window.timestamp_s)
-        confidence, is_seen = window.note
-        return Pose(joints_m, window.timestamp_s, window.keypoints_norm[window.target].copy(), confidence, is_seen,
-                    self.engine.skeleton, window.was_reset)
+            joints_m = self._smoothing(joints_m, question.timestamp_s)
+        return Pose(joints_m, question.timestamp_s, question.keypoints_norm, question.confidence, question.is_seen,
+                    self.engine.skeleton, question.was_reset)
 
 
 def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | None],
@@ -225,7 +274,7 @@ def _lift(streams: Sequence[Stream], frames: list[_Frame]) -> list[Pose | None]:
         windows = [streams[i]._window.keypoints_norm for i in asking]
         batch = windows[0][None] if len(windows) == 1 else np.stack(windows)
         for i, joints_m in zip(asking, streams[asking[0]].engine.run(batch)):
-            poses[i] = streams[i]._pose(joints_m)
+            poses[i] = streams[i]._pose(streams[i]._question(), joints_m)
     return poses
 
 

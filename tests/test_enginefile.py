@@ -190,7 +190,7 @@ def test_a_header_out_of_range_says_what_is_possible(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"backend": "cuda9"}, "backend 'cuda9', or a part of its file, is unknown to this edgepose .*it has native, onnx, torchscript"),
+    ({"backend": "cuda9"}, "backend 'cuda9', or a part of its file, is unknown to this edgepose .*it has native, cuda, onnx, torchscript, tensorrt"),
     ({"backend": "../native"}, "unknown to this edgepose"),
     ({"plan": None}, "the native backend does not take it"), ({"plan": []}, "the native backend does not take it"),
     ({"plan": {}}, "the native backend does not take it: the engine's plan is not valid: \"frames\" is missing")])

@@ -29,7 +29,10 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "video": {"checks"},
-    "recording": {"engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video", "camera", "checks"},
+    "clip": {"adapters", "camera", "checks", "skeleton"},
+    "recording": {"clip", "engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video", "camera", "checks"},
+    "workers": {"checks"},
+    "archive": {"adapters", "camera", "checks", "clip", "doctor", "engine", "enginefile", "filters", "stream", "workers"},
     "drawing": {"camera", "checks", "skeleton", "stream"},
     "live": {"camera", "checks", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
@@ -43,7 +46,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
-         "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch"}
+         "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
 
 
 def modules():

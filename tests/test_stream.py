@@ -8,7 +8,7 @@ from edgepose.adapters import ADAPTERS, Adapter
 from edgepose.camera import H36M_FOCAL, normalize_screen, root_translation
 from edgepose.filters import OneEuro
 from edgepose.skeleton import H36M16, H36M17
-from edgepose.stream import Pose, Stream, push_many
+from edgepose.stream import CALL_FRAMES, Pose, Stream, push_many
 
 DT = 0.02
 SIZE = (1920, 1080)
@@ -70,6 +70,37 @@ def test_streaming_frame_by_frame_equals_the_offline_run_of_the_padded_clip_to_t
         np.testing.assert_array_equal(pose.keypoints_norm, xy_norm[a])
         np.testing.assert_array_equal(pose.confidence, confidence[a])
         assert pose.timestamp_s == pytest.approx(a * DT) and not pose.was_reset
+
+
+def hard_clip(frames=200):
+    """[(keypoints_px, timestamp_s)]: gaps, jumps, hidden joints and uneven times: whatever makes a stream answer late, twice or not at all."""
+    rng = np.random.default_rng(3)
+    clip = person_of("coco17", frames)
+    clip[rng.random(clip.shape[:2]) < 0.1, 2] = 0.1
+    clip[120:, :, :2] += 300
+    times_s = np.cumsum(rng.uniform(0.5, 1.5, frames) / 60)
+    return [(None if 40 <= n < 45 or 60 <= n < 110 else clip[n], times_s[n]) for n in range(frames)]
+
+
+@pytest.mark.parametrize("smoothing", [None, OneEuro(min_cutoff_hz=1.0, beta=5.0)])
+@pytest.mark.parametrize("frames, delay", [(1, 0), (9, 0), (9, 4), (27, 13), (351, 20)])
+def test_a_recording_lifted_at_once_gives_what_push_and_flush_give(frames, delay, smoothing):
+    one, all_at_once = FakeEngine(frames), FakeEngine(frames)
+    streams = [Stream(engine, "coco17", SIZE, delay_frames=delay, smoothing=smoothing) for engine in (one, all_at_once)]
+    expected = [pose for frame in hard_clip() if (pose := streams[0].push(*frame))] + streams[0].flush()
+    for _ in range(2):  # the second time after what the first has left behind
+        got = list(streams[1].lift(hard_clip()))
+        assert len(got) == len(expected) > 50 and all(same(a, b) for a, b in zip(got, expected))
+    assert sum(pose.was_reset for pose in expected) > 1
+    most = max(1, CALL_FRAMES // frames)
+    assert len(one.calls) == len(expected) and len(all_at_once.calls) == 2 * -(-len(expected) // most)
+
+
+def test_a_lifted_frame_that_is_broken_is_numbered_and_the_stream_goes_on():
+    stream, frames = Stream(FakeEngine(9), "coco17", SIZE, delay_frames=4), hard_clip()
+    with pytest.raises(ValueError, match=r"frame 7: timestamp_s is 0\.0 after"):
+        list(stream.lift(frames[:7] + [(frames[7][0], 0.0)]))
+    assert len(list(stream.lift(frames))) == len(list(Stream(FakeEngine(9), "coco17", SIZE, delay_frames=4).lift(frames)))
 
 
 def test_a_flushed_stream_is_as_new_and_its_smoothing_goes_on_to_the_end():

@@ -174,7 +174,7 @@ def test_a_plan_that_tensorrt_does_not_take_is_an_error(monkeypatch, tmp_path):
     ({"batch": 2}, r"the plan's INPUT is \[\(\(1, 1, 17, 2\), 'float32'\)\]; the header says \(2, 1, 17, 2\), float32"),
     ({"frames": 9}, r"the header says \(1, 9, 17, 2\)"),
     ({"skeleton": "h36m16"}, r"the header says \(1, 1, 16, 2\)"),
-    ({"batch": 0}, "batches of 0; 1 or more are possible"),
+    ({"batch": 0}, "'batch' is 0; it needs 1 or more"),
     ({"batch": "1"}, "'batch' is '1'; it needs int"),
     ({"machine": None}, "'machine' is None; it needs dict"),
     ({"rung": 3}, "'rung' is 3; it needs str"),

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from ..skeleton import MODEL_SKELETONS
+
 BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch",
             "tensorrt": "tensorrt and pycuda"}
 
@@ -15,3 +17,10 @@ def backend(name: str):
     if name not in BACKENDS:
         raise KeyError(name)
     return import_module(f"{__name__}.{name}").Backend
+
+
+def check_plan(header: dict) -> None:
+    """Raises ValueError if a header's plan is for other frames or joints than the header says."""
+    planned, said = (header["plan"]["frames"], header["plan"]["joints"]), (header["frames"], len(MODEL_SKELETONS[header["skeleton"]]))
+    if planned != said:
+        raise ValueError("the plan is for %d frames of %d joints, the header says %d of %d" % (*planned, *said))

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..skeleton import MODEL_SKELETONS
-
+from . import check_plan
 
 _BACKENDS: weakref.WeakSet[Backend] = weakref.WeakSet()
 
@@ -34,9 +33,7 @@ class Backend:
 
         self._new_context = _native.Context
         self._plan = _native.Plan(header["plan"], tensors, isa)
-        planned, said = (header["plan"]["frames"], header["plan"]["joints"]), (header["frames"], len(MODEL_SKELETONS[header["skeleton"]]))
-        if planned != said:
-            raise ValueError("the plan is for %d frames of %d joints, the header says %d of %d" % (*planned, *said))
+        check_plan(header)
         self._threads, self._cpus = threads, []
         self._local = threading.local()
         _BACKENDS.add(self)

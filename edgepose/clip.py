@@ -1,0 +1,152 @@
+"""A recorded clip of keypoints: the .npz format that `edgepose stream` and `edgepose lift` read."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .adapters import ADAPTERS
+from .camera import check_pixels, checked_image_size
+from .checks import checked_number
+from .skeleton import H36M17
+
+CLIPS = Path(__file__).parent / "clips"
+WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
+                "calibration": ("calibration.npz", "calibration351.npz")}
+ARRAYS = {*ADAPTERS, "keypoints", "fps", "image_size", "timestamps_s", "reference_m"}  # of a clip's file
+OUTSIDE_SHARE = 0.5  # of the keypoints that were found; with more outside of the picture its size is another
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recorded clip of one person.
+
+    keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name in
+    ADAPTERS. image_size: (width, height), px.
+    reference_m: (F, 17, 3) metres from the root, camera axes, where somebody measured them; else None.
+    timestamps_s: (F,) of the frames where they are not fps apart; else None.
+    """
+
+    name: str
+    keypoints_px: np.ndarray
+    layout: str
+    image_size: tuple[float, float]
+    fps: float
+    reference_m: np.ndarray | None = None
+    timestamps_s: np.ndarray | None = None
+
+    def time_of(self, frame: int) -> float:
+        """When a frame was taken, in seconds."""
+        return frame / self.fps if self.timestamps_s is None else float(self.timestamps_s[frame])
+
+    def frame_at(self, time_s: float) -> int:
+        """The frame nearest to a time."""
+        if self.timestamps_s is None:
+            return min(max(round(time_s * self.fps), 0), len(self.keypoints_px) - 1)
+        after = int(np.searchsorted(self.timestamps_s, time_s))
+        near = self.timestamps_s[max(after - 1, 0):after + 1]
+        return max(after - 1, 0) + int(np.abs(near - time_s).argmin())
+
+    def seen_in(self, frame: int) -> np.ndarray | None:
+        """The keypoints of a frame, or None if nobody was found in it."""
+        keypoints_px = self.keypoints_px[frame]
+        return keypoints_px if keypoints_px.shape[-1] != 3 or keypoints_px[:, 2].any() else None
+
+
+def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, float] | None = None,
+              fps: float | None = None) -> Clip:
+    """A shipped clip by its name, or an .npz file of one person: see read_people, which it raises the errors of."""
+    path = Path(clip) if clip.endswith(".npz") or Path(clip).exists() else CLIPS / f"{clip}.npz"
+    if not path.is_file():
+        shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in sum(WINDOW_FILES.values(), ()))
+        raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
+    people = read_people(path, layout, image_size, fps)
+    if len(people) != 1:
+        raise ValueError(f"{path} has {len(people)} people; wanted one, (frames, K, 2 or 3). edgepose lift takes them all")
+    return people[0]
+
+
+def read_people(path: Path, layout: str | None = None, image_size: tuple[float, float] | None = None,
+                fps: float | None = None) -> list[Clip]:
+    """The people of an .npz file, each a clip of all its frames.
+
+    The file's keypoints are its array `keypoints`, or one named like a layout ("coco17"), of one person, (F, K, 2 or 3), or of several,
+    (F, people, K, 2 or 3), each in the same place in every frame. `image_size`, `fps`, `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or
+    (F, people, 17, 3), are taken from it where it has them. The arguments go before what the file says, fps before its times too.
+    Raises ValueError, naming the file, what is missing or odd in it, and what there is.
+    """
+    arrays = _arrays(path)
+    named = [name for name in ADAPTERS if name in arrays]
+    if layout is None and not named and "keypoints" in arrays:
+        raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
+    layout = layout or (named[0] if named else None)
+    keypoints = arrays.get(layout, arrays.get("keypoints"))
+    if keypoints is None:
+        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
+    if keypoints.ndim not in (3, 4) or not keypoints.size or keypoints.shape[-1] not in (2, 3) or keypoints.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted numbers, (frames, K, 2 or 3) or "
+                         "(frames, people, K, 2 or 3)")
+    times_s = _times(path, arrays["timestamps_s"], len(keypoints)) if fps is None and "timestamps_s" in arrays else None
+    has_rate = fps is not None or "fps" in arrays or times_s is not None and len(times_s) > 1
+    has_size = image_size is not None or "image_size" in arrays
+    missing = [option for option, is_there in (("--fps HZ", has_rate), ("--image-size WIDTH HEIGHT", has_size)) if not is_there]
+    if missing:
+        raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
+    if fps is None:
+        fps = _positive(path, "fps", arrays["fps"], 1)[0] if "fps" in arrays else 1 / float(np.median(np.diff(times_s)))
+    if image_size is None:
+        image_size = _positive(path, "image_size", arrays["image_size"], 2)
+    image_size, fps = checked_image_size(image_size), checked_number("fps", fps, above=0)
+    reference = arrays.get("reference_m")
+    is_of_several = keypoints.ndim == 4
+    wanted = (*keypoints.shape[:-2], len(H36M17), 3)
+    if reference is not None and (reference.shape != wanted or reference.dtype.kind != "f" or not np.isfinite(reference).all()):
+        raise ValueError(f"{path}: reference_m is {reference.dtype} of shape {reference.shape}; wanted finite metres, {wanted}: a pose of "
+                         f"{H36M17.name} for each frame")
+    _check_pixels(path, keypoints, image_size)
+    return [Clip(path.stem, keypoints[:, person] if is_of_several else keypoints, layout, image_size, fps,
+                 reference[:, person] if is_of_several and reference is not None else reference, times_s)
+            for person in range(keypoints.shape[1] if is_of_several else 1)]
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray | None]:
+    """What an .npz file holds by its name, None for what no clip has. Raises ValueError, naming it, if it is something else or damaged."""
+    try:
+        file = np.load(path)
+        if isinstance(file, np.ndarray):
+            raise ValueError(f"it is one array of shape {file.shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
+        with file:
+            return {name: file[name] if name in ARRAYS else None for name in file.files}
+    except (ValueError, OSError, EOFError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+
+
+def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[float, ...]:
+    """As many numbers above 0 as wanted. Raises ValueError, naming the file and the key."""
+    if value.dtype.kind not in "fiu" or value.size != count or not np.isfinite(value).all() or not (value > 0).all():
+        raise ValueError(f"{path}: {key} is {value.tolist()!r}; wanted {'one number' if count == 1 else f'{count} numbers'} above 0")
+    return tuple(value.ravel().astype(float).tolist())
+
+
+def _times(path: Path, value: np.ndarray, frames: int) -> np.ndarray:
+    """The time of each frame. Raises ValueError, naming the file, if they are not that."""
+    if value.dtype.kind not in "fiu" or value.shape != (frames,) or not np.isfinite(value).all() or not (np.diff(value) > 0).all():
+        raise ValueError(f"{path}: timestamps_s is {value.dtype} of shape {value.shape}; wanted finite, increasing seconds, {(frames,)}")
+    return value.astype(float)
+
+
+def _check_pixels(path: Path, keypoints: np.ndarray, image_size: tuple[float, float]) -> None:
+    """Raises ValueError, naming the file, if the keypoints are no pixels of the picture."""
+    is_found = keypoints[..., 2] > 0 if keypoints.shape[-1] == 3 else keypoints.any(axis=-1)
+    found = keypoints[is_found][:, :2]
+    check_pixels(found, f"{path}: the keypoints")
+    outside = ((found < 0) | (found > image_size)).any(axis=1)
+    if outside.sum() > OUTSIDE_SHARE * len(outside):
+        width, height = image_size
+        raise ValueError(f"{path}: {outside.mean():.0%} of the keypoints are outside of a picture of {width:g} x {height:g}; their median is "
+                         f"({', '.join(f'{place:.0f}' for place in np.median(found, axis=0))}): wanted the size of the picture they were found in")

@@ -1,0 +1,390 @@
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_stream import hard_clip, person_of
+from test_workers import until
+
+import edgepose
+from edgepose import archive
+from edgepose.cli import main
+from edgepose.clip import CLIPS, Clip
+from edgepose.filters import SMOOTH
+from edgepose.stream import Stream
+from edgepose.workers import Lost
+
+SIZE = (1920, 1080)
+SHIPPED = ("balance_cam1", "balance_cam2", "balance_cam3")
+
+
+def recorded(path, keypoints=person_of("coco17"), **others):
+    """A file of keypoints, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{"coco17": keypoints, "fps": 50, "image_size": SIZE, **others})
+    return path
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Three real clips in an archive of two folders."""
+    for name, folder in zip(SHIPPED, ("", "b", "b/c")):
+        (tmp_path / "archive" / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(CLIPS / f"{name}.npz", tmp_path / "archive" / folder)
+    return tmp_path / "archive"
+
+
+def lift(*arguments):
+    return main(["lift", *map(str, arguments)])
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def poses_of(file):
+    """The poses of a result, each with the person it is of."""
+    with np.load(file) as result:
+        arrays = {key: result[key] for key in ("person", "timestamps_s", "joints_m", "confidence", "is_seen", "was_reset")}
+    return list(zip(*arrays.values()))
+
+
+# Equal to streaming
+
+
+@pytest.mark.parametrize("is_smoothed", [False, True])
+@pytest.mark.parametrize("name, delay", [("ampose", 0), ("martinez-s", 0), ("strided27-s", 0), ("strided27-s", 13)])
+def test_an_archive_has_the_poses_of_a_stream_to_the_bit(name, delay, is_smoothed):
+    engine, frames = edgepose.load(name), hard_clip()
+    keypoints = np.stack([np.zeros((17, 3)) if keypoints is None else keypoints for keypoints, _ in frames])
+    clip = Clip("made", keypoints, "coco17", SIZE, 60.0, timestamps_s=np.array([time_s for _, time_s in frames]))
+    got = archive.lift_people(engine, [clip], archive.Options(name, delay, is_smoothed))
+    stream = Stream(engine, "coco17", SIZE, delay_frames=delay, smoothing=SMOOTH if is_smoothed else None)
+    expected = [pose for frame in frames if (pose := stream.push(*frame))] + stream.flush()
+    assert len(expected) == len(got["joints_m"]) > 100 and got["joints_m"].dtype == np.float32
+    for i, pose in enumerate(expected):
+        np.testing.assert_array_equal(got["joints_m"][i], pose.joints_m)
+        np.testing.assert_array_equal(got["confidence"][i], pose.confidence.astype(np.float32))
+        np.testing.assert_array_equal(got["is_seen"][i], pose.is_seen)
+        assert (got["timestamps_s"][i], got["was_reset"][i], got["frame"][i]) == (pose.timestamp_s, pose.was_reset, clip.frame_at(pose.timestamp_s))
+
+
+def test_people_of_a_recording_are_lifted_apart(tmp_path):
+    people = np.stack([person_of("coco17", seed=seed) for seed in range(3)], axis=1)
+    recorded(tmp_path / "in/all.npz", people)
+    for person in range(3):
+        recorded(tmp_path / f"in/{person}.npz", people[:, person])
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 0
+    together = poses_of(tmp_path / "out/all.npz")
+    for person in range(3):
+        alone, its = poses_of(tmp_path / f"out/{person}.npz"), [pose for pose in together if pose[0] == person]
+        assert len(alone) == len(its) == 40
+        for a, b in zip(alone, its):
+            assert all(np.array_equal(x, y) for x, y in zip(a[1:], b[1:]))
+
+
+def test_a_result_explains_itself(recordings, tmp_path):
+    out = tmp_path / "out"
+    assert lift("--input", recordings / "balance_cam1.npz", "--output", out, "--engine", "strided27-s", "--smooth", "--fps", "30") == 0
+    engine = edgepose.load("strided27-s")
+    with np.load(out / "balance_cam1.npz") as result:
+        assert list(result["joint_names"]) == list(engine.skeleton.joints) and (result["layout"], result["fps"]) == ("coco17", 30)
+        assert result["image_size"].tolist() == [1088, 1920] and result["isa"] == engine.isa
+        made_by = json.loads(str(result["made_by"]))
+    assert made_by["edgepose"] == edgepose.__version__ and made_by["recording"]["name"] == "balance_cam1.npz"
+    assert made_by["options"] == {"layout": None, "image_size": None, "fps": 30, "delay_frames": 13,  # all that the engine can use
+                                  "smoothing": {"min_cutoff_hz": 1.0, "beta": 5.0, "d_cutoff_hz": 1.0}}
+    assert made_by["engine"]["weights_sha256"] == engine.header["weights_sha256"]
+    assert [made_by["engine"][key] for key in ("model", "precision", "backend")] == ["strided27-s", "fp16", "native"]
+
+
+def test_results_are_the_same_bytes_whoever_makes_them(recordings, tmp_path):
+    for processes in (1, 2):
+        assert lift("--input", f"{recordings}/**/*.npz", "--output", tmp_path / f"{processes}", "--processes", processes) == 0
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert list(one) == ["b/balance_cam2.npz", "b/c/balance_cam3.npz", "balance_cam1.npz"] and one == two
+
+
+def test_ray_makes_the_same_bytes(recordings, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs Ray")
+    (recordings / "broken.npz").write_bytes(b"nothing")
+    for folder, crew in (("processes", ["--processes", 1]), ("ray", ["--processes", 2, "--ray"])):
+        assert lift("--input", recordings, "--output", tmp_path / folder, *crew) == 1
+        assert "broken.npz is no .npz file" in capsys.readouterr().err
+    assert contents(tmp_path / "ray") == contents(tmp_path / "processes") and len(contents(tmp_path / "ray")) == 3
+
+
+# What is an input
+
+
+def names(inputs, output):
+    return [job.name for job in archive.find_recordings(list(map(str, inputs)), Path(output))]
+
+
+def test_recordings_keep_their_place_below_the_folder_that_is_searched(tmp_path, monkeypatch):
+    for name in ("a/1.npz", "a/b/2.npz", "a/b/c/3.npz", "a/[x].npz", "a/.hidden/4.npz"):
+        recorded(tmp_path / name)
+    (tmp_path / "a/notes.txt").touch()
+    (tmp_path / "a/5.npz").mkdir()
+    out = tmp_path / "out"
+    everything = ["1.npz", "[x].npz", "b/2.npz", "b/c/3.npz"]
+    assert names([tmp_path / "a"], out) == names([f"{tmp_path}/a/**/*.npz"], out) == names([f"{tmp_path}/a/**/*"], out) == everything
+    assert names([f"{tmp_path}/a/*/*.npz"], out) == ["b/2.npz"] and names([f"{tmp_path}/*/1.npz"], out) == ["a/1.npz"]
+    assert names([tmp_path / "a/[x].npz", tmp_path / "a/b/2.npz"], out) == ["[x].npz", "2.npz"]
+    assert names([tmp_path / "a", f"{tmp_path}/a/b/*.npz", tmp_path / "a/1.npz"], out) == everything  # each once
+    monkeypatch.chdir(tmp_path / "a")
+    assert names(["**/*.npz"], "../out") == names(["."], out) == everything
+    (job,) = archive.find_recordings(["b/2.npz"], Path("../out"))
+    assert (job.recording, job.output) == (tmp_path / "a/b/2.npz", tmp_path / "out/2.npz")
+
+
+def test_results_inside_of_the_archive_are_no_recordings(tmp_path):
+    recorded(tmp_path / "a/1.npz"), recorded(tmp_path / "a/poses/1.npz")
+    assert names([tmp_path / "a"], tmp_path / "a/poses") == ["1.npz"]
+    assert names([f"{tmp_path}/**/*.npz"], tmp_path / "a/poses") == ["a/1.npz"]
+    assert names([tmp_path / "a"], tmp_path / "elsewhere") == ["1.npz", "poses/1.npz"]
+    recorded(tmp_path / "raw/2.npz")
+    assert names([tmp_path / "raw"], tmp_path) == ["2.npz"]  # the output may lie above
+
+
+@pytest.mark.parametrize("inputs, output, message", [
+    (["nowhere"], "out", "--input nowhere: there is no such file or folder"), (["a/*.np"], "out", r"--input a/\*.np: no .npz file is there"),
+    (["empty"], "out", "--input empty: no .npz file is there"), (["a", "none/*"], "out", "--input none/.*: no .npz file"),
+    (["a/notes.txt"], "out", "--input a/notes.txt: wanted .npz files"), (["a/poses"], "a", "a/1.npz is no result of edgepose lift"),
+    (["a/1.npz", "b/1.npz"], "out", "a/1.npz and .*b/1.npz would both be written to .*out/1.npz: search a folder that both lie in"),
+    (["a"], "a", "a/1.npz is a recording, and would be written over"), (["b"], "b/.", "b/1.npz is a recording"),
+    (["only"], "only/poses", "--input only: no .npz file is there, but for those in .*only/poses"),
+])
+def test_inputs_that_cannot_be_meant_are_answered_before_any_work(tmp_path, monkeypatch, capsys, inputs, output, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/1.npz", "b/1.npz", "a/poses/1.npz", "only/poses/1.npz"):
+        recorded(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a/notes.txt").touch()
+    before = contents(tmp_path)
+    assert lift("--input", *inputs, "--output", output) == 1
+    assert re.search(message, capsys.readouterr().err) and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--processes", "0"], "--processes is 0; wanted"), (["--fps", "nan"], "--fps is nan"), (["--image-size", "0", "9"], "image_size is"),
+    (["--engine", "nobody"], "shipped are ampose"), (["--delay", "1"], "delay_frames is 1; .* wanted 0"), (["--delay", "-1"], "delay_frames is -1"),
+])
+def test_options_that_cannot_be_are_answered_before_any_work(recordings, tmp_path, capsys, options, message):
+    assert lift("--input", recordings, "--output", tmp_path / "out", *options) == 1
+    assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out").exists()
+
+
+# What is finished, and what is not
+
+
+def test_what_is_finished_is_not_done_again(recordings, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert lift("--input", recordings, "--output", out) == 0
+    assert lift("--input", f"{recordings}/b", "--output", out / "b") == 0  # the same results, another way
+    assert "2 recordings, 2 finished before" in capsys.readouterr().out
+    before = {path: path.stat().st_ino for path in out.rglob("*.npz")}
+    (out / "b/balance_cam2.npz").rename(out / "b/.balance_cam2.npz.1234.part")  # what a machine that fell left half written
+    assert lift("--input", recordings, "--output", out) == 0
+    assert "3 recordings, 2 finished before" in capsys.readouterr().out
+    after = {path: path.stat().st_ino for path in out.rglob("*.npz") if path.suffix == ".npz"}
+    assert list(after) == list(before) and sum(after[path] == before[path] for path in before) == 2
+    monkeypatch.setattr(archive, "Processes", lambda *_: pytest.fail("workers were started"))
+    assert lift("--input", recordings, "--output", out) == 0
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--engine", "martinez-s"], "engine model 'ampose', not 'martinez-s'"), (["--smooth"], "options smoothing None, not {'min_cutoff_hz': 1.0"),
+    (["--fps", "30"], "options fps None, not 30.0"), (["--layout", "coco17-demo"], "options layout None, not 'coco17-demo'"),
+])
+def test_a_result_made_otherwise_is_kept_until_told(recordings, tmp_path, capsys, options, message):
+    command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 1]
+    assert lift(*command) == 0
+    before = contents(tmp_path / "out")
+    assert lift(*command, *options) == 1
+    said = capsys.readouterr().err
+    assert f"out/b/balance_cam2.npz is made with {message}" in said and "and 2 more results are other ones: --redo lifts again" in said
+    assert contents(tmp_path / "out") == before
+    if "--engine" in options:
+        assert lift(*command, *options, "--redo") == 0 and lift(*command, *options) == 0
+        after = contents(tmp_path / "out")
+        assert list(after) == list(before) and not set(after.values()) & set(before.values())
+
+
+def test_another_version_or_file_of_the_engine_makes_another_result(recordings, tmp_path, capsys, monkeypatch):
+    engine = shutil.copy(edgepose.load("martinez-s").path, tmp_path / "mine.epose")
+    command = ["--input", recordings / "balance_cam1.npz", "--output", tmp_path / "out", "--processes", 1, "--engine"]
+    assert lift(*command, engine) == 0 and lift(*command, "martinez-s") == 0  # the same file
+    monkeypatch.setattr(archive, "version", lambda _: "0.0.9")
+    assert lift(*command, engine) == 1
+    assert f"is made with edgepose '{edgepose.__version__}', not '0.0.9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed, message", [("recording", "is made of other keypoints than the recording has now"),
+                                              ("result", "is no result of edgepose lift, or damaged")])
+def test_a_recording_or_result_that_has_changed_is_noticed(recordings, tmp_path, capsys, changed, message):
+    command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 1]
+    assert lift(*command) == 0
+    before = contents(tmp_path / "out")
+    if changed == "recording":
+        shutil.copy(recordings / "b/balance_cam2.npz", recordings / "balance_cam1.npz")
+    else:
+        (tmp_path / "out/balance_cam1.npz").write_bytes(before["balance_cam1.npz"][:-100])
+    assert lift(*command) == 1 and f"out/balance_cam1.npz {message}" in capsys.readouterr().err
+    assert lift(*command, "--redo") == 0 and "3 recordings, 2 finished before" in capsys.readouterr().out
+    after = contents(tmp_path / "out")
+    assert (after == before) == (changed == "result")
+
+
+# What goes wrong
+
+
+def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, tmp_path, capsys):
+    (recordings / "a.npz").write_bytes(b"nothing")
+    (recordings / "gone.npz").symlink_to(tmp_path / "nowhere.npz")
+    recorded(recordings / "late.npz", timestamps_s=np.zeros(40))
+    people = np.stack([person_of("coco17"), person_of("coco17", seed=1)], axis=1)
+    people[7, 1, 3] = (np.nan, 5, 1)
+    recorded(recordings / "nan.npz", people)
+    recorded(recordings / "nobody.npz", np.zeros((5, 17, 3)))
+    recorded(recordings / "other.npz", np.ones((5, 16, 3)) * 100)
+    assert lift("--input", recordings, "--output", tmp_path / "out") == 1
+    said, listed = capsys.readouterr()
+    assert "4 of 9 lifted, 305 frames -> 300 poses" in said and "; 1 with nobody in them; 5 failed" in said
+    lines = listed.splitlines()
+    assert lines[0] == "5 of 9 recordings could not be lifted:" and len(lines) == 6
+    for line, message in zip(lines[1:], (
+            "a.npz is no .npz file", "gone.npz is no .npz file of arrays .*No such file", "late.npz: timestamps_s is",
+            r"nan.npz: person 1, frame 7: keypoint 3 is \[nan, 5.0, 1.0\]", r"other.npz: frame 0: keypoints_px has shape \(16, 3\)")):
+        assert re.search(message, line), line
+    with np.load(tmp_path / "out/nobody.npz") as result:
+        assert result["joints_m"].shape == (0, 17, 3) and result["is_seen"].shape == (0, 17)
+
+
+def writer_to(fifo):
+    """A named pipe opened for its reader, who now waits for what never comes, or None as long as it has none."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def test_a_worker_that_is_killed_at_work_is_reported_and_the_work_goes_on(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in/a.npz")  # whoever reads it waits for ever
+    (tmp_path / "in/b.npz").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.a.npz.77.part").touch()  # as by a worker that is killed while it writes
+
+    def kill():
+        writer = until(lambda: writer_to(tmp_path / "in/a.npz"))
+        os.kill(active_children()[0].pid, signal.SIGKILL)
+        os.close(writer)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 1
+    killer.join()
+    listed = capsys.readouterr().err
+    assert "in/a.npz: its worker was killed by SIGKILL" in listed and "in/b.npz is no .npz file" in listed
+    assert contents(tmp_path / "out") == {} and not active_children()
+
+
+def command_of(*arguments):
+    return [sys.executable, "-m", "edgepose", "lift", *map(str, arguments)]
+
+
+def test_ctrl_c_stops_the_workers_and_says_how_to_go_on(recordings, tmp_path, capsys):
+    os.mkfifo(recordings / "stuck.npz")
+    command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 2]
+    running = subprocess.Popen(command_of(*command), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: len(list((tmp_path / "out").rglob("[!.]*.npz"))) == 3)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=20)
+    assert running.returncode == 130
+    counts = r"[23] of 4 lifted, [23]00 frames -> [23]00 poses, \d+ frames/s"
+    assert re.fullmatch(rf"edgepose lift: interrupted: {counts}. The same command goes on from there\n", said)
+    until(lambda: not is_there(running.pid))
+    (recordings / "stuck.npz").unlink()
+    assert lift(*command) == 0 and "3 recordings, 3 finished before" in capsys.readouterr().out
+
+
+def is_there(group):
+    try:
+        os.killpg(group, 0)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def test_a_disk_that_takes_no_result_ends_the_work_with_its_reason(recordings, tmp_path):
+    done = subprocess.run(command_of("--input", recordings, "--output", tmp_path / "out", "--processes", 1), capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search(r"cannot write \d+ bytes to .*out/.*.npz: File too large. Stopped: 0 of 3 lifted.* The same command goes on", done.stderr)
+    assert contents(tmp_path / "out") == {}
+
+
+def test_an_output_that_cannot_be_a_folder_is_noticed_before_any_work(recordings, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(archive, "Processes", lambda *_: pytest.fail("workers were started"))
+    assert lift("--input", recordings, "--output", tmp_path / "file/out") == 1
+    assert f"cannot write to {tmp_path}/file/out: Not a directory" in capsys.readouterr().err
+
+
+class Here:
+    """A crew of one that does the jobs in this process, and loses those of one name."""
+
+    size = 1
+
+    def __init__(self, work, lost=""):
+        self.do, self.lost, self.done = work(), lost, []
+
+    def start(self):
+        return "me"
+
+    def give(self, worker, job):
+        self.done.append(job)
+
+    def answers(self, busy):
+        job = self.done[-1]
+        yield "me", Lost("fell") if job.name == self.lost else self.do(job)
+
+    def dismiss(self, worker):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_the_largest_recordings_are_begun_first_and_progress_counts_them(tmp_path, capsys, monkeypatch):
+    for frames, name in ((10, "a"), (40, "b"), (20, "c"), (40, "d")):
+        recorded(tmp_path / f"in/{name}.npz", person_of("coco17", frames))
+    jobs = archive.find_recordings([str(tmp_path / "in")], tmp_path / "out")
+    options = archive.Options("martinez-s", 0)
+    made = archive.made_with(edgepose.load("martinez-s"), options)
+    crew = Here(lambda: archive.Lifting(options, made), lost="c.npz")
+    monkeypatch.setattr(archive, "TOLD_S", 0.0)
+    progress = archive.lift_archive(jobs, crew)
+    assert [job.name for job in crew.done] == ["b.npz", "d.npz", "c.npz", "a.npz"]
+    assert (progress.lifted, progress.frames, progress.poses) == (3, 90, 90)
+    assert progress.failed == [f"{tmp_path}/in/c.npz: its worker fell"]
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 4 and "2 of 4 lifted, 80 frames -> 80 poses" in told[2] and "1 failed; about" in told[2]
+
+
+def test_a_worker_with_another_engine_does_no_work(recordings, tmp_path):
+    options = archive.Options("martinez-s", 0)
+    made = archive.made_with(edgepose.load("ampose"), options)
+    jobs = archive.find_recordings([str(recordings)], tmp_path / "out")
+    with pytest.raises(OSError, match="martinez-s_fp16.epose, or edgepose, is another one here .* Stopped: 0 of 3 lifted"):
+        archive.lift_archive(jobs, Here(lambda: archive.Lifting(options, made)))

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from edgepose.clip import Clip, load_clip, read_people
+
+PEOPLE_PX = np.random.default_rng(0).uniform(100, 400, (5, 3, 17, 3))
+MINE = {"coco17": PEOPLE_PX, "fps": 30, "image_size": (640, 480)}
+
+
+def written(path, **arrays):
+    np.savez(path / "clip.npz", **arrays)
+    return path / "clip.npz"
+
+
+def test_a_file_of_several_people_is_a_clip_of_each(tmp_path):
+    reference_m = np.random.default_rng(1).normal(size=(5, 3, 17, 3))
+    people = read_people(written(tmp_path, **MINE, reference_m=reference_m))
+    assert len(people) == 3
+    for person, clip in enumerate(people):
+        np.testing.assert_array_equal(clip.keypoints_px, PEOPLE_PX[:, person])
+        np.testing.assert_array_equal(clip.reference_m, reference_m[:, person])
+        assert (clip.layout, clip.image_size, clip.fps) == ("coco17", (640, 480), 30)
+
+
+def test_a_file_of_several_people_is_no_clip_of_one(tmp_path):
+    with pytest.raises(ValueError, match="clip.npz has 3 people; wanted one"):
+        load_clip(str(written(tmp_path, **MINE)))
+    alone = load_clip(str(written(tmp_path, **{**MINE, "coco17": PEOPLE_PX[:, :1]})))
+    np.testing.assert_array_equal(alone.keypoints_px, PEOPLE_PX[:, 0])
+
+
+def test_a_file_says_its_frames_times_and_their_rate_follows(tmp_path):
+    times_s = np.array([2.0, 2.1, 2.2, 2.9, 3.0])
+    path = written(tmp_path, coco17=PEOPLE_PX[:, 0], image_size=(640, 480), timestamps_s=times_s)
+    clip = read_people(path)[0]
+    assert [clip.time_of(frame) for frame in range(5)] == times_s.tolist() and clip.fps == pytest.approx(10)
+    even = read_people(path, fps=30)[0]
+    assert even.timestamps_s is None and even.time_of(3) == 0.1
+
+
+def test_the_frame_at_a_time_is_the_nearest():
+    clip = Clip("made", PEOPLE_PX[:, 0], "coco17", (640, 480), 10.0, timestamps_s=np.array([2.0, 2.1, 2.2, 2.9, 3.0]))
+    assert [clip.frame_at(time_s) for time_s in (0, 2.04, 2.06, 2.5, 2.6, 2.94, 9)] == [0, 0, 1, 2, 3, 3, 4]
+    assert [Clip("made", PEOPLE_PX[:, 0], "coco17", (640, 480), 10.0).frame_at(time_s) for time_s in (-1, 0.16, 9)] == [0, 2, 4]
+
+
+@pytest.mark.parametrize("odd, message", [
+    ({"timestamps_s": [0, 1, 2, 2, 3]}, r"clip.npz: timestamps_s is int64 of shape \(5,\); wanted finite, increasing seconds, \(5,\)"),
+    ({"timestamps_s": [0, 1]}, r"timestamps_s is int64 of shape \(2,\)"), ({"timestamps_s": [0, 1, 2, 3, np.nan]}, "wanted finite, increasing"),
+    ({"coco17": PEOPLE_PX[:, :0]}, r"float64 of shape \(5, 0, 17, 3\); wanted numbers, \(frames, K, 2 or 3\) or \(frames, people, K, 2 or 3\)"),
+    ({"reference_m": np.zeros((5, 17, 3))}, r"reference_m is float64 of shape \(5, 17, 3\); wanted finite metres, \(5, 3, 17, 3\)"),
+])
+def test_what_is_odd_in_a_file_is_named(tmp_path, odd, message):
+    with pytest.raises(ValueError, match=message):
+        read_people(written(tmp_path, **{**MINE, **odd}))
+
+
+def test_what_no_clip_has_is_not_read(tmp_path):
+    class Unreadable:
+        def __reduce__(self):
+            return pytest.fail, ("read",)
+
+    assert len(read_people(written(tmp_path, **MINE, notes=np.array(Unreadable(), dtype=object)))) == 3
