@@ -1,4 +1,4 @@
-"""Timing: rounds that interleave the candidates, and what is reported of them."""
+"""Timing: rounds that interleave the candidates, and what is reported of them. The native kernels are needed for their probes alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from edgepose import _native, doctor
 
 SETTLE_S = 0.3  # until the threads of the candidate before have stopped spinning
 
@@ -61,6 +59,8 @@ def percentiles(times_ms: np.ndarray) -> dict[str, float]:
 
 def machine() -> dict[str, object]:
     """What a figure was measured on: processor, cores this process may use, instruction sets, Python."""
+    from edgepose import _native, doctor
+
     return {"processor": doctor.processor(), "architecture": platform.machine(), "cores": doctor.cores(),
             "instruction_sets": _native.isas(), "system": platform.system(), "python": platform.python_version()}
 
@@ -81,6 +81,8 @@ def commit() -> str | None:
 def peak_flops(threads: int, seconds: float = 0.3, whole_numbers: bool = False) -> float:
     """Float32 operations a second of `threads` threads that do nothing but multiply and add registers, or int8 operations; the
     best of several tries, since the machine may be shared."""
+    from edgepose import _native
+
     probe, iterations = _native.probe_dots if whole_numbers else _native.probe_flops, 200_000
 
     def spin() -> int:
@@ -90,6 +92,8 @@ def peak_flops(threads: int, seconds: float = 0.3, whole_numbers: bool = False) 
 
 def read_bandwidth(size: int, threads: int, seconds: float = 0.3) -> float:
     """Bytes a second at which `threads` threads read a block of `size` bytes again and again, a part each."""
+    from edgepose import _native
+
     block = np.ones(max(size // 4 // threads, 1024), np.float32)
     blocks = [block.copy() for _ in range(threads)]
     take = iter(range(1 << 62))

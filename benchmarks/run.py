@@ -299,7 +299,7 @@ def main(arguments: argparse.Namespace) -> int:
     runtimes = list(dict.fromkeys(arguments.runtimes or PRECISIONS))
     if not any(precision in PRECISIONS[runtime] for runtime in runtimes for precision in arguments.precisions):
         raise ValueError(f"none of {', '.join(runtimes)} has {', '.join(arguments.precisions)}")
-    lifters = [_lifter(model, arguments.frames) for model in dict.fromkeys(arguments.models)]
+    lifters = [trained_or_seeded(model, arguments.frames) for model in dict.fromkeys(arguments.models)]
     with neighbour() if arguments.neighbour else contextlib.nullcontext():
         rows = _run(lifters, arguments, console)
     named = {lifter.name: lifter for lifter in lifters}
@@ -324,7 +324,8 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _lifter(model: str, frames: int | None) -> NamedModule:
+def trained_or_seeded(model: str, frames: int | None = None) -> NamedModule:
+    """The lifter named `model`; one of the zoo whose weights do not ship, with seeded random ones."""
     try:
         return load_lifter(model, frames if model in zoo.MODELS else None)
     except FileNotFoundError:

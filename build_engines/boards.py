@@ -30,14 +30,24 @@ def write_for_board(lifter: NamedModule, header: dict, batch: int, flavour: str,
     Raises EngineError if the graph is over its budget; nothing is written then.
     """
     precision = header["precision"]
-    rung = next(rung for rung in RUNGS[precision] if rung.flavour == flavour)
-    graph = tensorrt_graph(lifter.module, rung, batch, scales if precision == "int8" else None, windows)
+    source = source_for_board(lifter, precision, batch, flavour, scales, windows)
     x, poses = reference
-    mean, largest = errors_mm(in_onnxruntime(graph.onnx, x, batch), poses)
+    mean, largest = errors_mm(in_onnxruntime(source.onnx, x, batch), poses)
     found = f"{mean:.4f} mm mean, {largest:.4f} mm at most from torch, in ONNX Runtime"
     if not mean <= BUDGET_MM[precision]:
         raise EngineError(f"{path.name} is over {BUDGET_MM[precision]} mm: {found}")
-    source = tensorrt.Source(graph.onnx, precision, rung.name, batch, graph.keep_float32)
+    write_unbuilt(path, header, source)
+    return found
+
+
+def source_for_board(lifter: NamedModule, precision: str, batch: int, flavour: str, scales: dict | None, windows: np.ndarray) -> tensorrt.Source:
+    """A lifter's graph of a flavour's best rung. scales: for int8. windows: for calibration."""
+    rung = next(rung for rung in RUNGS[precision] if rung.flavour == flavour)
+    graph = tensorrt_graph(lifter.module, rung, batch, scales if precision == "int8" else None, windows)
+    return tensorrt.Source(graph.onnx, precision, rung.name, batch, graph.keep_float32)
+
+
+def write_unbuilt(path: Path, header: dict, source: tensorrt.Source) -> None:
+    """Writes an engine file that holds a graph and no plan of it yet."""
     of_plan, tensors = tensorrt.parts(source, None)
     enginefile.write(path, header | of_plan, tensors)
-    return found

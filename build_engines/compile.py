@@ -1,10 +1,10 @@
 """edgepose compile: a trained lifter becomes engine files for this machine, each with its error in mm and its latency.
 
-checkpoint -> zoo module -> native plan, ONNX, TorchScript, TensorRT plan -> .epose file -> loaded and compared with torch float32 on the
-shipped evaluation windows -> kept under its final name only if it is within its error budget -> timed -> report.json.
+checkpoint -> zoo module -> plan of ours (native, cuda), ONNX, TorchScript, TensorRT plan -> .epose file -> loaded and compared with torch
+float32 on the shipped evaluation windows -> kept under its final name only if it is within its error budget -> timed -> report.json.
 
 Precisions: fp32; fp16 and w8, weights stored in half precision and in eight bits and widened as they are read; int8, the products
-in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too. On a GPU
+in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too. With TensorRT
 (tensorrt.py, torch_tensorrt.py) fp16 and int8 compute in half precision and eight bits, in batches of a fixed size.
 """
 
@@ -48,8 +48,9 @@ from edgepose.checks import checked_number, near, need_library
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
 
-PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
-GPU_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}
+PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
+GPU_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # of one batch size, for one machine
+OF_PLAN = ("native", "cuda")  # they run the plan itself
 OF_GPU = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 EIGHT_BITS = ("w8", "int8")
@@ -102,9 +103,9 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
         plan, tensors = quantise.in_eight_bits(*lower(module, "fp32"), scales)
     elif precision == "w8":
         plan, tensors = quantise.weights_only(*lower(module, "fp32"), scales["w8_kept"])
-    elif backend == "native":
+    elif backend in OF_PLAN:
         plan, tensors = lower(module, precision)
-    if backend == "native":
+    if backend in OF_PLAN:
         header["plan"] = plan
         return header, tensors
     if backend == "onnx":
@@ -121,7 +122,7 @@ def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, bu
     Raises ImportError without its libraries, EngineError if it does not build.
     """
     module = lifter.module
-    header = _gpu_header(lifter, product.precision, scales)
+    header = tensorrt_header(lifter, product.precision, scales)
     if product.backend == "torch-tensorrt":
         plan = torch_tensorrt.build(module, product.precision, product.batch)
         header |= {"batch": product.batch, "rung": "torch-tensorrt", "machine": plan.machine}
@@ -150,7 +151,8 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
     return header
 
 
-def _gpu_header(lifter: NamedModule, precision: str, scales: dict | None) -> dict:
+def tensorrt_header(lifter: NamedModule, precision: str, scales: dict | None) -> dict:
+    """What a TensorRT engine file says of its lifter; tensorrt.parts has the rest."""
     header = _header(lifter, "tensorrt", precision, scales)
     if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
         _, target, reference = _reference(lifter)
@@ -256,9 +258,18 @@ def compile_for_board(lifter: NamedModule, flavour: str, precisions: list[str], 
     windows, (x, _, reference) = calibration_windows(lifter.module), _reference(lifter)
     for product in products:
         path = out / product.file_name(lifter)
-        found = boards.write_for_board(lifter, _gpu_header(lifter, product.precision, scales), product.batch, flavour, scales, windows,
+        found = boards.write_for_board(lifter, tensorrt_header(lifter, product.precision, scales), product.batch, flavour, scales, windows,
                                        (x, reference), path)
         console.print(f"{path}: {found}. On the board: edgepose compile --rebuild {path.name}")
+
+
+def why_not_here(backend: str) -> str:
+    """Why this machine builds no engines of a backend, since it could not check them; empty if it does."""
+    if backend == "cuda":
+        reason = gpu.cuda_missing()
+        return reason and f"cuda engines cannot be built here: {reason}"
+    reason = gpu.missing() if backend in GPU_PRODUCTS else ""
+    return reason and f"TensorRT engines cannot be built here: {reason}. They need a GPU, TensorRT and PyCUDA: pip install 'edgepose[gpu]'"
 
 
 def _yardstick(product: Product) -> Product | None:
@@ -354,12 +365,13 @@ def main(arguments: argparse.Namespace) -> int:
         compile_for_board(load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published), arguments.for_board,
                           arguments.precision, batches, arguments.out, wide_console(), arguments.scales)
         return 0
-    backends = arguments.backend or [*PRODUCTS, *([] if gpu.missing() else ["tensorrt"])]
+    backends = arguments.backend or [backend for backend in (*PRODUCTS, "tensorrt") if not why_not_here(backend)]
     for option in OF_GPU:
         if getattr(arguments, option) and not set(backends) & set(GPU_PRODUCTS):
             raise ValueError(f"--{option.replace('_', '-')} is for TensorRT engines: --backend tensorrt")
-    if set(backends) & set(GPU_PRODUCTS) and (reason := gpu.missing()):
-        raise EngineError(f"TensorRT engines cannot be built here: {reason}. They need a GPU, TensorRT and PyCUDA: pip install 'edgepose[gpu]'")
+    for backend in backends:
+        if reason := why_not_here(backend):
+            raise EngineError(reason)
     if "torch-tensorrt" in backends:
         need_library("torch_tensorrt", "--backend torch-tensorrt")
     threads = 1 if arguments.threads is None else checked_number("--threads", arguments.threads, 1, whole=True)

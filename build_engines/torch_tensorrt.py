@@ -22,7 +22,7 @@ DEVICE = "cuda"
 OPTIONS = {"use_explicit_typing": True, "disable_tf32": True, "immutable_weights": True, "require_full_compilation": True, "min_block_size": 1}
 
 
-class _Half(nn.Module):
+class HalfModule(nn.Module):
     """A model in half precision between float32 keypoints and float32 poses."""
 
     def __init__(self, module: nn.Module):
@@ -43,7 +43,7 @@ def build(module: nn.Module, precision: str, batch: int) -> tensorrt.Plan:
     convert = getattr(torch_tensorrt.dynamo, "convert_exported_program_to_serialized_trt_engine", None)
     if convert is None:
         raise EngineError(f"Torch-TensorRT {torch_tensorrt.__version__} gives no plan of its own; 2.5 and later do")
-    model = (_Half(module) if precision == "fp16" else copy.deepcopy(module)).eval().requires_grad_(False).to(DEVICE)
+    model = (HalfModule(module) if precision == "fp16" else copy.deepcopy(module)).eval().requires_grad_(False).to(DEVICE)
     example = torch.zeros(batch, module.frames, len(module.skeleton), 2, device=DEVICE)
     try:
         with torch.no_grad():

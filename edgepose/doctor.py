@@ -12,7 +12,7 @@ from pathlib import Path
 from . import _native, enginefile
 from .engine import DEFAULT_THREADS, SHIPPED, load
 from .enginefile import EngineError
-from .gpu import Gpu, missing
+from .gpu import Gpu, cuda_missing, missing
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
@@ -52,7 +52,12 @@ def gpu() -> str:
 
 
 def gpu_engines() -> str:
-    """Whether TensorRT engines run here, or why not."""
+    """Whether cuda and TensorRT engines run here, or why not."""
+    reason = cuda_missing()
+    return f"cuda engines {f'do not run here: {reason}' if reason else 'run here'}; {_tensorrt_engines()}"
+
+
+def _tensorrt_engines() -> str:
     if reason := missing():
         return f"TensorRT engines do not run here: {reason}"
     import tensorrt

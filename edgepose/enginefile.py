@@ -1,10 +1,10 @@
 """The .epose file: a compiled model with all that running it needs.
 
-A safetensors file. Its tensors are the native plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
+A safetensors file. Its tensors are the plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
 archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
 Header: format, model, frames, is_causal (true where the answer is for the newest frame), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
-built_with (versions), and for the native backend plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
+built_with (versions), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
 and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
 

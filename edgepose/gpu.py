@@ -1,4 +1,4 @@
-"""The NVIDIA GPU of this machine through PyCUDA, and what an engine built for it depends on.
+"""The NVIDIA GPU of this machine: what engines can be built and run on it, and through PyCUDA what a TensorRT engine depends on.
 
 The context is the primary one, which torch and the CUDA runtime use too: never pycuda.autoinit's own. It is pushed for each use and
 popped again, since PyCUDA aborts the process where a thread ends with a context on its stack; pycuda.autoprimaryctx retains the same
@@ -85,6 +85,15 @@ def heard(trt: Any) -> str:
     said = "; ".join(errors) or "TensorRT gave no reason"
     errors.clear()
     return said
+
+
+def cuda_missing() -> str:
+    """Why cuda engines cannot be built and run here, in a few words; empty if they can."""
+    try:
+        from . import _cuda
+    except ImportError:
+        return "edgepose._cuda is not built here: it needs nvcc when edgepose is installed"
+    return _cuda.why_unavailable() or ""
 
 
 def missing() -> str:

@@ -1,14 +1,16 @@
-"""The CUDA kernels on a CPU: cuda_emulated.cpp compiled and imported."""
+"""The CUDA kernels on a CPU: cuda_emulated.cpp compiled and imported, and edgepose._cuda made of it."""
 
 import functools
 import importlib.util
 import subprocess
 import sysconfig
 import tempfile
+import threading
+import time
+import types
 from pathlib import Path
 
 import numpy as np
-import pybind11
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
@@ -17,6 +19,8 @@ SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.
 @functools.cache
 def module():
     """The module, compiled once a process."""
+    import pybind11
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
         subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared",
@@ -66,3 +70,33 @@ class OnDevice:
         y = np.full_like(q, np.nan)
         _cuda.attention_newest(q, keys, values, y, newest, count, heads, span)
         return y
+
+
+def extension():
+    """edgepose._cuda as it would be with a GPU. made: the threads that made a context."""
+    class Plan:
+        def __init__(self, plan, tensors):
+            self.parts, self.steps, self.uses_tensor_cores = (plan, tensors), module().steps(plan, tensors), True
+            self.constant_bytes = sum(tensor.nbytes for tensor in tensors.values())
+
+    class Context:
+        def __init__(self, plan):
+            self.plan, self.last = plan, None
+            fake.made.append(threading.get_ident())
+
+        def run(self, x, y):
+            self.last = x.copy(), y.copy()
+            module().run(*self.plan.parts, x, y, 2, True, 0)
+
+        def device_ms(self, launches):
+            start = time.perf_counter()
+            for _ in range(launches):
+                self.run(*self.last)
+            return (time.perf_counter() - start) * 1e3 / launches
+
+    fake = types.ModuleType("edgepose._cuda")
+    fake.made, fake.why_unavailable, fake.Plan, fake.Context = [], lambda: None, Plan, Context
+    fake.devices = lambda: [{"name": "Emulated GPU", "compute_capability": "9.0", "multiprocessors": 2, "memory_bytes": 1 << 30,
+                             "l2_bytes": 1 << 20, "is_integrated": False}]
+    fake.read_ms = lambda size, times: size / 1e6
+    return fake

@@ -184,6 +184,8 @@ class FakeGpu:
             return Graph(work)
 
         extension.capture = capture
+        extension.devices = lambda: []
+        extension.why_unavailable = lambda: "the fake captures graphs and runs no plans"
         return extension
 
 

@@ -1,48 +1,36 @@
 """The cuda backend: what it says without a GPU, and engines and streams on the emulated kernels."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
-import emulated
 import models
 import numpy as np
 import pytest
 
 import edgepose
 from edgepose import EngineError, backends, enginefile
+from edgepose.benchmarks import measure
+from edgepose.build_engines import compile as compiler
+from edgepose.cli import main
 
-_cuda = pytest.importorskip("edgepose._cuda", reason="edgepose._cuda is not built: no nvcc")
+try:
+    from edgepose import _cuda
+except ImportError:
+    _cuda = None
 NVCC = shutil.which("nvcc")
 ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
-no_gpu = pytest.mark.skipif(_cuda.why_unavailable() is None, reason="there is a GPU")
+no_gpu = pytest.mark.skipif(_cuda is None or _cuda.why_unavailable() is None, reason="there is a GPU, or edgepose._cuda is not built")
 
 
 def write_engine(path, model, precision="fp32"):
     plan, tensors = models.lowered(model, precision)
     enginefile.write(path, {**models.engine_header(model, precision), "backend": "cuda", "plan": plan}, tensors)
     return path
-
-
-@pytest.fixture
-def on_emulated_gpu(monkeypatch):
-    """edgepose._cuda as it would be with a GPU: its kernels emulated."""
-    class Context:
-        def __init__(self, plan):
-            self.plan = plan
-            made.append(threading.get_ident())
-
-        def run(self, x, y):
-            emulated.module().run(*self.plan, x, y, 2, True, 0)
-
-    made = []
-    fake = SimpleNamespace(why_unavailable=lambda: None, Plan=lambda plan, tensors: (plan, tensors), Context=Context)
-    monkeypatch.setattr(edgepose, "_cuda", fake)
-    return made
 
 
 @no_gpu
@@ -91,10 +79,65 @@ def test_every_thread_has_a_context_and_a_fork_is_refused(tmp_path, on_emulated_
     thread.start()
     thread.join()
     engine.run(x)
-    assert len(on_emulated_gpu) == 2 and len(set(on_emulated_gpu)) == 2
+    assert len(on_emulated_gpu.made) == 2 and len(set(on_emulated_gpu.made)) == 2
     backends.cuda._forget_contexts()
     with pytest.raises(RuntimeError, match="forked process"):
         engine.run(x)
+
+
+COMPILE = ["compile", "--model", "martinez-s", "--out"]
+
+
+@pytest.fixture
+def few_windows(monkeypatch):
+    """The evaluation windows, few of them: the emulated kernels are slow."""
+    every = compiler.evaluation_windows
+    monkeypatch.setattr(compiler, "evaluation_windows", lambda module: tuple(np.ascontiguousarray(part[::64]) for part in every(module)))
+    monkeypatch.setattr(compiler.measure, "interleaved", lambda engines, rounds, calls: dict.fromkeys(engines, measure.Timing(np.ones(1), 1.0)))
+
+
+def test_compile_builds_what_runs_here_the_gpu_s_plans_among_it(tmp_path, on_emulated_gpu, few_windows):
+    assert main([*COMPILE, str(tmp_path), "--precision", "fp16"]) == 0
+    rows = {row["runtime"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
+    assert set(rows) == {"native", "cuda", "onnx"} and 0 < rows["cuda"]["mean_error_mm"] <= rows["cuda"]["budget_mm"] == 0.5
+    engine = edgepose.load(tmp_path / "martinez-s_cuda_fp16.epose")
+    assert engine.backend == "cuda" and engine.header["plan"] == edgepose.load("martinez-s").header["plan"]
+
+
+def test_eight_bits_on_the_gpu_are_held_to_half_precision_there(tmp_path, on_emulated_gpu, few_windows, capsys):
+    from edgepose.benchmarks.run import eight_bit_scales
+    from edgepose.build_engines.lifters import load_lifter, weights_sha256
+
+    module = load_lifter("martinez-s").module
+    scales = tmp_path / "scales.json"
+    scales.write_text(json.dumps({"model": "martinez-s", "weights_sha256": weights_sha256(module), **eight_bit_scales(module)}))
+    command = [*COMPILE, str(tmp_path), "--backend", "cuda", "--precision", "w8", "int8", "--scales", str(scales)]
+    assert main(command) == 1 and "no faster than fp16 (1.000 ms)" in capsys.readouterr().out  # every call took as long
+    assert [path.name for path in tmp_path.glob("*.epose")] == ["martinez-s_cuda_w8.epose"]
+    assert main([*command, "--keep-slower"]) == 0
+    assert {edgepose.load(path).precision for path in tmp_path.glob("*.epose")} == {"w8", "int8"}
+
+
+@no_gpu
+def test_without_a_gpu_compile_says_why_and_builds_the_rest(tmp_path, few_windows, capsys):
+    assert main([*COMPILE, str(tmp_path), "--backend", "cuda"]) == 1
+    assert f"cuda engines cannot be built here: {_cuda.why_unavailable()}" in capsys.readouterr().err
+    assert main([*COMPILE, str(tmp_path), "--precision", "fp16"]) == 0 and not list(tmp_path.glob("*cuda*"))
+
+
+def test_doctor_says_whether_its_engines_run_here(on_emulated_gpu, monkeypatch, capsys):
+    main(["doctor"])
+    monkeypatch.setattr(on_emulated_gpu, "why_unavailable", lambda: "no CUDA device")
+    main(["doctor"])
+    with_gpu, without = (line for line in capsys.readouterr().out.splitlines() if line.startswith("GPU"))
+    assert "; cuda engines run here; " in with_gpu and "; cuda engines do not run here: no CUDA device; " in without
+
+
+def test_where_it_is_not_built_compile_says_how_it_would_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "edgepose._cuda", None)
+    monkeypatch.delattr(edgepose, "_cuda", raising=False)
+    assert main([*COMPILE, str(tmp_path), "--backend", "cuda"]) == 1
+    assert "edgepose._cuda is not built here: it needs nvcc" in capsys.readouterr().err
 
 
 def test_options_of_the_cpu_are_refused(tmp_path, on_emulated_gpu):
@@ -105,7 +148,7 @@ def test_options_of_the_cpu_are_refused(tmp_path, on_emulated_gpu):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_kernels_compile_for(architecture, tmp_path):
-    if int(architecture) in _cuda.architectures():
+    if _cuda and int(architecture) in _cuda.architectures():
         return  # compiled for it when the extension was built
     if NVCC is None:
         pytest.skip("needs nvcc")

@@ -31,8 +31,8 @@ def module():
 
 
 @pytest.fixture(params=["plain", "tensor cores", pytest.param("gpu", marks=pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}"))])
-def device(request, module):
-    return emulated.OnDevice() if request.param == "gpu" else emulated.Emulated(module, request.param == "tensor cores")
+def device(request):
+    return emulated.OnDevice() if request.param == "gpu" else emulated.Emulated(emulated.module(), request.param == "tensor cores")
 
 
 def in_float64(plan, tensors, x):

@@ -23,7 +23,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "checks": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "enginefile": {"skeleton"},
-    "gpu": {"checks", "enginefile"},
+    "gpu": {"checks", "enginefile", "_cuda"},
     "backends": {"skeleton", "enginefile", "gpu", "_native", "_cuda"},
     "engine": {"skeleton", "enginefile", "backends"},
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
@@ -39,7 +39,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "zoo": {"skeleton", "checks"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
-    "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native"},  # _native: the probes of the roofline
+    "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native", "_cuda"},  # the probes of the rooflines
     "doctor": {"engine", "enginefile", "gpu", "_native", "_cuda"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},

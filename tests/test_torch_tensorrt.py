@@ -115,7 +115,7 @@ def test_compile_writes_its_plan_as_an_engine_of_the_tensorrt_backend(monkeypatc
 
 
 def test_half_precision_lies_between_float32_keypoints_and_poses():
-    model, half = tiny_lifter(), torch_tensorrt._Half(tiny_lifter())
+    model, half = tiny_lifter(), torch_tensorrt.HalfModule(tiny_lifter())
     x = keypoints(model, 3)
     y = torch_poses(half, x)
     assert y.dtype == np.float32 and 0 < np.abs(y - torch_poses(model, x)).max() < 0.02
