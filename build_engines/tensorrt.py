@@ -20,7 +20,7 @@ import numpy as np
 from edgepose import enginefile
 from edgepose.checks import listed, near
 from edgepose.enginefile import EngineError
-from edgepose.gpu import Gpu, heard, listener
+from edgepose.gpu import open_gpu, heard, listener
 
 WORKSPACE_BYTES = 1 << 30  # our layers need megabytes; a Jetson has no more to give
 
@@ -72,7 +72,7 @@ class Builder:
         EngineError if this TensorRT is not one that edgepose knows; ValueError for an unknown tactic source."""
         import tensorrt as trt
 
-        gpu = Gpu()
+        gpu = open_gpu()
         with gpu.current(), _known(trt):
             cache = self.folder / f"{trt.__version__}-{re.sub(r'[^A-Za-z0-9]+', '-', gpu.name).strip('-')}.cache"
             return self._build(trt, source, gpu.machine(trt), cache)
@@ -145,7 +145,7 @@ def inspected(payload: bytes) -> Plan:
     """A plan that was built here by other means. Raises NotBuilt if TensorRT does not take it."""
     import tensorrt as trt
 
-    gpu = Gpu()
+    gpu = open_gpu()
     with gpu.current(), _known(trt):
         return Plan(payload, _layers(trt, payload), gpu.machine(trt))
 
@@ -202,6 +202,8 @@ def _network_flags(trt: Any, source: Source) -> int:
 
 
 def _set_precision(trt: Any, network: Any, config: Any, source: Source) -> None:
+    if source.precision == "fp32":
+        return
     if not hasattr(trt.BuilderFlag, "FP16"):
         raise NotBuilt(f"TensorRT {trt.__version__} has no builder flags for precision, which rung {source.rung} needs")
     for name in ["FP16", *(["INT8"] if source.precision == "int8" else []), "OBEY_PRECISION_CONSTRAINTS"]:

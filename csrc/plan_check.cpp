@@ -105,6 +105,9 @@ class Checker {
 
   void check(const Step& step) {
     const Buffer& y = buffer(step.y, "y");
+    const bool reads_input = step.op == Op::tokens || step.op == Op::frames;
+    need(step.gate == -1 || step.op == Op::attention, "this op takes no gate");
+    need(!reads_input || (step.x == -1 && step.residual == -1), "this op reads the input alone");
     if (step.op == Op::tokens) {
       need(y.rows == spec_.joints && y.columns == 2 * spec_.frames, "tokens gives (joints, 2 frames)");
       return;

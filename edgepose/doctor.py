@@ -12,7 +12,7 @@ from pathlib import Path
 from . import _native, enginefile
 from .engine import DEFAULT_THREADS, SHIPPED, load
 from .enginefile import EngineError
-from .gpu import Gpu, cuda_missing, missing
+from .gpu import open_gpu, cuda_missing, missing
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
@@ -62,7 +62,7 @@ def _tensorrt_engines() -> str:
         return f"TensorRT engines do not run here: {reason}"
     import tensorrt
 
-    here = Gpu()
+    here = open_gpu()
     try:
         from . import _cuda  # noqa: F401
         launches = "a frame is one launch of a CUDA graph"

@@ -17,24 +17,35 @@ from .checks import first_line
 from .enginefile import EngineError, StaleEngine
 
 
-class Gpu:
-    """The first GPU that CUDA_VISIBLE_DEVICES leaves. cuda: the module pycuda.driver.
+def open_gpu() -> Gpu:
+    """The first GPU that CUDA_VISIBLE_DEVICES leaves, the same object each time: PyCUDA leaves the primary context current on the thread
+    where the last reference to it goes.
 
     Raises ImportError without PyCUDA, EngineError without a GPU or its driver.
     """
+    import pycuda.driver as cuda
 
-    def __init__(self):
-        import pycuda.driver
+    try:
+        cuda.init()
+        if cuda.Device.count() == 0:
+            raise EngineError("CUDA shows no GPU to this process")
+        return _gpu_of(cuda)
+    except cuda.Error as error:
+        raise EngineError(f"CUDA cannot be used: {error}") from error
 
-        self.cuda = pycuda.driver
-        try:
-            self.cuda.init()
-            if self.cuda.Device.count() == 0:
-                raise EngineError("CUDA shows no GPU to this process")
-            self._device = self.cuda.Device(0)
-            self._context = self._device.retain_primary_context()
-        except self.cuda.Error as error:
-            raise EngineError(f"CUDA cannot be used: {error}") from error
+
+@functools.cache
+def _gpu_of(cuda: Any) -> Gpu:
+    return Gpu(cuda)
+
+
+class Gpu:
+    """See open_gpu(). cuda: the module pycuda.driver."""
+
+    def __init__(self, cuda: Any):
+        self.cuda = cuda
+        self._device = cuda.Device(0)
+        self._context = self._device.retain_primary_context()
 
     @property
     def name(self) -> str:
@@ -100,7 +111,7 @@ def missing() -> str:
     """Why TensorRT engines cannot be built and run here, in a few words; empty if they can."""
     try:
         import tensorrt  # noqa: F401
-        Gpu()
+        open_gpu()
     except ModuleNotFoundError as error:
         return f"{error.name} is not installed"
     except Exception as error:  # a library that is there and broken is none of the CPU's business

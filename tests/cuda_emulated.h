@@ -181,6 +181,6 @@ inline void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint3
 }
 
 inline void wait_for_block() { emulated::wait(emulated::now->block->barrier); }
-inline void wait_for_grid(unsigned*, volatile unsigned*) { emulated::wait(emulated::all); }
+inline void wait_for_grid(unsigned*, unsigned*) { emulated::wait(emulated::all); }
 
 }  // namespace edgepose::cuda

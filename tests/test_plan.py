@@ -322,3 +322,13 @@ def test_the_binding_refuses_threads_out_of_range():
     for threads in (0, -1, 257):
         with pytest.raises(ValueError, match=f"threads must be 1 to 256, not {threads}"):
             _native.Context(plan, threads)
+
+
+@pytest.mark.parametrize("op, key", [("linear", "gate"), ("tokens", "gate"), ("tokens", "residual"), ("tokens", "x"), ("normalize", "gate")])
+@pytest.mark.parametrize("value", [0, 10_000_000])
+def test_what_an_op_does_not_read_is_refused(op, key, value):
+    plan, tensors = lower(tiny_lifter(), "fp32")
+    plan = copy.deepcopy(plan)
+    next(step for step in plan["steps"] if step["op"] == op)[key] = value
+    with pytest.raises(ValueError, match="this op takes no gate|this op reads the input alone"):
+        _native.Plan(plan, tensors, "")

@@ -7,7 +7,7 @@
 namespace edgepose::cuda {
 
 constexpr int kRowStride = kRowBytes + 16;  // of a row of x in shared memory: the lanes of a fragment fall on 32 banks
-constexpr int kOutputs = kTileRows * kPanelColumns;
+constexpr int kSumStride = kPanelColumns + 4;  // of a row of sums: the lanes of a fragment fall on different banks
 constexpr int kKeys = 32;                   // keys and values that lie in shared memory at once, a lane each
 constexpr float kUnseen = -1e30f;           // the score of a key that is not seen, as in kernels.inl
 
@@ -30,7 +30,7 @@ struct Shared {
   union {
     struct {
       alignas(16) unsigned char x[kTileRows * kRowStride];
-      uint32_t sums[kWarps][kOutputs];  // float or int
+      uint32_t sums[kWarps][kTileRows * kSumStride];  // float or int
       float z[kGraphRows * kPanelColumns];
       float mean[kTileRows], deviation[kTileRows], broken[kTileRows];  // deviation: one over it
     };

@@ -49,20 +49,32 @@ EP_DEVICE void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, ui
 
 EP_DEVICE void wait_for_block() { __syncthreads(); }
 
+EP_DEVICE unsigned arrive(unsigned* counter) {
+  unsigned before;
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(__cvta_generic_to_global(counter)) : "memory");
+  return before;
+}
+EP_DEVICE unsigned read(const unsigned* word) {
+  unsigned value;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(__cvta_generic_to_global(word)) : "memory");
+  return value;
+}
+EP_DEVICE void publish(unsigned* word, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" : : "l"(__cvta_generic_to_global(word)), "r"(value) : "memory");
+}
+
 // All blocks of the grid arrive before one goes on, and see what the others wrote. All of them must run at once (cooperative launch).
 // arrived, passed: zero before the first launch; arrived is zero again after each.
-EP_DEVICE void wait_for_grid(unsigned* arrived, volatile unsigned* passed) {
+EP_DEVICE void wait_for_grid(unsigned* arrived, unsigned* passed) {
   __syncthreads();
   if (threadIdx.x == 0) {
-    const unsigned before = *passed;
-    __threadfence();
-    if (atomicAdd(arrived, 1) == gridDim.x - 1) {
+    const unsigned before = read(passed);
+    if (arrive(arrived) == gridDim.x - 1) {
       *arrived = 0;
-      __threadfence();
-      *passed = before + 1;
+      publish(passed, before + 1);
     } else {
-      while (*passed == before) continue;
-      __threadfence();
+      while (read(passed) == before) continue;
+      asm volatile("fence.acq_rel.gpu;" : : : "memory");
     }
   }
   __syncthreads();

@@ -2,8 +2,10 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include "kernels.cuh"
 
@@ -28,14 +30,43 @@ struct DeviceMemory {
   T* as() const { return static_cast<T*>(bytes); }
 };
 
-struct Events {
-  cudaEvent_t first, last;
-  Events() {
-    check(cudaEventCreate(&first), "cudaEventCreate");
-    check(cudaEventCreate(&last), "cudaEventCreate");
-  }
-  ~Events() { cudaEventDestroy(first), cudaEventDestroy(last); }
+struct Event {
+  cudaEvent_t event;
+  Event() { check(cudaEventCreate(&event), "cudaEventCreate"); }
+  ~Event() { cudaEventDestroy(event); }
+  void record(cudaStream_t stream) { check(cudaEventRecord(event, stream), "cudaEventRecord"); }
 };
+
+// The time from one event to the other, in ms, when both have come to pass.
+float between(const Event& first, const Event& last) {
+  check(cudaEventSynchronize(last.event), "waiting for the kernels");
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, first.event, last.event), "cudaEventElapsedTime");
+  return ms;
+}
+
+// Within it, a device is the thread's current one.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    if (before_ != device) check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  ~OnDevice() { cudaSetDevice(before_); }
+
+ private:
+  int before_;
+};
+
+// Waits for a stream. At first without giving the processor away: on a Jetson a wait that sleeps costs more than the pose.
+void wait_for(cudaStream_t stream) {
+  const auto start = std::chrono::steady_clock::now();
+  cudaError_t status;
+  do status = cudaStreamQuery(stream);
+  while (status == cudaErrorNotReady && std::chrono::steady_clock::now() - start < std::chrono::milliseconds(1));
+  if (status == cudaErrorNotReady) status = cudaStreamSynchronize(stream);
+  check(status, "running the plan");
+}
 
 // One block a multiprocessor, all of them at once.
 __global__ void __launch_bounds__(kThreads, 1) run_plan(Launch launch) {
@@ -115,12 +146,14 @@ std::vector<int> architectures() {
   return all;
 }
 
-Plan::Plan(const PlanSpec& spec) : uses_tensor_cores_(has_tensor_cores()), program_(make_program(spec, uses_tensor_cores_)) {
+Plan::Plan(const PlanSpec& spec)
+    : device_(current_device()), uses_tensor_cores_(has_tensor_cores()), program_(make_program(spec, uses_tensor_cores_)) {
   constant_bytes_ = (long)program_.constants.size();
   const std::size_t step_bytes = program_.steps.size() * sizeof(Step);
   DeviceMemory steps(step_bytes), constants(program_.constants.size());
   check(cudaMemcpy(steps.bytes, program_.steps.data(), step_bytes, cudaMemcpyHostToDevice), "copying the plan");
   check(cudaMemcpy(constants.bytes, program_.constants.data(), program_.constants.size(), cudaMemcpyHostToDevice), "copying the weights");
+  check(cudaStreamSynchronize(cudaStreamLegacy), "copying the plan");  // a small copy may return before it is there
   std::vector<unsigned char>().swap(program_.constants);
   steps_ = steps.keep(), constants_ = constants.keep();
 }
@@ -131,18 +164,19 @@ Plan::~Plan() {
 }
 
 Context::Context(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)) {
+  const OnDevice here(plan_->device_);
   if (!attribute(cudaDevAttrCooperativeLaunch)) throw std::runtime_error("this device has no cooperative launches");
   check(cudaFuncSetAttribute(run_plan, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)), "shared memory for the kernel");
   int a_multiprocessor = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&a_multiprocessor, run_plan, kThreads, sizeof(Shared)), "occupancy");
   if (a_multiprocessor < 1) throw std::runtime_error("the kernel does not fit this device's multiprocessors");
-  blocks_ = attribute(cudaDevAttrMultiProcessorCount);
+  multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
   try {
     cudaStream_t stream;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
     stream_ = stream;
     DeviceMemory turns(2 * sizeof(unsigned));
-    check(cudaMemset(turns.bytes, 0, 2 * sizeof(unsigned)), "cudaMemset");
+    check(cudaMemsetAsync(turns.bytes, 0, 2 * sizeof(unsigned), stream), "cudaMemsetAsync");  // before the launches on this stream
     turns_ = turns.keep();
     reserve(1);
   } catch (...) {
@@ -154,9 +188,12 @@ Context::Context(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)) {
 Context::~Context() { release(); }
 
 void Context::release() {
+  int before = 0;
+  if (cudaGetDevice(&before) != cudaSuccess || cudaSetDevice(plan_->device_) != cudaSuccess) return;
   cudaFree(arena_), cudaFree(input_), cudaFree(turns_);
   cudaFreeHost(host_input_), cudaFreeHost(host_answer_);
   if (stream_) cudaStreamDestroy(static_cast<cudaStream_t>(stream_));
+  cudaSetDevice(before);
 }
 
 void Context::reserve(int people) {
@@ -174,43 +211,44 @@ void Context::reserve(int people) {
   cudaFreeHost(host_input_), cudaFreeHost(host_answer_);
   arena_ = arena.keep(), input_ = staged.keep();
   host_input_ = static_cast<float*>(host_input), host_answer_ = static_cast<float*>(host_answer);
+  capacity_ = 0;
+  check(cudaHostGetDevicePointer(&mapped_input_, host_input_, 0), "mapped memory");
+  check(cudaHostGetDevicePointer(&mapped_answer_, host_answer_, 0), "mapped memory");
   capacity_ = people;
 }
 
 void Context::launch(int people) {
-  void *input = nullptr, *answer = nullptr;
-  check(cudaHostGetDevicePointer(&input, host_input_, 0), "mapped memory");
-  check(cudaHostGetDevicePointer(&answer, host_answer_, 0), "mapped memory");
   auto* turns = static_cast<unsigned*>(turns_);
   Launch launch = {static_cast<const Step*>(plan_->steps_), plan_->steps(), static_cast<const unsigned char*>(plan_->constants_),
-                   static_cast<float*>(arena_), static_cast<const float*>(input), static_cast<float*>(input_),
-                   static_cast<float*>(answer), people, plan_->frames(), plan_->joints(), turns, turns + 1};
+                   static_cast<float*>(arena_), static_cast<const float*>(mapped_input_), static_cast<float*>(input_),
+                   static_cast<float*>(mapped_answer_), people, plan_->frames(), plan_->joints(), turns, turns + 1};
   void* arguments[] = {&launch};
-  check(cudaLaunchCooperativeKernel((const void*)run_plan, dim3(blocks_), dim3(kThreads), arguments, sizeof(Shared),
+  const long most = plan_->program_.most_items(people);  // blocks without work would be waited for
+  const int blocks = (int)(most < multiprocessors_ ? most : multiprocessors_);
+  check(cudaLaunchCooperativeKernel((const void*)run_plan, dim3(blocks), dim3(kThreads), arguments, sizeof(Shared),
                                     static_cast<cudaStream_t>(stream_)), "launching the plan");
 }
 
 void Context::run(const float* keypoints_norm, float* pose_m, int people) {
   if (people <= 0) return;
+  const OnDevice here(plan_->device_);
   reserve(people);
   people_ = people;
   std::memcpy(host_input_, keypoints_norm, (std::size_t)people * plan_->frames() * plan_->joints() * 2 * sizeof(float));
   launch(people);
-  check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)), "running the plan");
+  wait_for(static_cast<cudaStream_t>(stream_));
   std::memcpy(pose_m, host_answer_, (std::size_t)people * plan_->joints() * 3 * sizeof(float));
 }
 
 float Context::device_ms(int launches) {
   if (people_ < 1 || launches < 1) throw std::invalid_argument("device_ms needs a run() before it and at least one launch");
-  const Events events;
+  const OnDevice here(plan_->device_);
   const auto stream = static_cast<cudaStream_t>(stream_);
-  check(cudaEventRecord(events.first, stream), "cudaEventRecord");
+  Event first, last;
+  first.record(stream);
   for (int i = 0; i < launches; i++) launch(people_);
-  check(cudaEventRecord(events.last, stream), "cudaEventRecord");
-  check(cudaEventSynchronize(events.last), "running the plan");
-  float ms = 0;
-  check(cudaEventElapsedTime(&ms, events.first, events.last), "cudaEventElapsedTime");
-  return ms / launches;
+  last.record(stream);
+  return between(first, last) / (float)launches;
 }
 
 Graph::Graph(std::uintptr_t handle, const std::function<bool()>& enqueue) {
@@ -259,17 +297,14 @@ float read_ms(long bytes, int times) {
   const DeviceMemory memory(bytes), sink(sizeof(float));
   check(cudaMemset(memory.bytes, 0, bytes), "cudaMemset");
   const int blocks = 4 * attribute(cudaDevAttrMultiProcessorCount);
-  const Events events;
+  Event first, last;
   for (int i = -1; i < times; i++) {
-    if (i == 0) check(cudaEventRecord(events.first), "cudaEventRecord");
+    if (i == 0) first.record(nullptr);
     read_all<<<blocks, 512>>>(memory.as<float4>(), bytes / (long)sizeof(float4), sink.as<float>());
     check(cudaGetLastError(), "launching read_all");
   }
-  check(cudaEventRecord(events.last), "cudaEventRecord");
-  check(cudaEventSynchronize(events.last), "read_all");
-  float ms = 0;
-  check(cudaEventElapsedTime(&ms, events.first, events.last), "cudaEventElapsedTime");
-  return ms / (float)times;
+  last.record(nullptr);
+  return between(first, last) / (float)times;
 }
 
 }  // namespace edgepose::cuda

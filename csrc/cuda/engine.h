@@ -24,7 +24,7 @@ std::vector<Device> devices();
 // The GPUs whose machine code is in here: 75 for sm_75.
 std::vector<int> architectures();
 
-// A program in device memory. Immutable; shared by any number of contexts. In this file everything throws std::runtime_error if CUDA fails.
+// A program in the memory of the device that was current. Immutable; shared by any number of contexts, which run on that device. In this file everything throws std::runtime_error if CUDA fails.
 class Plan {
  public:
   // Throws what make_program throws. spec.tensors' data may be freed afterwards.
@@ -39,6 +39,7 @@ class Plan {
 
  private:
   friend class Context;
+  int device_;
   bool uses_tensor_cores_;
   Program program_;  // its constants are on the device alone
   long constant_bytes_;
@@ -64,8 +65,9 @@ class Context {
 
   std::shared_ptr<const Plan> plan_;
   void *stream_ = nullptr, *arena_ = nullptr, *input_ = nullptr, *turns_ = nullptr;
-  float *host_input_ = nullptr, *host_answer_ = nullptr;
-  int capacity_ = 0, people_ = 0, blocks_ = 0;
+  float *host_input_ = nullptr, *host_answer_ = nullptr;    // page-locked
+  void *mapped_input_ = nullptr, *mapped_answer_ = nullptr;  // where the device sees them
+  int capacity_ = 0, people_ = 0, multiprocessors_ = 0;
 };
 
 // The CUDA graph of what `enqueue` puts on a stream: for engines of other libraries, whose launches are replayed as one.

@@ -42,11 +42,10 @@ EP_DEVICE void attention(const Launch& launch, const Step& s, Shared& shared) {
   const int N = s.rows, C = s.columns, H = s.heads, d = C / H, ld = d + 1;
   const int sequences = s.span && H > 1 ? (s.span < N ? s.span : N) : 1;  // of an odd head; tokens of different ones do not meet
   const int local = (N + kWarps - 1) / kWarps, strided = ((N + sequences - 1) / sequences + kWarps - 1) / kWarps;
-  const int a_head = local > sequences * strided ? local : sequences * strided;
   float *keys = shared.attention, *values = keys + kKeys * ld, *queries = values + kKeys * ld + warp() * kHeadWidth;
-  const Items mine((long)launch.people * H * a_head);
+  const Items mine((long)launch.people * H * s.parts);
   for (long item = mine.first; item < mine.last; item++) {
-    const int person = (int)(item / (H * a_head)), head = (int)(item / a_head % H), part = (int)(item % a_head);
+    const int person = (int)(item / (H * s.parts)), head = (int)(item / s.parts % H), part = (int)(item % s.parts);
     const bool is_strided = s.span && head % 2;
     const int step = is_strided ? s.span : 1, sequence = is_strided ? part / strided : 0;
     const int first = (is_strided ? part % strided : part) * kWarps;  // query, of this sequence
@@ -137,8 +136,8 @@ EP_DEVICE void elements(const Launch& launch, const Step& s) {
     const int row = (int)(i / s.columns), c = (int)(i % s.columns), person = row / s.rows, t = row % s.rows;
     float value = 0;
     switch (s.op) {
-      case Op::tokens: value = InputRows{launch, false, row}.at(0, c); break;
-      case Op::frames: value = InputRows{launch, true, row}.at(0, c); break;
+      case Op::tokens: value = InputRows{launch, false, row}.row(0).at(c); break;
+      case Op::frames: value = InputRows{launch, true, row}.row(0).at(c); break;
       case Op::reshape: {
         const long at = (long)t * s.columns + c;
         value = x[((long)person * s.x_rows + at / s.k) * s.ldx + at % s.k];
@@ -154,7 +153,8 @@ EP_DEVICE void elements(const Launch& launch, const Step& s) {
 }
 
 template <bool kTensorCores>
-EP_DEVICE void run_step(const Launch& launch, const Step& s, Shared& shared) {
+EP_DEVICE void run_step(const Launch& launch, const Step& shared_step, Shared& shared) {
+  const Step s = shared_step;  // in registers: stores to shared memory might change it, so it would be read again after each
   switch (s.op) {
     case Op::linear: case Op::conv: linear<kTensorCores>(launch, s, shared); break;
     case Op::graph_conv: graph_conv<kTensorCores>(launch, s, shared); break;

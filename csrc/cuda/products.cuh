@@ -5,29 +5,63 @@
 
 namespace edgepose::cuda {
 
-// The left sides of products: element i of row r.
+// The left sides of products: row(r).at(i) is element i of row r.
+struct PlainRow {
+  const float* x;
+  EP_DEVICE float at(int i) const { return x[i]; }
+};
 struct PlainRows {
   const float* x;
   long ld;
-  EP_DEVICE float at(int r, int i) const { return x[r * ld + i]; }
+  EP_DEVICE PlainRow row(int r) const { return {x + r * ld}; }
+};
+
+struct InputRow {  // of a token: its frames lie `apart` floats from each other
+  const float* x;
+  int apart;
+  EP_DEVICE float at(int i) const { return x[(long)(i / 2) * apart + i % 2]; }
 };
 struct InputRows {  // as tokens and frames read the input, from row `first` on
   const Launch& launch;
   bool is_frames;
   int first;
-  EP_DEVICE float at(int r, int i) const {
+  EP_DEVICE InputRow row(int r) const {
     const int row = first + r, T = launch.frames, J = launch.joints;
-    if (is_frames) return launch.input[(long)row * J * 2 + i];
-    return launch.input[(((long)(row / J) * T + i / 2) * J + row % J) * 2 + i % 2];
+    if (is_frames) return {launch.input + (long)row * J * 2, 2};
+    return {launch.input + ((long)(row / J) * T * J + row % J) * 2, 2 * J};
+  }
+};
+
+struct TapRow {
+  const float* x;  // the person's first
+  int from, rows, k;
+  long ld;
+  EP_DEVICE float at(int i) const {
+    const int tap = i / k, row = from + tap;
+    return row < 0 || row >= rows ? 0.f : x[row * ld + i - tap * k];
   }
 };
 struct TapRows {  // a convolution's taps side by side
   const float* x;
   const Step& s;
   int first, k;  // row; columns of x
-  EP_DEVICE float at(int r, int i) const {
-    const int row = first + r, from = s.first + s.stride * (row % s.rows) + i / k;
-    return from < 0 || from >= s.x_rows ? 0.f : x[((long)(row / s.rows) * s.x_rows + from) * s.ldx + i % k];
+  EP_DEVICE TapRow row(int r) const {
+    const int row = first + r, person = row / s.rows;
+    return {x + (long)person * s.x_rows * s.ldx, s.first + s.stride * (row - person * s.rows), s.x_rows, k, s.ldx};
+  }
+};
+
+struct GatheredRow {  // the first entry by itself: nearly all rows have no other
+  const float *x, *first;
+  float coefficient;
+  const int *index, *end;
+  const float* coefficients;
+  long ld;
+  EP_DEVICE float at(int i) const {
+    float sum = coefficient * first[i];
+#pragma unroll 1
+    for (int e = 1; index + e < end; e++) sum += coefficients[e] * x[index[e] * ld + i];
+    return sum;
   }
 };
 struct GatheredRows {  // of one person
@@ -35,10 +69,11 @@ struct GatheredRows {  // of one person
   Sums sums;
   long ld;
   int first;
-  EP_DEVICE float at(int r, int i) const {
-    float sum = 0;
-    for (int e = sums.start[first + r]; e < sums.start[first + r + 1]; e++) sum += sums.coefficient[e] * x[sums.index[e] * ld + i];
-    return sum;
+  EP_DEVICE GatheredRow row(int r) const {
+    const int start = sums.start[first + r], end = sums.start[first + r + 1];
+    const bool is_empty = start == end;
+    return {x, x + (is_empty ? 0 : sums.index[start] * ld), is_empty ? 0.f : sums.coefficient[start], sums.index + start, sums.index + end,
+            sums.coefficient + start, ld};
   }
 };
 
@@ -46,11 +81,12 @@ struct GatheredRows {  // of one person
 template <class Left>
 EP_DEVICE void measure_rows(const Left& left, int m, int k, float epsilon, Shared& shared) {
   for (int r = warp(); r < m; r += kWarps) {
+    const auto row = left.row(r);
     float total = 0, squares = 0;
-    for (int i = lane(); i < k; i += 32) total += left.at(r, i);
+    for (int i = lane(); i < k; i += 32) total += row.at(i);
     const float mean = sum_of_warp(total) / k;
     for (int i = lane(); i < k; i += 32) {
-      const float d = left.at(r, i) - mean;
+      const float d = row.at(i) - mean;
       squares += d * d;
     }
     squares = sum_of_warp(squares);
@@ -71,10 +107,11 @@ EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, 
   const int padded = (count + 31) / 32 * 32, size = bytes_of_x<kTensorCores>(s.precision);
   for (int r = warp(); r < m; r += kWarps) {
     unsigned char* to = shared.x + r * kRowStride;
+    const auto row = left.row(r);
+    const float mean = s.normalizes ? shared.mean[r] : 0.f, deviation = s.normalizes ? shared.deviation[r] : 1.f;
     float nothing = 0;
     for (int i = lane(); i < padded; i += 32) {
-      float v = i < count ? left.at(r, from + i) : 0.f;
-      if (s.normalizes && i < count) v = (v - shared.mean[r]) * shared.deviation[r];
+      const float v = i < count ? (row.at(from + i) - mean) * deviation : 0.f;
       if (size == 4) reinterpret_cast<float*>(to)[i] = v;
       if (size == 2) reinterpret_cast<half*>(to)[i] = to_half(v);
       if (size == 1) {
@@ -83,6 +120,7 @@ EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, 
         reinterpret_cast<int8_t*>(to)[i] = (int8_t)(whole < -128 ? -128.f : whole > 127 ? 127.f : whole);
       }
     }
+    if (size > 1) continue;
     nothing = sum_of_warp(nothing);
     if (lane() == 0) shared.broken[r] = from ? shared.broken[r] + nothing : nothing;
   }
@@ -170,18 +208,18 @@ EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float
   if (uses_fragments) {
     for (int group = 0; group < kTileRows / 8; group++)
       for (int e = 0; e < 4; e++)
-        sums[(group * 8 + lane() % 4 * 2 + e % 2) * kPanelColumns + lane() / 4 + e / 2 * 8] = fragments[group][e];
+        sums[(group * 8 + lane() % 4 * 2 + e % 2) * kSumStride + lane() / 4 + e / 2 * 8] = fragments[group][e];
   } else {
     for (int r = 0; r < kTileRows; r++) {
       const Sum both = plain[r] + from_lane(plain[r], lane() ^ 16);  // a warp has two slices
-      if (lane() < kPanelColumns) sums[r * kPanelColumns + lane()] = both;
+      if (lane() < kPanelColumns) sums[r * kSumStride + lane()] = both;
     }
   }
   wait_for_block();
   for (int i = threadIdx.x; i < m * kPanelColumns; i += kThreads) {
     const int r = i / kPanelColumns, c = i % kPanelColumns;
     Sum total = 0;
-    for (int w = 0; w < kWarps; w++) total += reinterpret_cast<const Sum*>(shared.sums[w])[i];
+    for (int w = 0; w < kWarps; w++) total += reinterpret_cast<const Sum*>(shared.sums[w])[r * kSumStride + c];
     float value = (float)total;
     if (scale) value *= scale[c];
     if (s.precision == Precision::i8) value += shared.broken[r];

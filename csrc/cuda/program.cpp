@@ -25,10 +25,9 @@ struct Values {
   explicit Values(const PlanSpec& spec) : steps(spec.steps), uses(spec.steps.size()) {
     std::vector<int> writer(spec.buffers.size(), -1);
     for (int i = 0; i < (int)steps.size(); i++) {
-      const bool reads_input = steps[i].op == Op::tokens || steps[i].op == Op::frames;
       for (auto slot : {&edgepose::Step::x, &edgepose::Step::residual, &edgepose::Step::gate}) {
         int& value = steps[i].*slot;
-        if (value < 0 || reads_input) continue;
+        if (value < 0) continue;
         value = writer[value];
         uses[value].push_back({i, slot});
       }
@@ -95,8 +94,7 @@ class Maker {
     const edgepose::Step& from = values_.steps[i];
     Step step;
     step.op = from.op;
-    const bool reads_input = from.op == Op::tokens || from.op == Op::frames;
-    step.x = reads_input ? -1 : from.x, step.residual = from.residual, step.gate = from.gate;
+    step.x = from.x, step.residual = from.residual, step.gate = from.gate;
     step.rows = buffer(i).rows, step.columns = buffer(i).columns;
     if (step.x >= 0) step.x_rows = buffer(from.x).rows, step.ldx = ld(buffer(from.x)), step.k = buffer(from.x).columns;
     if (step.residual >= 0) step.residual_rows = buffer(from.residual).rows, step.ldr = ld(buffer(from.residual));
@@ -106,6 +104,12 @@ class Maker {
     if (from.op == Op::attention && step.columns / step.heads > kHeadWidth)
       throw std::invalid_argument("step " + std::to_string(i) + ": heads of " + std::to_string(step.columns / step.heads)
                                   + " channels; the CUDA kernels take " + std::to_string(kHeadWidth) + " at most");
+    if (from.op == Op::attention) {
+      const int local = (step.rows + kWarps - 1) / kWarps;
+      const int sequences = step.span && step.heads > 1 ? (step.span < step.rows ? step.span : step.rows) : 1;  // of an odd head
+      const int strided = sequences * (((step.rows + sequences - 1) / sequences + kWarps - 1) / kWarps);
+      step.parts = local > strided ? local : strided;
+    }
     if (from.op == Op::add) step.ldp = round_up(step.columns, kAlign), step.position = floats(from.bias, step.ldp);
     if (is_product(from.op)) weights(from, step);
     return step;
@@ -259,6 +263,20 @@ class Maker {
 };
 
 }  // namespace
+
+long Program::most_items(int people) const {
+  long most = 1;
+  for (const Step& step : steps) {
+    const long panels = step.ldb / kPanelColumns, all = (long)people * step.rows;
+    const long items = step.op == Op::linear || step.op == Op::conv ? (all + kTileRows - 1) / kTileRows * panels
+                       : step.op == Op::graph_conv                  ? people * panels
+                       : step.op == Op::attention                   ? (long)people * step.heads * step.parts
+                       : step.op == Op::normalize                   ? (all + kWarps - 1) / kWarps
+                                                                    : (all * step.columns + kThreads - 1) / kThreads;
+    most = items > most ? items : most;
+  }
+  return most;
+}
 
 Program make_program(const PlanSpec& spec, bool uses_tensor_cores) {
   check_plan(spec);

@@ -29,7 +29,7 @@ struct Step {
   long weight = -1, panel = 0, scale = -1, x_scale = -1, bias = -1, position = -1;  // panel: bytes of one, of all groups
   int ldb = 0, ldp = 0;
   Activation activation = Activation::none;
-  int heads = 0, span = 0;
+  int heads = 0, span = 0, parts = 0;     // parts: items of an attention head, each of kWarps queries that see each other
   bool is_causal = false;
   int taps = 1, first = 0, stride = 1;
   int groups = 0;
@@ -46,6 +46,9 @@ struct Program {
   long arena = 0;  // floats a person
   std::vector<Step> steps;
   std::vector<unsigned char> constants;
+
+  // The most blocks that a step has an item of work for (Items in block.cuh).
+  long most_items(int people) const;
 };
 
 // uses_tensor_cores: whether weights lie as mma instructions take them, else [panel][k][16].

@@ -11,11 +11,12 @@ import numpy as np
 from . import check_plan
 
 _BACKENDS: weakref.WeakSet[Backend] = weakref.WeakSet()
+_LEFT_BEHIND: list[object] = []  # in a fork, where CUDA does not work: what is freed there would harm the parent's
 
 
 def _forget_contexts() -> None:
-    """In a fork: CUDA does not work there, and a context that is freed there would harm the parent's."""
     for backend in _BACKENDS:
+        _LEFT_BEHIND.append((backend._plan, vars(backend._local).copy()))
         backend._is_forked = True
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..enginefile import EngineError, StaleEngine
-from ..gpu import Gpu, check_machine, heard, listener
+from ..gpu import open_gpu, check_machine, heard, listener
 from ..skeleton import MODEL_SKELETONS
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name: the default stream does not wait for ours
@@ -50,7 +50,7 @@ class Backend:
             warnings.warn("edgepose._cuda is not built here: TensorRT engines run without CUDA graphs, a launch for each kernel",
                           RuntimeWarning, stacklevel=2)
         self._trt, self._extension, self._zero_copy = tensorrt, _cuda, zero_copy
-        self._gpu = Gpu()
+        self._gpu = open_gpu()
         if "payload" not in tensors:
             raise StaleEngine("it holds a graph and no plan of it yet")
         check_machine(header["machine"], self._gpu.machine(tensorrt))
