@@ -309,7 +309,7 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_go_on(recordings, tmp_path, ca
     running = subprocess.Popen(command_of(*command), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: len(list((tmp_path / "out").rglob("[!.]*.npz"))) == 3)
     os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=20)
+    _, said = running.communicate(timeout=120)
     assert running.returncode == 130
     counts = r"[23] of 4 lifted, [23]00 frames -> [23]00 poses, \d+ frames/s"
     assert re.fullmatch(rf"edgepose lift: interrupted: {counts}. The same command goes on from there\n", said)

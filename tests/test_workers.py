@@ -104,7 +104,7 @@ finally:
         os.kill(pid, 0)
 
 
-def until(is_so, seconds=20):
+def until(is_so, seconds=120):
     """Waits until something is so, and returns it; fails if it does not come about."""
     end_s = time.monotonic() + seconds
     while not (it := is_so()):
