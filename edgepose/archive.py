@@ -13,7 +13,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -72,8 +72,9 @@ class Outcome:
 
 
 def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
-    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, sorted within each of `inputs`.
+    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, also where links lead to it by several names.
 
+    They are sorted within each of `inputs`, what lies there itself before what is reached by a link.
     A recording keeps its place below the folder, or below the part of the glob before its first wildcard. What lies in `output` is no input
     where `output` lies in a folder that is searched.
     Raises ValueError if one of `inputs` names no recording, two would be written to one file, or one over a recording.
@@ -86,17 +87,17 @@ def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
         found = [path for path in found if not (is_inside and path.is_relative_to(output))]
         if not found:
             raise ValueError(f"--input {given}: no .npz file is there" + (f", but for those in {output}" if is_inside else ""))
-        for path in found:
+        real = {path: path.resolve() for path in found}
+        for path in sorted(found, key=lambda path: real[path] != base.resolve() / path.relative_to(base)):
             name = path.relative_to(base)
-            jobs.setdefault(path, Job(path, output / name, str(name)))
+            jobs.setdefault(real[path], Job(path, output / name, str(name)))
     first: dict[Path, Job] = {}
-    recordings = {path.resolve() for path in jobs}
     for job in jobs.values():
         other = first.setdefault(job.output, job)
         if other is not job:
             raise ValueError(f"{other.recording} and {job.recording} would both be written to {job.output}: search a folder that both lie in, "
                              "or lift them to two --output folders")
-        if job.output.resolve() in recordings:
+        if job.output.resolve() in jobs:
             raise ValueError(f"{job.output} is a recording, and would be written over with poses: wanted another --output")
     return list(jobs.values())
 
@@ -105,7 +106,7 @@ def _search(given: str) -> tuple[Path, list[Path]]:
     """(the folder that names are relative to, the recordings), absolute. Raises ValueError if there is no such file or folder."""
     path = Path(os.path.abspath(given))
     if path.is_dir():
-        return path, sorted(Path(file) for file in glob.glob(f"{glob.escape(str(path))}/**/*.npz", recursive=True) if not os.path.isdir(file))
+        return path, sorted(_recordings_below(path))
     if path.exists() or not any(wildcard in given for wildcard in MAGIC):
         if not path.exists():
             raise ValueError(f"--input {given}: there is no such file or folder")
@@ -116,6 +117,21 @@ def _search(given: str) -> tuple[Path, list[Path]]:
     plain = next(i for i, part in enumerate(parts) if any(wildcard in part for wildcard in MAGIC))
     found = [Path(file) for file in glob.glob(str(path), recursive=True) if file.endswith(".npz") and not os.path.isdir(file)]
     return Path(*parts[:plain]), sorted(found)
+
+
+def _recordings_below(top: Path) -> Iterator[Path]:
+    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads back into `top`."""
+    inside, seen = top.resolve(), {top.resolve()}
+    for folder, folders, files in os.walk(top, followlinks=True):
+        yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
+        followed = []
+        for name in sorted(folders):
+            path = Path(folder, name)
+            real = path.resolve()
+            if not name.startswith(".") and real not in seen and not (path.is_symlink() and real.is_relative_to(inside)):
+                seen.add(real)
+                followed.append(name)
+        folders[:] = followed
 
 
 def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dict[str, np.ndarray]:

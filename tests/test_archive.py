@@ -147,6 +147,21 @@ def test_recordings_keep_their_place_below_the_folder_that_is_searched(tmp_path,
     assert (job.recording, job.output) == (tmp_path / "a/b/2.npz", tmp_path / "out/2.npz")
 
 
+def test_a_recording_that_links_give_several_names_is_one(tmp_path):
+    a, elsewhere = tmp_path / "a", tmp_path / "elsewhere"
+    for path in (a / "x/1.npz", a / "y/z/2.npz", elsewhere / "3.npz"):
+        recorded(path)
+    for link, target in (("x/loop", ".."), ("y/loop", "."), ("b", "y/z"), ("0.npz", "x/1.npz"), ("out", "../elsewhere"), ("out2", "../elsewhere")):
+        (a / link).symlink_to(target)
+    (elsewhere / "back").symlink_to(".")
+    assert names([a], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+    (a / "y/loop").unlink()
+    (elsewhere / "back").unlink()
+    assert names([f"{a}/**/*.npz"], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+    (tmp_path / "linked").symlink_to(a)
+    assert names([tmp_path / "linked", a], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+
+
 def test_results_inside_of_the_archive_are_no_recordings(tmp_path):
     recorded(tmp_path / "a/1.npz"), recorded(tmp_path / "a/poses/1.npz")
     assert names([tmp_path / "a"], tmp_path / "a/poses") == ["1.npz"]
