@@ -17,7 +17,7 @@ from .skeleton import H36M17
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
                 "calibration": ("calibration.npz", "calibration351.npz")}
-ARRAYS = {*ADAPTERS, "keypoints", "fps", "image_size", "timestamps_s", "reference_m"}  # of a clip's file
+ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m"}  # of a clip's file
 OUTSIDE_SHARE = 0.5  # of the keypoints that were found; with more outside of the picture its size is another
 
 
@@ -74,20 +74,14 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
                 fps: float | None = None) -> list[Clip]:
     """The people of an .npz file, each a clip of all its frames.
 
-    The file's keypoints are its array `keypoints`, or one named like a layout ("coco17"), of one person, (F, K, 2 or 3), or of several,
-    (F, people, K, 2 or 3), each in the same place in every frame. `image_size`, `fps`, `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or
-    (F, people, 17, 3), are taken from it where it has them. The arguments go before what the file says, fps before its times too.
+    The file's keypoints are an array named like a layout ("coco17"), or `keypoints`, whose layout the string `layout` or the argument says, of
+    one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), each in the same place in every frame. `image_size`, `fps`,
+    `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken from it where it has them. The argument layout chooses
+    between several arrays; the others go before what the file says, fps before its times too.
     Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
     arrays = _arrays(path)
-    named = [name for name in ADAPTERS if name in arrays]
-    if layout is None and not named and "keypoints" in arrays:
-        raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
-    layout = layout or (named[0] if named else None)
-    keypoints = arrays.get(layout, arrays.get("keypoints"))
-    if keypoints is None:
-        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
-        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
+    layout, keypoints = _keypoints(path, arrays, layout)
     if keypoints.ndim not in (3, 4) or not keypoints.size or keypoints.shape[-1] not in (2, 3) or keypoints.dtype.kind not in "fiu":
         raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted numbers, (frames, K, 2 or 3) or "
                          "(frames, people, K, 2 or 3)")
@@ -124,6 +118,32 @@ def _arrays(path: Path) -> dict[str, np.ndarray | None]:
             return {name: file[name] if name in ARRAYS else None for name in file.files}
     except (ValueError, OSError, EOFError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+
+
+def _keypoints(path: Path, arrays: dict[str, np.ndarray | None], layout: str | None) -> tuple[str, np.ndarray]:
+    """(their layout, the keypoints) of a file. Raises ValueError, naming it, if they are not there, or it is not clear which are meant."""
+    by_layout = {name: arrays[name] for name in ADAPTERS if name in arrays}
+    if "layout" in arrays:
+        said = arrays["layout"].tolist()
+        if not isinstance(said, str) or said not in ADAPTERS:
+            raise ValueError(f"{path}: layout is {said!r}; wanted one of {', '.join(ADAPTERS)}")
+        if ("keypoints" in arrays) == (said in by_layout):
+            raise ValueError(f"{path} says layout {said!r} and has the arrays {', '.join(arrays)}; wanted `keypoints` of that layout")
+        if "keypoints" in arrays:
+            by_layout[said] = arrays["keypoints"]
+    elif "keypoints" in arrays and layout not in by_layout and (layout or not by_layout):
+        if layout is None:
+            raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
+        by_layout[layout] = arrays["keypoints"]
+    if not by_layout:
+        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
+    if layout is None and len(by_layout) > 1:
+        raise ValueError(f"{path} has keypoints of the layouts {', '.join(by_layout)}: choose one with --layout")
+    layout = layout or next(iter(by_layout))
+    if layout not in by_layout:
+        raise ValueError(f"{path} has keypoints of layout {' and '.join(by_layout)}; --layout says {layout!r}")
+    return layout, by_layout[layout]
 
 
 def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[float, ...]:

@@ -55,6 +55,36 @@ def test_what_is_odd_in_a_file_is_named(tmp_path, odd, message):
         read_people(written(tmp_path, **{**MINE, **odd}))
 
 
+H36M, REST = {"h36m17": PEOPLE_PX + 1}, {"fps": 30, "image_size": (640, 480)}
+PLAIN = {"keypoints": PEOPLE_PX, **REST}
+
+
+@pytest.mark.parametrize("arrays, chosen, layout", [
+    ({**PLAIN, "layout": "h36m17"}, None, "h36m17"), ({**PLAIN, "layout": "h36m17"}, "h36m17", "h36m17"), (PLAIN, "coco17-demo", "coco17-demo"),
+    ({**MINE, "layout": "coco17"}, None, "coco17"), ({**MINE, **H36M}, "coco17", "coco17"), ({**PLAIN, **H36M, "layout": "coco17"}, "coco17", "coco17"),
+])
+def test_a_file_says_the_layout_of_its_keypoints(tmp_path, arrays, chosen, layout):
+    clip = read_people(written(tmp_path, **arrays), chosen)[0]
+    assert clip.layout == layout
+    np.testing.assert_array_equal(clip.keypoints_px, PEOPLE_PX[:, 0])
+
+
+@pytest.mark.parametrize("arrays, chosen, message", [
+    ({**PLAIN, "layout": "h36m17"}, "coco17", "clip.npz has keypoints of layout h36m17; --layout says 'coco17'"),
+    (MINE, "coco17-demo", "clip.npz has keypoints of layout coco17; --layout says 'coco17-demo'"),
+    ({**MINE, **H36M}, None, "clip.npz has keypoints of the layouts coco17, h36m17: choose one with --layout"),
+    ({**PLAIN, **H36M, "layout": "coco17"}, None, "of the layouts h36m17, coco17: choose one"),
+    ({**PLAIN, "layout": "coco"}, "coco17", "clip.npz: layout is 'coco'; wanted one of coco17,"), ({**PLAIN, "layout": 17}, None, "layout is 17; wanted"),
+    ({**PLAIN, "layout": ["coco17"]}, None, r"layout is \['coco17'\]; wanted one of"),
+    ({**MINE, "layout": "h36m17"}, None, "clip.npz says layout 'h36m17' and has the arrays coco17, .*; wanted `keypoints` of that layout"),
+    ({**MINE, **PLAIN, "layout": "coco17"}, None, "clip.npz says layout 'coco17' and has the arrays coco17, .*keypoints"),
+    (PLAIN, None, "clip.npz: say the layout of its `keypoints`"),
+])
+def test_a_layout_that_is_not_clear_is_an_error(tmp_path, arrays, chosen, message):
+    with pytest.raises(ValueError, match=message):
+        read_people(written(tmp_path, **arrays), chosen)
+
+
 def test_what_no_clip_has_is_not_read(tmp_path):
     class Unreadable:
         def __reduce__(self):
