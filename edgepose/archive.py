@@ -27,7 +27,7 @@ import numpy as np
 from .adapters import ADAPTERS
 from .camera import checked_image_size
 from .checks import checked_number
-from .clip import Clip, read_people
+from .clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
 from .doctor import cores
 from .engine import Engine, load
 from .enginefile import EngineError, write_atomically
@@ -332,9 +332,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose lift`; 1 if a recording could not be lifted."""
-    for option, value in (("--fps", arguments.fps), ("--processes", arguments.processes)):
-        if value is not None:
-            checked_number(option, value, above=0)
+    if arguments.fps is not None:
+        checked_number("--fps", arguments.fps, SLOWEST_HZ, FASTEST_HZ)
+    if arguments.processes is not None:
+        checked_number("--processes", arguments.processes, at_least=1)
     image_size = arguments.image_size and checked_image_size(tuple(arguments.image_size))
     engine = load(arguments.engine)
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2

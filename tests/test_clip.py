@@ -45,14 +45,34 @@ def test_the_frame_at_a_time_is_the_nearest():
 
 
 @pytest.mark.parametrize("odd, message", [
-    ({"timestamps_s": [0, 1, 2, 2, 3]}, r"clip.npz: timestamps_s is int64 of shape \(5,\); wanted finite, increasing seconds, \(5,\)"),
-    ({"timestamps_s": [0, 1]}, r"timestamps_s is int64 of shape \(2,\)"), ({"timestamps_s": [0, 1, 2, 3, np.nan]}, "wanted finite, increasing"),
-    ({"coco17": PEOPLE_PX[:, :0]}, r"float64 of shape \(5, 0, 17, 3\); wanted numbers, \(frames, K, 2 or 3\) or \(frames, people, K, 2 or 3\)"),
+    ({"timestamps_s": [0, 1, 2, 2, 3]}, "clip.npz: timestamps_s goes from 2 to 2 at frame 3; wanted increasing seconds"),
+    ({"timestamps_s": np.array([9, 8, 7, 6, 5], np.uint32)}, "timestamps_s goes from 9 to 8 at frame 1"),
+    ({"timestamps_s": [0, 1]}, r"timestamps_s is int64 of shape \(2,\)"), ({"timestamps_s": [0, 1, 2, 3, np.nan]}, r"wanted finite seconds, \(5,\)"),
+    ({"timestamps_s": np.arange(5) * 33}, r"clip.npz: fps is 30, but its timestamps_s are 33 apart, 0.0303 a second: wanted seconds, or one"),
+    ({"timestamps_s": np.arange(5) / 25}, "fps is 30, but its timestamps_s are 0.04 apart, 25 a second"),
+    ({"fps": 0.5}, "clip.npz: fps is 0.5; wanted a number from 1 to 1000"), ({"fps": 30000}, "fps is 30000.0; wanted a number from 1 to 1000"),
+    ({"coco17": PEOPLE_PX[:0]}, r"clip.npz has no frames: the keypoints have shape \(0, 3, 17, 3\)"),
+    ({"coco17": PEOPLE_PX[:, :0]}, r"clip.npz has no people: the keypoints have shape \(5, 0, 17, 3\)"),
+    ({"coco17": PEOPLE_PX[None]}, r"float64 of shape \(1, 5, 3, 17, 3\); wanted numbers, \(frames, K, 2 or 3\) or \(frames, people, K, 2 or 3\)"),
     ({"reference_m": np.zeros((5, 17, 3))}, r"reference_m is float64 of shape \(5, 17, 3\); wanted finite metres, \(5, 3, 17, 3\)"),
 ])
 def test_what_is_odd_in_a_file_is_named(tmp_path, odd, message):
     with pytest.raises(ValueError, match=message):
         read_people(written(tmp_path, **{**MINE, **odd}))
+
+
+@pytest.mark.parametrize("times_s", [np.round(np.arange(5) / 30, 3), [0, 1 / 30, 2 / 30, 2, 2 + 1 / 30], [0, 0.02, 0.08, 0.1, 4 / 30]])
+def test_times_may_be_rounded_uneven_or_missing_beside_their_rate(tmp_path, times_s):
+    assert read_people(written(tmp_path, **MINE, timestamps_s=times_s))[0].fps == 30
+
+
+@pytest.mark.parametrize("array", ["coco17", "fps"])
+def test_nobody_is_advised_to_run_what_a_file_holds(tmp_path, array):
+    path = written(tmp_path, **{**MINE, array: np.array({}, dtype=object)})
+    for content in (path.read_bytes(), b"neither"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"clip.npz is no .npz file of arrays \(it is of another format, or holds Python objects\)$"):
+            read_people(path)
 
 
 H36M, REST = {"h36m17": PEOPLE_PX + 1}, {"fps": 30, "image_size": (640, 480)}
