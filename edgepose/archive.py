@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ from .filters import SMOOTH
 from .stream import Pose, Stream
 from .workers import Crew, Lost, Processes, RayActors, hand_out
 
+MOST_TOLD = 20  # recordings in a list of what went wrong
 TOLD_S = 5.0  # between two lines of progress
 POSES_AT_ONCE = 1024  # as objects; the rest of a recording's are rows of arrays
 MAGIC = "*?["  # what makes a path a glob
@@ -236,20 +238,42 @@ def unfinished(jobs: Iterable[Job], made: dict[str, Any], redo: bool = False) ->
     return todo
 
 
+def others_of(output: Path, jobs: Iterable[Job], made: dict[str, Any]) -> list[str]:
+    """The results in a folder that are of none of the jobs' recordings, and made otherwise: how each differs."""
+    known = {path for job in jobs for path in (job.output, job.recording)}
+    found = [path for path in sorted(_recordings_below(Path(os.path.abspath(output)))) if path not in known]
+    differences = [(path, _otherwise(was, made)) for path in found if (was := _made_by_of(path))]
+    return [f"{path} {difference}" for path, difference in differences if difference]
+
+
+def _made_by_of(result: Path) -> dict[str, Any] | None:
+    """What a result says of how it was made; None if it is none of edgepose lift, or damaged."""
+    try:
+        with np.load(result) as file:
+            was = json.loads(str(file["made_by"]))
+        return was if isinstance(was["engine"], dict) and isinstance(was["options"], dict) and "edgepose" in was else None
+    except (ValueError, OSError, EOFError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _otherwise(was: dict[str, Any], made: dict[str, Any]) -> str:
+    """The first difference but for the recording, "" if there is none."""
+    items = [(part, key, value, was[part].get(key)) for part in ("engine", "options") for key, value in made[part].items()]
+    for part, key, now, before in (*items, ("", "edgepose", made["edgepose"], was["edgepose"])):
+        if before != now:
+            return f"is made with {part} {key} {before!r}, not {now!r}".replace("  ", " ")
+    return ""
+
+
 def _difference(job: Job, made: dict[str, Any]) -> str | None:
     """How the result that is there differs from the one that would be made: "" if it does not, None if there is none to compare."""
     if not job.output.exists():
         return None
-    try:
-        with np.load(job.output) as file:
-            was = json.loads(str(file["made_by"]))
-        items = [(part, key, value, was[part].get(key)) for part in ("engine", "options") for key, value in made[part].items()]
-        items.append(("", "edgepose", made["edgepose"], was["edgepose"]))
-    except (ValueError, OSError, EOFError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    was = _made_by_of(job.output)
+    if was is None:
         return "is no result of edgepose lift, or damaged"
-    for part, key, now, before in items:
-        if before != now:
-            return f"is made with {part} {key} {before!r}, not {now!r}".replace("  ", " ")
+    if difference := _otherwise(was, made):
+        return difference
     try:
         return "" if _made_by(job, made) == was else "is made of other keypoints than the recording has now"
     except OSError:
@@ -263,12 +287,15 @@ class Progress:
         self._sizes, self._all_bytes, self._bytes = sizes, sum(sizes.values()), 0
         self.lifted, self.frames, self.poses, self.empty = 0, 0, 0, 0
         self.failed: list[str] = []
+        self.stale: list[Path] = []  # results that a recording has from before, and could not be made anew
         self._start_s = self._told_s = time.monotonic()
 
     def count(self, job: Job, outcome: Outcome) -> None:
         self._bytes += self._sizes[job]
         if outcome.failed:
             self.failed.append(outcome.failed)
+            if job.output.exists():
+                self.stale.append(job.output)
         else:
             self.lifted += 1
             self.frames += outcome.frames
@@ -344,18 +371,40 @@ def main(arguments: argparse.Namespace) -> int:
     jobs = find_recordings(arguments.input, arguments.output)
     made = made_with(engine, options)
     todo = unfinished(jobs, made, arguments.redo)
-    print(f"{len(jobs)} recordings, {len(jobs) - len(todo)} finished before; {engine} -> {arguments.output}", flush=True)
-    if not todo:
-        return 0
-    _check_folder(arguments.output)
+    others = others_of(arguments.output, jobs, made)
+    if others and not arguments.redo:
+        raise ValueError(f"{_first(others, 1, '; ')}; and no recording of --input belongs to it: remove what is no longer wanted, choose another "
+                         "--output, or --redo the rest beside it")
+    if todo:
+        _check_folder(arguments.output)
+    print(f"{len(jobs)} recording{'s' * (len(jobs) != 1)}, {len(jobs) - len(todo)} finished before; {engine} -> {arguments.output}", flush=True)
+    failed = _lift(todo, options, made, arguments) if todo else False
+    if others:
+        print("results in this folder that are other ones, and no recording of --input belongs to them:", _first(others), sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _lift(todo: Sequence[Job], options: Options, made: dict[str, Any], arguments: argparse.Namespace) -> bool:
+    """Lifts and reports; whether a recording could not be lifted."""
     work = partial(Lifting, options, made)
     size = arguments.processes or (cores() if arguments.ray in (None, "local") else None)
     crew: Crew = Processes(work, size) if arguments.ray is None else RayActors(work, size, arguments.ray)
-    progress = lift_archive(todo, crew)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        progress = lift_archive(todo, crew)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(f"  {progress}")
     if progress.failed:
-        print(f"{len(progress.failed)} of {len(jobs)} recordings could not be lifted:", *sorted(progress.failed), sep="\n  ", file=sys.stderr)
-    return 1 if progress.failed else 0
+        print(f"{len(progress.failed)} of {len(todo)} recordings could not be lifted:", _first(sorted(progress.failed)), sep="\n  ", file=sys.stderr)
+    if progress.stale:
+        print("their results from before are still there, and are other ones:", _first(sorted(progress.stale)), sep="\n  ", file=sys.stderr)
+    return bool(progress.failed)
+
+
+def _first(lines: Sequence[Any], most: int = MOST_TOLD, separator: str = "\n  ") -> str:
+    """The first lines, and how many more there are."""
+    return separator.join([str(line) for line in lines[:most]] + [f"and {len(lines) - most} more"] * (len(lines) > most))
 
 
 def _check_folder(folder: Path) -> None:
