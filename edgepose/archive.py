@@ -27,7 +27,7 @@ import numpy as np
 
 from .adapters import ADAPTERS
 from .camera import checked_image_size
-from .checks import checked_number
+from .checks import checked_number, listed
 from .clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
 from .doctor import cores
 from .engine import Engine, load
@@ -123,17 +123,13 @@ def _search(given: str) -> tuple[Path, list[Path]]:
 
 def _recordings_below(top: Path) -> Iterator[Path]:
     """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads back into `top`."""
-    inside, seen = top.resolve(), {top.resolve()}
+    inside = top.resolve()
+    seen = {inside}
     for folder, folders, files in os.walk(top, followlinks=True):
         yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
-        followed = []
-        for name in sorted(folders):
-            path = Path(folder, name)
-            real = path.resolve()
-            if not name.startswith(".") and real not in seen and not (path.is_symlink() and real.is_relative_to(inside)):
-                seen.add(real)
-                followed.append(name)
-        folders[:] = followed
+        real = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, path in real.items() if path not in seen and not (Path(folder, name).is_symlink() and path.is_relative_to(inside))]
+        seen.update(real[name] for name in folders)
 
 
 def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dict[str, np.ndarray]:
@@ -373,19 +369,22 @@ def main(arguments: argparse.Namespace) -> int:
     todo = unfinished(jobs, made, arguments.redo)
     others = others_of(arguments.output, jobs, made)
     if others and not arguments.redo:
-        raise ValueError(f"{_first(others, 1, '; ')}; and no recording of --input belongs to it: remove what is no longer wanted, choose another "
+        raise ValueError(f"{listed(others, '; ', 1)}; and no recording of --input belongs to it: remove what is no longer wanted, choose another "
                          "--output, or --redo the rest beside it")
     if todo:
         _check_folder(arguments.output)
     print(f"{len(jobs)} recording{'s' * (len(jobs) != 1)}, {len(jobs) - len(todo)} finished before; {engine} -> {arguments.output}", flush=True)
-    failed = _lift(todo, options, made, arguments) if todo else False
-    if others:
-        print("results in this folder that are other ones, and no recording of --input belongs to them:", _first(others), sep="\n  ", file=sys.stderr)
+    failed, stale = _lift(todo, options, made, arguments) if todo else ([], [])
+    for title, lines in ((f"{len(failed)} of {len(jobs)} recordings could not be lifted:", failed),
+                         ("their results from before are still there, and are other ones:", stale),
+                         ("results in this folder that are other ones, and no recording of --input belongs to them:", others)):
+        if lines:
+            print(title, listed(sorted(lines), "\n  ", MOST_TOLD), sep="\n  ", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _lift(todo: Sequence[Job], options: Options, made: dict[str, Any], arguments: argparse.Namespace) -> bool:
-    """Lifts and reports; whether a recording could not be lifted."""
+def _lift(todo: Sequence[Job], options: Options, made: dict[str, Any], arguments: argparse.Namespace) -> tuple[list[str], list[Path]]:
+    """Lifts, and says how it goes; what failed, and the results that are stale by it: see Progress."""
     work = partial(Lifting, options, made)
     size = arguments.processes or (cores() if arguments.ray in (None, "local") else None)
     crew: Crew = Processes(work, size) if arguments.ray is None else RayActors(work, size, arguments.ray)
@@ -395,16 +394,7 @@ def _lift(todo: Sequence[Job], options: Options, made: dict[str, Any], arguments
     finally:
         signal.signal(signal.SIGTERM, before)
     print(f"  {progress}")
-    if progress.failed:
-        print(f"{len(progress.failed)} of {len(todo)} recordings could not be lifted:", _first(sorted(progress.failed)), sep="\n  ", file=sys.stderr)
-    if progress.stale:
-        print("their results from before are still there, and are other ones:", _first(sorted(progress.stale)), sep="\n  ", file=sys.stderr)
-    return bool(progress.failed)
-
-
-def _first(lines: Sequence[Any], most: int = MOST_TOLD, separator: str = "\n  ") -> str:
-    """The first lines, and how many more there are."""
-    return separator.join([str(line) for line in lines[:most]] + [f"and {len(lines) - most} more"] * (len(lines) > most))
+    return progress.failed, progress.stale
 
 
 def _check_folder(folder: Path) -> None:
