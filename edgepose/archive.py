@@ -123,8 +123,7 @@ def _search(given: str) -> tuple[Path, list[Path]]:
 
 def _recordings_below(top: Path) -> Iterator[Path]:
     """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads back into `top`."""
-    inside = top.resolve()
-    seen = {inside}
+    inside, seen = top.resolve(), {top.resolve()}
     for folder, folders, files in os.walk(top, followlinks=True):
         yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
         real = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
@@ -238,8 +237,7 @@ def others_of(output: Path, jobs: Iterable[Job], made: dict[str, Any]) -> list[s
     """The results in a folder that are of none of the jobs' recordings, and made otherwise: how each differs."""
     known = {path for job in jobs for path in (job.output, job.recording)}
     found = [path for path in sorted(_recordings_below(Path(os.path.abspath(output)))) if path not in known]
-    differences = [(path, _otherwise(was, made)) for path in found if (was := _made_by_of(path))]
-    return [f"{path} {difference}" for path, difference in differences if difference]
+    return [f"{path} {difference}" for path in found if (was := _made_by_of(path)) and (difference := _otherwise(was, made))]
 
 
 def _made_by_of(result: Path) -> dict[str, Any] | None:
@@ -268,10 +266,8 @@ def _difference(job: Job, made: dict[str, Any]) -> str | None:
     was = _made_by_of(job.output)
     if was is None:
         return "is no result of edgepose lift, or damaged"
-    if difference := _otherwise(was, made):
-        return difference
     try:
-        return "" if _made_by(job, made) == was else "is made of other keypoints than the recording has now"
+        return _otherwise(was, made) or ("" if _made_by(job, made) == was else "is made of other keypoints than the recording has now")
     except OSError:
         return None  # the recording cannot be read: found, and told, when it is to be lifted
 
@@ -355,10 +351,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose lift`; 1 if a recording could not be lifted."""
-    if arguments.fps is not None:
-        checked_number("--fps", arguments.fps, SLOWEST_HZ, FASTEST_HZ)
-    if arguments.processes is not None:
-        checked_number("--processes", arguments.processes, at_least=1)
+    for option, value, limits in (("--fps", arguments.fps, (SLOWEST_HZ, FASTEST_HZ)), ("--processes", arguments.processes, (1,))):
+        if value is not None:
+            checked_number(option, value, *limits)
     image_size = arguments.image_size and checked_image_size(tuple(arguments.image_size))
     engine = load(arguments.engine)
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2
@@ -369,8 +364,7 @@ def main(arguments: argparse.Namespace) -> int:
     todo = unfinished(jobs, made, arguments.redo)
     others = others_of(arguments.output, jobs, made)
     if others and not arguments.redo:
-        raise ValueError(f"{listed(others, '; ', 1)}; and no recording of --input belongs to it: remove what is no longer wanted, choose another "
-                         "--output, or --redo the rest beside it")
+        raise ValueError(f"{listed(others, '; ', 1)}; no recording of --input belongs to it: remove it, take another --output, or --redo the rest")
     if todo:
         _check_folder(arguments.output)
     print(f"{len(jobs)} recording{'s' * (len(jobs) != 1)}, {len(jobs) - len(todo)} finished before; {engine} -> {arguments.output}", flush=True)

@@ -285,7 +285,7 @@ def test_results_of_no_recording_are_not_mixed_with_others_unsaid(recordings, tm
         said = capsys.readouterr().err.splitlines()
         assert said == ["results in this folder that are other ones, and no recording of --input belongs to them:", f"  {difference}"]
     assert lift(*command, "--engine", "martinez-s") == 1
-    assert f"{difference}; and no recording of --input belongs to it: remove" in capsys.readouterr().err
+    assert f"{difference}; no recording of --input belongs to it: remove it" in capsys.readouterr().err
 
 
 # What goes wrong
