@@ -8,12 +8,13 @@ import hashlib
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +27,8 @@ import numpy as np
 
 from .adapters import ADAPTERS
 from .camera import checked_image_size
-from .checks import checked_number
-from .clip import Clip, read_people
+from .checks import checked_number, listed
+from .clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
 from .doctor import cores
 from .engine import Engine, load
 from .enginefile import EngineError, write_atomically
@@ -35,6 +36,7 @@ from .filters import SMOOTH
 from .stream import Pose, Stream
 from .workers import Crew, Lost, Processes, RayActors, hand_out
 
+MOST_TOLD = 20  # recordings in a list of what went wrong
 TOLD_S = 5.0  # between two lines of progress
 POSES_AT_ONCE = 1024  # as objects; the rest of a recording's are rows of arrays
 MAGIC = "*?["  # what makes a path a glob
@@ -72,8 +74,9 @@ class Outcome:
 
 
 def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
-    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, sorted within each of `inputs`.
+    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, also where links lead to it by several names.
 
+    They are sorted within each of `inputs`, what lies there itself before what is reached by a link.
     A recording keeps its place below the folder, or below the part of the glob before its first wildcard. What lies in `output` is no input
     where `output` lies in a folder that is searched.
     Raises ValueError if one of `inputs` names no recording, two would be written to one file, or one over a recording.
@@ -86,17 +89,17 @@ def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
         found = [path for path in found if not (is_inside and path.is_relative_to(output))]
         if not found:
             raise ValueError(f"--input {given}: no .npz file is there" + (f", but for those in {output}" if is_inside else ""))
-        for path in found:
+        real = {path: path.resolve() for path in found}
+        for path in sorted(found, key=lambda path: real[path] != base.resolve() / path.relative_to(base)):
             name = path.relative_to(base)
-            jobs.setdefault(path, Job(path, output / name, str(name)))
+            jobs.setdefault(real[path], Job(path, output / name, str(name)))
     first: dict[Path, Job] = {}
-    recordings = {path.resolve() for path in jobs}
     for job in jobs.values():
         other = first.setdefault(job.output, job)
         if other is not job:
             raise ValueError(f"{other.recording} and {job.recording} would both be written to {job.output}: search a folder that both lie in, "
                              "or lift them to two --output folders")
-        if job.output.resolve() in recordings:
+        if job.output.resolve() in jobs:
             raise ValueError(f"{job.output} is a recording, and would be written over with poses: wanted another --output")
     return list(jobs.values())
 
@@ -105,7 +108,7 @@ def _search(given: str) -> tuple[Path, list[Path]]:
     """(the folder that names are relative to, the recordings), absolute. Raises ValueError if there is no such file or folder."""
     path = Path(os.path.abspath(given))
     if path.is_dir():
-        return path, sorted(Path(file) for file in glob.glob(f"{glob.escape(str(path))}/**/*.npz", recursive=True) if not os.path.isdir(file))
+        return path, sorted(_recordings_below(path))
     if path.exists() or not any(wildcard in given for wildcard in MAGIC):
         if not path.exists():
             raise ValueError(f"--input {given}: there is no such file or folder")
@@ -116,6 +119,16 @@ def _search(given: str) -> tuple[Path, list[Path]]:
     plain = next(i for i, part in enumerate(parts) if any(wildcard in part for wildcard in MAGIC))
     found = [Path(file) for file in glob.glob(str(path), recursive=True) if file.endswith(".npz") and not os.path.isdir(file)]
     return Path(*parts[:plain]), sorted(found)
+
+
+def _recordings_below(top: Path) -> Iterator[Path]:
+    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads back into `top`."""
+    inside, seen = top.resolve(), {top.resolve()}
+    for folder, folders, files in os.walk(top, followlinks=True):
+        yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
+        real = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, path in real.items() if path not in seen and not (Path(folder, name).is_symlink() and path.is_relative_to(inside))]
+        seen.update(real[name] for name in folders)
 
 
 def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dict[str, np.ndarray]:
@@ -220,22 +233,41 @@ def unfinished(jobs: Iterable[Job], made: dict[str, Any], redo: bool = False) ->
     return todo
 
 
+def others_of(output: Path, jobs: Iterable[Job], made: dict[str, Any]) -> list[str]:
+    """The results in a folder that are of none of the jobs' recordings, and made otherwise: how each differs."""
+    known = {path for job in jobs for path in (job.output, job.recording)}
+    found = [path for path in sorted(_recordings_below(Path(os.path.abspath(output)))) if path not in known]
+    return [f"{path} {difference}" for path in found if (was := _made_by_of(path)) and (difference := _otherwise(was, made))]
+
+
+def _made_by_of(result: Path) -> dict[str, Any] | None:
+    """What a result says of how it was made; None if it is none of edgepose lift, or damaged."""
+    try:
+        with np.load(result) as file:
+            was = json.loads(str(file["made_by"]))
+        return was if isinstance(was["engine"], dict) and isinstance(was["options"], dict) and "edgepose" in was else None
+    except (ValueError, OSError, EOFError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _otherwise(was: dict[str, Any], made: dict[str, Any]) -> str:
+    """The first difference but for the recording, "" if there is none."""
+    items = [(part, key, value, was[part].get(key)) for part in ("engine", "options") for key, value in made[part].items()]
+    for part, key, now, before in (*items, ("", "edgepose", made["edgepose"], was["edgepose"])):
+        if before != now:
+            return f"is made with {part} {key} {before!r}, not {now!r}".replace("  ", " ")
+    return ""
+
+
 def _difference(job: Job, made: dict[str, Any]) -> str | None:
     """How the result that is there differs from the one that would be made: "" if it does not, None if there is none to compare."""
     if not job.output.exists():
         return None
-    try:
-        with np.load(job.output) as file:
-            was = json.loads(str(file["made_by"]))
-        items = [(part, key, value, was[part].get(key)) for part in ("engine", "options") for key, value in made[part].items()]
-        items.append(("", "edgepose", made["edgepose"], was["edgepose"]))
-    except (ValueError, OSError, EOFError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    was = _made_by_of(job.output)
+    if was is None:
         return "is no result of edgepose lift, or damaged"
-    for part, key, now, before in items:
-        if before != now:
-            return f"is made with {part} {key} {before!r}, not {now!r}".replace("  ", " ")
     try:
-        return "" if _made_by(job, made) == was else "is made of other keypoints than the recording has now"
+        return _otherwise(was, made) or ("" if _made_by(job, made) == was else "is made of other keypoints than the recording has now")
     except OSError:
         return None  # the recording cannot be read: found, and told, when it is to be lifted
 
@@ -247,12 +279,15 @@ class Progress:
         self._sizes, self._all_bytes, self._bytes = sizes, sum(sizes.values()), 0
         self.lifted, self.frames, self.poses, self.empty = 0, 0, 0, 0
         self.failed: list[str] = []
+        self.stale: list[Path] = []  # results that a recording has from before, and could not be made anew
         self._start_s = self._told_s = time.monotonic()
 
     def count(self, job: Job, outcome: Outcome) -> None:
         self._bytes += self._sizes[job]
         if outcome.failed:
             self.failed.append(outcome.failed)
+            if job.output.exists():
+                self.stale.append(job.output)
         else:
             self.lifted += 1
             self.frames += outcome.frames
@@ -316,9 +351,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose lift`; 1 if a recording could not be lifted."""
-    for option, value in (("--fps", arguments.fps), ("--processes", arguments.processes)):
+    for option, value, limits in (("--fps", arguments.fps, (SLOWEST_HZ, FASTEST_HZ)), ("--processes", arguments.processes, (1,))):
         if value is not None:
-            checked_number(option, value, above=0)
+            checked_number(option, value, *limits)
     image_size = arguments.image_size and checked_image_size(tuple(arguments.image_size))
     engine = load(arguments.engine)
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2
@@ -327,18 +362,33 @@ def main(arguments: argparse.Namespace) -> int:
     jobs = find_recordings(arguments.input, arguments.output)
     made = made_with(engine, options)
     todo = unfinished(jobs, made, arguments.redo)
-    print(f"{len(jobs)} recordings, {len(jobs) - len(todo)} finished before; {engine} -> {arguments.output}", flush=True)
-    if not todo:
-        return 0
-    _check_folder(arguments.output)
+    others = others_of(arguments.output, jobs, made)
+    if others and not arguments.redo:
+        raise ValueError(f"{listed(others, '; ', 1)}; no recording of --input belongs to it: remove it, take another --output, or --redo the rest")
+    if todo:
+        _check_folder(arguments.output)
+    print(f"{len(jobs)} recording{'s' * (len(jobs) != 1)}, {len(jobs) - len(todo)} finished before; {engine} -> {arguments.output}", flush=True)
+    failed, stale = _lift(todo, options, made, arguments) if todo else ([], [])
+    for title, lines in ((f"{len(failed)} of {len(jobs)} recordings could not be lifted:", failed),
+                         ("their results from before are still there, and are other ones:", stale),
+                         ("results in this folder that are other ones, and no recording of --input belongs to them:", others)):
+        if lines:
+            print(title, listed(sorted(lines), "\n  ", MOST_TOLD), sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _lift(todo: Sequence[Job], options: Options, made: dict[str, Any], arguments: argparse.Namespace) -> tuple[list[str], list[Path]]:
+    """Lifts, and says how it goes; what failed, and the results that are stale by it: see Progress."""
     work = partial(Lifting, options, made)
     size = arguments.processes or (cores() if arguments.ray in (None, "local") else None)
     crew: Crew = Processes(work, size) if arguments.ray is None else RayActors(work, size, arguments.ray)
-    progress = lift_archive(todo, crew)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        progress = lift_archive(todo, crew)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(f"  {progress}")
-    if progress.failed:
-        print(f"{len(progress.failed)} of {len(jobs)} recordings could not be lifted:", *sorted(progress.failed), sep="\n  ", file=sys.stderr)
-    return 1 if progress.failed else 0
+    return progress.failed, progress.stale
 
 
 def _check_folder(folder: Path) -> None:

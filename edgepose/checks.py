@@ -47,11 +47,11 @@ def checked_number(name: str, value: Any, at_least: float | None = None, at_most
     return value
 
 
-def listed(names: Iterable[Any], separator: str = ", ") -> str:
-    """The first MOST_LISTED names, and how many more there are."""
+def listed(names: Iterable[Any], separator: str = ", ", most: int = MOST_LISTED) -> str:
+    """The first names, and how many more there are."""
     names = [str(name) for name in names]
-    more = len(names) - MOST_LISTED
-    return separator.join(names[:MOST_LISTED]) + (f"{separator}and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return separator.join(names[:most]) + (f"{separator}and {more} more" if more > 0 else "")
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,9 @@ from .skeleton import H36M17
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
                 "calibration": ("calibration.npz", "calibration351.npz")}
-ARRAYS = {*ADAPTERS, "keypoints", "fps", "image_size", "timestamps_s", "reference_m"}  # of a clip's file
+ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m"}  # of a clip's file
+SLOWEST_HZ, FASTEST_HZ = 1, 1000  # of a clip's frames; outside of these the unit is another
+RATE_SHARE = 0.1  # by which a file's fps may differ from its times: those in whole milliseconds are 4 % off at 120 Hz
 OUTSIDE_SHARE = 0.5  # of the keypoints that were found; with more outside of the picture its size is another
 
 
@@ -74,21 +76,18 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
                 fps: float | None = None) -> list[Clip]:
     """The people of an .npz file, each a clip of all its frames.
 
-    The file's keypoints are its array `keypoints`, or one named like a layout ("coco17"), of one person, (F, K, 2 or 3), or of several,
-    (F, people, K, 2 or 3), each in the same place in every frame. `image_size`, `fps`, `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or
-    (F, people, 17, 3), are taken from it where it has them. The arguments go before what the file says, fps before its times too.
+    The file's keypoints are an array named like a layout ("coco17"), or `keypoints`, whose layout the string `layout` or the argument says, of
+    one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), each in the same place in every frame. `image_size`, `fps`,
+    `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken from it where it has them. The argument layout chooses
+    between several arrays; the others go before what the file says, fps before its times too.
     Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
     arrays = _arrays(path)
-    named = [name for name in ADAPTERS if name in arrays]
-    if layout is None and not named and "keypoints" in arrays:
-        raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
-    layout = layout or (named[0] if named else None)
-    keypoints = arrays.get(layout, arrays.get("keypoints"))
-    if keypoints is None:
-        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
-        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
-    if keypoints.ndim not in (3, 4) or not keypoints.size or keypoints.shape[-1] not in (2, 3) or keypoints.dtype.kind not in "fiu":
+    layout, keypoints = _keypoints(path, arrays, layout)
+    if not keypoints.size and keypoints.ndim in (3, 4):
+        raise ValueError(f"{path} has no {'people' if len(keypoints) and keypoints.ndim == 4 else 'frames'}: the keypoints have shape "
+                         f"{keypoints.shape}")
+    if keypoints.ndim not in (3, 4) or keypoints.shape[-1] not in (2, 3) or keypoints.dtype.kind not in "fiu":
         raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted numbers, (frames, K, 2 or 3) or "
                          "(frames, people, K, 2 or 3)")
     times_s = _times(path, arrays["timestamps_s"], len(keypoints)) if fps is None and "timestamps_s" in arrays else None
@@ -98,10 +97,10 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
     if missing:
         raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
     if fps is None:
-        fps = _positive(path, "fps", arrays["fps"], 1)[0] if "fps" in arrays else 1 / float(np.median(np.diff(times_s)))
+        fps = _rate(path, arrays.get("fps"), times_s)
     if image_size is None:
         image_size = _positive(path, "image_size", arrays["image_size"], 2)
-    image_size, fps = checked_image_size(image_size), checked_number("fps", fps, above=0)
+    image_size, fps = checked_image_size(image_size), checked_number(f"{path}: fps", fps, SLOWEST_HZ, FASTEST_HZ)
     reference = arrays.get("reference_m")
     is_of_several = keypoints.ndim == 4
     wanted = (*keypoints.shape[:-2], len(H36M17), 3)
@@ -122,8 +121,38 @@ def _arrays(path: Path) -> dict[str, np.ndarray | None]:
             raise ValueError(f"it is one array of shape {file.shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
         with file:
             return {name: file[name] if name in ARRAYS else None for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
+        # numpy's message gives advice that would run whatever a file holds.
+        reason = "it is of another format, or holds Python objects" if "pickle" in str(error) else error
+        raise ValueError(f"{path} is no .npz file of arrays ({reason})") from error
+    except (OSError, EOFError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+
+
+def _keypoints(path: Path, arrays: dict[str, np.ndarray | None], layout: str | None) -> tuple[str, np.ndarray]:
+    """(their layout, the keypoints) of a file. Raises ValueError, naming it, if they are not there, or it is not clear which are meant."""
+    by_layout = {name: arrays[name] for name in ADAPTERS if name in arrays}
+    if "layout" in arrays:
+        said = arrays["layout"].tolist()
+        if not isinstance(said, str) or said not in ADAPTERS:
+            raise ValueError(f"{path}: layout is {said!r}; wanted one of {', '.join(ADAPTERS)}")
+        if ("keypoints" in arrays) == (said in by_layout):
+            raise ValueError(f"{path} says layout {said!r} and has the arrays {', '.join(arrays)}; wanted `keypoints` of that layout")
+        if "keypoints" in arrays:
+            by_layout[said] = arrays["keypoints"]
+    elif "keypoints" in arrays and layout not in by_layout and (layout or not by_layout):
+        if layout is None:
+            raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
+        by_layout[layout] = arrays["keypoints"]
+    if not by_layout:
+        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
+    if layout is None and len(by_layout) > 1:
+        raise ValueError(f"{path} has keypoints of the layouts {', '.join(by_layout)}: choose one with --layout")
+    layout = layout or next(iter(by_layout))
+    if layout not in by_layout:
+        raise ValueError(f"{path} has keypoints of layout {' and '.join(by_layout)}; --layout says {layout!r}")
+    return layout, by_layout[layout]
 
 
 def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[float, ...]:
@@ -133,11 +162,26 @@ def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[floa
     return tuple(value.ravel().astype(float).tolist())
 
 
+def _rate(path: Path, fps: np.ndarray | None, times_s: np.ndarray | None) -> float:
+    """The frames a second that a file says. Raises ValueError, naming it, if its times say otherwise: on the median and on the mean."""
+    steps_s = np.diff(times_s) if times_s is not None and len(times_s) > 1 else None
+    rate = 1 / float(np.median(steps_s)) if fps is None else _positive(path, "fps", fps, 1)[0]
+    if steps_s is not None and all(abs(rate * step_s - 1) > RATE_SHARE for step_s in (np.median(steps_s), np.mean(steps_s))):
+        raise ValueError(f"{path}: fps is {rate:g}, but its timestamps_s are {np.median(steps_s):g} apart, {1 / np.median(steps_s):.4g} a "
+                         "second: wanted seconds, or one of the two")
+    return rate
+
+
 def _times(path: Path, value: np.ndarray, frames: int) -> np.ndarray:
     """The time of each frame. Raises ValueError, naming the file, if they are not that."""
-    if value.dtype.kind not in "fiu" or value.shape != (frames,) or not np.isfinite(value).all() or not (np.diff(value) > 0).all():
-        raise ValueError(f"{path}: timestamps_s is {value.dtype} of shape {value.shape}; wanted finite, increasing seconds, {(frames,)}")
-    return value.astype(float)
+    if value.dtype.kind not in "fiu" or value.shape != (frames,) or not np.isfinite(value).all():
+        raise ValueError(f"{path}: timestamps_s is {value.dtype} of shape {value.shape}; wanted finite seconds, {(frames,)}")
+    times_s = value.astype(float)
+    if not (np.diff(times_s) > 0).all():
+        frame = int(np.flatnonzero(np.diff(times_s) <= 0)[0])
+        raise ValueError(f"{path}: timestamps_s goes from {times_s[frame]:g} to {times_s[frame + 1]:g} at frame {frame + 1}; wanted increasing "
+                         "seconds")
+    return times_s
 
 
 def _check_pixels(path: Path, keypoints: np.ndarray, image_size: tuple[float, float]) -> None:

@@ -198,6 +198,8 @@ class Stream:
             raise ValueError("keypoints_px is a list of rows of different lengths; wanted (K, 2) or (K, 3)") from None
         if keypoints.dtype.kind not in "fiu":
             raise TypeError(f"keypoints_px has dtype {keypoints.dtype}; wanted real numbers")
+        if keypoints.dtype == np.float16:
+            keypoints = keypoints.astype(np.float32)  # MOST_PX is infinity in float16
         if keypoints.ndim != 2:
             raise ValueError(f"keypoints_px has shape {keypoints.shape}; wanted one person, (K, 2) or (K, 3)")
         if not np.abs(keypoints).max(initial=0.0) <= MOST_PX:

@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from .checks import first_line, need_library
 
 STOP_S = 5.0  # for a worker to end when told to, before it is killed
+CONNECT_S = 10.0  # for a cluster to take a connection
 OBJECT_STORE_BYTES = 80 << 20  # near the least that Ray takes: jobs and answers are small, recordings go through files
 
 Work = Callable[[], Callable[[Any], Any]]  # called once in a worker; what it gives is called with each job
@@ -156,6 +158,7 @@ class RayActors:
         import ray
 
         self._ray = ray
+        _check_reachable(address)
         local = {"num_cpus": size, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
@@ -195,6 +198,17 @@ class RayActors:
             self._ray.kill(actor)
         self._actors.clear()
         self._ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ConnectionError, naming it, if nobody answers at host:port or ray://host:port: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # a name of Ray's, as "auto"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConnectionError(f"no Ray at {address}: {first_line(error)}") from error
 
 
 class _Actor:

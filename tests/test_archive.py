@@ -147,6 +147,21 @@ def test_recordings_keep_their_place_below_the_folder_that_is_searched(tmp_path,
     assert (job.recording, job.output) == (tmp_path / "a/b/2.npz", tmp_path / "out/2.npz")
 
 
+def test_a_recording_that_links_give_several_names_is_one(tmp_path):
+    a, elsewhere = tmp_path / "a", tmp_path / "elsewhere"
+    for path in (a / "x/1.npz", a / "y/z/2.npz", elsewhere / "3.npz"):
+        recorded(path)
+    for link, target in (("x/loop", ".."), ("y/loop", "."), ("b", "y/z"), ("0.npz", "x/1.npz"), ("out", "../elsewhere"), ("out2", "../elsewhere")):
+        (a / link).symlink_to(target)
+    (elsewhere / "back").symlink_to(".")
+    assert names([a], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+    (a / "y/loop").unlink()
+    (elsewhere / "back").unlink()
+    assert names([f"{a}/**/*.npz"], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+    (tmp_path / "linked").symlink_to(a)
+    assert names([tmp_path / "linked", a], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+
+
 def test_results_inside_of_the_archive_are_no_recordings(tmp_path):
     recorded(tmp_path / "a/1.npz"), recorded(tmp_path / "a/poses/1.npz")
     assert names([tmp_path / "a"], tmp_path / "a/poses") == ["1.npz"]
@@ -245,7 +260,44 @@ def test_a_recording_or_result_that_has_changed_is_noticed(recordings, tmp_path,
     assert (after == before) == (changed == "result")
 
 
+def test_a_result_that_could_not_be_made_anew_is_named(recordings, tmp_path, capsys):
+    command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 1]
+    assert lift(*command) == 0
+    (recordings / "balance_cam1.npz").write_bytes(b"nothing")
+    assert lift(*command, "--engine", "martinez-s", "--redo") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "1 of 3 recordings could not be lifted:" and "balance_cam1.npz is no .npz file" in lines[1]
+    assert lines[2:] == ["their results from before are still there, and are other ones:", f"  {tmp_path}/out/balance_cam1.npz"]
+
+
+def test_results_of_no_recording_are_not_mixed_with_others_unsaid(recordings, tmp_path, capsys):
+    out = tmp_path / "out"
+    np.savez(tmp_path / "poses.npz", joints_m=np.zeros(3))
+    command = ["--input", recordings, "--output", out, "--processes", 1]
+    assert lift(*command) == 0
+    shutil.copy(tmp_path / "poses.npz", out)  # somebody else's
+    (recordings / "balance_cam1.npz").unlink()
+    assert lift(*command) == 0 and capsys.readouterr().err == ""  # a result of no recording, but made in the same way
+    assert lift(*command, "--engine", "martinez-s") == 1 and "--redo" in capsys.readouterr().err
+    difference = f"{out}/balance_cam1.npz is made with engine model 'ampose', not 'martinez-s'"
+    for _ in range(2):
+        assert lift(*command, "--engine", "martinez-s", "--redo") == 0
+        said = capsys.readouterr().err.splitlines()
+        assert said == ["results in this folder that are other ones, and no recording of --input belongs to them:", f"  {difference}"]
+    assert lift(*command, "--engine", "martinez-s") == 1
+    assert f"{difference}; no recording of --input belongs to it: remove it" in capsys.readouterr().err
+
+
 # What goes wrong
+
+
+def test_of_many_failures_the_first_are_listed(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for i in range(archive.MOST_TOLD + 3):
+        (tmp_path / f"in/{i:02}.npz").write_bytes(b"nothing")
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22 and lines[0] == "23 of 23 recordings could not be lifted:" and "19.npz is no" in lines[20] and lines[21] == "  and 3 more"
 
 
 def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, tmp_path, capsys):
@@ -263,7 +315,7 @@ def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, t
     lines = listed.splitlines()
     assert lines[0] == "5 of 9 recordings could not be lifted:" and len(lines) == 6
     for line, message in zip(lines[1:], (
-            "a.npz is no .npz file", "gone.npz is no .npz file of arrays .*No such file", "late.npz: timestamps_s is",
+            "a.npz is no .npz file", "gone.npz is no .npz file of arrays .*No such file", "late.npz: timestamps_s goes from 0 to 0 at frame 1",
             r"nan.npz: person 1, frame 7: keypoint 3 is \[nan, 5.0, 1.0\]", r"other.npz: frame 0: keypoints_px has shape \(16, 3\)")):
         assert re.search(message, line), line
     with np.load(tmp_path / "out/nobody.npz") as result:
@@ -303,12 +355,13 @@ def command_of(*arguments):
     return [sys.executable, "-m", "edgepose", "lift", *map(str, arguments)]
 
 
-def test_ctrl_c_stops_the_workers_and_says_how_to_go_on(recordings, tmp_path, capsys):
+@pytest.mark.parametrize("stop", [lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)], ids=["ctrl-c", "SIGTERM"])
+def test_ctrl_c_or_sigterm_stops_the_workers_and_says_how_to_go_on(recordings, tmp_path, capsys, stop):
     os.mkfifo(recordings / "stuck.npz")
     command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 2]
     running = subprocess.Popen(command_of(*command), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: len(list((tmp_path / "out").rglob("[!.]*.npz"))) == 3)
-    os.killpg(running.pid, signal.SIGINT)
+    stop(running.pid)
     _, said = running.communicate(timeout=120)
     assert running.returncode == 130
     counts = r"[23] of 4 lifted, [23]00 frames -> [23]00 poses, \d+ frames/s"
@@ -339,6 +392,9 @@ def test_an_output_that_cannot_be_a_folder_is_noticed_before_any_work(recordings
     monkeypatch.setattr(archive, "Processes", lambda *_: pytest.fail("workers were started"))
     assert lift("--input", recordings, "--output", tmp_path / "file/out") == 1
     assert f"cannot write to {tmp_path}/file/out: Not a directory" in capsys.readouterr().err
+    assert lift("--input", recordings, "--output", tmp_path / "file") == 1
+    said, error = capsys.readouterr()
+    assert said == "" and f"cannot write to {tmp_path}/file: File exists" in error
 
 
 class Here:

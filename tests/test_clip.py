@@ -45,14 +45,64 @@ def test_the_frame_at_a_time_is_the_nearest():
 
 
 @pytest.mark.parametrize("odd, message", [
-    ({"timestamps_s": [0, 1, 2, 2, 3]}, r"clip.npz: timestamps_s is int64 of shape \(5,\); wanted finite, increasing seconds, \(5,\)"),
-    ({"timestamps_s": [0, 1]}, r"timestamps_s is int64 of shape \(2,\)"), ({"timestamps_s": [0, 1, 2, 3, np.nan]}, "wanted finite, increasing"),
-    ({"coco17": PEOPLE_PX[:, :0]}, r"float64 of shape \(5, 0, 17, 3\); wanted numbers, \(frames, K, 2 or 3\) or \(frames, people, K, 2 or 3\)"),
+    ({"timestamps_s": [0, 1, 2, 2, 3]}, "clip.npz: timestamps_s goes from 2 to 2 at frame 3; wanted increasing seconds"),
+    ({"timestamps_s": np.array([9, 8, 7, 6, 5], np.uint32)}, "timestamps_s goes from 9 to 8 at frame 1"),
+    ({"timestamps_s": [0, 1]}, r"timestamps_s is int64 of shape \(2,\)"), ({"timestamps_s": [0, 1, 2, 3, np.nan]}, r"wanted finite seconds, \(5,\)"),
+    ({"timestamps_s": np.arange(5) * 33}, r"clip.npz: fps is 30, but its timestamps_s are 33 apart, 0.0303 a second: wanted seconds, or one"),
+    ({"timestamps_s": np.arange(5) / 25}, "fps is 30, but its timestamps_s are 0.04 apart, 25 a second"),
+    ({"fps": 0.5}, "clip.npz: fps is 0.5; wanted a number from 1 to 1000"), ({"fps": 30000}, "fps is 30000.0; wanted a number from 1 to 1000"),
+    ({"coco17": PEOPLE_PX[:0]}, r"clip.npz has no frames: the keypoints have shape \(0, 3, 17, 3\)"),
+    ({"coco17": PEOPLE_PX[:, :0]}, r"clip.npz has no people: the keypoints have shape \(5, 0, 17, 3\)"),
+    ({"coco17": PEOPLE_PX[None]}, r"float64 of shape \(1, 5, 3, 17, 3\); wanted numbers, \(frames, K, 2 or 3\) or \(frames, people, K, 2 or 3\)"),
     ({"reference_m": np.zeros((5, 17, 3))}, r"reference_m is float64 of shape \(5, 17, 3\); wanted finite metres, \(5, 3, 17, 3\)"),
 ])
 def test_what_is_odd_in_a_file_is_named(tmp_path, odd, message):
     with pytest.raises(ValueError, match=message):
         read_people(written(tmp_path, **{**MINE, **odd}))
+
+
+@pytest.mark.parametrize("times_s", [np.round(np.arange(5) / 30, 3), [0, 1 / 30, 2 / 30, 2, 2 + 1 / 30], [0, 0.02, 0.08, 0.1, 4 / 30]])
+def test_times_may_be_rounded_uneven_or_missing_beside_their_rate(tmp_path, times_s):
+    assert read_people(written(tmp_path, **MINE, timestamps_s=times_s))[0].fps == 30
+
+
+@pytest.mark.parametrize("array", ["coco17", "fps"])
+def test_nobody_is_advised_to_run_what_a_file_holds(tmp_path, array):
+    path = written(tmp_path, **{**MINE, array: np.array({}, dtype=object)})
+    for content in (path.read_bytes(), b"neither"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"clip.npz is no .npz file of arrays \(it is of another format, or holds Python objects\)$"):
+            read_people(path)
+
+
+H36M, REST = {"h36m17": PEOPLE_PX + 1}, {"fps": 30, "image_size": (640, 480)}
+PLAIN = {"keypoints": PEOPLE_PX, **REST}
+
+
+@pytest.mark.parametrize("arrays, chosen, layout", [
+    ({**PLAIN, "layout": "h36m17"}, None, "h36m17"), ({**PLAIN, "layout": "h36m17"}, "h36m17", "h36m17"), (PLAIN, "coco17-demo", "coco17-demo"),
+    ({**MINE, "layout": "coco17"}, None, "coco17"), ({**MINE, **H36M}, "coco17", "coco17"), ({**PLAIN, **H36M, "layout": "coco17"}, "coco17", "coco17"),
+])
+def test_a_file_says_the_layout_of_its_keypoints(tmp_path, arrays, chosen, layout):
+    clip = read_people(written(tmp_path, **arrays), chosen)[0]
+    assert clip.layout == layout
+    np.testing.assert_array_equal(clip.keypoints_px, PEOPLE_PX[:, 0])
+
+
+@pytest.mark.parametrize("arrays, chosen, message", [
+    ({**PLAIN, "layout": "h36m17"}, "coco17", "clip.npz has keypoints of layout h36m17; --layout says 'coco17'"),
+    (MINE, "coco17-demo", "clip.npz has keypoints of layout coco17; --layout says 'coco17-demo'"),
+    ({**MINE, **H36M}, None, "clip.npz has keypoints of the layouts coco17, h36m17: choose one with --layout"),
+    ({**PLAIN, **H36M, "layout": "coco17"}, None, "of the layouts h36m17, coco17: choose one"),
+    ({**PLAIN, "layout": "coco"}, "coco17", "clip.npz: layout is 'coco'; wanted one of coco17,"), ({**PLAIN, "layout": 17}, None, "layout is 17; wanted"),
+    ({**PLAIN, "layout": ["coco17"]}, None, r"layout is \['coco17'\]; wanted one of"),
+    ({**MINE, "layout": "h36m17"}, None, "clip.npz says layout 'h36m17' and has the arrays coco17, .*; wanted `keypoints` of that layout"),
+    ({**MINE, **PLAIN, "layout": "coco17"}, None, "clip.npz says layout 'coco17' and has the arrays coco17, .*keypoints"),
+    (PLAIN, None, "clip.npz: say the layout of its `keypoints`"),
+])
+def test_a_layout_that_is_not_clear_is_an_error(tmp_path, arrays, chosen, message):
+    with pytest.raises(ValueError, match=message):
+        read_people(written(tmp_path, **arrays), chosen)
 
 
 def test_what_no_clip_has_is_not_read(tmp_path):

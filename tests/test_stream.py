@@ -37,6 +37,24 @@ def person_of(layout, frames=40, seed=0):
     return np.concatenate([xy, rng.uniform(0.5, 1, (frames, k, 1))], axis=2)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("call", ["push", "lift"])
+def test_keypoints_of_half_precision_are_taken_and_refused_as_those_of_single(call):
+    def poses_of(clip):
+        stream = Stream(FakeEngine(), "coco17", SIZE)
+        frames = [(keypoints_px, n * DT) for n, keypoints_px in enumerate(clip)]
+        return list(stream.lift(frames)) if call == "lift" else [pose for frame in frames if (pose := stream.push(*frame))]
+
+    clip = person_of("coco17").astype(np.float16)
+    clip[3, 5] = (np.inf, np.nan, 0)  # not found
+    half, single = poses_of(clip), poses_of(clip.astype(np.float32))
+    assert len(half) == 40 and all(map(same, half, single))
+    clip[7, 2, 0] = np.inf
+    for broken in (clip, clip[..., :2]):
+        with pytest.raises(ValueError, match=r"keypoint . is \[.*inf"):
+            poses_of(broken)
+
+
 def same(a, b):
     if a is None or b is None:
         return a is b

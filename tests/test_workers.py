@@ -1,12 +1,14 @@
 import os
+import socket
 import sys
 import time
+import types
 from functools import partial
 from pkgutil import resolve_name
 
 import pytest
 
-from edgepose.workers import Lost, Processes, RayActors, hand_out
+from edgepose.workers import CONNECT_S, Lost, Processes, RayActors, hand_out
 
 WORK = partial(resolve_name, "builtins:eval")  # each job is an expression
 PID = "__import__('os').getpid()"
@@ -121,6 +123,32 @@ def test_ray_does_the_same_and_is_ended():
     assert answers[KILL].reason.startswith("ended: The actor died")
     assert answers["1 / 0"] == Lost("ended with ZeroDivisionError: division by zero")
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("form", ["{}:{}", "ray://{}:{}"])
+def test_an_address_where_nobody_answers_is_named_at_once(form, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked")))
+    with socket.socket() as taken:  # but not listening
+        taken.bind(("127.0.0.1", 0))
+        address = form.format(*taken.getsockname())
+        with pytest.raises(ConnectionError, match=f"no Ray at {address}: .*refused"):
+            RayActors(WORK, 2, address)
+    with pytest.raises(ConnectionError, match="no Ray at 127.0.0.1:70000: "):
+        RayActors(WORK, 2, "127.0.0.1:70000")
+
+
+def test_a_cluster_is_not_waited_for_longer_than_its_time(monkeypatch):
+    asked = []
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked")))
+
+    def silent(address, timeout):
+        asked.append((address, timeout))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    with pytest.raises(ConnectionError, match="no Ray at ray://10.0.0.9:10001: timed out"):
+        RayActors(WORK, 2, "ray://10.0.0.9:10001")
+    assert asked == [(("10.0.0.9", 10001), CONNECT_S)] and CONNECT_S <= 30
 
 
 def test_without_ray_its_extra_is_named(monkeypatch):
