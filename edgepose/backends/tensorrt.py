@@ -42,6 +42,8 @@ class Backend:
     """
 
     def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str, zero_copy: bool = False):
+        if "payload" not in tensors:
+            raise StaleEngine("it holds a graph and no plan of it yet: it must be built first, on the board that is to run it")
         import tensorrt
         try:
             from .. import _cuda
@@ -51,8 +53,6 @@ class Backend:
                           RuntimeWarning, stacklevel=2)
         self._trt, self._extension, self._zero_copy = tensorrt, _cuda, zero_copy
         self._gpu = open_gpu()
-        if "payload" not in tensors:
-            raise StaleEngine("it holds a graph and no plan of it yet")
         check_machine(header["machine"], self._gpu.machine(tensorrt))
         joints = len(MODEL_SKELETONS[header["skeleton"]])
         self._batch = header["batch"]
