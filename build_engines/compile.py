@@ -276,9 +276,8 @@ def why_not_here(backend: str) -> str:
         reason = gpu.cuda_missing()
         return reason and f"cuda engines cannot be built here: {reason}"
     reason = gpu.missing() if backend in GPU_PRODUCTS else ""
-    libraries = "TensorRT, PyCUDA and Torch-TensorRT" if backend == "torch-tensorrt" else "TensorRT and PyCUDA"
-    extra = "torch-tensorrt" if backend == "torch-tensorrt" else "gpu"
-    return reason and f"{backend} engines cannot be built here: {reason}. They need a GPU, {libraries}: {installing(extra)}"
+    libraries, extra = ("TensorRT, PyCUDA and Torch-TensorRT", "torch-tensorrt") if backend == "torch-tensorrt" else ("TensorRT and PyCUDA", "gpu")
+    return reason and f"TensorRT engines cannot be built here: {reason}. They need a GPU, {libraries}: {installing(extra)}"
 
 
 def _yardstick(product: Product) -> Product | None:
