@@ -5,6 +5,7 @@ EDGEPOSE_CUDA_ARCHITECTURES: which GPUs _cuda is for, as "87 90"; default: all o
 """
 
 import os
+import re
 import shutil
 import subprocess
 from glob import glob
@@ -15,6 +16,7 @@ from setuptools import setup
 ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
 ASKED_FOR = os.environ.get("EDGEPOSE_CUDA_ARCHITECTURES", "").split()
 NVCC = None if ASKED_FOR == ["none"] else shutil.which("nvcc")
+OLDEST_CUDA = 12  # cudaGraphInstantiate of three arguments, __CUDA_ARCH_LIST__
 HEADERS = glob("csrc/*.h") + glob("csrc/*.inl")
 
 native = Pybind11Extension(
@@ -46,6 +48,7 @@ class BuildExtensions(build_ext):
         sources = [*extension.sources, *extension.depends]
         if not self.force and os.path.exists(path) and all(os.path.getmtime(path) > os.path.getmtime(source) for source in sources):
             return None
+        need_cuda()
         os.makedirs(self.build_temp, exist_ok=True)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         call([NVCC, "-std=c++17", "-O3", *code_for(architectures()), "-Xcompiler", "-fPIC", "-c", "csrc/cuda/engine.cu", "-o", kernels])
@@ -59,6 +62,15 @@ def call(command):
     print(" ".join(command))
     if subprocess.run(command).returncode:
         raise SystemExit("edgepose._cuda does not compile with this nvcc (above). To build without it: EDGEPOSE_CUDA_ARCHITECTURES=none")
+
+
+def need_cuda():
+    """Stops the build if nvcc is too old."""
+    said = subprocess.run([NVCC, "--version"], capture_output=True, text=True, check=True).stdout
+    release = re.search(r"release (\d+)\.(\d+)", said)
+    if release and int(release[1]) < OLDEST_CUDA:
+        raise SystemExit(f"{NVCC} is of CUDA {release[1]}.{release[2]}; edgepose._cuda needs {OLDEST_CUDA} or later. "
+                         "To build without it: EDGEPOSE_CUDA_ARCHITECTURES=none")
 
 
 def architectures():

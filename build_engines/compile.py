@@ -41,10 +41,10 @@ from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
-from edgepose.build_engines.report import Row, print_rows, wide_console, write_report
+from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
 from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
-from edgepose.checks import checked_number, near, need_library
+from edgepose.checks import checked_number, installing, near, need_library
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
 
@@ -186,6 +186,12 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
         budget, is_kept, "", "" if is_kept else f"over {budget} mm mean")
 
 
+def products_of(backends: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Product]:
+    """Every product of `backends` x `precisions` that exists, in that order."""
+    return [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | GPU_PRODUCTS)[b]
+            for batch in (dict.fromkeys(batches) if b in GPU_PRODUCTS else [1])]
+
+
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
                    console: Console, scales_file: Path | None = None, keep_slower: bool = False,
                    on_gpu: GpuOptions = GpuOptions()) -> list[Row]:
@@ -195,16 +201,15 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     fp16. Raises OSError if the disk does not take a file, EngineError if a GPU engine does not build; what was not finished is not left
     behind.
     """
-    rows, engines = [], {}
-    products = [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | GPU_PRODUCTS)[b]
-                for batch in (dict.fromkeys(on_gpu.batches) if b in GPU_PRODUCTS else [1])]
+    rows, engines, say = [], {}, plainly(console)
+    products = products_of(backends, precisions, on_gpu.batches)
     if not products:
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
     yardsticks = {yardstick for product in products if (yardstick := _yardstick(product))} - set(products)  # built to be timed, not kept
-    builder = tensorrt.Builder(out, on_gpu.tactic_sources, console.print)
+    builder = tensorrt.Builder(out, on_gpu.tactic_sources, say)
     scales = None
     if any(product.precision in EIGHT_BITS for product in products):
-        scales = find_scales(lifter, scales_file, console.print)
+        scales = find_scales(lifter, scales_file, say)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         for product in [*products, *sorted(yardsticks)]:
@@ -227,7 +232,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
                     if layers is not None:
                         tensorrt.write_layers(path, layers)
                 else:
-                    _remove_older(path, console)
+                    _remove_older(path, say)
                 if row.file:
                     engines[row.file] = engine
             finally:
@@ -245,22 +250,24 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     return rows
 
 
-def compile_for_board(lifter: NamedModule, flavour: str, precisions: list[str], batches: Sequence[int], out: Path, console: Console,
+def compile_for_board(lifter: NamedModule, asked: str, precisions: list[str], batches: Sequence[int], out: Path, console: Console,
                       scales_file: Path | None = None) -> None:
-    """Writes TensorRT engines that are still to be built, on a board with `edgepose compile --rebuild FILE`. flavour: of boards.BOARDS.
+    """Writes TensorRT engines that are still to be built, on a board with `edgepose compile --rebuild FILE`. asked: of boards.BOARDS.
 
-    Raises ValueError if there is none in `precisions`, EngineError if a graph is over its error budget.
+    Raises ValueError if there is none in `precisions`, or `asked` is a rung of another one; EngineError if a graph is over its error budget.
     """
     products = [Product("tensorrt", p, batch) for p in dict.fromkeys(precisions) if p in GPU_PRODUCTS["tensorrt"] for batch in dict.fromkeys(batches)]
     if not products:
         raise ValueError(f"TensorRT has no product in {', '.join(precisions)}; it has {', '.join(GPU_PRODUCTS['tensorrt'])}")
-    scales = find_scales(lifter, scales_file, console.print) if any(product.precision == "int8" for product in products) else None
+    for product in products:
+        boards.rung_for_board(product.precision, asked)
+    scales = find_scales(lifter, scales_file, plainly(console)) if any(product.precision == "int8" for product in products) else None
     windows, (x, _, reference) = calibration_windows(lifter.module), _reference(lifter)
     for product in products:
         path = out / product.file_name(lifter)
-        found = boards.write_for_board(lifter, tensorrt_header(lifter, product.precision, scales), product.batch, flavour, scales, windows,
+        found = boards.write_for_board(lifter, tensorrt_header(lifter, product.precision, scales), product.batch, asked, scales, windows,
                                        (x, reference), path)
-        console.print(f"{path}: {found}. On the board: edgepose compile --rebuild {path.name}")
+        plainly(console)(f"{path}: {found}. On the board: edgepose compile --rebuild {path.name}")
 
 
 def why_not_here(backend: str) -> str:
@@ -269,7 +276,8 @@ def why_not_here(backend: str) -> str:
         reason = gpu.cuda_missing()
         return reason and f"cuda engines cannot be built here: {reason}"
     reason = gpu.missing() if backend in GPU_PRODUCTS else ""
-    return reason and f"TensorRT engines cannot be built here: {reason}. They need a GPU, TensorRT and PyCUDA: pip install 'edgepose[gpu]'"
+    libraries, extra = ("TensorRT, PyCUDA and Torch-TensorRT", "torch-tensorrt") if backend == "torch-tensorrt" else ("TensorRT and PyCUDA", "gpu")
+    return reason and f"TensorRT engines cannot be built here: {reason}. They need a GPU, {libraries}: {installing(extra)}"
 
 
 def _yardstick(product: Product) -> Product | None:
@@ -291,11 +299,11 @@ def _remove(path: Path) -> None:
     path.with_suffix(".layers.json").unlink(missing_ok=True)
 
 
-def _remove_older(path: Path, console: Console) -> None:
+def _remove_older(path: Path, say: Callable[[str], None]) -> None:
     """An engine of the name of one that was refused would be taken for it."""
     if path.exists():
         _remove(path)
-        console.print(f"removed {path}: an older engine of that name")
+        say(f"removed {path}: an older engine of that name")
 
 
 def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
@@ -313,6 +321,12 @@ def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
             row.poses_per_s = row.batch * 1e3 / row.median_ms
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name of a folder is missing")
+    return Path(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
     parser.add_argument("--model", help=f"a checkpoint (.safetensors), or one of {', '.join([*zoo.MODELS, *zoo.DETECTORS])}")
@@ -325,11 +339,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "that this machine builds; torch-tensorrt where it is named)")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="people of a call of a TensorRT engine, an engine for each (default 1)")
     parser.add_argument("--for-board", choices=boards.BOARDS, help="write TensorRT engines that a board then builds (--rebuild); needs no GPU "
-                        "here. legacy: for TensorRT 8.6 and 10; strong: for 10 and later")
+                        "here. legacy: for TensorRT 8.6 and 10; strong: for 10 and later; or the rung itself, where its best one does not build")
     parser.add_argument("--allow-rung", action="store_true", help="where TensorRT does not build a precision in the best way, take the next")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
     parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
-    parser.add_argument("--triton", type=Path, metavar="DIR", help="put a lifter's ONNX and TensorRT engines into a Triton model repository too")
+    parser.add_argument("--triton", type=_folder, metavar="DIR", help="put a lifter's ONNX and TensorRT engines into a Triton model repository too")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
@@ -356,12 +370,14 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError("--size is for detectors; a lifter has none")
     if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
         raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
+    if arguments.untrained and arguments.triton:
+        raise ValueError("--triton serves the newest version: --untrained would put random weights there")
     batches = [checked_number("--batch", batch, 1, whole=True) for batch in arguments.batch or [1]]
     if arguments.for_board:
         unused = [option for option in ("allow_rung", "tactic_sources", "keep_slower", "triton") if getattr(arguments, option)]
         if set(arguments.backend or ["tensorrt"]) != {"tensorrt"} or unused:
-            raise ValueError("--for-board writes TensorRT engines and builds none: leave out other backends, --allow-rung, --tactic-sources, "
-                             "--keep-slower and --triton")
+            raise ValueError("--for-board writes TensorRT engines and builds none: leave out other backends, --allow-rung (name the rung: "
+                             "--for-board strong-fp32-qdq), --tactic-sources, --keep-slower and --triton")
         compile_for_board(load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published), arguments.for_board,
                           arguments.precision, batches, arguments.out, wide_console(), arguments.scales)
         return 0
@@ -379,9 +395,12 @@ def main(arguments: argparse.Namespace) -> int:
         triton_repository.check_repository(arguments.triton, backends)
     console = wide_console()
     lifter = load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published)
+    if arguments.triton:
+        for product in products_of(backends, arguments.precision, batches):
+            triton_repository.check_model(arguments.triton, product.backend, product.file_name(lifter))
     rows = compile_lifter(lifter, backends, arguments.precision, arguments.out, threads, console, arguments.scales, arguments.keep_slower,
                           GpuOptions(batches, arguments.allow_rung, arguments.tactic_sources))
     print_rows(rows, arguments.out, console)
     if arguments.triton:
-        triton_repository.publish(arguments.triton, [arguments.out / row.file for row in rows if row.file], console.print)
+        triton_repository.publish(arguments.triton, [arguments.out / row.file for row in rows if row.file], plainly(console))
     return 0 if all(row.is_kept for row in rows) else 1

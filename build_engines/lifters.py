@@ -44,7 +44,8 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         raise ValueError("--published and --untrained exclude each other")
     if untrained:
         torch.manual_seed(UNTRAINED_SEED)
-        return NamedModule(model, zoo.build(model, frames).eval(), False)
+        module = zoo.build(model, frames).eval()
+        return NamedModule(model, module, False, checkpoint=f"{checkpoints.checkpoint_name(model, module.frames)}-untrained")
     if published:
         state = published_weights.read_state(published)
         try:

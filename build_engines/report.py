@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,6 +68,11 @@ def wide_console() -> Console:
     """A console at least as wide as our tables, also where the output is no terminal."""
     console = Console()
     return Console(width=max(console.width, TABLE_COLUMNS))
+
+
+def plainly(console: Console) -> Callable[[str], None]:
+    """Prints lines as they are: paths and commands in them can be copied."""
+    return lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_rows(rows: list[Row], out: Path, console: Console) -> None:

@@ -60,6 +60,18 @@ def check_repository(repository: Path, backends: Iterable[str]) -> None:
         raise ValueError(f"--triton {repository}: {there} is not writeable")
 
 
+def check_model(repository: Path, backend: str, engine_file: str) -> None:
+    """Before any work is done: raises ValueError if what lies in the place of an engine's model cannot take another version."""
+    if backend not in SERVED:
+        return
+    folder = repository / served_name(backend, engine_file)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--triton {repository}: {folder} is a file; wanted a folder")
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"--triton {repository}: {folder} is not writeable")
+    _split_config(folder / CONFIG)
+
+
 def publish(repository: Path, engine_files: Iterable[Path], say: Callable[[str], None]) -> list[Path]:
     """Adds those of the engines that Triton can serve to a model repository; the folders of their versions.
 
@@ -89,7 +101,7 @@ def served_model(engine_file: Path) -> ServedModel | None:
         return None
     if "payload" not in tensors:
         raise ValueError(f"{engine_file}: no tensor 'payload', only {', '.join(tensors) or 'none'}")
-    name = "_".join(engine_file.stem.rsplit("_onnx_", 1)) if backend == "onnx" else engine_file.stem
+    name = served_name(backend, engine_file.name)
     platform, file = SERVED[backend]
     joints = len(MODEL_SKELETONS[header["skeleton"]])
     shapes = {"input": ("keypoints_norm", [header["frames"], joints, 2]), "output": ("pose_m", [joints, 3])}
@@ -107,10 +119,16 @@ def served_model(engine_file: Path) -> ServedModel | None:
     for key, (tensor, dims) in shapes.items():
         described[key] = [{"name": tensor, "data_type": Name("TYPE_FP32"), "dims": dims}]
     said = {key: header[key] for key in ("model", "precision", "frames", "skeleton", "units", "weights_sha256")}
-    said["is_causal"] = str(header.get("is_causal", False)).lower()
+    said |= {key: str(header.get(key, False)).lower() for key in ("is_causal", "is_trained")}
     advice = INT8 if (backend, header["precision"]) == ("onnx", "int8") else ""
     return ServedModel(name, file, tensors["payload"].tobytes(), YOURS + advice + text_format(settings), text_format(described),
                        text_format({"parameters": _parameters(said)}))
+
+
+def served_name(backend: str, engine_file: str) -> str:
+    """The model's name in Triton."""
+    stem = Path(engine_file).stem
+    return "_".join(stem.rsplit("_onnx_", 1)) if backend == "onnx" else stem
 
 
 def _parameters(values: Mapping[str, Any]) -> list[dict]:
@@ -124,14 +142,22 @@ def config_text(repository: Path, model: ServedModel) -> bytes:
     """
     path = repository / model.name / CONFIG
     settings = model.settings
-    if path.exists():
-        settings, mark, described = path.read_text("utf-8", "surrogateescape").partition(OURS)
-        if not mark:
-            raise ValueError(f"{path} was not written by edgepose: it has no line {OURS.strip()!r}. Move it away, or take another --triton DIR")
+    if earlier := _split_config(path):
+        settings, described = earlier
         if not described.startswith(model.tensors):
             theirs, ours = (" ".join(text.partition("parameters")[0].split()) for text in (described, model.tensors))
             raise ValueError(f"{path} is of another model: {theirs}; this one is {ours}. Move {path.parent} away, or take another --triton DIR")
     return (settings + OURS + model.tensors + model.parameters).encode("utf-8", "surrogateescape")
+
+
+def _split_config(path: Path) -> tuple[str, str] | None:
+    """(the operator's part, ours) of a config.pbtxt; None if there is none. Raises ValueError if it is not by edgepose."""
+    if not path.exists():
+        return None
+    settings, mark, described = path.read_text("utf-8", "surrogateescape").partition(OURS)
+    if not mark:
+        raise ValueError(f"{path} was not written by edgepose: it has no line {OURS.strip()!r}. Move it away, or take another --triton DIR")
+    return settings, described
 
 
 def add_version(repository: Path, model: ServedModel, config: bytes) -> tuple[Path, bool]:

@@ -82,9 +82,15 @@ def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
         need_library(module, f"writing {path}")
 
 
+def installing(extra: str) -> str:
+    """The command that installs an extra; a board has its GPU's libraries from its system."""
+    on_board = "; on a Jetson the system's package, in a virtual environment with --system-site-packages (docs/jetson.md)"
+    return f"pip install 'edgepose[{extra}]'" + on_board * (extra in ("gpu", "torch-tensorrt"))
+
+
 def need_library(module: str, purpose: str) -> None:
     """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not imported."""
     is_there = sys.modules[module] is not None if module in sys.modules else importlib.util.find_spec(module) is not None
     if not is_there:
         name, extra = LIBRARIES[module]
-        raise ImportError(f"{purpose} needs {name}, which is not installed: pip install 'edgepose[{extra}]'")
+        raise ImportError(f"{purpose} needs {name}, which is not installed: {installing(extra)}")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 
-from .checks import LIBRARIES
+from .checks import LIBRARIES, installing
 from .enginefile import EngineError
 
 COMMANDS = {  # its module, the extra that installs what the module imports, what it does
@@ -57,7 +57,7 @@ def reporting(program: str, run: Callable[[], int | None]) -> int:
         return run() or 0
     except ModuleNotFoundError as error:
         _, needed = LIBRARIES.get((error.name or "").partition(".")[0], (error.name, "bench"))
-        print(f"{program}: {error.name} is not installed: pip install 'edgepose[{needed}]'", file=sys.stderr)
+        print(f"{program}: {error.name} is not installed: {installing(needed)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

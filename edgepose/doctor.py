@@ -57,6 +57,15 @@ def gpu_engines() -> str:
     return f"cuda engines {f'do not run here: {reason}' if reason else 'run here'}; {_tensorrt_engines()}"
 
 
+def cuda_engine() -> str:
+    """Whether edgepose._cuda is built, and for which GPUs."""
+    try:
+        from . import _cuda
+    except ImportError:
+        return "edgepose._cuda is not built: it needs nvcc when edgepose is installed"
+    return f"edgepose._cuda is built for {', '.join(f'sm_{number}' for number in _cuda.architectures())}"
+
+
 def _tensorrt_engines() -> str:
     if reason := missing():
         return f"TensorRT engines do not run here: {reason}"
@@ -85,6 +94,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"kernels      {isas[0]} (this CPU runs {', '.join(isas)})" if not forced else
           f"kernels      {forced}: EDGEPOSE_ISA forces it (this CPU runs {', '.join(isas)})")
     print(f"GPU          {gpu()}; {gpu_engines()}")
+    print(f"CUDA engine  {cuda_engine()}")
     print("libraries")
     for name, purpose in LIBRARIES.items():
         print(f"  {name:<14} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
@@ -104,6 +114,9 @@ def _found(*names: str) -> str:
 
 
 def _look(path: Path) -> bool:
+    if path.is_dir():
+        print(f"  {path}: a folder; wanted engine files, as {path / '*.epose'}")
+        return False
     try:
         header, _ = enginefile.read(path)
         engine = load(path)

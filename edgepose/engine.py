@@ -11,6 +11,7 @@ import numpy as np
 
 from . import enginefile
 from .backends import BACKENDS, backend
+from .checks import installing
 from .enginefile import EngineError, StaleEngine
 from .skeleton import MODEL_SKELETONS, Skeleton
 
@@ -105,7 +106,8 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
         if name == "native":
             raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this is a source tree, "
                               "run Python elsewhere, or build in it: pip install -e .") from error
-        raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it, or "
+        how = f" ({installing('gpu')})" if name == "tensorrt" else ""
+        raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it{how}, or "
                           f"build a native engine: edgepose compile --model {header['model']}") from error
     except StaleEngine as error:
         again = f"--rebuild {path}" if "onnx" in tensors else f"--model {header['model']} --backend {header['rung']}"

@@ -8,7 +8,9 @@ context and leaves it there for the thread that imported it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
+import os
 import platform
 from collections.abc import Iterator
 from typing import Any
@@ -104,7 +106,16 @@ def cuda_missing() -> str:
         from . import _cuda
     except ImportError:
         return "edgepose._cuda is not built here: it needs nvcc when edgepose is installed"
-    return _cuda.why_unavailable() or ""
+    why = _cuda.why_unavailable() or ""
+    return "no NVIDIA driver" if "driver version is insufficient" in why and not _has_driver() else why  # CUDA's words for both
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return False
+    return True
 
 
 def missing() -> str:

@@ -96,6 +96,7 @@ def extension():
 
     fake = types.ModuleType("edgepose._cuda")
     fake.made, fake.why_unavailable, fake.Plan, fake.Context = [], lambda: None, Plan, Context
+    fake.architectures = lambda: [90]
     fake.devices = lambda: [{"name": "Emulated GPU", "compute_capability": "9.0", "multiprocessors": 2, "memory_bytes": 1 << 30,
                              "l2_bytes": 1 << 20, "is_integrated": False}]
     fake.read_ms = lambda size, times: size / 1e6

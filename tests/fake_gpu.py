@@ -184,7 +184,7 @@ class FakeGpu:
             return Graph(work)
 
         extension.capture = capture
-        extension.devices = lambda: []
+        extension.devices, extension.architectures = lambda: [], lambda: [87]
         extension.why_unavailable = lambda: "the fake captures graphs and runs no plans"
         return extension
 

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from fake_tensorrt import FULL
 from gpu_engines import a_gpu
@@ -22,7 +24,7 @@ def test_a_board_builds_the_engine_that_was_written_for_it(monkeypatch, tmp_path
     header, tensors = enginefile.read(path)
     assert set(tensors) == {"onnx"} and (header["rung"], header["batch"], header["machine"]) == (rung, batch, {})
     _, trt = a_gpu(monkeypatch, version)
-    with pytest.raises(edgepose.EngineError, match="it holds a graph and no plan of it yet. Build it again on this machine: edgepose compile --rebuild"):
+    with pytest.raises(edgepose.EngineError, match="no plan of it yet: it must be built first, on the board that is to run it. Build it again on this machine: edgepose compile --rebuild"):
         edgepose.load(path)
     assert main(["compile", "--rebuild", str(path)]) == 0
     engine = edgepose.load(path)
@@ -41,8 +43,29 @@ def test_a_graph_over_its_budget_is_not_written(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("options, message", [
     (["--backend", "native"], "--for-board writes TensorRT engines and builds none"),
     (["--allow-rung"], "--for-board writes TensorRT engines and builds none"),
+    (["--for-board", "strong-fp32-qdq"], "fp16 has no rung strong-fp32-qdq, only strong-fp16, legacy-fp16; --precision"),
     (["--precision", "w8"], "TensorRT has no product in w8; it has fp16, int8"),
 ])
 def test_a_wrong_request_is_answered(tmp_path, capsys, options, message):
     assert main([*WRITE, str(tmp_path), "--for-board", "legacy", *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_rung_is_written_by_its_name_where_a_board_does_not_build_the_best(tmp_path):
+    assert main(["compile", "--model", "martinez-s", "--precision", "int8", "--for-board", "strong-fp32-qdq", "--out", str(tmp_path)]) == 0
+    header, tensors = enginefile.read(tmp_path / "martinez-s_tensorrt_int8.epose")
+    assert (header["rung"], set(tensors)) == ("strong-fp32-qdq", {"onnx"})
+
+
+def test_an_unbuilt_engine_says_so_where_tensorrt_is_not_installed(monkeypatch, tmp_path):
+    assert main([*WRITE, str(tmp_path), "--for-board", "strong"]) == 0
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(edgepose.EngineError, match="it must be built first.*edgepose compile --rebuild"):
+        edgepose.load(tmp_path / "martinez-s_tensorrt_fp16.epose")
+
+
+def test_the_command_for_the_board_is_on_one_line_however_long_the_path(tmp_path, capsys):
+    folder = tmp_path / ("long" * 50) / "[bold]"
+    assert main([*WRITE, str(folder), "--for-board", "strong"]) == 0
+    line, = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert line.startswith(f"{folder}/martinez-s") and line.endswith("edgepose compile --rebuild martinez-s_tensorrt_fp16.epose")

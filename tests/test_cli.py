@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 from gpu_engines import a_gpu
 
+import edgepose
 from edgepose import cli, gpu
 
 
@@ -40,6 +42,23 @@ def test_doctor_names_the_gpu_that_runs_tensorrt_engines(capsys, monkeypatch, ex
     a_gpu(monkeypatch, "10.13", extension=extension)
     assert cli.main(["doctor"]) == 0
     assert f"TensorRT 10.13.3 engines run here (Fake GPU 1000, 8.7), {launches}" in capsys.readouterr().out
+
+
+def test_doctor_says_for_which_gpus_the_cuda_engine_is_built(capsys, monkeypatch):
+    extension = types.SimpleNamespace(architectures=lambda: [87, 90], why_unavailable=lambda: "CUDA driver version is insufficient for CUDA runtime version")
+    monkeypatch.setitem(sys.modules, "edgepose._cuda", extension)
+    monkeypatch.setattr(edgepose, "_cuda", extension, raising=False)
+    monkeypatch.setattr(gpu, "_has_driver", lambda: False)
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "cuda engines do not run here: no NVIDIA driver; " in said and "edgepose._cuda is built for sm_87, sm_90" in said
+    monkeypatch.setattr(gpu, "_has_driver", lambda: True)
+    assert gpu.cuda_missing() == extension.why_unavailable()
+
+
+def test_doctor_says_that_a_folder_is_one(tmp_path, capsys):
+    assert cli.main(["doctor", str(tmp_path)]) == 1
+    assert f"{tmp_path}: a folder; wanted engine files" in capsys.readouterr().out
 
 
 def test_doctor_says_when_an_engine_cannot_run(tmp_path, capsys):

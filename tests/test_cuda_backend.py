@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import edgepose
-from edgepose import EngineError, backends, enginefile
+from edgepose import EngineError, backends, enginefile, gpu
 from edgepose.benchmarks import measure
 from edgepose.build_engines import compile as compiler
 from edgepose.cli import main
@@ -121,7 +121,7 @@ def test_eight_bits_on_the_gpu_are_held_to_half_precision_there(tmp_path, on_emu
 @no_gpu
 def test_without_a_gpu_compile_says_why_and_builds_the_rest(tmp_path, few_windows, capsys):
     assert main([*COMPILE, str(tmp_path), "--backend", "cuda"]) == 1
-    assert f"cuda engines cannot be built here: {_cuda.why_unavailable()}" in capsys.readouterr().err
+    assert f"cuda engines cannot be built here: {gpu.cuda_missing()}" in capsys.readouterr().err
     assert main([*COMPILE, str(tmp_path), "--precision", "fp16"]) == 0 and not list(tmp_path.glob("*cuda*"))
 
 

@@ -25,7 +25,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "enginefile": {"skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
     "backends": {"skeleton", "enginefile", "gpu", "_native", "_cuda"},
-    "engine": {"skeleton", "enginefile", "backends"},
+    "engine": {"checks", "skeleton", "enginefile", "backends"},
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "video": {"checks"},

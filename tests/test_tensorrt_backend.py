@@ -1,4 +1,5 @@
 import gc
+import gc
 import os
 import sys
 import threading
@@ -82,6 +83,25 @@ def test_a_frame_that_tensorrt_refuses_is_an_error_and_not_the_answer_before(mon
         engine.run(second, out)
     assert (out == 7).all()
     np.testing.assert_allclose(engine.run(second), poses(second), **CLOSE)
+
+
+def test_a_lane_that_failed_is_freed_while_its_context_is_current(monkeypatch, tmp_path):
+    gpu, trt = a_gpu(monkeypatch)
+    engine = edgepose.load(write_engine(tmp_path / "a.epose"))
+    lane, = engine._runner._free_lanes
+    monkeypatch.setattr(type(lane), "run", lambda self: (_ for _ in ()).throw(EngineError("refused")))
+    del lane
+    with pytest.raises(EngineError, match="refused") as error:
+        engine.run(windows(1))
+    assert error.tb is not None and not gpu.memory and gpu.leaked == 0
+
+
+def test_nothing_is_collected_while_a_graph_is_captured(monkeypatch, tmp_path):
+    a_gpu(monkeypatch)
+    capture, enabled = sys.modules["edgepose._cuda"].capture, []
+    monkeypatch.setattr(sys.modules["edgepose._cuda"], "capture", lambda *given: (enabled.append(gc.isenabled()), capture(*given))[1])
+    edgepose.load(write_engine(tmp_path / "a.epose"))
+    assert enabled == [False] and gc.isenabled()
 
 
 @pytest.mark.parametrize("extension, reason", [("careful", "what was to be captured was refused"), ("careless", "the replay does not answer as the plain run")])
@@ -193,7 +213,7 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path, missing, message):
     path = write_engine(tmp_path / "a.epose")
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(EngineError, match=message + ".*on a Jetson the system's package, in a virtual environment with --system-site-packages"):
         edgepose.load(path)
 
 

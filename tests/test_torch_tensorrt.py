@@ -126,3 +126,9 @@ def test_without_the_library_compile_says_what_installs_it(monkeypatch, tmp_path
     monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
     assert main(["compile", "--model", "ampose", "--backend", "torch-tensorrt", "--out", str(tmp_path)]) == 1
     assert "--backend torch-tensorrt needs Torch-TensorRT, which is not installed: pip install 'edgepose[torch-tensorrt]'" in capsys.readouterr().err
+
+
+def test_without_tensorrt_either_the_extra_that_has_all_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert main(["compile", "--model", "ampose", "--backend", "torch-tensorrt", "--out", str(tmp_path)]) == 1
+    assert "PyCUDA and Torch-TensorRT: pip install 'edgepose[torch-tensorrt]'" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_windows_of_many_requests_are_batched_and_the_newest_version_is_served(m
 def test_the_parameters_say_what_the_model_is(models, engines):
     header, _ = enginefile.read(engines["int8"])
     said = {key: one.string_value for key, one in parsed(models / "tiny_int8").parameters.items()}
-    assert said == {"intra_op_thread_count": "1", "is_causal": "false",
+    assert said == {"intra_op_thread_count": "1", "is_causal": "false", "is_trained": "false",
                     **{key: str(header[key]) for key in ("model", "precision", "frames", "skeleton", "units", "weights_sha256")}}
     assert "metres" in said["units"] and said["frames"] == "9"
 
@@ -289,6 +289,7 @@ def test_compile_fills_the_repository_and_compiling_again_adds_nothing(tmp_path,
     (["--triton", "a_file/models"], "--triton a_file/models: .*a_file is a file"),
     (["--triton", "locked/models"], "--triton locked/models: .*locked is not writeable"),
     (["--triton", "models", "--backend", "native", "torchscript"], "serves onnx and tensorrt engines, not native, torchscript: add --backend onnx"),
+    (["--triton", "models", "--untrained"], "--untrained would put random weights there"),
     (["--triton", "models", "--model", "hrnet-w8"], "--triton is for lifters"),
 ])
 def test_a_repository_that_cannot_be_written_is_refused_before_any_work(arguments, message, tmp_path, monkeypatch, capsys):
@@ -299,6 +300,34 @@ def test_a_repository_that_cannot_be_written_is_refused_before_any_work(argument
     monkeypatch.setattr(compiler, "load_lifter", None)
     assert main(["compile", "--model", "ampose", *arguments]) == 1
     assert re.search(message, capsys.readouterr().err) and {path.name for path in tmp_path.iterdir()} == {"a_file", "locked"}
+
+
+@pytest.mark.parametrize("fault, message", [("config", "was not written by edgepose"), ("file", "martinez-s_fp32 is a file; wanted a folder"),
+                                            ("locked", "martinez-s_fp32 is not writeable")])
+def test_a_place_that_another_model_holds_is_found_before_the_build(fault, message, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "models" / "martinez-s_fp32"
+    place.parent.mkdir()
+    if fault == "file":
+        place.write_text("")
+    else:
+        place.mkdir()
+    if fault == "config":
+        (place / "config.pbtxt").write_text('name: "theirs"')
+    if fault == "locked":
+        monkeypatch.setattr(repository.os, "access", lambda path, mode: Path(path) != place)
+    monkeypatch.setattr(compiler, "compile_lifter", None)
+    assert main(["compile", "--model", "martinez-s", "--backend", "onnx", "--triton", str(tmp_path / "models"), "--out", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_repository_without_a_name_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["compile", "--model", "martinez-s", "--triton", ""])
+    assert "--triton: the name of a folder is missing" in capsys.readouterr().err
+
+
+def test_random_weights_go_to_a_name_of_their_own():
+    assert compiler.load_lifter("martinez-s", untrained=True).file_stem == "martinez-s-untrained"
 
 
 def test_the_client_of_the_documentation_streams_through_the_repository(models, engines, monkeypatch):

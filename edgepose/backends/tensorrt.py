@@ -6,10 +6,14 @@ No torch.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import threading
+import traceback
 import warnings
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,6 +46,8 @@ class Backend:
     """
 
     def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str, zero_copy: bool = False):
+        if "payload" not in tensors:
+            raise StaleEngine("it holds a graph and no plan of it yet: it must be built first, on the board that is to run it")
         import tensorrt
         try:
             from .. import _cuda
@@ -51,8 +57,6 @@ class Backend:
                           RuntimeWarning, stacklevel=2)
         self._trt, self._extension, self._zero_copy = tensorrt, _cuda, zero_copy
         self._gpu = open_gpu()
-        if "payload" not in tensors:
-            raise StaleEngine("it holds a graph and no plan of it yet")
         check_machine(header["machine"], self._gpu.machine(tensorrt))
         joints = len(MODEL_SKELETONS[header["skeleton"]])
         self._batch = header["batch"]
@@ -66,7 +70,8 @@ class Backend:
             self._x = self._tensor(mode.INPUT, (self._batch, header["frames"], joints, 2))
             self._y = self._tensor(mode.OUTPUT, (self._batch, joints, 3))
             self._lock, self._free_lanes = threading.Lock(), []
-            self._free_lanes.append(self._new_lane())
+            with _freed_if_failed():
+                self._free_lanes.append(self._new_lane())
         self._finalizer = weakref.finalize(self, _free, self._gpu, self._free_lanes)
         _BACKENDS.add(self)
 
@@ -78,15 +83,18 @@ class Backend:
         if self._engine is None:
             raise EngineError("CUDA does not work in a fork of a process that used it: load the engine in each process, and start them with "
                               "multiprocessing's \"spawn\"")
-        with self._gpu.current():
-            lane = self._lane()
-            for first in range(0, len(x), self._batch):
-                people = min(self._batch, len(x) - first)
-                lane.x[:people] = x[first:first + people]
-                lane.x[people:] = 0
-                lane.run()
-                out[first:first + people] = lane.y[:people]
-            self._free_lanes.append(lane)  # one that failed does not come back
+        with self._gpu.current(), _freed_if_failed():
+            self._run(x, out)
+
+    def _run(self, x: np.ndarray, out: np.ndarray) -> None:
+        lane = self._lane()
+        for first in range(0, len(x), self._batch):
+            people = min(self._batch, len(x) - first)
+            lane.x[:people] = x[first:first + people]
+            lane.x[people:] = 0
+            lane.run()
+            out[first:first + people] = lane.y[:people]
+        self._free_lanes.append(lane)  # one that failed does not come back
 
     def _lane(self) -> _Lane:
         try:
@@ -115,6 +123,27 @@ class Backend:
         self._finalizer.detach()
         _LEFT_BEHIND.append((self._free_lanes, self._engine, self._runtime))
         self._free_lanes, self._engine, self._runtime = [], None, None
+
+
+@contextlib.contextmanager
+def _freed_if_failed() -> Iterator[None]:
+    """Frees the lane of a failed call while the context is current: the traceback's ended frames would hold it for longer."""
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _free(gpu: Gpu, lanes: list[_Lane]) -> None:
@@ -162,7 +191,8 @@ class _Lane:
         self._run_plainly()
         wanted = self.y.copy()
         try:
-            self._graph = extension.capture(self._stream.handle, self._enqueue)
+            with _no_collection():  # one that freed a PyCUDA object would break the capture
+                self._graph = extension.capture(self._stream.handle, self._enqueue)
             self.warm_up()
             self.x[...] = probe
             self.run()

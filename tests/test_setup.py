@@ -1,0 +1,23 @@
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+import setuptools
+
+SETUP = Path(__file__).parent.parent / "setup.py"
+
+
+@pytest.mark.parametrize("release, is_refused", [("11.4", True), ("12.0", False), ("13.0", False)])
+def test_an_nvcc_that_is_too_old_stops_the_build_and_says_how_to_do_without(monkeypatch, tmp_path, release, is_refused):
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.315'\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("EDGEPOSE_CUDA_ARCHITECTURES", "87")
+    monkeypatch.setattr(shutil, "which", lambda name: str(nvcc))
+    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
+    need_cuda = runpy.run_path(str(SETUP))["need_cuda"]
+    if not is_refused:
+        return need_cuda()
+    with pytest.raises(SystemExit, match="of CUDA 11.4; edgepose._cuda needs 12 or later.*EDGEPOSE_CUDA_ARCHITECTURES=none"):
+        need_cuda()
