@@ -359,7 +359,8 @@ def command_of(*arguments):
 def test_ctrl_c_or_sigterm_stops_the_workers_and_says_how_to_go_on(recordings, tmp_path, capsys, stop):
     os.mkfifo(recordings / "stuck.npz")
     command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 2]
-    running = subprocess.Popen(command_of(*command), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command_of(*command), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the background ignores it
     until(lambda: len(list((tmp_path / "out").rglob("[!.]*.npz"))) == 3)
     stop(running.pid)
     _, said = running.communicate(timeout=120)
