@@ -81,7 +81,7 @@ def in_words(row: dict) -> str:
 
 def about_run(commit: str | None, rounds: int) -> dict:
     """What a run was made with. Call it afterwards: of the libraries it names those that were imported."""
-    run = {"command": sys.argv, "commit": commit or measure.commit(), "rounds": rounds, "python": platform.python_version()}
+    run = {"command": measure.command(), "commit": commit or measure.commit(), "rounds": rounds, "python": platform.python_version()}
     for name in LIBRARIES:
         if sys.modules.get(name):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,11 @@ def machine() -> dict[str, object]:
 
     return {"processor": doctor.processor(), "architecture": platform.machine(), "cores": doctor.cores(),
             "instruction_sets": _native.isas(), "system": platform.system(), "python": platform.python_version()}
+
+
+def command() -> list[str]:
+    """How this process was called, without the folder of what was called."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def commit() -> str | None:

@@ -312,7 +312,7 @@ def main(arguments: argparse.Namespace) -> int:
         if not lifter.is_trained:
             console.print(f"{lifter.name}: seeded random weights (none ship); errors are to torch with the same weights")
     if arguments.json:
-        report = {"machine": measure.machine(), "command": sys.argv, "commit": measure.commit(), "rounds": arguments.rounds,
+        report = {"machine": measure.machine(), "command": measure.command(), "commit": measure.commit(), "rounds": arguments.rounds,
                   "rows": rows}
         if arguments.roofline:
             report["roofline_ms"] = limits_ms

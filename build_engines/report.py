@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ class Row:
 
 def write_report(out: Path, rows: list[Row]) -> None:
     """Writes the rows to report.json, beside those of engines that these are not about."""
-    report = {"machine": measure.machine(), "command": sys.argv,
+    report = {"machine": measure.machine(), "command": measure.command(),
               "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
     enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
 
