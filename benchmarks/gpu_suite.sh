@@ -11,7 +11,7 @@
 #   TENSORRT_PYTHON  has numpy, safetensors, tensorrt, pycuda; no torch. Default: PYTHON, and all is then interleaved in one process.
 #                    Where a Python needs an environment of its own, a wrapper:
 #                        #!/bin/bash
-#                        export TRT_PYTHONPATH=$PYTHONPATH; source /tmp/trt/root/env.sh; exec python3.10 "$@"
+#                        export TRT_PYTHONPATH=$PYTHONPATH; source /opt/tensorrt/env.sh; exec python3.10 "$@"
 #                    A package it lacks: the unpacked wheel on PYTHONPATH (one wheel of safetensors does for every Python 3). It runs
 #                    TensorRT in CUDA graphs only if an edgepose/_cuda built for that Python lies in the source tree; its rows say so.
 #   PREPARED         a folder by `python -m edgepose.benchmarks.gpu --prepare`, made elsewhere. Default: made here
