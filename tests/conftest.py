@@ -1,9 +1,11 @@
+import shutil
 import sys
 
 import emulated
 import pytest
 
 import edgepose
+from edgepose.clip import CLIPS
 
 
 @pytest.fixture
@@ -13,3 +15,12 @@ def on_emulated_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "edgepose._cuda", fake)
     monkeypatch.setattr(edgepose, "_cuda", fake, raising=False)
     return fake
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Three real clips in an archive of two folders."""
+    for name, folder in zip(("balance_cam1", "balance_cam2", "balance_cam3"), ("", "b", "b/c")):
+        (tmp_path / "archive" / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(CLIPS / f"{name}.npz", tmp_path / "archive" / folder)
+    return tmp_path / "archive"

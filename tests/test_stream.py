@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from people import DT, SIZE, FakeEngine, hard_clip, person_of, same
 
 import edgepose
 from edgepose.adapters import ADAPTERS, Adapter
@@ -9,32 +10,6 @@ from edgepose.camera import H36M_FOCAL, normalize_screen, root_translation
 from edgepose.filters import OneEuro
 from edgepose.skeleton import H36M16, H36M17
 from edgepose.stream import CALL_FRAMES, Pose, Stream, push_many
-
-DT = 0.02
-SIZE = (1920, 1080)
-
-
-class FakeEngine:
-    """Mixes all frames of a window, row by row, so that any wrong frame shows and a batch changes no bit."""
-
-    def __init__(self, frames=9, skeleton=H36M17):
-        self.frames, self.skeleton, self.calls = frames, skeleton, []
-        self._weights = np.random.default_rng(7).normal(size=(frames, 2, 3)).astype(np.float32)
-
-    def run(self, keypoints_norm, out=None):
-        assert keypoints_norm.dtype == np.float32 and keypoints_norm.flags.c_contiguous
-        assert keypoints_norm.shape[1:] == (self.frames, len(self.skeleton), 2)
-        self.calls.append(keypoints_norm.copy())
-        return np.stack([np.tanh(np.einsum("tjc,tcd->jd", window, self._weights)) for window in keypoints_norm])
-
-
-def person_of(layout, frames=40, seed=0):
-    """A walking person: (frames, K, 3) px and confidence, never jumping, every keypoint seen."""
-    rng = np.random.default_rng(seed)
-    k = len(ADAPTERS[layout].layout)
-    start = rng.uniform(300, 700, (k, 2)) + [200 * seed, 0]
-    xy = start + rng.normal(0, 2, (frames, k, 2)).cumsum(axis=0)
-    return np.concatenate([xy, rng.uniform(0.5, 1, (frames, k, 1))], axis=2)
 
 
 @pytest.mark.filterwarnings("error")
@@ -53,13 +28,6 @@ def test_keypoints_of_half_precision_are_taken_and_refused_as_those_of_single(ca
     for broken in (clip, clip[..., :2]):
         with pytest.raises(ValueError, match=r"keypoint . is \[.*inf"):
             poses_of(broken)
-
-
-def same(a, b):
-    if a is None or b is None:
-        return a is b
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in
-               ("joints_m", "timestamp_s", "keypoints_norm", "confidence", "is_seen", "was_reset"))
 
 
 @pytest.mark.parametrize("layout", ADAPTERS)
@@ -88,16 +56,6 @@ def test_streaming_frame_by_frame_equals_the_offline_run_of_the_padded_clip_to_t
         np.testing.assert_array_equal(pose.keypoints_norm, xy_norm[a])
         np.testing.assert_array_equal(pose.confidence, confidence[a])
         assert pose.timestamp_s == pytest.approx(a * DT) and not pose.was_reset
-
-
-def hard_clip(frames=200):
-    """[(keypoints_px, timestamp_s)]: gaps, jumps, hidden joints and uneven times: whatever makes a stream answer late, twice or not at all."""
-    rng = np.random.default_rng(3)
-    clip = person_of("coco17", frames)
-    clip[rng.random(clip.shape[:2]) < 0.1, 2] = 0.1
-    clip[120:, :, :2] += 300
-    times_s = np.cumsum(rng.uniform(0.5, 1.5, frames) / 60)
-    return [(None if 40 <= n < 45 or 60 <= n < 110 else clip[n], times_s[n]) for n in range(frames)]
 
 
 @pytest.mark.parametrize("smoothing", [None, OneEuro(min_cutoff_hz=1.0, beta=5.0)])
@@ -354,117 +312,6 @@ def test_after_a_reset_the_stream_is_as_new():
     stream.reset()
     for n in range(5):
         assert same(stream.push(clip[20 + n], n * DT), fresh.push(clip[20 + n], n * DT))
-
-
-def broken(value, row=4, column=1):
-    keypoints_px = person_of("coco17")[0]
-    keypoints_px[row, column] = value
-    return keypoints_px
-
-
-BAD_KEYPOINTS = [
-    (np.zeros((16, 2)), ValueError, r'shape \(16, 2\); layout "coco17" needs \(17, 2\) or \(17, 3\)'),
-    (np.zeros((17, 4)), ValueError, r"shape \(17, 4\)"), (np.zeros((2, 17, 3)), ValueError, "one person"),
-    (np.zeros(51), ValueError, "one person"), (7.0, ValueError, "one person"), ([], ValueError, "one person"),
-    (np.zeros((0, 3)), ValueError, r"shape \(0, 3\)"), (np.zeros((17, 0)), ValueError, r"shape \(17, 0\)"),
-    ([[1, 2], [1, 2, 3]], ValueError, "different lengths"),
-    (broken(np.nan), ValueError, "keypoint 4 is .*nan.*finite"), (broken(np.inf), ValueError, "keypoint 4 .*inf"),
-    (broken(-np.inf), ValueError, "keypoint 4"), (broken(1e300), ValueError, "keypoint 4 .*1e.300"),
-    (broken(np.nan, column=2), ValueError, "keypoint 4 .*nan"),
-    (broken(np.nan)[:, :2], ValueError, "keypoint 4 .*nan"),
-    (np.zeros((17, 2), object), TypeError, "dtype object"), (np.zeros((17, 2), bool), TypeError, "dtype bool"),
-    (np.zeros((17, 2), complex), TypeError, "dtype complex"), ([["a", "b"]] * 17, TypeError, "dtype <U1"),
-    ("coco17", TypeError, "dtype <U6"), ([[None, 1.0]] * 17, TypeError, "dtype object"),
-]
-BAD_TIMES = [(0.06, ValueError, "0.06 after 0.06; wanted a later"), (0.0, ValueError, "wanted a later"),
-             (math.nan, ValueError, "nan"), (math.inf, ValueError, "inf"), (-math.inf, ValueError, "inf"),
-             (None, TypeError, "None; wanted a number"), ("1.5", TypeError, "'1.5'; wanted a number"),
-             ([1.0, 2.0], TypeError, "wanted a number"), (np.datetime64("2020-01-01"), TypeError, "wanted a number")]
-GOOD = person_of("coco17")[4]
-
-
-def running(count):
-    """Streams of one engine with some past, smoothing and a delay."""
-    engine = FakeEngine()
-    streams = [Stream(engine, "coco17", SIZE, delay_frames=1, smoothing=OneEuro()) for _ in range(count)]
-    for n, keypoints_px in enumerate(person_of("coco17")[:4]):
-        push_many(streams, [keypoints_px] * count, n * DT)
-    return engine, streams
-
-
-def assert_go_on_alike(streams):
-    for n, keypoints_px in enumerate(person_of("coco17")[4:8]):
-        poses = [stream.push(keypoints_px, (n + 4) * DT) for stream in streams]
-        assert poses[0] is not None and all(same(pose, poses[0]) for pose in poses)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("keypoints_px, timestamp_s, error, message",
-                         [(keypoints_px, 0.08, error, message) for keypoints_px, error, message in BAD_KEYPOINTS]
-                         + [(GOOD, *bad) for bad in BAD_TIMES] + [(None, *bad) for bad in BAD_TIMES])
-def test_a_refused_push_says_why_and_loses_nothing(keypoints_px, timestamp_s, error, message):
-    engine, (stream, twin) = running(2)
-    calls = len(engine.calls)
-    with pytest.raises(error, match=message):
-        stream.push(keypoints_px, timestamp_s)
-    assert len(engine.calls) == calls
-    assert_go_on_alike([stream, twin])
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("keypoints_px, error, message", BAD_KEYPOINTS)
-def test_one_refused_person_is_named_and_loses_nothing_for_the_others(keypoints_px, error, message):
-    engine, (stream, neighbour, twin) = running(3)
-    calls = len(engine.calls)
-    with pytest.raises(error, match="person 1: .*" + message):
-        push_many([neighbour, stream], [GOOD, keypoints_px], 0.08)
-    assert len(engine.calls) == calls
-    assert_go_on_alike([neighbour, stream, twin])
-
-
-def test_people_that_cannot_go_together_are_refused_and_lose_nothing():
-    _, (a, b, twin) = running(3)
-    with pytest.raises(ValueError, match="1 people's keypoints for 2 streams"):
-        push_many([a, b], [GOOD], 0.08)
-    with pytest.raises(ValueError, match="listed twice"):
-        push_many([a, b, a], [GOOD] * 3, 0.08)
-    with pytest.raises(ValueError, match="different engines"):
-        push_many([a, Stream(FakeEngine(), "coco17", SIZE), b], [GOOD] * 3, 0.08)
-    assert_go_on_alike([a, b, twin])
-
-
-@pytest.mark.parametrize("layout", ["coco-17", "", None, 17, ["coco17"]])
-def test_an_unknown_layout_is_answered_with_those_there_are(layout):
-    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, mpii16"):
-        Stream(FakeEngine(), layout, SIZE)
-
-
-@pytest.mark.parametrize("image_size", [(0, 1080), (1920, -1), (1920,), None, (math.nan, 1), "hd", 1920])
-def test_an_impossible_image_size_is_refused(image_size):
-    with pytest.raises(ValueError, match="image_size is"):
-        Stream(FakeEngine(), "coco17", image_size)
-
-
-def test_a_delay_beyond_the_middle_is_refused():
-    with pytest.raises(ValueError, match="takes 0 to 4"):
-        Stream(FakeEngine(9), "coco17", SIZE, delay_frames=5)
-
-
-def test_normalised_keypoints_are_refused_as_such():
-    stream = Stream(edgepose.load("ampose"), "coco17", (640, 480))
-    with pytest.raises(ValueError, match="within 2 px of the corner, as normalised ones are"):
-        stream.push(np.random.default_rng(0).uniform(0, 1, (17, 2)), 0.0)
-
-
-@pytest.mark.parametrize("engine, options, message", [
-    ("ampose", {}, "engine is 'ampose'; wanted an Engine"), (None, {"smoothing": True}, "smoothing is True"),
-    (None, {"smoothing": OneEuro}, "smoothing is <class"), (None, {"seen_above": -1.0}, "seen_above is -1.0; wanted a number above 0, at most 1"),
-    (None, {"hold_s": -1.0}, "hold_s is -1.0; wanted 0 or more"), (None, {"max_gap_s": "x"}, "max_gap_s is 'x'; wanted a number, 0 or more"),
-    (None, {"seen_above": 7}, "seen_above is 7; wanted a number above 0, at most 1"), (None, {"seen_above": "0.3"}, "seen_above is '0.3'"),
-    (None, {"delay_frames": "1"}, "delay_frames is '1'"), (None, {"rate_hz": math.inf}, "rate_hz is inf")])
-def test_a_wrong_part_is_refused_when_the_stream_is_made(engine, options, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        Stream(engine or edgepose.load("ampose"), "coco17", (640, 480), **options)
 
 
 def test_a_lower_threshold_takes_fainter_joints():
