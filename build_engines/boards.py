@@ -6,7 +6,6 @@ torch in ONNX Runtime; no GPU is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import numbers
 import sys
 from collections.abc import Collection, Iterable

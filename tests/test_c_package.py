@@ -4,7 +4,6 @@ import re
 import subprocess
 from dataclasses import replace
 
-import c_package as c
 import numpy as np
 import pytest
 from c_package import CSRC, build, folder, installed, need, run, tool
@@ -91,11 +90,11 @@ def test_the_shared_library_exports_the_c_functions_and_nothing_else():
 def test_the_headers_stand_alone_and_are_strict_c11_and_cpp17():
     need("gcc", "g++")
     include = f"-I{installed() / 'include'}"
-    for compiler, language, standards, header in (("gcc", "c", ("c11", "c17"), "edgepose.h"), ("g++", "c++", ("c++17", "c++20"), "edgepose.h"),
-                                                  ("g++", "c++", ("c++17", "c++20"), "edgepose.hpp")):
+    for program, language, standards, header in (("gcc", "c", ("c11", "c17"), "edgepose.h"), ("g++", "c++", ("c++17", "c++20"), "edgepose.h"),
+                                                 ("g++", "c++", ("c++17", "c++20"), "edgepose.hpp")):
         for standard in standards:
             source = 2 * f"#include <{header}>\n" + "edgepose_pose p = EDGEPOSE_POSE_INIT;\nedgepose_stream_options s = EDGEPOSE_STREAM_OPTIONS_INIT;\n"
-            run(compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", include, "-x", language,
+            run(program, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", include, "-x", language,
                 "-fsyntax-only", "-", input=source)
 
 

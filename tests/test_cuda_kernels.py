@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import reference
 import torch
-from torch import nn
 
 from edgepose.build_engines.lower import PlanBuilder, lower
 from edgepose.build_engines.plan_module import PlanModule

@@ -13,7 +13,7 @@ import fuzz_engine
 import numpy as np
 import pytest
 from c_package import CSRC, folder, run, tool
-from fuzz_seeds import SEEDS, engine, in_parts, write_seeds
+from fuzz_seeds import engine, in_parts, write_seeds
 from models import write_engine
 from test_fuzz import MODELS
 

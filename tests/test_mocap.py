@@ -28,7 +28,7 @@ def test_clips_lie_end_to_end(data):
 @pytest.mark.parametrize("frames", [1, 9, 27])
 def test_windows_never_leave_their_clip(tmp_path, frames):
     for subject, clips in (("cmu_001", (40, 9)), ("cmu_002", (30,))):
-        positions = write_subject(tmp_path, subject, clips)
+        write_subject(tmp_path, subject, clips)
     motion = mocap.read_motion(tmp_path, "training")
     clip_of = torch.repeat_interleave(torch.arange(3), motion.clip_bounds.diff())
     marked = mocap.Motion(clip_of[:, None, None].expand(-1, 17, 3).float(), motion.clip_bounds, motion.clip_names, 60.0)

@@ -1,5 +1,4 @@
 import gc
-import gc
 import os
 import sys
 import threading

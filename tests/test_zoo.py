@@ -42,7 +42,7 @@ def test_dln_has_two_towers_of_eight_layers():
 
 @pytest.mark.parametrize("frames, strides", [(27, (3, 3, 3)), (81, (3, 3, 9)), (243, (3, 9, 9)), (351, (3, 9, 13))])
 def test_strided_models_have_the_parameters_and_macs_of_their_layers(frames, strides):
-    c, joints, tokens = 256, 17, frames
+    c, tokens = 256, frames
     attention, mlp, norms = 4 * (c * c + c), 2 * c * c + 2 * c + 2 * c * c + c, 4 * c
     parameters = 34 * c + 3 * c + frames * c + 3 * (attention + mlp + norms) + 2 * (2 * c + c * 51 + 51)
     macs = frames * 34 * c + frames * 3 * 8 * c * c + c * 51

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..enginefile import EngineError, StaleEngine
-from ..gpu import open_gpu, check_machine, heard, listener
+from ..gpu import Gpu, check_machine, heard, listener, open_gpu
 from ..skeleton import MODEL_SKELETONS
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name: the default stream does not wait for ours
