@@ -24,7 +24,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
+from edgepose.build_engines.products import GPU_PRODUCTS, PRODUCTS, Product, products_of
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
 from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
@@ -48,25 +49,9 @@ from edgepose.checks import checked_number, installing, near, need_library
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
 
-PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
-GPU_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # of one batch size, for one machine
 OF_PLAN = ("native", "cuda")  # they run the plan itself
 OF_GPU = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
-YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 EIGHT_BITS = ("w8", "int8")
-
-
-@dataclass(frozen=True, order=True)
-class Product:
-    """One engine file to build. batch: the people of a call, for GPUs; elsewhere any number goes."""
-
-    backend: str
-    precision: str
-    batch: int = 1
-
-    def file_name(self, lifter: NamedModule) -> str:
-        """What the engine is kept as."""
-        return f"{lifter.file_stem}_{self.backend}_{self.precision}{f'_b{self.batch}' * (self.batch > 1)}.epose"
 
 
 @dataclass(frozen=True)
@@ -186,12 +171,6 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
         budget, is_kept, "", "" if is_kept else f"over {budget} mm mean")
 
 
-def products_of(backends: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Product]:
-    """Every product of `backends` x `precisions` that exists, in that order."""
-    return [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | GPU_PRODUCTS)[b]
-            for batch in (dict.fromkeys(batches) if b in GPU_PRODUCTS else [1])]
-
-
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
                    console: Console, scales_file: Path | None = None, keep_slower: bool = False,
                    on_gpu: GpuOptions = GpuOptions()) -> list[Row]:
@@ -205,7 +184,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     products = products_of(backends, precisions, on_gpu.batches)
     if not products:
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
-    yardsticks = {yardstick for product in products if (yardstick := _yardstick(product))} - set(products)  # built to be timed, not kept
+    yardsticks = {yardstick for product in products if (yardstick := product.yardstick())} - set(products)  # built to be timed, not kept
     builder = tensorrt.Builder(out, on_gpu.tactic_sources, say)
     scales = None
     if any(product.precision in EIGHT_BITS for product in products):
@@ -280,14 +259,9 @@ def why_not_here(backend: str) -> str:
     return reason and f"TensorRT engines cannot be built here: {reason}. They need a GPU, {libraries}: {installing(extra)}"
 
 
-def _yardstick(product: Product) -> Product | None:
-    precision = YARDSTICK.get(product.precision)
-    return precision and replace(product, precision=precision)
-
-
 def _refuse_slower(lifter: NamedModule, made: dict[Product, Row], out: Path) -> None:
     for product, row in made.items():
-        yardstick = made.get(_yardstick(product))
+        yardstick = made.get(product.yardstick())
         if row.file and yardstick and row.median_ms >= yardstick.median_ms:
             row.refusal = f"no faster than {yardstick.precision} ({yardstick.median_ms:.3f} ms); --keep-slower keeps it"
             row.is_kept, row.file = False, ""

@@ -16,7 +16,7 @@ from torch.nn import functional
 from edgepose.skeleton import MODEL_SKELETONS, Skeleton
 from edgepose.zoo.layers import Sight
 
-PRODUCTS = ("linear", "conv", "graph_conv")
+MATRIX_PRODUCTS = ("linear", "conv", "graph_conv")
 MASKED = -1e30  # as csrc/kernels.inl: finite, so that no runtime makes NaN of it
 
 

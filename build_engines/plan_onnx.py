@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepose.build_engines.plan_module import MASKED, PRODUCTS
+from edgepose.build_engines.plan_module import MASKED, MATRIX_PRODUCTS
 from edgepose.build_engines.quantise import label
 from edgepose.zoo.layers import Sight
 
@@ -56,7 +56,7 @@ class _Writer:
         name, shape = label(number, step), self.plan["buffers"][step["y"]][:2]
         x, residual, gate = (self._values.get(step.get(key)) for key in ("x", "residual", "gate"))
         op = step["op"]
-        if op in PRODUCTS:
+        if op in MATRIX_PRODUCTS:
             y = getattr(self, f"_{op}")(name, step, x)
             y = self._activated(name, y, step)
             y = y if residual is None else self._node("Add", f"{name}/residual", [y, residual])

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from edgepose import _native
-from edgepose.build_engines.plan_module import PRODUCTS, PlanModule
+from edgepose.build_engines.plan_module import MATRIX_PRODUCTS, PlanModule
 from edgepose.checks import listed
 
 LARGEST = 127
@@ -52,9 +52,9 @@ def label(number: int, step: dict) -> str:
 
 def products(plan: dict) -> Iterator[tuple[int, str, dict]]:
     """(number, label, step) of the steps that have weights and are worth eight bits: not the narrow ones, not the head."""
-    last = max(number for number, step in enumerate(plan["steps"]) if step["op"] in PRODUCTS)
+    last = max(number for number, step in enumerate(plan["steps"]) if step["op"] in MATRIX_PRODUCTS)
     for number, step in enumerate(plan["steps"]):
-        if step["op"] in PRODUCTS and number != last and plan["buffers"][step["x"]][1] >= LEAST_COLUMNS:
+        if step["op"] in MATRIX_PRODUCTS and number != last and plan["buffers"][step["x"]][1] >= LEAST_COLUMNS:
             yield number, label(number, step), step
 
 
@@ -102,7 +102,7 @@ def with_multipliers(plan: dict, tensors: dict[str, np.ndarray], multipliers: di
     for number, step in enumerate(plan["steps"]):
         step, name = dict(step), label(number, step)
         steps.append(step)
-        if step["op"] not in PRODUCTS:
+        if step["op"] not in MATRIX_PRODUCTS:
             continue
         w = tensors[step["weight"]]
         if name not in multipliers:

@@ -22,7 +22,7 @@ from torch import nn
 from edgepose.build_engines import quantise
 from edgepose.build_engines.half_graph import MOVES, ROUNDS, float32_nodes, in_half, magnitudes
 from edgepose.build_engines.lower import lower
-from edgepose.build_engines.plan_module import PRODUCTS
+from edgepose.build_engines.plan_module import MATRIX_PRODUCTS
 from edgepose.build_engines.plan_onnx import plan_to_onnx
 from edgepose.build_engines.windows import calibration_windows
 from edgepose.checks import checked_number
@@ -98,14 +98,14 @@ def float32_steps(plan: dict) -> set[str]:
         reads = keypoints & {step.get("x"), step.get("residual")}
         if step["op"] in ("tokens", "frames") or (reads and step["op"] in ("reshape", "pick", "concat")):
             keypoints.add(step["y"])
-        elif reads and step["op"] in PRODUCTS:
+        elif reads and step["op"] in MATRIX_PRODUCTS:
             kept.add(number)
     waiting = [len(steps) - 1]
     while waiting:
         number = waiting.pop()
         step = steps[number]
         kept.add(number)
-        if step["op"] in PRODUCTS:
+        if step["op"] in MATRIX_PRODUCTS:
             waiting += [step["residual"]] if "residual" in step else []
         elif step["op"] == "reshape":
             waiting.append(step["x"])

@@ -8,8 +8,11 @@ from models import keypoints, randomised, small, torch_poses
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import quantise
-from edgepose.build_engines.compile import BUDGET_MM, PRODUCTS, NamedModule, build, why_not_here
+from edgepose.build_engines.budgets import BUDGET_MM
+from edgepose.build_engines.compile import build, why_not_here
+from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.lower import lower
+from edgepose.build_engines.products import PRODUCTS
 from edgepose.training.losses import Objective
 
 CASES = [(name, entry.frames[0]) for name, entry in zoo.MODELS.items()] + [("ampose", 9), ("posegate-s", 27), ("dln-s", 9)]

@@ -11,7 +11,7 @@ from tensorrt_rules import broken_rules
 from edgepose import zoo
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
-from edgepose.build_engines.plan_module import PRODUCTS
+from edgepose.build_engines.plan_module import MATRIX_PRODUCTS
 from edgepose.build_engines.tensorrt_graph import RUNGS, float32_steps, tensorrt_graph
 
 
@@ -117,7 +117,7 @@ def test_each_flavour_breaks_the_rules_of_the_other():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_heads_and_what_reads_keypoints_are_the_ones_that_stay(name):
     plan, _ = lower(family(name)[0], "fp32")
-    products = [label for number, step in enumerate(plan["steps"]) if step["op"] in PRODUCTS for label in [quantise.label(number, step)]]
+    products = [label for number, step in enumerate(plan["steps"]) if step["op"] in MATRIX_PRODUCTS for label in [quantise.label(number, step)]]
     kept = [label for label in products if label in float32_steps(plan)]
     assert products[0] in kept and products[-1] in kept
     assert len(kept) == {"ampose-refined": 4, "dln": 5}.get(name, 2)  # two heads, and two or three that read keypoints
