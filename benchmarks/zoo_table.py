@@ -1,10 +1,13 @@
 """docs/results.md: every model of the zoo, its size, its latency in each precision, and its errors on the same validation windows.
 
-    python -m edgepose.benchmarks.zoo_table --path MOCAP_DIR --weights DIR [DIR ...] --out docs/results.md --json benchmarks/results/zoo.json
+    python -m edgepose.benchmarks.zoo_table --path MOCAP_DIR --weights DIR [DIR ...] --weakly FILE [FILE ...] --out docs/results.md
+        --json benchmarks/results/zoo.json
 
 A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has none is
-timed with random weights. With --models the rows of the others are kept from the --json file. Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one
-person, all engines of a model interleaved.
+timed with random weights. --weakly: checkpoints of training.weakly_supervised, with and without pairs; their figures are those
+of their last validation. With --models the rows of the others are kept from the --json file, without --weakly those of these.
+Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one person, all engines of a model
+interleaved.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from edgepose.benchmarks import measure
 from edgepose.benchmarks.run import eight_bit_scales
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
-from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.build_engines.checkpoints import check_metadata, load_checkpoint, read_tensors
 from edgepose.metrics import mpjve
 from edgepose.training.evaluate import METRICS, SEED, WINDOWS, lift, on_validation
 from edgepose.training.mocap import draw_windows, read_motion
@@ -54,13 +57,22 @@ ones, and those that are missing here, are built, tested and timed, and wait for
 {accuracy}
 
 Floors on the same windows: {floors}.
-
+{weakly}
 ## Size and latency
 
 Models without weights of their own are timed with random ones, which take as long. W8 and INT8: every product but the first and the
 last in eight bits, whatever that costs in accuracy (`edgepose compile` keeps some in FP16 until it is within 1.0 mm of FP32).
 
 {cost}
+"""
+WEAKLY = """
+## Without 2D-3D pairs
+
+The same generators trained with 2D keypoints and 3D poses that do not belong together, and (`--paired`) with pairs, one run each:
+`python -m edgepose.training.weakly_supervised --path DIR --out DIR` with the options below. Validation subjects, MPJPE after the
+best scale for each pose: the picture does not say how large a person is.
+
+{table}
 """
 
 
@@ -94,6 +106,20 @@ def velocity_error(engine: edgepose.Engine, keypoints: np.ndarray, joints: np.nd
         windows = np.ascontiguousarray(sequence[starts[:, None] + np.arange(engine.frames)])
         errors.append(mpjve(1000.0 * lift(engine, windows), 1000.0 * truth[first:first + MOMENTS]))
     return float(np.mean(errors))
+
+
+def read_weakly(file: Path) -> dict[str, str | float]:
+    """What a checkpoint of training.weakly_supervised says of its run: its own options, and what it reached.
+
+    Raises ValueError, with the path, if it is of another training.
+    """
+    _, metadata = read_tensors(file)
+    check_metadata(file, metadata, {"command": str, "figures": dict})
+    words = metadata["command"].split()
+    if words[:3] != ["python", "-m", "edgepose.training.weakly_supervised"]:
+        raise ValueError(f"{file} was made by {metadata['command']!r}; --weakly is for checkpoints of edgepose.training.weakly_supervised")
+    options = " ".join(words[3:]).replace(" --path DIR --out DIR", "")
+    return {"options": options, **metadata["figures"]}
 
 
 def find(name: str, folders: list[Path]) -> tuple[NamedModule, dict]:
@@ -135,7 +161,7 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def page(rows: list[Row], floors: dict[str, dict[str, float]], command: str, machine: dict) -> str:
+def page(rows: list[Row], floors: dict[str, dict[str, float]], weakly: list[dict], command: str, machine: dict) -> str:
     """docs/results.md."""
     metrics = [*METRICS, VELOCITY]
     scored = sorted((row for row in rows if row.figures), key=lambda row: row.figures["noisy"]["MPJPE mm"])
@@ -145,15 +171,18 @@ def page(rows: list[Row], floors: dict[str, dict[str, float]], command: str, mac
     cost = markdown(["model", "frames", "parameters, M", "MACs, M", *(f"{p.upper()}, ms" for p in PRECISIONS)], [
         [f"`{row.model}`", str(row.frames), f"{row.parameters / 1e6:.2f}", f"{row.macs / 1e6:.1f}",
          *(f"{row.latency_ms[p]:.2f}" for p in PRECISIONS)] for row in rows])
+    weak = markdown(["options", "MPJPE after scaling, mm", "mean pose, mm"], [
+        [f"`{run['options']}`", *(f"{run[key]:.1f}" for key in ("validation_scaled_mpjpe_mm", "mean_pose_scaled_mpjpe_mm"))] for run in weakly])
     said = "; ".join(f"{name}: MPJPE {figures['MPJPE mm']:.1f} mm, P-MPJPE {figures['P-MPJPE mm']:.1f} mm" for name, figures in floors.items())
     where = f"{machine['processor']}, {machine['instruction_sets'][0]}, Python {machine['python']}"
     return TEXT.format(command=command, machine=where, windows=WINDOWS, sequences=SEQUENCES, moments=MOMENTS, accuracy=accuracy,
-                       floors=said, cost=cost)
+                       floors=said, weakly=weakly and WEAKLY.format(table=weak) or "", cost=cost)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Writes the page and the rows."""
     moving = {kind: sequences(arguments.path, kind == "noisy") for kind in KINDS}
+    weakly = [read_weakly(file) for file in arguments.weakly]
     rows, floors = [], {}
     with Progress() as progress:
         for name in progress.track(arguments.models, description="models"):
@@ -162,14 +191,15 @@ def main(arguments: argparse.Namespace) -> None:
             floors = floors or (found if row.frames == 1 else {})
     if arguments.json and arguments.json.is_file():
         earlier = json.loads(arguments.json.read_text())
-        new, floors = {row.model: row for row in rows}, floors or earlier["floors"]
+        new, floors, weakly = {row.model: row for row in rows}, floors or earlier["floors"], weakly or earlier["weakly"]
         kept = {row["model"]: Row(**row) for row in earlier["rows"]} | new
         rows = [kept[name] for name in zoo.MODELS if name in kept]
     machine = measure.machine()
-    command = "python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --out docs/results.md --json benchmarks/results/zoo.json"
-    enginefile.write_atomically(arguments.out, page(rows, floors, command, machine).encode())
+    command = "python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --weakly FILE ... --out docs/results.md --json benchmarks/results/zoo.json"
+    enginefile.write_atomically(arguments.out, page(rows, floors, weakly, command, machine).encode())
     if arguments.json:
-        report = {"machine": machine, "commit": measure.commit(), "command": command, "floors": floors, "rows": [asdict(row) for row in rows]}
+        report = {"machine": machine, "commit": measure.commit(), "command": command, "floors": floors, "weakly": weakly,
+                  "rows": [asdict(row) for row in rows]}
         enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
 
 
@@ -177,6 +207,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--path", type=Path, required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="DIR", help="folders of checkpoints")
+    parser.add_argument("--weakly", type=Path, nargs="+", default=[], metavar="FILE", help="checkpoints of training.weakly_supervised")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.md")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--models", nargs="+", choices=zoo.MODELS, default=list(zoo.MODELS), metavar="NAME")
