@@ -206,10 +206,8 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
                 if product in yardsticks:
                     row.file = candidate.name
                 elif row.is_kept:
-                    candidate.replace(path)
                     row.file = path.name
-                    if layers is not None:
-                        tensorrt.write_layers(path, layers)
+                    _keep(candidate, path, layers)
                 else:
                     _remove_older(path, say)
                 if row.file:
@@ -266,6 +264,13 @@ def _refuse_slower(lifter: NamedModule, made: dict[Product, Row], out: Path) -> 
             row.refusal = f"no faster than {yardstick.precision} ({yardstick.median_ms:.3f} ms); --keep-slower keeps it"
             row.is_kept, row.file = False, ""
             _remove(out / product.file_name(lifter))
+
+
+def _keep(candidate: Path, path: Path, layers: str | None) -> None:
+    """Gives an engine that was checked its final name; layers: what TensorRT made of it."""
+    candidate.replace(path)
+    if layers is not None:
+        tensorrt.write_layers(path, layers)
 
 
 def _remove(path: Path) -> None:
@@ -325,6 +330,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rebuild.add_arguments(parser)
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for options that do not go together, or not with a lifter."""
+    if arguments.size:
+        raise ValueError("--size is for detectors; a lifter has none")
+    if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
+        raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
+    if arguments.untrained and arguments.triton:
+        raise ValueError("--triton serves the newest version: --untrained would put random weights there")
+    unused = [option for option in ("allow_rung", "tactic_sources", "keep_slower", "triton") if getattr(arguments, option)]
+    if arguments.for_board and (set(arguments.backend or ["tensorrt"]) != {"tensorrt"} or unused):
+        raise ValueError("--for-board writes TensorRT engines and builds none: leave out other backends, --allow-rung (name the rung: "
+                         "--for-board strong-fp32-qdq), --tactic-sources, --keep-slower and --triton")
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose compile`; 0, or 1 if a product was refused. A detector becomes ONNX files, a lifter engine files."""
     if arguments.rebuild:
@@ -340,18 +359,9 @@ def main(arguments: argparse.Namespace) -> int:
                 raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")
         return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
                                           arguments.published, arguments.untrained)
-    if arguments.size:
-        raise ValueError("--size is for detectors; a lifter has none")
-    if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
-        raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
-    if arguments.untrained and arguments.triton:
-        raise ValueError("--triton serves the newest version: --untrained would put random weights there")
+    _check_options(arguments)
     batches = [checked_number("--batch", batch, 1, whole=True) for batch in arguments.batch or [1]]
     if arguments.for_board:
-        unused = [option for option in ("allow_rung", "tactic_sources", "keep_slower", "triton") if getattr(arguments, option)]
-        if set(arguments.backend or ["tensorrt"]) != {"tensorrt"} or unused:
-            raise ValueError("--for-board writes TensorRT engines and builds none: leave out other backends, --allow-rung (name the rung: "
-                             "--for-board strong-fp32-qdq), --tactic-sources, --keep-slower and --triton")
         compile_for_board(load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published), arguments.for_board,
                           arguments.precision, batches, arguments.out, wide_console(), arguments.scales)
         return 0
