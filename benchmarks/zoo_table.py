@@ -48,11 +48,10 @@ Made by `{command}`.
 windows of random cameras, once with perfect 2D, once with a detector's noise; MPJVE on {sequences} sequences of {moments} frames.
 The target is the middle frame; long windows see the future of a recorded clip. Latency: batch 1, one thread, median, native engine.
 
-**What the budget means.** Each row had about ten minutes of one processor core (`edgepose train --minutes 10`), where the papers
-take days of a GPU; the weights that ship for some of them had longer (their cards say how long). A small network sees many more
-windows in that time than a large one, and one of 351 frames some thousand. So the table ranks what a small budget buys, not the
-architectures: the long windows have hardly begun to learn. The `-s` models are narrower ones of the same architecture; the full
-ones, and those that are missing here, are built, tested and timed, and wait for a GPU.
+**What the budget means.** Each row had ten minutes of one processor core (`edgepose train --minutes 10`, the same options and seed),
+where the papers take days of a GPU; the weights that ship for some of them had longer (their cards say how long). In that time a small
+network makes far more steps than a large one. So the table ranks what a small budget buys, not the architectures: the `-s` models, which are
+narrower ones of the same architecture, are ahead of the full ones, and the windows of 243 and 351 frames have hardly begun to learn.
 
 {accuracy}
 
@@ -68,9 +67,9 @@ last in eight bits, whatever that costs in accuracy (`edgepose compile` keeps so
 WEAKLY = """
 ## Without 2D-3D pairs
 
-The same generators trained with 2D keypoints and 3D poses that do not belong together, and (`--paired`) with pairs, one run each:
-`python -m edgepose.training.weakly_supervised --path DIR --out DIR` with the options below. Validation subjects, MPJPE after the
-best scale for each pose: the picture does not say how large a person is.
+`python -m edgepose.training.weakly_supervised --model NAME --path DIR --out DIR --steps N --seed N`: 2D keypoints of one half of the
+training subjects, 3D poses of the other; `--paired`: the same generator, as long, with pairs. Of the validation subjects, MPJPE after the
+best scale for each pose, since the picture does not say how large a person is; the mean pose is that of the training poses.
 
 {table}
 """
@@ -109,17 +108,18 @@ def velocity_error(engine: edgepose.Engine, keypoints: np.ndarray, joints: np.nd
 
 
 def read_weakly(file: Path) -> dict[str, str | float]:
-    """What a checkpoint of training.weakly_supervised says of its run: its own options, and what it reached.
+    """What a checkpoint of training.weakly_supervised says of its run and what it reached.
 
     Raises ValueError, with the path, if it is of another training.
     """
     _, metadata = read_tensors(file)
-    check_metadata(file, metadata, {"command": str, "figures": dict})
+    check_metadata(file, metadata, {"model": str, "options": dict, "seed": int, "command": str, "figures": dict})
     words = metadata["command"].split()
     if words[:3] != ["python", "-m", "edgepose.training.weakly_supervised"]:
         raise ValueError(f"{file} was made by {metadata['command']!r}; --weakly is for checkpoints of edgepose.training.weakly_supervised")
-    options = " ".join(words[3:]).replace(" --path DIR --out DIR", "")
-    return {"options": options, **metadata["figures"]}
+    options = ", ".join(f"{name} {value}" for name, value in metadata["options"].items())
+    return {"model": metadata["model"], "options": options, "keypoints": "noisy" if "--noisy" in words else "clean",
+            "pairs": "yes" if "--paired" in words else "no", "seed": metadata["seed"], **metadata["figures"]}
 
 
 def find(name: str, folders: list[Path]) -> tuple[NamedModule, dict]:
@@ -171,8 +171,9 @@ def page(rows: list[Row], floors: dict[str, dict[str, float]], weakly: list[dict
     cost = markdown(["model", "frames", "parameters, M", "MACs, M", *(f"{p.upper()}, ms" for p in PRECISIONS)], [
         [f"`{row.model}`", str(row.frames), f"{row.parameters / 1e6:.2f}", f"{row.macs / 1e6:.1f}",
          *(f"{row.latency_ms[p]:.2f}" for p in PRECISIONS)] for row in rows])
-    weak = markdown(["options", "MPJPE after scaling, mm", "mean pose, mm"], [
-        [f"`{run['options']}`", *(f"{run[key]:.1f}" for key in ("validation_scaled_mpjpe_mm", "mean_pose_scaled_mpjpe_mm"))] for run in weakly])
+    weak = markdown(["generator", "options", "keypoints", "pairs", "steps", "seed", "MPJPE after scaling, mm", "mean pose, mm"], [
+        [f"`{run['model']}`", *(str(run[key]) for key in ("options", "keypoints", "pairs")), f"{run['steps']:,}", str(run["seed"]),
+         *(f"{run[key]:.1f}" for key in ("validation_scaled_mpjpe_mm", "mean_pose_scaled_mpjpe_mm"))] for run in weakly])
     said = "; ".join(f"{name}: MPJPE {figures['MPJPE mm']:.1f} mm, P-MPJPE {figures['P-MPJPE mm']:.1f} mm" for name, figures in floors.items())
     where = f"{machine['processor']}, {machine['instruction_sets'][0]}, Python {machine['python']}"
     return TEXT.format(command=command, machine=where, windows=WINDOWS, sequences=SEQUENCES, moments=MOMENTS, accuracy=accuracy,
@@ -191,7 +192,7 @@ def main(arguments: argparse.Namespace) -> None:
             floors = floors or (found if row.frames == 1 else {})
     if arguments.json and arguments.json.is_file():
         earlier = json.loads(arguments.json.read_text())
-        new, floors, weakly = {row.model: row for row in rows}, floors or earlier["floors"], weakly or earlier["weakly"]
+        new, floors, weakly = {row.model: row for row in rows}, floors or earlier["floors"], weakly or earlier.get("weakly", [])
         kept = {row["model"]: Row(**row) for row in earlier["rows"]} | new
         rows = [kept[name] for name in zoo.MODELS if name in kept]
     machine = measure.machine()
