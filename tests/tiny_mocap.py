@@ -20,19 +20,24 @@ def standing() -> np.ndarray:
 
 
 def write_subject(directory: Path, subject: str, clip_frames: tuple[int, ...], fps: float = 60.0) -> np.ndarray:
-    """Writes <subject>.npz with clips of so many frames each; returns its positions (F, 17, 3)."""
+    """Writes <subject>.npz with clips of so many frames each, in which a person sways and drifts; returns its positions (F, 17, 3)."""
     rng = np.random.default_rng(sum(subject.encode()))
-    starts = np.cumsum((0, *clip_frames[:-1]))
     frames = sum(clip_frames)
     sway = np.cumsum(rng.normal(0, 0.004, (frames, 17, 3)), 0)
     positions = (standing() + sway + np.array([0.01, 0, 0.02]) * np.arange(frames)[:, None, None]).astype(np.float32)
+    write_positions(directory, subject, positions, clip_frames, fps)
+    return positions
+
+
+def write_positions(directory: Path, subject: str, positions: np.ndarray, clip_frames: tuple[int, ...], fps: float = 60.0) -> None:
+    """Writes <subject>.npz with these positions (F, 17, 3), clips of so many frames each."""
+    starts = np.cumsum((0, *clip_frames[:-1]))
     directory.mkdir(parents=True, exist_ok=True)
     np.savez(directory / f"{subject}.npz", positions=positions, clip_starts=starts.astype(np.int32),
              clip_names=np.array([f"{subject}_{i:02d}" for i in range(len(clip_frames))]),
              clip_descriptions=np.array(["sway"] * len(clip_frames)),
              clip_sources=np.array(["made"] * len(clip_frames)),
              fps=np.float32(fps), joint_names=np.array(H36M17.joints), parents=np.array(H36M17.parents))
-    return positions
 
 
 def write_all(directory: Path) -> Path:
