@@ -142,14 +142,42 @@ def test_martinez_standardises_with_the_data_it_trains_on(data, tmp_path):
     assert mean_m[0].abs().max() == 0 and mean_m.norm(dim=-1).max() > 0.3  # the root, and limbs
 
 
-def test_two_processes_train_one_model(data, tmp_path):
+OF_TWO = """
+import itertools, os, runpy, sys
+from edgepose.build_engines.checkpoints import write_tensors
+from edgepose.training import supervised
+
+process = int(os.environ["RANK"])
+clock = itertools.count(0, (3, 1)[process])  # each measures another step time: 2 steps of 3 s, or 6 of 1 s, are the budget
+supervised.time.process_time = lambda: next(clock)
+supervised.BATCH_FRAMES, supervised.VALIDATION_WINDOWS, supervised.PROBE_STEPS = 216, 8, 3
+trainers = []
+
+class Kept(supervised.Trainer):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        trainers.append(self)
+
+supervised.Trainer = Kept
+try:
+    runpy.run_module("edgepose", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+write_tensors(sys.argv[sys.argv.index("--out") + 1] + f"/{process}", dict(trainers[-1].module.named_parameters()), {"done": trainers[-1].done})
+"""
+
+
+def test_two_processes_train_one_model_for_as_many_steps_as_the_first_can_afford(data, tmp_path):
+    (tmp_path / "of_two.py").write_text(OF_TWO)
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m", "edgepose", "train",
-         "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--steps", "2", "--threads", "1", "--device", "cpu"],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", str(tmp_path / "of_two.py"), "train",
+         "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "0.1", "--threads", "1", "--device", "cpu"],
         capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("step 2/2") == 1 and "find_unused_parameters" not in done.stderr
     assert load_checkpoint(tmp_path / "strided27-s.safetensors")[1]["figures"]["steps"] == 2
+    (first, said), (second, also_said) = (read_tensors(tmp_path / process) for process in "01")
+    assert same(first, second) and said["done"] == also_said["done"] == 2
 
 
 def test_a_refined_lifter_begins_as_good_as_the_lifter(data, tmp_path):

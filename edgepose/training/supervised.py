@@ -193,7 +193,8 @@ def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str 
                      frames: int | None = None, **options: Any) -> int:
     """How many steps of this model take about `minutes` of this machine, from PROBE_STEPS of them that are thrown away.
 
-    On a CPU it is processor time that counts, so that a busy neighbour does not change the budget.
+    On a CPU it is processor time that counts, so that a busy neighbour does not change the budget. Of several processes all get
+    the first one's number: they must stop at the same step.
     """
     clock = time.process_time if options.get("device", "cpu") == "cpu" else time.perf_counter
     frames = zoo.frames_of(model, frames)
@@ -204,7 +205,10 @@ def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str 
         began = clock()
         trainer.step()
         durations.append(clock() - began)
-    return max(1, round(60 * minutes / statistics.median(durations)))
+    steps = torch.tensor(max(1, round(60 * minutes / statistics.median(durations))), device=trainer.device)
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast(steps, 0)
+    return int(steps)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
