@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_mocap import write_all
 
+import edgepose
 from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
 from edgepose.training import losses, supervised
@@ -193,6 +194,41 @@ def test_a_refined_lifter_begins_as_good_as_the_lifter(data, tmp_path):
         train("martinez", data, tmp_path, 2, start=lifter)
 
 
+CAUSAL = {"is_causal": True, "channels": 16, "heads": 2, "depth": 1}
+
+
+def test_a_model_with_options_of_its_own_is_trained_compiled_and_evaluated(data, tmp_path, capsys):
+    file, given = tmp_path / "strided27-s.safetensors", ["is_causal=true", "channels=16", "heads=2", "depth=1"]
+    begin = ["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--threads", "1", "--device", "cpu", "--steps"]
+    assert main([*begin, "2", "--option", *given[:1], "--option", *given[1:]]) == 0
+    module, metadata = load_checkpoint(file)
+    assert metadata["options"] == CAUSAL and "--option " + " ".join(given) in metadata["command"] and module.is_causal
+    assert main([*begin, "3", "--resume", "--option", *given[1:]]) == 1
+    assert "is of a run with {'options': {'is_causal': True, " in capsys.readouterr().err
+    assert main([*begin, "3", "--resume", "--option", *given]) == 0
+    assert main(["compile", "--model", str(file), "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    engine = edgepose.load(tmp_path / "strided27-s_native_fp32.epose")
+    stream = edgepose.Stream(engine, layout="h36m17", image_size=(640, 480), rate_hz=None, smoothing=None)
+    random = np.random.default_rng(0)
+    keypoints_px = random.uniform(100, 400, (17, 2)) + random.normal(0, 3, (30, 17, 2))
+    poses = [stream.push(frame, number / 50) for number, frame in enumerate(keypoints_px)]
+    assert [pose.timestamp_s for pose in poses] == [number / 50 for number in range(30)]
+    window = torch.from_numpy((keypoints_px[3:] - [320, 240]) / 320).float()  # the 27 newest, none repeated
+    with torch.no_grad():
+        np.testing.assert_allclose(poses[-1].joints_m, load_checkpoint(file)[0](window[None])[0], atol=1e-5)
+    assert main(["evaluate", "--model", str(file), "--data", "mocap", "--path", str(data)]) == 0
+    assert "model, clean" in capsys.readouterr().out
+
+
+def test_the_budget_of_minutes_is_that_of_the_model_with_its_options(data, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(supervised.zoo, "build", lambda *args, build=supervised.zoo.build, **options: built.append(options) or build(*args, **options))
+    monkeypatch.setattr(supervised, "PROBE_STEPS", 1)
+    assert main(["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "0.00001", "--threads", "1",
+                 "--device", "cpu", "--option", "is_causal=true", "channels=16", "heads=2", "depth=1"]) == 0
+    assert len(built) >= 2 and all(options == CAUSAL for options in built)
+
+
 def test_the_learning_rate_warms_up_and_ends_at_zero():
     rates = [supervised.learning_rate(step, 1000) for step in range(1000)]
     assert max(rates) == rates[50] == supervised.LEARNING_RATE
@@ -215,7 +251,9 @@ def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):
     (["--steps", "0"], "--steps is 0; wanted 1 or more"), (["--every", "0"], "--every is 0"), (["--threads", "-1"], "--threads is -1"),
     (["--minutes", "0"], "--minutes is 0.0; wanted a number above 0"), (["--minutes", "nan"], "--minutes is nan"),
     (["--seed", "99999999999"], "--seed is 99999999999"), (["--device", "mps"], "--device is 'mps'; here there is cpu"),
-    (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets")])
-def test_an_impossible_number_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
+    (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets"), (["--option", "is_causal=true"], "has no option 'is_causal'; it has depth, "),
+    (["--option", "block=round"], "unknown block 'round'; there are plain then residual, "), (["--option", "frames=9"], "has no option 'frames'"),
+    (["--option", "depth"], "wanted NAME=VALUE")])
+def test_an_impossible_argument_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
     assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -1,14 +1,18 @@
-"""What every training run does: draw from a step's own generator, average the weights, and be stopped and resumed."""
+"""What every training run does: take options of its model, draw from a step's own generator, average the weights, and be stopped
+and resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from .. import zoo
 from ..build_engines.checkpoints import check_metadata, read_tensors
 from ..checks import first_line
 
@@ -17,6 +21,40 @@ class Resumable(Protocol):
     """What resume_run() needs of a trainer."""
 
     def restore(self, state: Mapping[str, torch.Tensor], done: int) -> None: ...
+
+
+def add_option_argument(parser: argparse.ArgumentParser) -> None:
+    """`--option`, whose words read_options() reads."""
+    parser.add_argument("--option", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+                        help="options of the model: is_causal=true channels=64; one that it does not have is answered with those it has")
+
+
+def read_options(model: str, words: Iterable[str]) -> dict[str, Any]:
+    """The options of zoo.build in NAME=VALUE words. A value is JSON where it is that, or True or False, else text.
+
+    Raises ValueError for a word without "=", a name that is given twice or that is no option of the model, TypeError for a value
+    of another kind than the option's.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, is_pair, text = word.partition("=")
+        if not is_pair:
+            raise ValueError(f"--option {word!r}: wanted NAME=VALUE")
+        if name in options:
+            raise ValueError(f"--option {word!r}: {name!r} is given twice")
+        try:
+            value = json.loads({"True": "true", "False": "false"}.get(text, text))
+        except (ValueError, RecursionError):
+            value = text
+        zoo.check_option(model, name, value)
+        options[name] = value
+    return options
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """What to type for them: the words that read_options() reads, after --option."""
+    words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
+    return ["--option", *words] if words else []
 
 
 def state_file(checkpoint: Path) -> Path:
