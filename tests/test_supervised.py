@@ -2,6 +2,7 @@ import argparse
 import math
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tiny_mocap import write_all
 import edgepose
 from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
-from edgepose.training import losses, supervised
+from edgepose.training import losses, runs, supervised
 from edgepose.training.supervised import train
 
 
@@ -40,12 +41,15 @@ def same(a, b):
 
 @pytest.mark.parametrize("model, frames", [("ampose-s", None), ("ampose-s", 9), ("strided27-s", None), ("martinez", None)])
 def test_the_same_seed_gives_the_same_run(data, tmp_path, model, frames):
-    runs = [weights(train(model, data, tmp_path / str(i), 3, frames=frames, seed=seed))
-            for i, seed in enumerate((0, 0, 1))]
-    assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
+    a, b, other = (weights(train(model, data, tmp_path / str(i), 3, frames=frames, seed=seed)) for i, seed in enumerate((0, 0, 1)))
+    assert same(a, b) and not same(a, other)
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
+@pytest.mark.parametrize("precision", supervised.PRECISIONS)
+def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path, monkeypatch, precision):
+    # so large a scale that float16's first two steps are left out; it grows again after two that are not
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**19, growth_interval=2))
+
     class Stopped(Exception):
         pass
 
@@ -53,20 +57,28 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
         if done == 3:
             raise Stopped
 
-    whole = train("ampose-s", data, tmp_path / "whole", 5, every=2)
+    whole = train("ampose-s", data, tmp_path / "whole", 5, every=2, precision=precision)
     with pytest.raises(Stopped):
-        train("ampose-s", data, tmp_path / "parts", 5, every=2, report=stop_after_three)
+        train("ampose-s", data, tmp_path / "parts", 5, every=2, precision=precision, report=stop_after_three)
     steps = []
-    parts = train("ampose-s", data, tmp_path / "parts", 5, every=2, resume=True,
+    parts = train("ampose-s", data, tmp_path / "parts", 5, every=2, precision=precision, resume=True,
                   report=lambda done, *_: steps.append(done))
     assert steps == [3, 4, 5]  # from the checkpoint after step 2
     assert same(weights(whole), weights(parts))
+    states = [read_tensors(runs.state_file(path)) for path in (whole, parts)]
+    assert same(states[0][0], states[1][0]) and states[0][1] == states[1][1]
+    assert ("scaler.scale" in states[0][0]) == (precision == "float16")
 
 
-def test_resuming_another_run_is_refused(data, tmp_path):
+def test_resuming_another_run_is_refused(data, tmp_path, monkeypatch):
     train("ampose-s", data, tmp_path, 2, seed=0)
     with pytest.raises(ValueError, match=r"is of a run with {'seed': 0}; this one has {'seed': 1}"):
         train("ampose-s", data, tmp_path, 2, seed=1, resume=True)
+    with pytest.raises(ValueError, match=r"is of a run with {'precision': 'float32'}; this one has {'precision': 'float16'}"):
+        train("ampose-s", data, tmp_path, 2, precision="float16", resume=True)
+    monkeypatch.setattr(supervised, "processes", lambda: 2)
+    with pytest.raises(ValueError, match=r"is of a run with {'processes': 1}; this one has {'processes': 2}"):
+        train("ampose-s", data, tmp_path, 2, resume=True)
     with pytest.raises(FileNotFoundError):
         train("ampose-s", data, tmp_path / "empty", 2, resume=True)
 
@@ -84,7 +96,9 @@ def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monk
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda state, metadata: metadata.pop("done"), "lacks done"), (lambda state, metadata: metadata.update(done="2"), "'done' is '2'; wanted int"),
+    (lambda state, metadata: metadata.pop("done"), "lacks done"),
+    (lambda state, metadata: [metadata.pop(key) for key in ("precision", "processes")], "lacks precision, processes, as an earlier version's does: it cannot be resumed; ampose-s.safetensors has the weights"),
+    (lambda state, metadata: metadata.update(done="2"), "'done' is '2'; wanted int"),
     (lambda state, metadata: state.clear(), "does not fit the run: "), (lambda state, metadata: state.update({"optimiser.x": torch.zeros(1)}), "does not fit")])
 def test_a_state_that_is_spoilt_is_named(data, tmp_path, spoil, message):
     train("ampose-s", data, tmp_path, 2)

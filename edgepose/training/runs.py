@@ -72,11 +72,16 @@ def check_free(checkpoint: Path, resume: bool) -> None:
 def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> None:
     """Puts a trainer where the run stopped that wrote `checkpoint`.
 
-    run: what makes it the same run, as it stands in the state's metadata beside `done`.
+    run: what makes it the same run, as it stands in the state's metadata beside `done`. A state that lacks some of it, as those that
+    earlier versions wrote do, is refused: nobody can say whether it would end as the uninterrupted run.
     Raises FileNotFoundError if there is no state, ValueError, naming its file, if it is of another run or something else.
     """
     path = state_file(checkpoint)
     state, metadata = read_tensors(path)
+    missing = [key for key in (*run, "done") if key not in metadata]
+    if missing:
+        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}, as an earlier version's does: it cannot be resumed; "
+                         f"{checkpoint.name} has the weights")
     other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
     if other:
         raise ValueError(f"{path} is of a run with {other}; this one has {({key: run[key] for key in other})}")

@@ -77,6 +77,11 @@ def rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
+def processes() -> int:
+    """How many processes train together; 1 if this one is alone."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
 class Trainer:
     """A model in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
@@ -134,11 +139,13 @@ class Trainer:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as tensors."""
-        return pack(*self._parts())
+        scaling = {f"scaler.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.scaler.state_dict().items()}
+        return pack(*self._parts()) | scaling
 
     def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
         """Goes on from what state() gave after `done` steps."""
         unpack(state, *self._parts())
+        self.scaler.load_state_dict({name: type(value)(state[f"scaler.{name}"]) for name, value in self.scaler.state_dict().items()})
         self.done = done
 
 
@@ -172,7 +179,8 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
-    run = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints}
+    run = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
+           "precision": precision, "processes": processes()}
     if resume:
         resume_run(trainer, file, run)
     durations: deque[float] = deque(maxlen=200)
