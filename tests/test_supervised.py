@@ -190,7 +190,8 @@ def test_two_processes_train_one_model_for_as_many_steps_as_the_first_can_afford
         capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("step 2/2") == 1 and "find_unused_parameters" not in done.stderr
-    assert load_checkpoint(tmp_path / "strided27-s.safetensors")[1]["figures"]["steps"] == 2
+    said = load_checkpoint(tmp_path / "strided27-s.safetensors")[1]
+    assert said["figures"]["steps"] == 2 and said["command"].startswith("torchrun --nproc-per-node 2 -m edgepose train --path DIR ")
     (first, said), (second, also_said) = (read_tensors(tmp_path / process) for process in "01")
     assert same(first, second) and said["done"] == also_said["done"] == 2
 

@@ -247,7 +247,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _command(args: argparse.Namespace) -> str:
     """What to type to get the same weights; the folders are the reader's own."""
-    words = ["edgepose", "train", "--path", "DIR", "--out", "DIR"]
+    program = ["torchrun", "--nproc-per-node", str(processes()), "-m", "edgepose"] if processes() > 1 else ["edgepose"]
+    words = [*program, "train", "--path", "DIR", "--out", "DIR"]
     args.frames = zoo.frames_of(args.model, args.frames)
     for option in ("model", "data", "keypoints", "frames", "steps", "seed", "threads", "precision", "every"):
         words += [f"--{option}", str(getattr(args, option))]
