@@ -12,7 +12,7 @@ from tiny_mocap import write_all
 import edgepose
 from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
-from edgepose.training import losses, runs, supervised
+from edgepose.training import losses, runs, supervised, weakly_supervised
 from edgepose.training.supervised import train
 
 
@@ -95,18 +95,30 @@ def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monk
     train("ampose-s", data, tmp_path, 1, frames=9)  # another model's files
 
 
+def train_weakly(model, data, out, steps, **options):
+    return weakly_supervised.train(model, data, out, steps, options={"channels": 16, "depth": 1, "heads": 2}, **options)
+
+
+@pytest.mark.parametrize("training, name", [(train, "ampose-s"), (train_weakly, "posegate-s-weak")])
 @pytest.mark.parametrize("spoil, message", [
     (lambda state, metadata: metadata.pop("done"), "lacks done"),
-    (lambda state, metadata: [metadata.pop(key) for key in ("precision", "processes")], "lacks precision, processes, as an earlier version's does: it cannot be resumed; ampose-s.safetensors has the weights"),
+    (lambda state, metadata: [metadata.pop(key) for key in ("options", "seed")], "lacks .*, as an earlier version's does: it cannot be resumed; "
+                                                                                 "ampose-s.safetensors has the weights"),
     (lambda state, metadata: metadata.update(done="2"), "'done' is '2'; wanted int"),
-    (lambda state, metadata: state.clear(), "does not fit the run: "), (lambda state, metadata: state.update({"optimiser.x": torch.zeros(1)}), "does not fit")])
-def test_a_state_that_is_spoilt_is_named(data, tmp_path, spoil, message):
-    train("ampose-s", data, tmp_path, 2)
-    state, metadata = read_tensors(tmp_path / "ampose-s.state.safetensors")
+    (lambda state, metadata: metadata.update(seed=3), "is of a run with {'seed': 3}; this one has {'seed': 0}"),
+    (lambda state, metadata: state.clear(), "does not fit the run: "),
+    (lambda state, metadata: state.update({f"{name}.x": torch.zeros(1) for name in ("optimiser", "judging")}), "does not fit the run: "),
+    (lambda state, metadata: state.update({name: tensor[:1] for name, tensor in state.items() if tensor.dim() > 1}), "does not fit the run: ")])
+def test_a_state_that_is_spoilt_is_named(data, tmp_path, monkeypatch, training, name, spoil, message):
+    for size in ("BATCH", "STATISTICS_WINDOWS", "VALIDATION_WINDOWS"):
+        monkeypatch.setattr(weakly_supervised, size, 8)
+    model, file = name.removesuffix("-weak"), tmp_path / f"{name}.state.safetensors"
+    training(model, data, tmp_path, 2)
+    state, metadata = read_tensors(file)
     spoil(state, metadata)
-    write_tensors(tmp_path / "ampose-s.state.safetensors", state, metadata)
-    with pytest.raises(ValueError, match=f"ampose-s.state.safetensors.*{message}"):
-        train("ampose-s", data, tmp_path, 3, resume=True)
+    write_tensors(file, state, metadata)
+    with pytest.raises(ValueError, match=f"{name}.state.safetensors.*{message.replace('ampose-s', name)}"):
+        training(model, data, tmp_path, 3, resume=True)
 
 
 def test_the_checkpoint_says_how_it_was_made(data, tmp_path):

@@ -39,7 +39,7 @@ from torch import nn
 
 from .. import zoo
 from ..adapters import ADAPTERS
-from ..build_engines.checkpoints import read_tensors, save_checkpoint, write_tensors
+from ..build_engines.checkpoints import save_checkpoint, write_tensors
 from ..cli import reporting
 from ..skeleton import H36M17
 from .bodies import vary_bodies
@@ -48,7 +48,8 @@ from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .noise import observe
-from .runs import add_option_argument, average, check_free, option_words, pack, read_options, step_generator, unpack
+from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
+                   unpack)
 
 BATCH = 256
 LEARNING_RATE = 1e-3
@@ -290,24 +291,20 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they are.
     report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects, and that of
     the training poses' mean).
-    Raises ValueError for an unknown model or option, or a state of another run; FileNotFoundError if there is nothing to resume.
+    Raises ValueError for an unknown model or option, a state of another run, or a checkpoint that is there already and not resumed;
+    TypeError for an option of another kind; FileNotFoundError if there is nothing to resume.
     """
+    path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
+    check_free(path, resume)
     motion = read_motion(data, "training")
     trainer = Trainer(model, motion, seed, noisy, options, paired)
     random = step_generator(seed, -1)
     keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy, STUDIO)
     mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, rig=STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
-    path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
-    check_free(path, resume)
-    state_path = path.with_suffix(".state.safetensors")
     run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
     if resume:
-        state, metadata = read_tensors(state_path)
-        other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
-        if other:
-            raise ValueError(f"{state_path} is of a run with {other}; this one has { {key: run[key] for key in other} }")
-        trainer.restore(state, metadata["done"])
+        resume_run(trainer, path, run)
     while trainer.done < steps:
         losses = trainer.step(steps)
         if trainer.done % every and trainer.done != steps:
@@ -318,7 +315,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
         save_checkpoint(path, trainer.averaged, {
             "model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed, "command": command,
             "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures})
-        write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
+        write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
         if report:
             report(trainer.done, losses, error, floor)
     return path
