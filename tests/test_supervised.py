@@ -1,4 +1,5 @@
 import argparse
+import copy
 import math
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, wr
 from edgepose.cli import main
 from edgepose.training import losses, runs, supervised, weakly_supervised
 from edgepose.training.supervised import train
+
+CAUSAL = {"is_causal": True, "channels": 16, "heads": 2, "depth": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +124,30 @@ def test_a_state_that_is_spoilt_is_named(data, tmp_path, monkeypatch, training, 
         training(model, data, tmp_path, 3, resume=True)
 
 
+def test_the_weights_that_are_kept_are_an_average_of_those_of_every_step(data, tmp_path, monkeypatch):
+    history = []
+
+    class Kept(supervised.Trainer):
+        def step(self):
+            history.append(copy.deepcopy(self.module.state_dict()))
+            return super().step()
+
+        def state(self):
+            history.append(copy.deepcopy(self.module.state_dict()))
+            return super().state()
+
+    monkeypatch.setattr(supervised, "Trainer", Kept)
+    monkeypatch.setattr(supervised, "AVERAGING", 0.25)
+    kept = weights(train("strided27-s", data, tmp_path, 5, options=CAUSAL))
+    assert len(history) == 6
+    for name, tensor in kept.items():
+        expected = history[0][name]
+        for keep, state in zip((1 / 10, 2 / 11, 3 / 12, 0.25, 0.25), history[1:]):  # the first steps are forgotten faster
+            expected = keep * expected + (1 - keep) * state[name] if tensor.is_floating_point() else state[name]
+        torch.testing.assert_close(tensor, expected)
+    assert not same(kept, history[-1]) and kept["head.norm.num_batches_tracked"] == 5
+
+
 def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
     path = train("ampose-s", data, tmp_path, 2, frames=9, seed=7, command="edgepose train")
     module, metadata = load_checkpoint(path)
@@ -219,9 +246,6 @@ def test_a_refined_lifter_begins_as_good_as_the_lifter(data, tmp_path):
     assert trained.name == "ampose-refined.safetensors"
     with pytest.raises(ValueError, match="does not fit: the model has no .* of that shape"):
         train("martinez", data, tmp_path, 2, start=lifter)
-
-
-CAUSAL = {"is_causal": True, "channels": 16, "heads": 2, "depth": 1}
 
 
 def test_a_model_with_options_of_its_own_is_trained_compiled_and_evaluated(data, tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_mocap import standing, write_all, write_subject
 
-from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors
 from edgepose.skeleton import H36M17
 from edgepose.training import weakly_supervised as weak
 from edgepose.training.cameras import Cameras
@@ -172,6 +172,9 @@ def test_the_checkpoint_is_an_ordinary_one_that_says_how_it_was_made(data, tmp_p
     assert path.name == "ampose-weak.safetensors" and metadata["command"] == "how" and metadata["options"] == SMALL
     assert metadata["figures"]["steps"] == 2 and metadata["figures"]["mean_pose_scaled_mpjpe_mm"] > 0
     assert module(torch.zeros(1, 1, 17, 2)).shape == (1, 17, 3)
+    state = read_tensors(tmp_path / "ampose-weak.state.safetensors")[0]
+    assert all(torch.equal(tensor, state[f"averaged.{name}"]) for name, tensor in module.state_dict().items())
+    assert not all(torch.equal(tensor, state[f"generator.{name}"]) for name, tensor in module.state_dict().items())
 
 
 def test_the_camera_starts_as_the_plain_weak_perspective(data):
