@@ -138,6 +138,8 @@ def test_a_stopped_and_resumed_run_gives_the_same_weights(mocap, tmp_path):
         h.train("hrnet-w8", mocap, tmp_path / "parts", 4, **options)
     with pytest.raises(ValueError, match=r"is of a run with \{'seed': 0\}; this one has \{'seed': 1\}"):
         h.train("hrnet-w8", mocap, tmp_path / "parts", 4, resume=True, seed=1, **options)
+    with pytest.raises(ValueError, match=r"is of a run with \{'precision': 'float32'\}; this one has \{'precision': 'bfloat16'\}"):
+        h.train("hrnet-w8", mocap, tmp_path / "parts", 4, resume=True, precision="bfloat16", **options)
 
 
 @pytest.mark.parametrize("options, error, message", [

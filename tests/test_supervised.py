@@ -1,17 +1,22 @@
 import argparse
+import copy
 import math
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from tiny_mocap import write_all
 
+import edgepose
 from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
-from edgepose.training import losses, supervised
+from edgepose.training import losses, runs, supervised, weakly_supervised
 from edgepose.training.supervised import train
+
+CAUSAL = {"is_causal": True, "channels": 16, "heads": 2, "depth": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +44,15 @@ def same(a, b):
 
 @pytest.mark.parametrize("model, frames", [("ampose-s", None), ("ampose-s", 9), ("strided27-s", None), ("martinez", None)])
 def test_the_same_seed_gives_the_same_run(data, tmp_path, model, frames):
-    runs = [weights(train(model, data, tmp_path / str(i), 3, frames=frames, seed=seed))
-            for i, seed in enumerate((0, 0, 1))]
-    assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
+    a, b, other = (weights(train(model, data, tmp_path / str(i), 3, frames=frames, seed=seed)) for i, seed in enumerate((0, 0, 1)))
+    assert same(a, b) and not same(a, other)
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
+@pytest.mark.parametrize("precision", supervised.PRECISIONS)
+def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path, monkeypatch, precision):
+    # so large a scale that float16's first two steps are left out; it grows again after two that are not
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**19, growth_interval=2))
+
     class Stopped(Exception):
         pass
 
@@ -52,20 +60,28 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
         if done == 3:
             raise Stopped
 
-    whole = train("ampose-s", data, tmp_path / "whole", 5, every=2)
+    whole = train("ampose-s", data, tmp_path / "whole", 5, every=2, precision=precision)
     with pytest.raises(Stopped):
-        train("ampose-s", data, tmp_path / "parts", 5, every=2, report=stop_after_three)
+        train("ampose-s", data, tmp_path / "parts", 5, every=2, precision=precision, report=stop_after_three)
     steps = []
-    parts = train("ampose-s", data, tmp_path / "parts", 5, every=2, resume=True,
+    parts = train("ampose-s", data, tmp_path / "parts", 5, every=2, precision=precision, resume=True,
                   report=lambda done, *_: steps.append(done))
     assert steps == [3, 4, 5]  # from the checkpoint after step 2
     assert same(weights(whole), weights(parts))
+    states = [read_tensors(runs.state_file(path)) for path in (whole, parts)]
+    assert same(states[0][0], states[1][0]) and states[0][1] == states[1][1]
+    assert ("scaler.scale" in states[0][0]) == (precision == "float16")
 
 
-def test_resuming_another_run_is_refused(data, tmp_path):
+def test_resuming_another_run_is_refused(data, tmp_path, monkeypatch):
     train("ampose-s", data, tmp_path, 2, seed=0)
     with pytest.raises(ValueError, match=r"is of a run with {'seed': 0}; this one has {'seed': 1}"):
         train("ampose-s", data, tmp_path, 2, seed=1, resume=True)
+    with pytest.raises(ValueError, match=r"is of a run with {'precision': 'float32'}; this one has {'precision': 'float16'}"):
+        train("ampose-s", data, tmp_path, 2, precision="float16", resume=True)
+    monkeypatch.setattr(supervised, "processes", lambda: 2)
+    with pytest.raises(ValueError, match=r"is of a run with {'processes': 1}; this one has {'processes': 2}"):
+        train("ampose-s", data, tmp_path, 2, resume=True)
     with pytest.raises(FileNotFoundError):
         train("ampose-s", data, tmp_path / "empty", 2, resume=True)
 
@@ -82,16 +98,54 @@ def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monk
     train("ampose-s", data, tmp_path, 1, frames=9)  # another model's files
 
 
+def train_weakly(model, data, out, steps, **options):
+    return weakly_supervised.train(model, data, out, steps, options={"channels": 16, "depth": 1, "heads": 2}, **options)
+
+
+@pytest.mark.parametrize("training, name", [(train, "ampose-s"), (train_weakly, "posegate-s-weak")])
 @pytest.mark.parametrize("spoil, message", [
-    (lambda state, metadata: metadata.pop("done"), "lacks done"), (lambda state, metadata: metadata.update(done="2"), "'done' is '2'; wanted int"),
-    (lambda state, metadata: state.clear(), "does not fit the run: "), (lambda state, metadata: state.update({"optimiser.x": torch.zeros(1)}), "does not fit")])
-def test_a_state_that_is_spoilt_is_named(data, tmp_path, spoil, message):
-    train("ampose-s", data, tmp_path, 2)
-    state, metadata = read_tensors(tmp_path / "ampose-s.state.safetensors")
+    (lambda state, metadata: metadata.pop("done"), "lacks done"),
+    (lambda state, metadata: [metadata.pop(key) for key in ("options", "seed")], "lacks .*, as an earlier version's does: it cannot be resumed; "
+                                                                                 "ampose-s.safetensors has the weights"),
+    (lambda state, metadata: metadata.update(done="2"), "'done' is '2'; wanted int"),
+    (lambda state, metadata: metadata.update(seed=3), "is of a run with {'seed': 3}; this one has {'seed': 0}"),
+    (lambda state, metadata: state.clear(), "does not fit the run: "),
+    (lambda state, metadata: state.update({f"{name}.x": torch.zeros(1) for name in ("optimiser", "judging")}), "does not fit the run: "),
+    (lambda state, metadata: state.update({name: tensor[:1] for name, tensor in state.items() if tensor.dim() > 1}), "does not fit the run: ")])
+def test_a_state_that_is_spoilt_is_named(data, tmp_path, monkeypatch, training, name, spoil, message):
+    for size in ("BATCH", "STATISTICS_WINDOWS", "VALIDATION_WINDOWS"):
+        monkeypatch.setattr(weakly_supervised, size, 8)
+    model, file = name.removesuffix("-weak"), tmp_path / f"{name}.state.safetensors"
+    training(model, data, tmp_path, 2)
+    state, metadata = read_tensors(file)
     spoil(state, metadata)
-    write_tensors(tmp_path / "ampose-s.state.safetensors", state, metadata)
-    with pytest.raises(ValueError, match=f"ampose-s.state.safetensors.*{message}"):
-        train("ampose-s", data, tmp_path, 3, resume=True)
+    write_tensors(file, state, metadata)
+    with pytest.raises(ValueError, match=f"{name}.state.safetensors.*{message.replace('ampose-s', name)}"):
+        training(model, data, tmp_path, 3, resume=True)
+
+
+def test_the_weights_that_are_kept_are_an_average_of_those_of_every_step(data, tmp_path, monkeypatch):
+    history = []
+
+    class Kept(supervised.Trainer):
+        def step(self):
+            history.append(copy.deepcopy(self.module.state_dict()))
+            return super().step()
+
+        def state(self):
+            history.append(copy.deepcopy(self.module.state_dict()))
+            return super().state()
+
+    monkeypatch.setattr(supervised, "Trainer", Kept)
+    monkeypatch.setattr(supervised, "AVERAGING", 0.25)
+    kept = weights(train("strided27-s", data, tmp_path, 5, options=CAUSAL))
+    assert len(history) == 6
+    for name, tensor in kept.items():
+        expected = history[0][name]
+        for keep, state in zip((1 / 10, 2 / 11, 3 / 12, 0.25, 0.25), history[1:]):  # the first steps are forgotten faster
+            expected = keep * expected + (1 - keep) * state[name] if tensor.is_floating_point() else state[name]
+        torch.testing.assert_close(tensor, expected)
+    assert not same(kept, history[-1]) and kept["head.norm.num_batches_tracked"] == 5
 
 
 def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
@@ -142,14 +196,43 @@ def test_martinez_standardises_with_the_data_it_trains_on(data, tmp_path):
     assert mean_m[0].abs().max() == 0 and mean_m.norm(dim=-1).max() > 0.3  # the root, and limbs
 
 
-def test_two_processes_train_one_model(data, tmp_path):
+OF_TWO = """
+import itertools, os, runpy, sys
+from edgepose.build_engines.checkpoints import write_tensors
+from edgepose.training import supervised
+
+process = int(os.environ["RANK"])
+clock = itertools.count(0, (3, 1)[process])  # each measures another step time: 2 steps of 3 s, or 6 of 1 s, are the budget
+supervised.time.process_time = lambda: next(clock)
+supervised.BATCH_FRAMES, supervised.VALIDATION_WINDOWS, supervised.PROBE_STEPS = 216, 8, 3
+trainers = []
+
+class Kept(supervised.Trainer):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        trainers.append(self)
+
+supervised.Trainer = Kept
+try:
+    runpy.run_module("edgepose", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+write_tensors(sys.argv[sys.argv.index("--out") + 1] + f"/{process}", dict(trainers[-1].module.named_parameters()), {"done": trainers[-1].done})
+"""
+
+
+def test_two_processes_train_one_model_for_as_many_steps_as_the_first_can_afford(data, tmp_path):
+    (tmp_path / "of_two.py").write_text(OF_TWO)
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m", "edgepose", "train",
-         "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--steps", "2", "--threads", "1", "--device", "cpu"],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", str(tmp_path / "of_two.py"), "train",
+         "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "0.1", "--threads", "1", "--device", "cpu"],
         capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("step 2/2") == 1 and "find_unused_parameters" not in done.stderr
-    assert load_checkpoint(tmp_path / "strided27-s.safetensors")[1]["figures"]["steps"] == 2
+    said = load_checkpoint(tmp_path / "strided27-s.safetensors")[1]
+    assert said["figures"]["steps"] == 2 and said["command"].startswith("torchrun --nproc-per-node 2 -m edgepose train --path DIR ")
+    (first, said), (second, also_said) = (read_tensors(tmp_path / process) for process in "01")
+    assert same(first, second) and said["done"] == also_said["done"] == 2
 
 
 def test_a_refined_lifter_begins_as_good_as_the_lifter(data, tmp_path):
@@ -163,6 +246,38 @@ def test_a_refined_lifter_begins_as_good_as_the_lifter(data, tmp_path):
     assert trained.name == "ampose-refined.safetensors"
     with pytest.raises(ValueError, match="does not fit: the model has no .* of that shape"):
         train("martinez", data, tmp_path, 2, start=lifter)
+
+
+def test_a_model_with_options_of_its_own_is_trained_compiled_and_evaluated(data, tmp_path, capsys):
+    file, given = tmp_path / "strided27-s.safetensors", ["is_causal=true", "channels=16", "heads=2", "depth=1"]
+    begin = ["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--threads", "1", "--device", "cpu", "--steps"]
+    assert main([*begin, "2", "--option", *given[:1], "--option", *given[1:]]) == 0
+    module, metadata = load_checkpoint(file)
+    assert metadata["options"] == CAUSAL and "--option " + " ".join(given) in metadata["command"] and module.is_causal
+    assert main([*begin, "3", "--resume", "--option", *given[1:]]) == 1
+    assert "is of a run with {'options': {'is_causal': True, " in capsys.readouterr().err
+    assert main([*begin, "3", "--resume", "--option", *given]) == 0
+    assert main(["compile", "--model", str(file), "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    engine = edgepose.load(tmp_path / "strided27-s_native_fp32.epose")
+    stream = edgepose.Stream(engine, layout="h36m17", image_size=(640, 480), rate_hz=None, smoothing=None)
+    random = np.random.default_rng(0)
+    keypoints_px = random.uniform(100, 400, (17, 2)) + random.normal(0, 3, (30, 17, 2))
+    poses = [stream.push(frame, number / 50) for number, frame in enumerate(keypoints_px)]
+    assert [pose.timestamp_s for pose in poses] == [number / 50 for number in range(30)]
+    window = torch.from_numpy((keypoints_px[3:] - [320, 240]) / 320).float()  # the 27 newest, none repeated
+    with torch.no_grad():
+        np.testing.assert_allclose(poses[-1].joints_m, load_checkpoint(file)[0](window[None])[0], atol=1e-5)
+    assert main(["evaluate", "--model", str(file), "--data", "mocap", "--path", str(data)]) == 0
+    assert "model, clean" in capsys.readouterr().out
+
+
+def test_the_budget_of_minutes_is_that_of_the_model_with_its_options(data, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(supervised.zoo, "build", lambda *args, build=supervised.zoo.build, **options: built.append(options) or build(*args, **options))
+    monkeypatch.setattr(supervised, "PROBE_STEPS", 1)
+    assert main(["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "0.00001", "--threads", "1",
+                 "--device", "cpu", "--option", "is_causal=true", "channels=16", "heads=2", "depth=1"]) == 0
+    assert len(built) >= 2 and all(options == CAUSAL for options in built)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
@@ -187,7 +302,9 @@ def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):
     (["--steps", "0"], "--steps is 0; wanted 1 or more"), (["--every", "0"], "--every is 0"), (["--threads", "-1"], "--threads is -1"),
     (["--minutes", "0"], "--minutes is 0.0; wanted a number above 0"), (["--minutes", "nan"], "--minutes is nan"),
     (["--seed", "99999999999"], "--seed is 99999999999"), (["--device", "mps"], "--device is 'mps'; here there is cpu"),
-    (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets")])
-def test_an_impossible_number_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
+    (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets"), (["--option", "is_causal=true"], "has no option 'is_causal'; it has depth, "),
+    (["--option", "block=round"], "unknown block 'round'; there are plain then residual, "), (["--option", "frames=9"], "has no option 'frames'"),
+    (["--option", "depth"], "wanted NAME=VALUE")])
+def test_an_impossible_argument_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
     assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

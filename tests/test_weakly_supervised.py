@@ -7,7 +7,7 @@ import torch
 from tiny_mocap import standing, write_all, write_positions, write_subject
 from walking import walk
 
-from edgepose.build_engines.checkpoints import load_checkpoint
+from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors
 from edgepose.skeleton import H36M17
 from edgepose.training import weakly_supervised as weak
 from edgepose.training.cameras import Cameras
@@ -145,7 +145,7 @@ def test_one_subject_alone_is_too_few(tmp_path):
     for subject in ("cmu_001", "cmu_086"):
         write_subject(tmp_path, subject, (30,))
     with pytest.raises(ValueError, match="needs 2 training subjects or more"):
-        weak.train("posegate-s", tmp_path, tmp_path / "out", 1, **SMALL)
+        weak.train("posegate-s", tmp_path, tmp_path / "out", 1, options=SMALL)
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
@@ -155,24 +155,27 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
     def stop(done, *_):
         raise Stopped
 
-    whole = weak.train("posegate-s", data, tmp_path / "whole", 4, every=2, **SMALL)
+    whole = weak.train("posegate-s", data, tmp_path / "whole", 4, every=2, options=SMALL)
     with pytest.raises(Stopped):
-        weak.train("posegate-s", data, tmp_path / "parts", 4, every=2, report=stop, **SMALL)
-    parts = weak.train("posegate-s", data, tmp_path / "parts", 4, every=2, resume=True, **SMALL)
+        weak.train("posegate-s", data, tmp_path / "parts", 4, every=2, report=stop, options=SMALL)
+    parts = weak.train("posegate-s", data, tmp_path / "parts", 4, every=2, resume=True, options=SMALL)
     a, b = (load_checkpoint(path)[0].state_dict() for path in (whole, parts))
     assert all(torch.equal(a[name], b[name]) for name in a)
     with pytest.raises(ValueError, match="is of a run with {'seed': 0}; this one has {'seed': 1}"):
-        weak.train("posegate-s", data, tmp_path / "parts", 6, seed=1, resume=True, **SMALL)
+        weak.train("posegate-s", data, tmp_path / "parts", 6, seed=1, resume=True, options=SMALL)
     with pytest.raises(ValueError, match="posegate-s-weak.safetensors is there already, of an earlier run: --resume"):
-        weak.train("posegate-s", data, tmp_path / "parts", 6, **SMALL)
+        weak.train("posegate-s", data, tmp_path / "parts", 6, options=SMALL)
 
 
 def test_the_checkpoint_is_an_ordinary_one_that_says_how_it_was_made(data, tmp_path):
-    path = weak.train("ampose", data, tmp_path, 2, command="how", **SMALL)
+    path = weak.train("ampose", data, tmp_path, 2, command="how", options=SMALL)
     module, metadata = load_checkpoint(path)
     assert path.name == "ampose-weak.safetensors" and metadata["command"] == "how" and metadata["options"] == SMALL
     assert metadata["figures"]["steps"] == 2 and metadata["figures"]["mean_pose_scaled_mpjpe_mm"] > 0
     assert module(torch.zeros(1, 1, 17, 2)).shape == (1, 17, 3)
+    state = read_tensors(tmp_path / "ampose-weak.state.safetensors")[0]
+    assert all(torch.equal(tensor, state[f"averaged.{name}"]) for name, tensor in module.state_dict().items())
+    assert not all(torch.equal(tensor, state[f"generator.{name}"]) for name, tensor in module.state_dict().items())
 
 
 def test_the_camera_starts_as_the_plain_weak_perspective(data):
@@ -217,6 +220,8 @@ def test_no_pose_of_those_who_are_seen_is_ever_used(data, monkeypatch):
 
 def test_the_command_prints_its_checkpoint(data, tmp_path):
     done = subprocess.run([sys.executable, "-m", "edgepose.training.weakly_supervised", "--path", str(data), "--out", str(tmp_path),
-                           "--steps", "1", "--threads", "1"], capture_output=True, text=True, timeout=120)
+                           "--steps", "1", "--threads", "1", "--option", "channels=16"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "mm after scaling (mean pose" in done.stdout and done.stdout.strip().endswith("martinez-s-weak.safetensors")
+    metadata = load_checkpoint(tmp_path / "martinez-s-weak.safetensors")[1]
+    assert metadata["options"] == {"channels": 16} and metadata["command"].endswith(" --option channels=16")

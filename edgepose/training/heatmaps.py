@@ -195,7 +195,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
     size = size or SIZES.get(model, SIZE)
     trainer = Trainer(model, size, read_motion(data, "training"), steps, seed, precision, BATCH)
     validation = draw_pictures(read_motion(data, "validation"), pictures, size, step_generator(seed, -1))
-    run = {"model": model, "size": list(size), "seed": seed}
+    run = {"model": model, "size": list(size), "seed": seed, "precision": precision}
     if resume:
         resume_run(trainer, path, run)
     durations: deque[float] = deque(maxlen=200)

@@ -1,14 +1,18 @@
-"""What every training run does: draw from a step's own generator, average the weights, and be stopped and resumed."""
+"""What every training run does: take options of its model, draw from a step's own generator, average the weights, and be stopped
+and resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from .. import zoo
 from ..build_engines.checkpoints import check_metadata, read_tensors
 from ..checks import first_line
 
@@ -17,6 +21,40 @@ class Resumable(Protocol):
     """What resume_run() needs of a trainer."""
 
     def restore(self, state: Mapping[str, torch.Tensor], done: int) -> None: ...
+
+
+def add_option_argument(parser: argparse.ArgumentParser) -> None:
+    """`--option`, whose words read_options() reads."""
+    parser.add_argument("--option", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+                        help="options of the model: is_causal=true channels=64; one that it does not have is answered with those it has")
+
+
+def read_options(model: str, words: Iterable[str]) -> dict[str, Any]:
+    """The options of zoo.build in NAME=VALUE words. A value is JSON where it is that, or True or False, else text.
+
+    Raises ValueError for a word without "=", a name that is given twice or that is no option of the model, TypeError for a value
+    of another kind than the option's.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, is_pair, text = word.partition("=")
+        if not is_pair:
+            raise ValueError(f"--option {word!r}: wanted NAME=VALUE")
+        if name in options:
+            raise ValueError(f"--option {word!r}: {name!r} is given twice")
+        try:
+            value = json.loads({"True": "true", "False": "false"}.get(text, text))
+        except (ValueError, RecursionError):
+            value = text
+        zoo.check_option(model, name, value)
+        options[name] = value
+    return options
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """What to type for them: the words that read_options() reads, after --option."""
+    words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
+    return ["--option", *words] if words else []
 
 
 def state_file(checkpoint: Path) -> Path:
@@ -34,11 +72,16 @@ def check_free(checkpoint: Path, resume: bool) -> None:
 def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> None:
     """Puts a trainer where the run stopped that wrote `checkpoint`.
 
-    run: what makes it the same run, as it stands in the state's metadata beside `done`.
+    run: what makes it the same run, as it stands in the state's metadata beside `done`. A state that lacks some of it, as those that
+    earlier versions wrote do, is refused: nobody can say whether it would end as the uninterrupted run.
     Raises FileNotFoundError if there is no state, ValueError, naming its file, if it is of another run or something else.
     """
     path = state_file(checkpoint)
     state, metadata = read_tensors(path)
+    missing = [key for key in (*run, "done") if key not in metadata]
+    if missing:
+        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}, as an earlier version's does: it cannot be resumed; "
+                         f"{checkpoint.name} has the weights")
     other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
     if other:
         raise ValueError(f"{path} is of a run with {other}; this one has {({key: run[key] for key in other})}")

@@ -11,12 +11,13 @@ import argparse
 import copy
 import math
 import os
+import shlex
 import statistics
 import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -27,7 +28,8 @@ from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_chec
 from ..checks import checked_number, listed
 from ..skeleton import H36M17
 from .losses import Objective
-from .runs import average, check_free, pack, resume_run, state_file, step_generator, unpack
+from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
+                   unpack)
 from .sources import SOURCES, Source, open_source
 
 BATCH = 128  # windows of one frame; AMPose, section 4.2
@@ -75,13 +77,18 @@ def rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
+def processes() -> int:
+    """How many processes train together; 1 if this one is alone."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
 class Trainer:
     """A model in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
     def __init__(self, model: str, frames: int, source: Source, steps: int, seed: int, precision: str = "float32",
-                 compiled: bool = False, device: str = "cpu", start: str | Path | None = None):
+                 compiled: bool = False, device: str = "cpu", start: str | Path | None = None, options: Mapping[str, Any] = {}):
         torch.manual_seed(seed)
-        self.module = zoo.build(model, frames)
+        self.module = zoo.build(model, frames, **options)
         if start:
             begin_with(self.module, start)
         self.source, self.frames, self.steps, self.seed, self.precision = source, frames, steps, seed, precision
@@ -132,11 +139,13 @@ class Trainer:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, as tensors."""
-        return pack(*self._parts())
+        scaling = {f"scaler.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.scaler.state_dict().items()}
+        return pack(*self._parts()) | scaling
 
     def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
         """Goes on from what state() gave after `done` steps."""
         unpack(state, *self._parts())
+        self.scaler.load_state_dict({name: type(value)(state[f"scaler.{name}"]) for name, value in self.scaler.state_dict().items()})
         self.done = done
 
 
@@ -146,29 +155,32 @@ def checkpoint_file(out: str | Path, model: str, frames: int | None) -> Path:
 
 
 def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: str = "mocap", keypoints: str = "gt",
-          frames: int | None = None, seed: int = 0, precision: str = "float32", compiled: bool = False, device: str = "cpu", every: int = 500,
-          resume: bool = False, start: str | Path | None = None,
+          frames: int | None = None, options: Mapping[str, Any] = {}, seed: int = 0, precision: str = "float32", compiled: bool = False,
+          device: str = "cpu", every: int = 500, resume: bool = False, start: str | Path | None = None,
           command: str = "", report: Callable[[int, float, float, float], None] | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
-    data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. Every `every` steps and at the end the averaged weights are scored on windows
-    of other subjects and written to the checkpoint, and what is needed to resume to a file beside it.
-    start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
-    step with (steps done, mean joint distance in mm, validation MPJPE in mm or nan, seconds left, from the median of the last
-    steps, so that a pause does not count).
-    Raises ValueError for an unknown model, frame count, precision or source, a state of another run, or a checkpoint that is there
-    already and not resumed; FileNotFoundError if there is nothing to resume or to start from.
+    data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. options: of the model, as zoo.build
+    takes them. Every `every` steps and at the end the averaged weights are scored on windows of other subjects and written to the
+    checkpoint, and what is needed to resume to a file beside it.
+    start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another number of
+    steps stretches the rest of the schedule. report: called after each step with (steps done, mean joint distance in mm, validation
+    MPJPE in mm or nan, seconds left, from the median of the last steps, so that a pause does not count).
+    Raises ValueError for an unknown model, option, frame count, precision or source, a state of another run, or a checkpoint that is
+    there already and not resumed; TypeError for an option of another kind; FileNotFoundError if there is nothing to resume or to
+    start from.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     frames = zoo.frames_of(model, frames)
     file = checkpoint_file(out, model, frames)
     check_free(file, resume)
-    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames)))
-    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start)
+    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames, **options)))
+    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
-    run = {"model": model, "frames": frames, "seed": seed, "data": data, "keypoints": keypoints}
+    run = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
+           "precision": precision, "processes": processes()}
     if resume:
         resume_run(trainer, file, run)
     durations: deque[float] = deque(maxlen=200)
@@ -181,7 +193,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
             validation = trainer.validate(seen, target)
             figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
             save_checkpoint(file, trainer.averaged, {
-                "model": model, "frames": frames, "skeleton": H36M17.name, "options": {}, "seed": seed,
+                "model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
                 "command": command, "data": source.credit, "figures": figures})
             write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
         if report:
@@ -190,27 +202,32 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
 
 
 def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str = "mocap", keypoints: str = "gt",
-                     frames: int | None = None, **options: Any) -> int:
+                     frames: int | None = None, options: Mapping[str, Any] = {}, **setup: Any) -> int:
     """How many steps of this model take about `minutes` of this machine, from PROBE_STEPS of them that are thrown away.
 
-    On a CPU it is processor time that counts, so that a busy neighbour does not change the budget.
+    On a CPU it is processor time that counts, so that a busy neighbour does not change the budget. Of several processes all get
+    the first one's number: they must stop at the same step.
     """
-    clock = time.process_time if options.get("device", "cpu") == "cpu" else time.perf_counter
+    clock = time.process_time if setup.get("device", "cpu") == "cpu" else time.perf_counter
     frames = zoo.frames_of(model, frames)
-    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames)))
-    trainer = Trainer(model, frames, source, PROBE_STEPS + 1, 0, **options)
+    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames, **options)))
+    trainer = Trainer(model, frames, source, PROBE_STEPS + 1, 0, options=options, **setup)
     durations = []
     for _ in range(PROBE_STEPS):
         began = clock()
         trainer.step()
         durations.append(clock() - began)
-    return max(1, round(60 * minutes / statistics.median(durations)))
+    steps = torch.tensor(max(1, round(60 * minutes / statistics.median(durations))), device=trainer.device)
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast(steps, 0)
+    return int(steps)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose train`."""
     parser.add_argument("--model", default="ampose", choices=zoo.MODELS, metavar="NAME", help="a model of the zoo")
     parser.add_argument("--frames", type=int, metavar="T", help="window length (default: the model's usual one)")
+    add_option_argument(parser)
     parser.add_argument("--data", default="mocap", choices=SOURCES, help="what to train on (default: mocap, one .npz a subject)")
     parser.add_argument("--path", required=True, metavar="DIR", help="where that lies")
     parser.add_argument("--keypoints", default="gt", metavar="KIND", help="which 2D of a labelled data set: gt, cpn (h36m), ... (default gt)")
@@ -230,11 +247,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _command(args: argparse.Namespace) -> str:
     """What to type to get the same weights; the folders are the reader's own."""
-    words = ["edgepose", "train", "--path", "DIR", "--out", "DIR"]
+    program = ["torchrun", "--nproc-per-node", str(processes()), "-m", "edgepose"] if processes() > 1 else ["edgepose"]
+    words = [*program, "train", "--path", "DIR", "--out", "DIR"]
     args.frames = zoo.frames_of(args.model, args.frames)
     for option in ("model", "data", "keypoints", "frames", "steps", "seed", "threads", "precision", "every"):
         words += [f"--{option}", str(getattr(args, option))]
-    return " ".join(words + ["--start", "FILE"] * bool(args.start) + ["--compile"] * args.compile)
+    return shlex.join(words + option_words(args.options) + ["--start", "FILE"] * bool(args.start) + ["--compile"] * args.compile)
 
 
 def _join_processes(device: str) -> str:
@@ -268,8 +286,10 @@ def main(args: argparse.Namespace) -> int:
     """Runs `edgepose train`: a progress bar on a terminal, else a line for every checkpoint."""
     _check(args)
     torch.set_num_threads(args.threads)
+    args.options = read_options(args.model, args.option)
     device = _join_processes(args.device)
-    setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "precision": args.precision, "compiled": args.compile, "device": device}
+    setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "options": args.options, "precision": args.precision,
+             "compiled": args.compile, "device": device}
     if args.minutes:
         args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
     is_terminal = sys.stdout.isatty()

@@ -28,9 +28,10 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import shlex
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from torch import nn
 
 from .. import zoo
 from ..adapters import ADAPTERS
-from ..build_engines.checkpoints import read_tensors, save_checkpoint, write_tensors
+from ..build_engines.checkpoints import save_checkpoint, write_tensors
 from ..cli import reporting
 from ..skeleton import H36M17
 from .bodies import vary_bodies
@@ -47,7 +48,8 @@ from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .noise import observe
-from .runs import average, check_free, pack, step_generator, unpack
+from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
+                   unpack)
 
 BATCH = 256
 LEARNING_RATE = 1e-3
@@ -197,7 +199,7 @@ def half_of(motion: Motion, half: int) -> Motion:
 class Trainer:
     """Generator, camera network and critic in training."""
 
-    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: dict[str, Any], paired: bool = False):
+    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: Mapping[str, Any], paired: bool = False):
         torch.manual_seed(seed)
         self.generator = zoo.build(model, 1, **options)
         self.seen, self.posed, self.noisy, self.paired = half_of(motion, 0), half_of(motion, 1), noisy, paired
@@ -280,33 +282,29 @@ class Trainer:
         self.done = done
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: int = 0, noisy: bool = False, paired: bool = False, every: int = 200,
-          resume: bool = False, command: str = "", report: Callable[[int, dict[str, float], float, float], None] | None = None,
-          **options: Any) -> Path:
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, options: Mapping[str, Any] = {}, seed: int = 0, noisy: bool = False,
+          paired: bool = False, every: int = 200, resume: bool = False, command: str = "",
+          report: Callable[[int, dict[str, float], float, float], None] | None = None) -> Path:
     """Trains a single-frame lifter without 2D-3D pairs; the path of its checkpoint, OUT/<model>-weak.safetensors.
 
     paired: the same generator and steps with 2D-3D pairs, OUT/<model>-paired.safetensors, to see what the pairs are worth.
     data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they are.
     report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects, and that of
     the training poses' mean).
-    Raises ValueError for an unknown model or option, or a state of another run; FileNotFoundError if there is nothing to resume.
+    Raises ValueError for an unknown model or option, a state of another run, or a checkpoint that is there already and not resumed;
+    TypeError for an option of another kind; FileNotFoundError if there is nothing to resume.
     """
+    path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
+    check_free(path, resume)
     motion = read_motion(data, "training")
     trainer = Trainer(model, motion, seed, noisy, options, paired)
     random = step_generator(seed, -1)
     keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy, STUDIO)
     mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, rig=STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
-    path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
-    check_free(path, resume)
-    state_path = path.with_suffix(".state.safetensors")
-    run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": options}
+    run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
     if resume:
-        state, metadata = read_tensors(state_path)
-        other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
-        if other:
-            raise ValueError(f"{state_path} is of a run with {other}; this one has { {key: run[key] for key in other} }")
-        trainer.restore(state, metadata["done"])
+        resume_run(trainer, path, run)
     while trainer.done < steps:
         losses = trainer.step(steps)
         if trainer.done % every and trainer.done != steps:
@@ -315,9 +313,9 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, seed: in
             error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
         figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
         save_checkpoint(path, trainer.averaged, {
-            "model": model, "frames": 1, "skeleton": H36M17.name, "options": options, "seed": seed, "command": command,
+            "model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed, "command": command,
             "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures})
-        write_tensors(state_path, trainer.state(), {**run, "done": trainer.done})
+        write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
         if report:
             report(trainer.done, losses, error, floor)
     return path
@@ -333,7 +331,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
     parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
-    parser.add_argument("--channels", type=int, metavar="N", help="another width of the generator")
+    add_option_argument(parser)
     parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--resume", action="store_true")
@@ -348,10 +346,11 @@ if __name__ == "__main__":
             if getattr(given, option) < 1:
                 raise ValueError(f"--{option} is {getattr(given, option)}; wanted 1 or more")
         torch.set_num_threads(given.threads)
-        print(train(given.model, given.path, given.out, given.steps, seed=given.seed, noisy=given.noisy, paired=given.paired,
-                    every=given.every, resume=given.resume, report=line, **({"channels": given.channels} if given.channels else {}),
+        options = read_options(given.model, given.option)
+        print(train(given.model, given.path, given.out, given.steps, options=options, seed=given.seed, noisy=given.noisy,
+                    paired=given.paired, every=given.every, resume=given.resume, report=line,
                     command=f"python -m edgepose.training.weakly_supervised --model {given.model} --path DIR --out DIR --steps {given.steps} "
                             f"--seed {given.seed}" + " --noisy" * given.noisy + " --paired" * given.paired
-                            + (f" --channels {given.channels}" if given.channels else "")))
+                            + "".join(f" {shlex.quote(word)}" for word in option_words(options))))
 
     sys.exit(reporting("weakly_supervised", run))

@@ -97,7 +97,8 @@ def options_of(name: str) -> dict[str, Any]:
     return options | MODELS[name].options
 
 
-def _check_option(model: str, option: str, value: Any) -> None:
+def check_option(model: str, option: str, value: Any) -> None:
+    """Raises ValueError if the model `model` has no such option, TypeError if the option's value is of another kind."""
     known = options_of(model)
     if option not in known:
         raise ValueError(f"model {model!r} has no option {option!r}; it has {', '.join(known)}{near(option, known)}")
@@ -120,7 +121,7 @@ def build(name: str, frames: int | None = None, skeleton: Skeleton = H36M17, **o
     frames = frames_of(name, frames)
     entry = MODELS[name]
     for option, value in options.items():
-        _check_option(name, option, value)
+        check_option(name, option, value)
     return entry.build(skeleton=skeleton, frames=frames, **{**entry.options, **options})
 
 
