@@ -196,7 +196,8 @@ def test_depth_is_learned_without_pairs(tmp_path, monkeypatch):
     for subject, size, start in (("cmu_001", 1.0, 0), ("cmu_002", 1.05, 40), ("cmu_086", 0.97, 90)):
         write_positions(tmp_path, subject, size * walk(400 + start, 60.0).numpy()[start:], (400,))
     seen = []
-    weak.train("martinez-s", tmp_path, tmp_path / "out", 200, channels=64, report=lambda done, losses, error, floor: seen.append((error, floor)))
+    weak.train("martinez-s", tmp_path, tmp_path / "out", 200, options={"channels": 64},
+               report=lambda done, losses, error, floor: seen.append((error, floor)))
     error, floor = seen[-1]  # the mean pose
     assert error < 0.65 * floor  # 0.55; without the critic 0.81
 

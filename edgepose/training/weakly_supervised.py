@@ -8,17 +8,16 @@ kinematic chain space matrix, must not tell the poses from real ones (Wasserstei
 No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through cameras of
 its own, which stand as those of the source's data set do (cameras.STUDIO). No pose is projected but the generator's own.
 
-What the source does not have, and what it is worth (trials of 500 to 1,500 steps with martinez-s of 256 channels):
+Decided, where the source says less; in trials with martinez-s each was worse without:
 - The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and has the same
-  chain matrix; its coordinates, those of hips, knees and head taken together, are no person's. Body axes in the critic: 41 mm worse.
+  chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
 - The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain matrix, not in
-  the pose: 4 mm.
+  the pose.
 - X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm before the
-  base of the skull, and a pose that must put its joint there is not a real one: 15 mm.
-- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is known, so the pelvis gives
-  the direction and M's scale the distance: 12 mm.
-A generator that finds front and back soon has the better of it: martinez-s ends at 82 mm in 2,000 steps (with pairs 45), and
-PoseGate-Former, which finds them after 800, at 90 in 2,500 (64 channels; with pairs 50). The mean pose is 181.
+  base of the skull, and a pose that must put its joint there is not a real one.
+- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is taken as known, so the pelvis
+  gives the direction and M's scale the distance. The source's camera network has to find the lens too.
+What it reaches, with pairs and without: docs/results.md.
 The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
 from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
