@@ -14,6 +14,7 @@ from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
 from edgepose.zoo.layers import NEIGHBOUR_GROUPS, SampleLayerNorm
 from edgepose.zoo.martinez import Martinez
 from edgepose.zoo.posegate import GATES, PoseGateFormer
+from edgepose.zoo.refined import RefinedAMPose
 from edgepose.zoo.strided import StridedTransformer
 
 TINY = {"depth": 1, "channels": 16, "heads": 2}
@@ -82,6 +83,20 @@ def small(name, frames=None, **options):
     """A model of the registry in the width of 48 channels."""
     takes_heads = "heads" in inspect.signature(zoo.MODELS[name].build).parameters
     return zoo.build(name, frames, channels=48, **({"heads": 4} if takes_heads else {}), **options)
+
+
+PERSON_M = 0.5  # how far from the root a person's joints are on average
+LAST = {Martinez: ("output_mean", "output_deviation"), RefinedAMPose: ("head.", "refine.3."), StridedTransformer: ("head.linear.",)}
+
+
+def person_sized(model):
+    """The model with its last layer scaled so that its poses are about as large as a person: random heads give any size."""
+    factor = float(PERSON_M / np.linalg.norm(torch_poses(model, keypoints(model, 16)), axis=-1).mean())
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.startswith(LAST.get(type(model), ("head.",))):
+                tensor.mul_(factor)
+    return model
 
 
 def lifters():
