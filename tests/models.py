@@ -1,7 +1,5 @@
 """Small lifters with weights that look trained, and engine files of them."""
 
-import inspect
-
 import numpy as np
 import torch
 from torch import nn
@@ -79,10 +77,14 @@ def write_engine(path, model, precision="fp32"):
 SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector, no panel fits evenly
 
 
+def small_options(name):
+    """The options that make a model of the registry 48 channels wide."""
+    return {"channels": 48, **({"heads": 4} if "heads" in zoo.options_of(name) else {})}
+
+
 def small(name, frames=None, **options):
     """A model of the registry in the width of 48 channels."""
-    takes_heads = "heads" in inspect.signature(zoo.MODELS[name].build).parameters
-    return zoo.build(name, frames, channels=48, **({"heads": 4} if takes_heads else {}), **options)
+    return zoo.build(name, frames, **small_options(name), **options)
 
 
 PERSON_M = 0.5  # how far from the root a person's joints are on average
