@@ -1,7 +1,5 @@
 """Small lifters with weights that look trained, and engine files of them."""
 
-import inspect
-
 import numpy as np
 import torch
 from torch import nn
@@ -14,6 +12,7 @@ from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
 from edgepose.zoo.layers import NEIGHBOUR_GROUPS, SampleLayerNorm
 from edgepose.zoo.martinez import Martinez
 from edgepose.zoo.posegate import GATES, PoseGateFormer
+from edgepose.zoo.refined import RefinedAMPose
 from edgepose.zoo.strided import StridedTransformer
 
 TINY = {"depth": 1, "channels": 16, "heads": 2}
@@ -78,10 +77,28 @@ def write_engine(path, model, precision="fp32"):
 SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector, no panel fits evenly
 
 
+def small_options(name):
+    """The options that make a model of the registry 48 channels wide."""
+    return {"channels": 48, **({"heads": 4} if "heads" in zoo.options_of(name) else {})}
+
+
 def small(name, frames=None, **options):
     """A model of the registry in the width of 48 channels."""
-    takes_heads = "heads" in inspect.signature(zoo.MODELS[name].build).parameters
-    return zoo.build(name, frames, channels=48, **({"heads": 4} if takes_heads else {}), **options)
+    return zoo.build(name, frames, **small_options(name), **options)
+
+
+PERSON_M = 0.5  # how far from the root a person's joints are on average
+LAST = {Martinez: ("output_mean", "output_deviation"), RefinedAMPose: ("head.", "refine.3."), StridedTransformer: ("head.linear.",)}
+
+
+def person_sized(model):
+    """The model with its last layer scaled so that its poses are about as large as a person: random heads give any size."""
+    factor = float(PERSON_M / np.linalg.norm(torch_poses(model, keypoints(model, 16)), axis=-1).mean())
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.startswith(LAST.get(type(model), ("head.",))):
+                tensor.mul_(factor)
+    return model
 
 
 def lifters():

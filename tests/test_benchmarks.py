@@ -2,10 +2,13 @@ import json
 
 import numpy as np
 import pytest
+from models import randomised, small, small_options
 
 from edgepose import zoo
-from edgepose.benchmarks import measure
+from edgepose.benchmarks import measure, run
+from edgepose.build_engines import checkpoints
 from edgepose.build_engines.lower import executed_macs, lower
+from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 
 KEYS = {"model", "runtime", "precision", "batch", "threads", "frames", "median_ms", "p90_ms", "p99_ms", "poses_per_s",
@@ -38,6 +41,19 @@ def test_a_model_of_many_frames_is_a_row_like_any_other(tmp_path):
     rows = json.loads(file.read_text())["rows"]
     assert {(row["model"], row["frames"]) for row in rows} == {("strided27-s", 27), ("posegate-s", 1)} and len(rows) == 8
     assert all(row["mean_error_mm"] < 0.01 for row in rows)
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_every_model_of_the_registry_is_a_row(tmp_path, name, monkeypatch):
+    # Small, on few windows, and without the fresh process for each, which the other tests start: 30 of them take long.
+    monkeypatch.setattr(run, "evaluation_windows", lambda module: tuple(part[:8] for part in evaluation_windows(module)))
+    monkeypatch.setattr(run, "cold_start", lambda *_: {"load_ms": 1.0, "rss_mb": 100.0})
+    module = randomised(small(name))
+    checkpoints.save_checkpoint(tmp_path / "small.safetensors", module, {
+        "model": name, "frames": module.frames, "skeleton": module.skeleton.name, "options": small_options(name)})
+    row, = bench(tmp_path, "--models", str(tmp_path / "small.safetensors"), "--runtimes", "native", "--precisions", "fp32", "--rounds", "1")["rows"]
+    assert set(row) == KEYS and (row["model"], row["frames"]) == (name, module.frames)
+    assert row["mean_error_mm"] < 0.01 and (row["parameters"], row["macs"]) == (zoo.parameters(module), zoo.macs(module))
 
 
 def test_eight_bits_stand_beside_peers_of_eight_bits(tmp_path, capsys):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from hrnet_names import official_shapes, official_state
 
 from edgepose import zoo
 from edgepose.build_engines import detectors
@@ -30,6 +31,38 @@ def test_the_authors_files_load_in_every_wrapping(tmp_path, module, wrap):
     crops = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(loaded(crops), module(crops)) and metadata["model"] == "hrnet-w8"
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("width", [32, 48])
+def test_every_tensor_of_the_authors_models_arrives_where_it_belongs(tmp_path, width, prefix):
+    # Tensors of one number each, another for every name, are small files; a BatchNorm's step counter is not used.
+    numbers = {name: float(i) for i, name in enumerate(official_shapes(width), 1)}
+    torch.save({prefix + name: torch.tensor(numbers[name]).expand(shape) for name, shape in official_shapes(width).items()}, tmp_path / "a.pth")
+    module, _ = detectors.load_detector(f"hrnet-w{width}", tmp_path / "a.pth")
+    arrived = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+    assert not [name for name, tensor in arrived.items() if tensor.min() != numbers[name] or tensor.max() != numbers[name]]
+    assert arrived.keys() == {name for name in numbers if not name.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("name, change, message", [
+    ("stage4.2.fuse_layers.0.3.0.weight", None, "missing stage4.2.fuse_layers.0.3.0.weight"),
+    ("stage4.2.fuse_layers.1.0.0.0.weight", (64, 32, 3, 3), "stage4.2.fuse_layers.1.0.0.0.weight"),
+    ("final_layer.weight", (16, 32, 1, 1), r"final_layer.weight has shape \(16, 32, 1, 1\), not \(17, 32, 1, 1\)")])
+def test_an_official_file_with_one_tensor_amiss_is_refused(tmp_path, name, change, message):
+    shapes = {**official_shapes(32), name: change}
+    torch.save({key: torch.tensor(0.0).expand(shape) for key, shape in shapes.items() if shape is not None}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        detectors.load_detector("hrnet-w32", tmp_path / "a.pth")
+
+
+def test_the_authors_w32_gives_the_same_heatmaps_in_onnx(tmp_path):
+    state = official_state(32)
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "pose_hrnet_w32.pth")
+    module, metadata = detectors.load_detector("hrnet-w32", tmp_path / "pose_hrnet_w32.pth")
+    assert metadata == {"model": "hrnet-w32", "size": (256, 192)}
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.named_parameters())
+    assert detectors.export_detector(module, (64, 64), tmp_path / "a.onnx") < 1e-5
 
 
 class Evil:

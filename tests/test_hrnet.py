@@ -1,46 +1,26 @@
+from math import prod
+
 import pytest
 import torch
+from hrnet_names import official_shapes
 
 from edgepose import zoo
 from edgepose.zoo.hrnet import HRNet, conv_macs
 
-# (name, shape) in the authors' pose_hrnet_w32_256x192.pth; W48's have 48 for 32, 96 for 64, and so on.
-OFFICIAL_W32 = {
-    "conv1.weight": (64, 3, 3, 3), "bn1.running_var": (64,), "conv2.weight": (64, 64, 3, 3), "bn2.num_batches_tracked": (),
-    "layer1.0.conv1.weight": (64, 64, 1, 1), "layer1.0.conv3.weight": (256, 64, 1, 1), "layer1.0.bn3.bias": (256,),
-    "layer1.0.downsample.0.weight": (256, 64, 1, 1), "layer1.0.downsample.1.running_mean": (256,), "layer1.3.conv1.weight": (64, 256, 1, 1),
-    "transition1.0.0.weight": (32, 256, 3, 3), "transition1.0.1.bias": (32,), "transition1.1.0.0.weight": (64, 256, 3, 3),
-    "transition1.1.0.1.weight": (64,), "transition2.2.0.0.weight": (128, 64, 3, 3), "transition3.3.0.0.weight": (256, 128, 3, 3),
-    "stage2.0.branches.0.0.conv1.weight": (32, 32, 3, 3), "stage2.0.branches.1.3.bn2.weight": (64,),
-    "stage2.0.fuse_layers.0.1.0.weight": (32, 64, 1, 1), "stage2.0.fuse_layers.0.1.1.running_mean": (32,),
-    "stage2.0.fuse_layers.1.0.0.0.weight": (64, 32, 3, 3), "stage2.0.fuse_layers.1.0.0.1.bias": (64,),
-    "stage3.3.branches.2.0.conv2.weight": (128, 128, 3, 3), "stage3.3.fuse_layers.2.0.0.0.weight": (32, 32, 3, 3),
-    "stage3.3.fuse_layers.2.0.1.0.weight": (128, 32, 3, 3), "stage3.0.fuse_layers.1.2.0.weight": (64, 128, 1, 1),
-    "stage4.1.branches.3.3.conv2.weight": (256, 256, 3, 3), "stage4.1.fuse_layers.3.0.2.0.weight": (256, 32, 3, 3),
-    "stage4.1.fuse_layers.3.0.1.0.weight": (32, 32, 3, 3), "stage4.0.fuse_layers.3.1.1.0.weight": (256, 64, 3, 3),
-    "stage4.2.branches.3.0.bn1.weight": (256,), "stage4.2.fuse_layers.0.3.0.weight": (32, 256, 1, 1),
-    "final_layer.weight": (17, 32, 1, 1), "final_layer.bias": (17,)}
-ABSENT = ("layer1.1.downsample.0.weight", "transition2.0.0.weight", "stage2.0.fuse_layers.0.0.0.weight", "stage4.2.fuse_layers.1.0.0.0.weight",
-          "stage2.1.branches.0.0.conv1.weight", "stage3.4.branches.0.0.conv1.weight", "stage4.3.branches.0.0.conv1.weight")
 
-
-def test_the_names_and_shapes_are_those_of_the_authors_checkpoints():
-    shapes = {name: tuple(tensor.shape) for name, tensor in HRNet(32).state_dict().items()}
-    assert {name: shapes.get(name) for name in OFFICIAL_W32} == OFFICIAL_W32
-    assert not [name for name in ABSENT if name in shapes]
-    # Convolutions with their norms: the stem, layer1, and each transition and stage. A norm has five tensors.
-    def stage(branches, modules, last_is_single=False):
-        blocks = 2 * 4 * branches
-        up, down = branches * (branches - 1) // 2, sum(i - j for i in range(branches) for j in range(i))
-        return modules * (blocks + up + down) - last_is_single * (up + down - (branches - 1))
-    pairs = 2 + 13 + (2 + stage(2, 1)) + (1 + stage(3, 4)) + (1 + stage(4, 3, last_is_single=True))
-    assert len(shapes) == 6 * pairs + 2 == 1754
-    assert {name: tuple(t.shape) for name, t in HRNet(48).state_dict().items()}.keys() == shapes.keys()
+@pytest.mark.parametrize("width, parameters", [(32, 28_536_113), (48, 63_595_745)])
+def test_the_names_and_shapes_are_those_of_the_authors_checkpoints(width, parameters):
+    official = official_shapes(width)
+    with torch.device("meta"):  # shapes without sums
+        shapes = {name: tuple(tensor.shape) for name, tensor in HRNet(width).state_dict().items()}
+    assert shapes == official and len(official) == 1754
+    trained = [prod(shape) for name, shape in official.items() if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert sum(trained) == parameters
 
 
 @pytest.mark.parametrize("name, millions, giga_256, giga_384", [("hrnet-w32", 28.5, 7.1, 16.0), ("hrnet-w48", 63.6, 14.6, 32.9)])
 def test_parameters_and_multiply_adds_are_those_of_the_paper(name, millions, giga_256, giga_384):
-    with torch.device("meta"):  # shapes without sums
+    with torch.device("meta"):
         module = zoo.build_detector(name)
     assert round(zoo.parameters(module) / 1e6, 1) == millions
     # The paper's G is 2^30: all four figures of its Tables 1 and 2 come out so, and none with 10^9.

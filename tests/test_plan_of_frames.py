@@ -10,7 +10,7 @@ from test_plan import poses
 
 from edgepose import _native
 from edgepose.build_engines.lower import PlanBuilder, lower
-from edgepose.zoo.strided import StridedTransformer
+from edgepose.zoo.strided import ATTENTIONS, StridedTransformer
 
 TINY = {"channels": 16, "heads": 2, "depth": 1}
 PLANS = {"strided": lower(randomised(StridedTransformer(frames=27, **TINY)), "fp32"),
@@ -143,3 +143,18 @@ def test_a_causal_model_answers_for_the_newest_frame_whatever_follows_none():
     assert torch.equal(encoded[:, :-1], other[:, :-1]) and not torch.equal(encoded[:, -1], other[:, -1])
     with torch.no_grad():
         assert not torch.equal(model(torch.from_numpy(x)), model(torch.from_numpy(changed)))
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("frames", [27, 81])
+def test_no_token_of_the_causal_strided_layers_looks_ahead(frames, attention):
+    model = randomised(StridedTransformer(frames=frames, is_causal=True, attention=attention, **TINY))
+    x = torch.from_numpy(keypoints(model, 1)).repeat(frames - 1, 1, 1, 1)
+    seen = torch.arange(1, frames)  # frames that a row of the batch leaves as they were
+    later = torch.arange(frames) >= seen[:, None]
+    with torch.no_grad():
+        tokens, others = model.encode(x), model.encode(x + 0.1 * later[..., None, None])
+        ends = torch.arange(frames)  # the frame that each token stands at
+        for layer in model.strided:
+            tokens, others, ends = layer(tokens), layer(others), ends[layer.stride - 1::layer.stride]
+            assert torch.equal((tokens == others).all(-1), ends < seen[:, None])

@@ -2,8 +2,9 @@
 
 Sources: "Strided Transformer with strided sparse attention" (002), and the base model it changes, Li et al. 2022,
 "Exploiting Temporal Contexts with Strided Transformer for 3D Human Pose Estimation" (IEEE TMM); reported by the base model
-with 351 frames of CPN's 2D on Human3.6M: 43.7 mm (protocol 1), 35.2 mm (protocol 2).
-Checkpoints that load: the base model's, 27 and 351 frames (`published.py`).
+with 351 frames of CPN's 2D on Human3.6M: 43.7 mm (protocol 1), 35.2 mm (protocol 2); the paper's figures, not measured here.
+Checkpoints that load (`published.py`): the base model's, 27 and 351 frames, without the authors' `post_refine` network, which
+needs the camera's intrinsics and is not built: their `no_refine.pth`.
 
 Decided where the sources are silent or differ:
 - Strides: 27 frames (3, 3, 3), 351 (3, 9, 13); 81 (3, 3, 9), 243 (3, 9, 9).
@@ -12,8 +13,11 @@ Decided where the sources are silent or differ:
 - The max pooling beside a strided convolution has kernel 1 in the authors' code: it picks every s-th frame. So here.
 - Positions of a strided layer are as many as its tokens (paper 002, E_2); the authors' code stores as many as frames and uses
   the first of them.
-- `is_causal`: no token looks ahead, the convolutions are padded on the left and stand at the last frame of their stride,
-  and the answer is for the newest frame. Nothing of it needs the whole window at once.
+- `is_causal`: no token looks ahead, in attention, convolution or pooling: the convolutions are padded on the left, and each token
+  of a strided layer stands at the last frame of its stride; the answer is for the newest frame. Each answer is of a whole window
+  all the same: positions, and the grid of the strides, count from the window's first frame, so what one window computed is of
+  other positions in the next. To keep keys and values in a ring buffer, both would count frames modulo T, and the model would
+  be trained with windows that begin at any of them.
 - The authors' LayerNorm divides by (sample deviation + eps): `norm="sample"`, for published weights only.
 """
 
