@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from ..skeleton import H36M17, Skeleton
-from .layers import (Attention, Mlp, NormedLinear, SampleLayerNorm, Sight, array, folded_linear, norm_epsilon)
+from .layers import Attention, Mlp, NormedLinear, SampleLayerNorm, Sight, array, folded_linear, norm_epsilon
 
 STRIDES = {27: (3, 3, 3), 81: (3, 3, 9), 243: (3, 9, 9), 351: (3, 9, 13)}
 ATTENTIONS = ("sparse", "dense")
