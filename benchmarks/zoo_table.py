@@ -50,8 +50,9 @@ The target is the middle frame; long windows see the future of a recorded clip. 
 
 **What the budget means.** Each row had ten minutes of one processor core (`edgepose train --minutes 10`, the same options and seed),
 where the papers take days of a GPU; the weights that ship for some of them had longer (their cards say how long). In that time a small
-network makes far more steps than a large one. So the table ranks what a small budget buys, not the architectures: the `-s` models, which are
-narrower ones of the same architecture, are ahead of the full ones, and the windows of 243 and 351 frames have hardly begun to learn.
+network makes far more steps than a large one (and on a shared machine a run may get some fewer than another). So the table ranks what a
+small budget buys, not the architectures: a narrower form of a model (`-s`) is often ahead of the full one, and windows of 243 and 351
+frames have hardly begun to learn. The floors under the table say how far each has come.
 
 {accuracy}
 
@@ -59,8 +60,8 @@ Floors on the same windows: {floors}.
 {weakly}
 ## Size and latency
 
-Models without weights of their own are timed with random ones, which take as long. W8 and INT8: every product but the first and the
-last in eight bits, whatever that costs in accuracy (`edgepose compile` keeps some in FP16 until it is within 1.0 mm of FP32).
+A model that has no row above is timed with random weights, which take as long. W8 and INT8: every product but the first and the last
+in eight bits, whatever that costs in accuracy (`edgepose compile` keeps some in FP16 until it is within 1.0 mm of FP32).
 
 {cost}
 """
