@@ -25,11 +25,15 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_generic_kernels(reque
     assert all(isa in done.stdout.splitlines() for isa in _native.isas())
 
 
-@pytest.mark.parametrize("cpu, isas", [("max", {"neondot", "neon", "generic"}), ("cortex-a72", {"neon", "generic"})])
-def test_the_neon_kernels_agree_with_the_generic_ones_under_emulation(request, tmp_path, cpu, isas):
+@pytest.fixture(scope="module")
+def for_arm(request, tmp_path_factory):
     if not (shutil.which("aarch64-linux-gnu-g++") and shutil.which("qemu-aarch64")):
         pytest.skip("needs aarch64-linux-gnu-g++ and qemu-aarch64")
-    program = compiled("aarch64-linux-gnu-g++", request.config.rootpath, tmp_path, "-static")
-    done = subprocess.run(["qemu-aarch64", "-cpu", cpu, program], capture_output=True, text=True)
+    return compiled("aarch64-linux-gnu-g++", request.config.rootpath, tmp_path_factory.mktemp("arm"), "-static")
+
+
+@pytest.mark.parametrize("cpu, isas", [("max", {"neondot", "neon", "generic"}), ("cortex-a72", {"neon", "generic"})])
+def test_the_neon_kernels_agree_with_the_generic_ones_under_emulation(for_arm, cpu, isas):
+    done = subprocess.run(["qemu-aarch64", "-cpu", cpu, for_arm], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert {line for line in done.stdout.splitlines() if " " not in line} == isas
