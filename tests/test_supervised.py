@@ -124,6 +124,36 @@ def test_a_state_that_is_spoilt_is_named(data, tmp_path, monkeypatch, training, 
         training(model, data, tmp_path, 3, resume=True)
 
 
+def test_a_finished_run_that_is_resumed_says_so_and_has_its_weights(data, tmp_path, capsys):
+    command = ["train", "--model", "martinez-s", "--path", str(data), "--out", str(tmp_path), "--steps", "2", "--threads", "1", "--device", "cpu"]
+    assert main(command) == 0
+    kept = weights(tmp_path / "martinez-s.safetensors")
+    (tmp_path / "martinez-s.safetensors").unlink()
+    capsys.readouterr()
+    assert main([*command, "--resume"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/martinez-s.safetensors: the run is at step 2 or later already\n"
+    assert same(weights(tmp_path / "martinez-s.safetensors"), kept)
+
+
+def test_a_finished_weakly_supervised_run_that_is_resumed_has_its_weights(data, tmp_path, monkeypatch):
+    for size in ("BATCH", "STATISTICS_WINDOWS", "VALIDATION_WINDOWS"):
+        monkeypatch.setattr(weakly_supervised, size, 8)
+    file = train_weakly("posegate-s", data, tmp_path, 2)
+    kept = weights(file)
+    file.unlink()
+    assert same(weights(train_weakly("posegate-s", data, tmp_path, 2, resume=True)), kept)
+
+
+@pytest.mark.parametrize("training", [train, train_weakly])
+def test_a_folder_that_cannot_be_is_noticed_before_the_work(data, tmp_path, monkeypatch, training):
+    (tmp_path / "file").touch()
+    for module in (supervised, weakly_supervised):
+        monkeypatch.setattr(module, "read_motion", lambda *_: pytest.fail("the data was read"), raising=False)
+    monkeypatch.setattr(supervised, "open_source", lambda *_: pytest.fail("the data was read"))
+    with pytest.raises(OSError, match="file"):
+        training("ampose-s", data, tmp_path / "file/out", 2)
+
+
 def test_the_weights_that_are_kept_are_an_average_of_those_of_every_step(data, tmp_path, monkeypatch):
     history = []
 
@@ -304,7 +334,8 @@ def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):
     (["--seed", "99999999999"], "--seed is 99999999999"), (["--device", "mps"], "--device is 'mps'; here there is cpu"),
     (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets"), (["--option", "is_causal=true"], "has no option 'is_causal'; it has depth, "),
     (["--option", "block=round"], "unknown block 'round'; there are plain then residual, "), (["--option", "frames=9"], "has no option 'frames'"),
-    (["--option", "depth"], "wanted NAME=VALUE")])
+    (["--option", "depth"], "wanted NAME=VALUE"), (["--resume", "--minutes", "1"], "--resume goes on to a number of steps, not of minutes"),
+    (["--resume", "--start", "a.safetensors"], "--start is what a new run begins with")])
 def test_an_impossible_argument_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
     assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -175,29 +175,38 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     frames = zoo.frames_of(model, frames)
     file = checkpoint_file(out, model, frames)
     check_free(file, resume)
-    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames, **options)))
+    answered = zoo.target_frame(zoo.build(model, frames, **options))
+    file.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
+    source = open_source(data, path, keypoints, frames, answered)
     trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
-    target = joints[:, zoo.target_frame(trainer.module)]
+    target = joints[:, answered]
     run = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
            "precision": precision, "processes": processes()}
     if resume:
         resume_run(trainer, file, run)
     durations: deque[float] = deque(maxlen=200)
     validation = math.nan
+
+    def keep() -> float:
+        validation = trainer.validate(seen, target)
+        figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
+        save_checkpoint(file, trainer.averaged, {
+            "model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
+            "command": command, "data": source.credit, "figures": figures})
+        write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
+        return validation
+
     while trainer.done < steps:
         began = time.perf_counter()
         distance = trainer.step()
         durations.append(time.perf_counter() - began)
         if (trainer.done % every == 0 or trainer.done == steps) and rank() == 0:
-            validation = trainer.validate(seen, target)
-            figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
-            save_checkpoint(file, trainer.averaged, {
-                "model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-                "command": command, "data": source.credit, "figures": figures})
-            write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
+            validation = keep()
         if report:
             report(trainer.done, distance, validation, statistics.median(durations) * (steps - trainer.done))
+    if rank() == 0 and not file.is_file():  # resumed at its end, from its state alone
+        keep()
     return file
 
 
@@ -225,7 +234,7 @@ def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose train`."""
-    parser.add_argument("--model", default="ampose", choices=zoo.MODELS, metavar="NAME", help="a model of the zoo")
+    parser.add_argument("--model", default="ampose", choices=zoo.MODELS, metavar="NAME", help="a model of the zoo (default ampose)")
     parser.add_argument("--frames", type=int, metavar="T", help="window length (default: the model's usual one)")
     add_option_argument(parser)
     parser.add_argument("--data", default="mocap", choices=SOURCES, help="what to train on (default: mocap, one .npz a subject)")
@@ -240,8 +249,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of the matrix products")
     parser.add_argument("--compile", action="store_true", help="compile the model first (needs a C++ compiler)")
-    parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between two checkpoints")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR")
+    parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between two checkpoints (default 500)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR to --steps")
     parser.add_argument("--start", metavar="FILE", help="a checkpoint whose weights to begin with (ampose's for ampose-refined)")
 
 
@@ -275,6 +284,10 @@ def _check(args: argparse.Namespace) -> None:
     if args.minutes is not None:
         checked_number("--minutes", args.minutes, above=0)
     checked_number("--seed", args.seed, 0, 2**31 - 1, whole=True)
+    if args.resume and args.minutes is not None:
+        raise ValueError("--resume goes on to a number of steps, not of minutes: --steps, which the run printed")
+    if args.resume and args.start:
+        raise ValueError("--start is what a new run begins with: leave it out with --resume")
     check_free(checkpoint_file(args.out, args.model, args.frames), args.resume)
     if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
         raise ValueError(f"--device is {args.device!r}; here there is cpu" + ", cuda" * torch.cuda.is_available())
@@ -299,7 +312,7 @@ def main(args: argparse.Namespace) -> int:
     with Progress(*columns, disable=not is_terminal or rank() > 0) as progress:
         task = progress.add_task(checkpoint_name(args.model, zoo.frames_of(args.model, args.frames)), total=args.steps, loss=math.nan,
                                  validation=math.nan, left="")
-        recent: deque[float] = deque(maxlen=args.every)
+        recent: deque[float] = deque(maxlen=args.every)  # distances of the last steps, mm
 
         def report(done: int, loss: float, validation: float, left_s: float) -> None:
             recent.append(loss)
@@ -312,7 +325,7 @@ def main(args: argparse.Namespace) -> int:
         path = train(args.model, args.path, args.out, args.steps, seed=args.seed, every=args.every, resume=args.resume,
                      command=_command(args), report=report, start=args.start, **setup)
     if rank() == 0:
-        print(path)
+        print(path if recent else f"{path}: the run is at step {args.steps} or later already")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return 0

@@ -295,6 +295,7 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     """
     path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
     check_free(path, resume)
+    path.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
     motion = read_motion(data, "training")
     trainer = Trainer(model, motion, seed, noisy, options, paired)
     random = step_generator(seed, -1)
@@ -304,10 +305,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
     if resume:
         resume_run(trainer, path, run)
-    while trainer.done < steps:
-        losses = trainer.step(steps)
-        if trainer.done % every and trainer.done != steps:
-            continue
+
+    def keep() -> float:
         with torch.no_grad():
             error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
         figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
@@ -315,23 +314,31 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
             "model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed, "command": command,
             "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures})
         write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
-        if report:
-            report(trainer.done, losses, error, floor)
+        return error
+
+    while trainer.done < steps:
+        losses = trainer.step(steps)
+        if trainer.done % every == 0 or trainer.done == steps:
+            error = keep()
+            if report:
+                report(trainer.done, losses, error, floor)
+    if not path.is_file():  # resumed at its end, from its state alone
+        keep()
     return path
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="martinez-s", choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
-                        metavar="NAME", help="the generator, a model of one frame")
+                        metavar="NAME", help="the generator, a model of one frame (default martinez-s)")
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--steps", type=int, default=2_000, metavar="N")
+    parser.add_argument("--steps", type=int, default=2_000, metavar="N", help="of the generator (default 2000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
     parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
     add_option_argument(parser)
-    parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints")
+    parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints (default 200)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--resume", action="store_true")
     given = parser.parse_args()
