@@ -1,0 +1,30 @@
+"""The columns of what a lifter takes, (B, T, J, C), and of what it answers, (B, J, D), by name.
+
+Every lifter takes x and y; one may take more, so a zoo module and an engine have `inputs` and `outputs`, and an engine file
+has them in its header. A lifter that has neither is of the published form.
+
+    x, y                        normalised screen coordinates (camera.normalize_screen)
+    confidence                  0 to 1; 0: the joint was not found and stands where Hold put it
+    length, length_known        m from the joint to its parent, of this person; and 1, or 0 where it is not known
+    depth, depth_known          m along the optical axis by a depth camera, less the median of the joints known; and 1 or 0
+    elevation, elevation_known  radians of the joint's ray above the horizon, where lens and gravity are known; and 1 or 0
+
+What is not known is 0. An answer is x, y, z in m from the root, in camera axes, and `error`, the predicted standard
+deviation of the joint's distance in m.
+"""
+
+from __future__ import annotations
+
+PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
+INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known")
+OUTPUTS = (*PUBLISHED_OUTPUTS, "error")
+
+
+def inputs_of(lifter: object) -> tuple[str, ...]:
+    """The names of the columns that a lifter takes."""
+    return getattr(lifter, "inputs", PUBLISHED_INPUTS)
+
+
+def outputs_of(lifter: object) -> tuple[str, ...]:
+    """The names of the columns that a lifter answers with."""
+    return getattr(lifter, "outputs", PUBLISHED_OUTPUTS)
