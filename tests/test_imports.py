@@ -16,10 +16,11 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"checks", "gpu", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
+TOOLS = {"checks", "columns", "gpu", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
+    "columns": set(),
     "checks": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "enginefile": {"skeleton"},
@@ -36,7 +37,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "drawing": {"camera", "checks", "skeleton", "stream"},
     "live": {"camera", "checks", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
-    "zoo": {"skeleton", "checks"},
+    "zoo": {"skeleton", "checks", "columns"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native", "_cuda"},  # the probes of the rooflines
