@@ -30,8 +30,9 @@ from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.checkpoints import check_metadata, load_checkpoint, read_tensors
 from edgepose.metrics import mpjve
-from edgepose.training.evaluate import METRICS, SEED, WINDOWS, lift, on_validation
+from edgepose.training.evaluate import METRICS, SEED, WINDOWS, on_validation
 from edgepose.training.mocap import draw_windows, read_motion
+from edgepose.training.models import lift
 from edgepose.training.noise import observe_frames
 
 PRECISIONS = ("fp32", "fp16", "w8", "int8")

@@ -16,7 +16,8 @@ from .. import enginefile
 from ..build_engines.checkpoints import load_checkpoint, save_checkpoint
 from ..build_engines.compile import build
 from ..build_engines.lifters import NamedModule
-from .evaluate import METRICS, evaluate, open_model
+from .evaluate import METRICS, evaluate
+from .models import open_model
 
 CARD = """# {name}
 
