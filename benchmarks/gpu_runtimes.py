@@ -39,8 +39,8 @@ def open_torch(model: Model, precision: str, batch: int, is_compiled: bool = Fal
     """torch eager or compiled. Raises what torch raises without a GPU."""
     import torch
 
-    from edgepose.build_engines import checkpoints
     from edgepose.build_engines.torch_tensorrt import HalfModule
+    from edgepose.zoo import checkpoints
 
     module, _ = checkpoints.load_checkpoint(model.checkpoint)
     module = (HalfModule(module) if precision == "fp16" else module).eval().requires_grad_(False).to(DEVICE)

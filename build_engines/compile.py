@@ -34,8 +34,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import edgepose
-from edgepose import enginefile, gpu, zoo
-from edgepose.benchmarks import measure
+from edgepose import enginefile, gpu, timing, zoo
 from edgepose.build_engines import boards, detectors, export, quantise, rebuild, tensorrt, torch_tensorrt, triton_repository
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
@@ -292,10 +291,10 @@ def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
         x = np.zeros((people, engine.frames, len(engine.skeleton), 2), np.float32)
         out = np.empty((people, len(engine.skeleton), 3), np.float32)
         calls[name] = lambda engine=engine, x=x, out=out: engine.run(x, out)
-    timings = measure.interleaved(calls, rounds=10, calls=30)
+    timings = timing.interleaved(calls, rounds=10, calls=30)
     for row in rows:
         if row.file:
-            for key, value in measure.percentiles(timings[row.file].times_ms).items():
+            for key, value in timing.percentiles(timings[row.file].times_ms).items():
                 setattr(row, key, value)
             row.poses_per_s = row.batch * 1e3 / row.median_ms
 

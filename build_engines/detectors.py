@@ -17,7 +17,7 @@ from edgepose.zoo.hrnet import conv_macs
 from edgepose.zoo.published import read_state
 
 from . import export
-from .checkpoints import SHIPPED, check_fits, check_metadata, read_tensors, write_tensors
+from edgepose.zoo.checkpoints import SHIPPED, check_fits, check_metadata, read_tensors, write_tensors
 
 FORMAT = "edgepose detector 1"
 REQUIRED = {"model": str, "size": list}

@@ -29,10 +29,10 @@ from .adapters import ADAPTERS
 from .camera import checked_image_size
 from .checks import checked_number, listed
 from .clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
-from .doctor import cores
 from .engine import Engine, load
 from .enginefile import EngineError, write_atomically
 from .filters import SMOOTH
+from .machine import cores
 from .stream import Pose, Stream
 from .workers import Crew, Lost, Processes, RayActors, hand_out
 

@@ -13,6 +13,7 @@ from . import _native, enginefile
 from .engine import DEFAULT_THREADS, SHIPPED, load
 from .enginefile import EngineError
 from .gpu import open_gpu, cuda_missing, missing
+from .machine import cores, processor
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
@@ -21,22 +22,6 @@ LIBRARIES = {  # what each is for
     "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "ray": "archives lifted by a cluster", "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
 }
 UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu() -> str:

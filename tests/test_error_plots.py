@@ -9,7 +9,7 @@ from PIL import Image
 from tiny_mocap import standing, write_all
 
 from edgepose import drawing, metrics, zoo
-from edgepose.build_engines.checkpoints import save_checkpoint
+from edgepose.zoo.checkpoints import save_checkpoint
 from edgepose.cli import main
 from edgepose.recording import load_windows
 from edgepose.skeleton import H36M17

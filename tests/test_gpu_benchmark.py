@@ -17,7 +17,7 @@ from fake_tensorrt import FakeTensorRT
 
 from edgepose import cli
 from edgepose.benchmarks import gpu, gpu_folder, gpu_report, gpu_runtimes
-from edgepose.build_engines import checkpoints
+from edgepose.zoo import checkpoints
 
 MODEL = "tiny"
 BATCHES = ["1", "3"]

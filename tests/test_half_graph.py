@@ -9,11 +9,12 @@ from tensorrt_families import ALL_RUNGS, distances_mm, family, run, shapes_of
 from tensorrt_rules import broken_rules
 
 from edgepose import zoo
-from edgepose.build_engines import checkpoints, half_graph, quantise
+from edgepose.build_engines import half_graph, quantise
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.quantise import Calibration, Recipe
 from edgepose.build_engines.tensorrt_graph import float32_steps, tensorrt_graph
 from edgepose.build_engines.windows import evaluation_windows
+from edgepose.zoo import checkpoints
 
 SHIPPED = ("ampose", "posegate-s", "strided27-s", "martinez-s", "dln-s")
 

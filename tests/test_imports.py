@@ -16,11 +16,13 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"checks", "gpu", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
+TOOLS = {"checks", "gpu", "timing", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
     "checks": set(),
+    "machine": set(),
+    "timing": {"machine", "_native"},  # _native: the probes of the rooflines
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "enginefile": {"skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
@@ -32,15 +34,15 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "clip": {"adapters", "camera", "checks", "skeleton"},
     "recording": {"clip", "engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video", "camera", "checks"},
     "workers": {"checks"},
-    "archive": {"adapters", "camera", "checks", "clip", "doctor", "engine", "enginefile", "filters", "stream", "workers"},
+    "archive": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "machine", "stream", "workers"},
     "drawing": {"camera", "checks", "skeleton", "stream"},
     "live": {"camera", "checks", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
-    "zoo": {"skeleton", "checks"},
+    "zoo": {"skeleton", "checks", "enginefile"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
-    "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native", "_cuda"},  # the probes of the rooflines
-    "doctor": {"engine", "enginefile", "gpu", "_native", "_cuda"},
+    "benchmarks": TOOLS | {"stream", "adapters", "_native", "_cuda"},
+    "doctor": {"engine", "enginefile", "gpu", "machine", "_native", "_cuda"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
 }

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from .. import zoo
 from ..adapters import COCO17
-from ..build_engines.checkpoints import write_tensors
+from ..zoo.checkpoints import write_tensors
 from ..build_engines.detectors import SIZE, SIZES, save_detector
 from ..checks import checked_number
 from ..cli import reporting

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
+from ..zoo.checkpoints import find_checkpoint, load_checkpoint
 from ..engine import load
 from ..stream import Lifter
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import enginefile
-from ..build_engines.checkpoints import load_checkpoint, save_checkpoint
+from ..zoo.checkpoints import load_checkpoint, save_checkpoint
 from ..build_engines.compile import build
 from ..build_engines.lifters import NamedModule
 from .evaluate import METRICS, evaluate
