@@ -9,9 +9,9 @@ from PIL import Image
 from tiny_mocap import standing, write_all
 
 from edgepose import drawing, metrics, zoo
+from edgepose.clip import load_windows
 from edgepose.zoo.checkpoints import save_checkpoint
 from edgepose.cli import main
-from edgepose.recording import load_windows
 from edgepose.skeleton import H36M17
 from edgepose.training import error_plots, evaluate, models
 from edgepose.window import Window

@@ -10,9 +10,9 @@ from tiny_datasets import write_h36m
 from tiny_mocap import write_all
 
 from edgepose import zoo
+from edgepose.clip import load_clip
 from edgepose.zoo.checkpoints import SHIPPED, save_checkpoint
 from edgepose.skeleton import H36M17
-from edgepose.recording import load_clip
 from edgepose.training import clips, evaluate, models
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"checks", "gpu", "timing", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
+TOOLS = {"checks", "gpu", "timing", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "clip", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
@@ -31,7 +31,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "video": {"checks"},
-    "clip": {"adapters", "camera", "checks", "skeleton"},
+    "clip": {"adapters", "camera", "checks", "filters", "skeleton", "stream"},
     "recording": {"clip", "engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video", "camera", "checks"},
     "workers": {"checks"},
     "archive": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "machine", "stream", "workers"},

@@ -9,6 +9,7 @@ from walking import film
 import edgepose
 from edgepose import recording, video
 from edgepose.cli import main
+from edgepose.clip import load_windows
 from edgepose.detector import Detector
 
 
@@ -125,7 +126,7 @@ def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, caps
     with np.load(out) as poses:
         joints_m, frames = poses["joints_m"], np.rint(poses["timestamp_s"] * 30).astype(int)
     truth = movie[1].joints_m.numpy()[frames]
-    mean_pose = recording.load_windows(1)[1].mean(0)
+    mean_pose = load_windows(1)[1].mean(0)
     errors = [np.linalg.norm(pose - truth, axis=-1).mean() for pose in (joints_m, mean_pose)]
     assert errors[0] < 2 / 3 * errors[1]  # as in test_detector.py, after the compression
 

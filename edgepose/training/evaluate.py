@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..checks import PICTURES, check_output
+from ..clip import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, p_mpjpe, pck
-from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
 from ..stream import Lifter
 from ..zoo import target_frame
