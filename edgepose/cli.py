@@ -18,9 +18,9 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
     "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on real detections, motion capture and the papers' data sets"),
-    "stream": ("edgepose.recording", None, "lift a recorded clip, a video or a camera frame by frame"),
-    "lift": ("edgepose.archive", None, "lift an archive of recorded clips by many processes, resumable"),
-    "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
+    "stream": ("edgepose.commands.stream", None, "lift a recorded clip, a video or a camera frame by frame"),
+    "lift": ("edgepose.commands.lift", None, "lift an archive of recorded clips by many processes, resumable"),
+    "doctor": ("edgepose.commands.doctor", None, "what this machine has, and which engine it would run"),
 }
 
 

@@ -6,10 +6,10 @@ import pytest
 from walking import film
 
 import edgepose
-from edgepose import detector as d
 from edgepose.adapters import ADAPTERS, COCO17
 from edgepose.clip import load_windows
 from edgepose.metrics import mpjpe
+from edgepose.pictures import detector as d
 
 SIZE = (128, 96)
 ASPECT = 96 / 128

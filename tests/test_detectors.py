@@ -6,7 +6,7 @@ from hrnet_names import official_shapes, official_state
 from edgepose import zoo
 from edgepose.build_engines import detectors
 from edgepose.cli import main
-from edgepose.detector import SHIPPED, HRNetDetector
+from edgepose.pictures.detector import SHIPPED, HRNetDetector
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
 

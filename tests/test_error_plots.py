@@ -8,8 +8,9 @@ from models import randomised, small
 from PIL import Image
 from tiny_mocap import standing, write_all
 
-from edgepose import drawing, metrics, zoo
+from edgepose import metrics, zoo
 from edgepose.clip import load_windows
+from edgepose.show import drawing
 from edgepose.zoo.checkpoints import save_checkpoint
 from edgepose.cli import main
 from edgepose.skeleton import H36M17

@@ -16,33 +16,31 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"checks", "gpu", "timing", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "clip", "cli", "edgepose"}
+TOOLS = {"checks", "columns", "gpu", "timing", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "clip", "cli", "edgepose"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
+    "columns": set(),
     "metrics": set(),
     "checks": set(),
     "machine": set(),
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
-    "enginefile": {"skeleton"},
+    "enginefile": {"columns", "skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
     "backends": {"skeleton", "enginefile", "gpu", "_native", "_cuda"},
-    "engine": {"checks", "skeleton", "enginefile", "backends"},
-    "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
-    "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
-    "video": {"checks"},
+    "engine": {"checks", "columns", "skeleton", "enginefile", "backends"},
+    "stream": {"checks", "columns", "skeleton", "adapters", "camera", "window", "filters", "engine"},
+    "pictures": {"adapters", "checks", "skeleton"},
     "clip": {"adapters", "camera", "checks", "filters", "skeleton", "stream"},
-    "recording": {"clip", "engine", "stream", "adapters", "filters", "metrics", "skeleton", "drawing", "live", "detector", "video", "camera", "checks"},
+    "show": {"camera", "checks", "clip", "skeleton", "stream"},
     "workers": {"checks"},
-    "archive": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "machine", "stream", "workers"},
-    "drawing": {"camera", "checks", "skeleton", "stream"},
-    "live": {"camera", "checks", "skeleton", "stream", "drawing"},
-    "edgepose": RUNTIME | {"detector", "adapters", "filters"},
-    "zoo": {"skeleton", "checks", "enginefile"},
-    "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
+    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "gpu", "machine", "metrics", "pictures", "show", "stream",
+                 "workers", "_native", "_cuda"},
+    "edgepose": RUNTIME | {"pictures", "adapters", "filters"},
+    "zoo": {"checks", "columns", "enginefile", "skeleton"},
+    "training": TOOLS | {"adapters", "camera", "engine", "filters", "pictures", "show", "stream"},
     "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
     "benchmarks": TOOLS | {"stream", "adapters", "_native", "_cuda"},
-    "doctor": {"engine", "enginefile", "gpu", "machine", "_native", "_cuda"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
 }

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .. import zoo
-from ..drawing import MIDLINE, colour_of
+from ..show.drawing import MIDLINE, colour_of
 from ..skeleton import Skeleton
 from ..stream import Lifter
 from .mocap import WINDOW_HZ

@@ -16,9 +16,9 @@ import torch
 from ..adapters import COCO17
 from ..build_engines.detectors import export_detector, load_detector, save_detector
 from ..clip import Clip, load_windows, stream_clip
-from ..detector import HRNetDetector
 from ..engine import load
 from ..metrics import mpjpe, p_mpjpe
+from ..pictures.detector import HRNetDetector
 from ..zoo import parameters
 from ..zoo.hrnet import conv_macs
 from .heatmaps import NEAR, validate

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import edgepose
-from edgepose import metrics, recording
+from edgepose import metrics
 from edgepose.clip import load_clip, reference_of, stream_clip
 from edgepose.cli import main
+from edgepose.commands import stream as stream_command
 
 
 @pytest.mark.parametrize("name", ["balance_cam1", "balance_cam2", "balance_cam3"])
@@ -103,7 +104,7 @@ def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):
 def test_a_library_that_is_missing_is_noticed_before_any_work(tmp_path, monkeypatch, capsys, option, name, module, wanted):
     monkeypatch.setitem(sys.modules, module, None)
     for work in ("stream_clip", "film_clip", "open_detector"):
-        monkeypatch.setattr(recording, work, lambda *_, **__: pytest.fail("work was done"))
+        monkeypatch.setattr(stream_command, work, lambda *_, **__: pytest.fail("work was done"))
     assert main(["stream", option, *([str(tmp_path / name)] if name else [])]) == 1
     assert re.search(f"which is not installed: pip install 'edgepose{wanted}'", capsys.readouterr().err)
 

@@ -9,11 +9,11 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from . import _native, enginefile
-from .engine import DEFAULT_THREADS, SHIPPED, load
-from .enginefile import EngineError
-from .gpu import open_gpu, cuda_missing, missing
-from .machine import cores, processor
+from .. import _native, enginefile
+from ..engine import DEFAULT_THREADS, SHIPPED, load
+from ..enginefile import EngineError
+from ..gpu import open_gpu, cuda_missing, missing
+from ..machine import cores, processor
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
@@ -45,7 +45,7 @@ def gpu_engines() -> str:
 def cuda_engine() -> str:
     """Whether edgepose._cuda is built, and for which GPUs."""
     try:
-        from . import _cuda
+        from .. import _cuda
     except ImportError:
         return "edgepose._cuda is not built: it needs nvcc when edgepose is installed"
     return f"edgepose._cuda is built for {', '.join(f'sm_{number}' for number in _cuda.architectures())}"
@@ -58,7 +58,7 @@ def _tensorrt_engines() -> str:
 
     here = open_gpu()
     try:
-        from . import _cuda  # noqa: F401
+        from .. import _cuda  # noqa: F401
         launches = "a frame is one launch of a CUDA graph"
     except ImportError:
         launches = "without CUDA graphs, since edgepose._cuda is not built"

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .adapters import ADAPTERS
-from .camera import checked_image_size
-from .checks import PICTURES, check_output, checked_number, need_library
-from .clip import Clip, load_clip, reference_of, stream_clip
-from .detector import DETECTORS, SHIPPED, Detector, open_detector
-from .drawing import FILMS, plot_poses, save_film
-from .engine import load
-from .filters import SMOOTH, OneEuro
-from .live import Viewer
-from .metrics import mpjpe, p_mpjpe
-from .stream import Lifter, Pose, Stream
-from .video import camera_frames, video_frames
+from ..adapters import ADAPTERS
+from ..camera import checked_image_size
+from ..checks import PICTURES, check_output, checked_number, need_library
+from ..clip import Clip, load_clip, reference_of, stream_clip
+from ..engine import load
+from ..filters import SMOOTH, OneEuro
+from ..metrics import mpjpe, p_mpjpe
+from ..pictures.detector import DETECTORS, SHIPPED, Detector, open_detector
+from ..pictures.video import camera_frames, video_frames
+from ..show.drawing import FILMS, plot_poses, save_film
+from ..show.live import Viewer
+from ..stream import Lifter, Pose, Stream
 
 SMALL_PX = 480  # rows of a film's background
 

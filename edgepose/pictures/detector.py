@@ -18,10 +18,10 @@ from typing import Protocol
 
 import numpy as np
 
-from .adapters import COCO17, MEDIAPIPE33
-from .skeleton import Skeleton
+from ..adapters import COCO17, MEDIAPIPE33
+from ..skeleton import Skeleton
 
-SHIPPED = Path(__file__).parent / "weights" / "hrnet-w8.onnx"
+SHIPPED = Path(__file__).parents[1] / "weights" / "hrnet-w8.onnx"
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's, RGB in [0, 1]
 PADDING = 1.25  # of a box around a person
 STRIDE = 4  # of the heatmaps: their pixel (i, j) is the crop's pixel (4 i, 4 j)
