@@ -5,7 +5,7 @@ float32 on the shipped evaluation windows -> kept under its final name only if i
 
 Precisions: fp32; fp16 and w8, weights stored in half precision and in eight bits and widened as they are read; int8, the products
 in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too. With TensorRT
-(tensorrt.py, torch_tensorrt.py) fp16 and int8 compute in half precision and eight bits, in batches of a fixed size.
+(the folder tensorrt) fp16 and int8 compute in half precision and eight bits, in batches of a fixed size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if __name__ == "__main__":  # before the imports below: the command says what is
     import sys
     from pathlib import Path
 
-    here = Path(__file__).resolve().parent  # on the path because it is run as a file: its tensorrt.py would be taken for the library
+    here = Path(__file__).resolve().parent  # on the path because it is run as a file: its tensorrt/ would be taken for the library
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
     from edgepose import cli
     sys.exit(cli.main(["compile", *sys.argv[1:]]))
@@ -35,14 +35,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import edgepose
 from edgepose import enginefile, gpu, timing, zoo
-from edgepose.build_engines import boards, detectors, export, quantise, rebuild, tensorrt, torch_tensorrt, triton_repository
+from edgepose.build_engines import detectors, export, quantise, triton_repository
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.build_engines.products import GPU_PRODUCTS, PRODUCTS, Product, products_of
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
-from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
+from edgepose.build_engines.tensorrt import boards, rebuild, torch_tensorrt
+from edgepose.build_engines.tensorrt.builder import Builder, Source, engine_parts, is_offered, write_layers
+from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import checked_number, installing, near, need_library
 from edgepose.enginefile import EngineError
@@ -55,7 +57,7 @@ EIGHT_BITS = ("w8", "int8")
 
 @dataclass(frozen=True)
 class GpuOptions:
-    """How GPU engines are built. batches: an engine for each. allow_rung, tactic_sources: see tensorrt.Builder."""
+    """How GPU engines are built. batches: an engine for each. allow_rung, tactic_sources: see Builder."""
 
     batches: Sequence[int] = (1,)
     allow_rung: bool = False
@@ -99,7 +101,7 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
     return header, {"payload": np.frombuffer(payload, np.uint8)}
 
 
-def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, builder: tensorrt.Builder,
+def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, builder: Builder,
                   allow_rung: bool) -> tuple[dict, dict[str, np.ndarray], str]:
     """(header, tensors, layers) of a product of the GPU of this machine: layers is what TensorRT made of it.
 
@@ -113,13 +115,13 @@ def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, bu
         return header, {"payload": np.frombuffer(plan.payload, np.uint8)}, plan.layers
     windows = calibration_windows(module)
 
-    def source(rung: Rung) -> tensorrt.Source:
+    def source(rung: Rung) -> Source:
         graph = tensorrt_graph(module, rung, product.batch, scales if product.precision == "int8" else None, windows)
-        return tensorrt.Source(graph.onnx, product.precision, rung.name, product.batch, graph.keep_float32)
+        return Source(graph.onnx, product.precision, rung.name, product.batch, graph.keep_float32)
 
-    offered = [rung for rung in RUNGS[product.precision] if tensorrt.is_offered(rung.name)]
+    offered = [rung for rung in RUNGS[product.precision] if is_offered(rung.name)]
     taken, plan = builder.build_first([(rung.name, lambda rung=rung: source(rung)) for rung in offered], allow_rung)
-    of_plan, tensors = tensorrt.parts(taken, plan)
+    of_plan, tensors = engine_parts(taken, plan)
     return header | of_plan, tensors, plan.layers
 
 
@@ -136,7 +138,7 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
 
 
 def tensorrt_header(lifter: NamedModule, precision: str, scales: dict | None) -> dict:
-    """What a TensorRT engine file says of its lifter; tensorrt.parts has the rest."""
+    """What a TensorRT engine file says of its lifter; engine_parts has the rest."""
     header = _header(lifter, "tensorrt", precision, scales)
     if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
         _, target, reference = _reference(lifter)
@@ -184,7 +186,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     if not products:
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
     yardsticks = {yardstick for product in products if (yardstick := product.yardstick())} - set(products)  # built to be timed, not kept
-    builder = tensorrt.Builder(out, on_gpu.tactic_sources, say)
+    builder = Builder(out, on_gpu.tactic_sources, say)
     scales = None
     if any(product.precision in EIGHT_BITS for product in products):
         scales = find_scales(lifter, scales_file, say)
@@ -269,7 +271,7 @@ def _keep(candidate: Path, path: Path, layers: str | None) -> None:
     """Gives an engine that was checked its final name; layers: what TensorRT made of it."""
     candidate.replace(path)
     if layers is not None:
-        tensorrt.write_layers(path, layers)
+        write_layers(path, layers)
 
 
 def _remove(path: Path) -> None:

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     command = overview.parse_args(argv[:1]).command
     module_name, extra, text = COMMANDS[command]
     if command == "compile" and any(argument.partition("=")[0] == "--rebuild" for argument in argv):  # on a board without torch
-        module_name, extra = "edgepose.build_engines.rebuild", "gpu"
+        module_name, extra = "edgepose.build_engines.tensorrt.rebuild", "gpu"
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:  # before its --help can be shown: the module names the choices

@@ -1,4 +1,4 @@
-"""TensorRT on an NVIDIA GPU: a plan of one batch size, built for this machine (build_engines/tensorrt.py).
+"""TensorRT on an NVIDIA GPU: a plan of one batch size, built for this machine (build_engines/tensorrt/builder.py).
 
 Frames go through pinned memory and a stream of their own. Where edgepose._cuda is built, a frame is one launch of a CUDA graph.
 No torch.

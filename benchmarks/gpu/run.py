@@ -1,9 +1,9 @@
 """The GPU benchmark: each model in our CUDA engine, in TensorRT and in torch, from numpy in to numpy out.
 
-    python -m edgepose.benchmarks.gpu --json FILE.json                      # where everything is installed
-    python -m edgepose.benchmarks.gpu --prepare DIR                         # where torch and ONNX are; needs no GPU
-    python -m edgepose.benchmarks.gpu --measure DIR --json FILE.json        # on the GPU
-    python -m edgepose.benchmarks.gpu --measure DIR --append FILE.json --runtimes tensorrt-fp16 tensorrt-int8   # another Python, no torch
+    python -m edgepose.benchmarks.gpu.run --json FILE.json                      # where everything is installed
+    python -m edgepose.benchmarks.gpu.run --prepare DIR                         # where torch and ONNX are; needs no GPU
+    python -m edgepose.benchmarks.gpu.run --measure DIR --json FILE.json        # on the GPU
+    python -m edgepose.benchmarks.gpu.run --measure DIR --append FILE.json --runtimes tensorrt-fp16 tensorrt-int8   # another Python, no torch
 
 What is not measured is a row with the reason. Exit status 1 where --runtimes asked for it by name.
 """
@@ -23,8 +23,8 @@ import numpy as np
 
 import edgepose
 from edgepose import cli, timing
-from edgepose.benchmarks import gpu_folder, gpu_report
-from edgepose.benchmarks.gpu_runtimes import RUNTIMES, ZERO_COPY, Candidate, Opener
+from edgepose.benchmarks.gpu import folder as gpu_folder, report as gpu_report
+from edgepose.benchmarks.gpu.runtimes import RUNTIMES, ZERO_COPY, Candidate, Opener
 from edgepose.build_engines.budgets import errors_mm
 from edgepose.checks import check_output, checked_number, first_line
 
@@ -167,7 +167,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m edgepose.benchmarks.gpu", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m edgepose.benchmarks.gpu.run", description=__doc__.partition("\n")[0])
     add_arguments(parser)
     given = parser.parse_args()
-    sys.exit(cli.reporting("edgepose.benchmarks.gpu", lambda: main(given)))
+    sys.exit(cli.reporting("edgepose.benchmarks.gpu.run", lambda: main(given)))
