@@ -77,7 +77,7 @@ def open_cuda(model: Model, precision: str, batch: int) -> Candidate:
 def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_sources: Sequence[str] | None, zero_copy: bool = False) -> Candidate:
     """A TensorRT engine, built in the folder `work` if it is not there yet. Raises EngineError if TensorRT, PyCUDA or a GPU is missing, or
     it does not build or run; nothing is held to a budget."""
-    if reason := gpu.missing():
+    if reason := gpu.tensorrt_missing():
         raise EngineError(reason)
     from edgepose.build_engines.tensorrt.builder import Builder, engine_parts, is_offered, source_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import _native, enginefile
 from ..engine import DEFAULT_THREADS, SHIPPED, load
 from ..enginefile import EngineError
-from ..gpu import open_gpu, cuda_missing, missing
+from ..gpu import cuda_missing, open_gpu, tensorrt_missing
 from ..machine import cores, processor
 
 LIBRARIES = {  # what each is for
@@ -52,7 +52,7 @@ def cuda_engine() -> str:
 
 
 def _tensorrt_engines() -> str:
-    if reason := missing():
+    if reason := tensorrt_missing():
         return f"TensorRT engines do not run here: {reason}"
     import tensorrt
 
