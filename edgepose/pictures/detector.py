@@ -91,12 +91,6 @@ def to_picture(points: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np
     return box[:2] + (points - pixels / 2) * (box[2:] / pixels)
 
 
-def to_crop(points_px: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The inverse of `to_picture`."""
-    pixels = np.array(size[::-1])
-    return (points_px - box[:2]) * (pixels / box[2:]) + pixels / 2
-
-
 def decode(heatmaps: np.ndarray) -> np.ndarray:
     """The maximum of each heatmap, a quarter of a pixel towards its higher neighbours: (..., K, h, w) -> (..., K, 3).
 
