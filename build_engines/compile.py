@@ -49,6 +49,7 @@ from edgepose.build_engines.windows import calibration_windows, evaluation_windo
 from edgepose.checks import checked_number, installing, near, need_library
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
+from edgepose.zoo.detectors import is_detector
 
 OF_PLAN = ("native", "cuda")  # they run the plan itself
 OF_TENSORRT = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
@@ -354,7 +355,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not (arguments.model.endswith(".safetensors") or Path(arguments.model).is_file() or arguments.model in [*zoo.MODELS, *zoo.DETECTORS]):
         raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
                          f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
-    if detectors.is_detector(arguments.model):
+    if is_detector(arguments.model):
         for option in ("frames", "backend", "threads", "scales", "keep_slower", "triton", *OF_TENSORRT):
             if getattr(arguments, option) not in (None, False):
                 raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")

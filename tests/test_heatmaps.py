@@ -4,7 +4,7 @@ import torch
 from tiny_mocap import write_all
 
 from edgepose.adapters import COCO17
-from edgepose.build_engines.detectors import load_detector
+from edgepose.zoo.detectors import load_detector
 from edgepose.pictures import detector
 from edgepose.training import heatmaps as h
 from edgepose.training.mocap import read_motion

@@ -1,7 +1,7 @@
 import pytest
 from tiny_mocap import write_all
 
-from edgepose.build_engines.detectors import load_detector, save_detector
+from edgepose.zoo.detectors import load_detector, save_detector
 from edgepose.pictures.detector import HRNetDetector
 from edgepose.training import publish_detector as p
 

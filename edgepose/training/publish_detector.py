@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from ..adapters import COCO17
-from ..build_engines.detectors import export_detector, load_detector, save_detector
+from ..build_engines.detectors import export_detector
 from ..clip import Clip, load_windows, stream_clip
 from ..engine import load
 from ..metrics import mpjpe, p_mpjpe
 from ..pictures.detector import HRNetDetector
 from ..zoo import parameters
+from ..zoo.detectors import load_detector, save_detector
 from ..zoo.hrnet import conv_macs
 from .heatmaps import NEAR, validate
 from .mocap import WINDOW_HZ, draw_windows, read_motion
