@@ -6,8 +6,8 @@ import pytest
 
 import edgepose
 from edgepose import metrics
-from edgepose.clip import load_clip, reference_of, stream_clip
 from edgepose.cli import main
+from edgepose.clip import load_clip, reference_of, stream_clip
 from edgepose.commands import stream as stream_command
 
 

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 import edgepose
-from edgepose.clip import Clip, load_clip, stream_clip
 from edgepose.camera import screen_to_px
 from edgepose.cli import main
+from edgepose.clip import Clip, load_clip, stream_clip
 from edgepose.show import drawing
 from edgepose.skeleton import H36M16, H36M17
 

@@ -9,13 +9,13 @@ from PIL import Image
 from tiny_mocap import standing, write_all
 
 from edgepose import metrics, zoo
+from edgepose.cli import main
 from edgepose.clip import load_windows
 from edgepose.show import drawing
-from edgepose.zoo.checkpoints import save_checkpoint
-from edgepose.cli import main
 from edgepose.skeleton import H36M17
 from edgepose.training import error_plots, evaluate, models
 from edgepose.window import Window
+from edgepose.zoo.checkpoints import save_checkpoint
 
 matplotlib.use("Agg")
 

@@ -2,8 +2,8 @@ import pytest
 from tiny_mocap import write_all
 
 from edgepose.build_engines import publish_detector as p
-from edgepose.zoo.detectors import load_detector, save_detector
 from edgepose.pictures.detector import HRNetDetector
+from edgepose.zoo.detectors import load_detector, save_detector
 
 pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
 

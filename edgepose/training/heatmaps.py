@@ -27,9 +27,9 @@ from torch.nn import functional
 
 from .. import zoo
 from ..adapters import COCO17
-from ..pictures.detector import MEAN, STD, STRIDE, decode
 from ..checks import checked_number
 from ..cli import reporting
+from ..pictures.detector import MEAN, STD, STRIDE, decode
 from ..zoo.checkpoints import write_tensors
 from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..zoo.checkpoints import find_checkpoint, load_checkpoint
 from ..engine import load
 from ..stream import Lifter
+from ..zoo.checkpoints import find_checkpoint, load_checkpoint
 
 
 class TorchLifter:
