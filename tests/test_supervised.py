@@ -11,7 +11,7 @@ import torch
 from tiny_mocap import write_all
 
 import edgepose
-from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, write_tensors
+from edgepose.zoo.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
 from edgepose.training import losses, runs, supervised, weakly_supervised
 from edgepose.training.supervised import train
@@ -228,7 +228,7 @@ def test_martinez_standardises_with_the_data_it_trains_on(data, tmp_path):
 
 OF_TWO = """
 import itertools, os, runpy, sys
-from edgepose.build_engines.checkpoints import write_tensors
+from edgepose.zoo.checkpoints import write_tensors
 from edgepose.training import supervised
 
 process = int(os.environ["RANK"])
