@@ -26,7 +26,7 @@ from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
 from ..checks import PICTURES, check_output
 from ..engine import load
 from ..enginefile import write_atomically
-from ..metrics import auc, mpjpe, p_mpjpe, pck
+from ..metrics import auc, mpjpe, n_mpjpe, p_mpjpe, pck
 from ..recording import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..skeleton import H36M17
 from ..stream import Lifter
@@ -42,7 +42,7 @@ FLOOR_WINDOWS = 20_000
 SEED = 1
 WIDTH = 132  # characters: a table of 15 actions needs them
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "MPJPE mm": mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
+    "MPJPE mm": mpjpe, "N-MPJPE mm": n_mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
 
 
 class TorchLifter:
