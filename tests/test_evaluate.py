@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_clips import write_detections
 from tiny_datasets import write_h36m
 from tiny_mocap import write_all
+from tiny_real_clips import write_balance
 
 from edgepose import zoo
 from edgepose.build_engines.checkpoints import SHIPPED, save_checkpoint
@@ -93,7 +93,8 @@ def test_lifting_in_batches_is_lifting_at_once(checkpoint):
 
 
 def test_a_real_clip_is_scored_through_the_stream_frame_by_frame(tmp_path):
-    clips.write_clip(tmp_path / "balance_cam1.npz", write_detections(tmp_path / "raw"), "cam1")
+    write_balance(tmp_path / "raw")
+    clips.write_clip(tmp_path / "balance_cam1.npz", tmp_path / "raw", "cam1")
     clip = load_clip(str(tmp_path / "balance_cam1.npz"))
     growing = clip.reference_m * np.linspace(1, 2, len(clip.keypoints_px))[:, None, None]
     clip = dataclasses.replace(clip, reference_m=growing)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_real_clips import FRAMES, SIZE, bodies, camera, write_balance, write_clip, write_folder
+from tiny_real_clips import FRAMES, SIZE, bodies, camera, seen, write_balance, write_clip, write_folder
 
 from edgepose.adapters import ADAPTERS, COCO17
 from edgepose.cli import main
@@ -86,6 +86,20 @@ def test_distortion_is_that_of_opencv():
     wanted = (1000 * (x * radial + 2 * 6e-4 * x * y - 5e-4 * (r2 + 2 * x * x)) + 480,
               990 * (y * radial + 6e-4 * (r2 + 2 * y * y) + 2 * -5e-4 * x * y) + 610)
     np.testing.assert_allclose(real_clips.project_distorted(np.array([2 * x, 2 * y, 2]), by), wanted)
+
+
+def test_triangulation_undoes_projection_and_does_not_take_what_was_not_found():
+    cameras, world = [camera(degrees) for degrees in (0, 60, 160)], bodies()[0]
+    points = np.stack([seen(world, by).astype(float) for by in cameras])
+    points[..., :2] = [real_clips.project_distorted(world, by) for by in cameras]  # in double precision
+    points[0, 3], points[0, 4], points[1, 4] = (1e4, 0, 0), 0, 0
+    found = real_clips.triangulate(points, cameras)
+    assert np.isnan(found[4]).all()
+    np.testing.assert_allclose(np.delete(found, 4, 0), np.delete(world, 4, 0), atol=1e-9)
+    points[0, 5, :2] += 50
+    sure, unsure = (np.linalg.norm(real_clips.triangulate(points * [[[1, 1, weight]], [[1, 1, 1]], [[1, 1, 1]]], cameras)[5] - world[5])
+                    for weight in (1.0, 0.1))
+    assert unsure < 0.5 * sure
 
 
 def test_a_file_that_lacks_an_array_or_is_damaged_is_named(tmp_path):

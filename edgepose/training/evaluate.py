@@ -4,8 +4,8 @@ beside two floors.
 The validation windows are seen through seeded cameras, once by a perfect detector ("clean") and once by the simulated
 one ("noisy"). The floors are the mean pose and a linear regression, both fitted to training windows through cameras of
 the same kind: a model that is not far better has learnt nothing. The real clips go through `Stream`, as at run time;
-their reference is triangulated from the same kind of detections and good to about 3 cm, so no figure below that means
-anything. The papers' data sets and tables are told in `datasets` and `protocols`.
+their reference is triangulated from the same kind of detections and good to some 30 mm, so no figure below that means
+anything. Other real clips are told in `real_scores`. The papers' data sets and tables are told in `datasets` and `protocols`.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def main(args: argparse.Namespace) -> int:
             caption = f"NOT the papers' average: the data has no {', '.join(absent)}. {caption}"
     else:
         rows = evaluate(model, args.path, args.clips)
-        where, caption = f"{len(H36M17)} joints", "The reference of the real detections is good to about 3 cm."
+        where, caption = f"{len(H36M17)} joints", "The reference of the real detections is good to some 30 mm."
         if args.flip:
             flipped = {f"{row}, flip": figures for row, figures in evaluate(Flipped(model), args.path, args.clips).items()
                        if row not in rows or figures != rows[row]}

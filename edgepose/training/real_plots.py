@@ -53,7 +53,7 @@ def plot_real(answers: dict[RealClip, dict[str, Answers]], name: str, file: Path
                 axes.set(xlim=(-REACH_M, REACH_M), ylim=(-REACH_M, REACH_M), aspect="equal")
                 axes.tick_params(labelsize=6)
                 axes.set_title(view, fontsize=7)
-            row[m * len(VIEWS)].set_title(f"{what}: {error_mm:.0f} mm in {clip.name} at {of_clip.times_s[i]:.2f} s\nfront", fontsize=7, loc="left")
+            row[m * len(VIEWS)].set_title(f"{what}: {error_mm:.0f} mm in {clip.name} at {of_clip.times_s[i]:.2f} s\n", fontsize=7, loc="left")
     figure.savefig(file, dpi=130)
 
 
