@@ -16,7 +16,7 @@ import torch
 from ..skeleton import H36M17
 from .landmarks import mocap_joints
 from .mocap import draw_windows, read_motion
-from .noise import observe
+from .observation import observe
 from .real_clips import CAMERA_KEYS, triangulate
 
 WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),  # whose, how many, how long
