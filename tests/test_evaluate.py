@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_datasets import write_h36m
-from tiny_mocap import write_all
+from tiny_mocap import write_all, write_subject
 from tiny_real_clips import write_balance
 
 from edgepose import zoo
@@ -17,7 +17,7 @@ from edgepose.training import clips, evaluate
 
 
 class Perfect:
-    """Knows the answer of every window by its first keypoint."""
+    """Knows the answer of every window by its first keypoint; to others it answers with a line of joints."""
 
     frames, skeleton = 1, H36M17
 
@@ -25,7 +25,7 @@ class Perfect:
         self.answers = {window[0].tobytes(): pose for window, pose in zip(keypoints, target)}
 
     def run(self, keypoints_norm, out=None):
-        return np.stack([self.answers[window[0].tobytes()] for window in keypoints_norm])
+        return np.stack([self.answers.get(window[0].tobytes(), np.ones((17, 3)) * np.arange(17)[:, None]) for window in keypoints_norm])
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,22 @@ def test_the_floors_are_the_mean_and_the_best_linear_map():
     floors = evaluate.floors(keypoints, linear.reshape(500, 17, 3))
     np.testing.assert_allclose(floors["linear regression"](keypoints), linear.reshape(500, 17, 3), atol=1e-9)
     np.testing.assert_allclose(floors["mean pose"](keypoints[:2]), np.repeat(linear.mean(0).reshape(1, 17, 3), 2, 0))
+
+
+def test_each_source_of_the_validation_set_has_rows_of_its_own_and_leaves_cmu_s_as_they_are(data):
+    before = evaluate.on_validation(Perfect([], []), data)
+    for subject in ("hdm05_tr", "uiprmd_08"):
+        write_subject(data, subject, (25, 30))
+    windows = [evaluate.seeded_windows(data, "validation", 300, 1, noisy, source) for noisy in (False, True) for source in ("cmu", "hdm05")]
+    keypoints, joints = (np.concatenate(parts) for parts in zip(*windows))
+    rows = evaluate.on_validation(Perfect(keypoints, joints[:, 0]), data)
+    assert list(rows)[:6] == list(before) and len(rows) == 18
+    assert {row: figures for row, figures in rows.items() if row in before and not row.startswith("model")} == {
+        row: figures for row, figures in before.items() if not row.startswith("model")}
+    for kind in ("clean", "noisy"):
+        assert rows[f"model, {kind}"]["MPJPE mm"] == 0 == rows[f"model, {kind}, HDM05"]["MPJPE mm"]
+        assert rows[f"model, {kind}, UI-PRMD"]["MPJPE mm"] > 10
+        assert rows[f"mean pose, {kind}, UI-PRMD"] != rows[f"mean pose, {kind}"]
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

@@ -33,15 +33,17 @@ from ..stream import Lifter
 from ..zoo import target_frame
 from .clips import CAMERAS
 from .datasets import DATASETS, read_dataset
-from .mocap import draw_windows, read_motion
+from .mocap import draw_windows, only_source, read_motion, sources_of
 from .observation import observe_frames
 from .protocols import AVERAGE, PROTOCOLS, Flipped, Table as Figures, flip_cost, papers_table
 from .real_scores import answers_of_folder, score_all
 
-WINDOWS = 4096
+WINDOWS = 4096  # of each source
 FLOOR_WINDOWS = 20_000
 SEED = 1
 WIDTH = 132  # characters: a table of 15 actions needs them
+KINDS = {"clean": False, "noisy": True}  # of windows: whether the detector errs
+MAIN_SOURCE, SOURCE_NAMES = "cmu", {"hdm05": "HDM05", "uiprmd": "UI-PRMD"}  # of validation subjects, whose figures stand apart
 REAL = "real"  # --data: real clips with a reference
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "MPJPE mm": mpjpe, "N-MPJPE mm": n_mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
@@ -90,10 +92,12 @@ def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64) -> np.ndarr
     return np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
 
 
-def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints_norm (N, frames, 17, 2), joints_m (N, frames, 17, 3)), the same in every call."""
-    generator = torch.Generator().manual_seed(SEED)
-    keypoints, joints = observe_frames(draw_windows(read_motion(data, split), count, frames, generator), generator, noisy)
+def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool,
+                   source: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(keypoints_norm (N, frames, 17, 2), joints_m (N, frames, 17, 3)), the same in every call. source: of one only; None: of all."""
+    generator, motion = torch.Generator().manual_seed(SEED), read_motion(data, split)
+    windows = draw_windows(motion if source is None else only_source(motion, source), count, frames, generator)
+    keypoints, joints = observe_frames(windows, generator, noisy)
     return keypoints.numpy(), joints.numpy()
 
 
@@ -109,19 +113,22 @@ def floors(keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[str, Callab
 
 
 def on_validation(model: Lifter, data: str | Path) -> dict[str, dict[str, float]]:
-    """The model and the floors on the validation subjects: {row: {metric: value}}.
+    """The model and the floors on the validation subjects, each source by itself: {row: {metric: value}}.
 
-    The floors see the frame that is answered for.
+    Rows without a source are MAIN_SOURCE's. The floors are fitted to all training subjects and see the frame that is answered for.
     """
-    rows, answered = {}, target_frame(model)
-    for noisy in (False, True):
-        kind = "noisy" if noisy else "clean"
-        keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, noisy)
-        target = joints[:, answered]
-        rows[f"model, {kind}"] = score(lift(model, keypoints), target)
-        seen, truth = seeded_windows(data, "training", FLOOR_WINDOWS, 1, noisy)
-        for name, floor in floors(seen[:, 0], truth[:, 0]).items():
-            rows[f"{name}, {kind}"] = score(floor(keypoints[:, answered]), target)
+    answered = target_frame(model)
+    fitted = {kind: floors(seen[:, 0], truth[:, 0]) for kind, noisy in KINDS.items()
+              for seen, truth in [seeded_windows(data, "training", FLOOR_WINDOWS, 1, noisy)]}
+    rows = {}
+    for source in sorted(sources_of(read_motion(data, "validation")), key=lambda source: source != MAIN_SOURCE):
+        whose = "" if source == MAIN_SOURCE else f", {SOURCE_NAMES.get(source, source)}"
+        for kind, noisy in KINDS.items():
+            keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, noisy, source)
+            target = joints[:, answered]
+            rows[f"model, {kind}{whose}"] = score(lift(model, keypoints), target)
+            for name, floor in fitted[kind].items():
+                rows[f"{name}, {kind}{whose}"] = score(floor(keypoints[:, answered]), target)
     return rows
 
 
@@ -174,7 +181,8 @@ def cost_of_flip(model: Lifter) -> dict[str, float]:
 
 
 def draw(model: Lifter, args: argparse.Namespace) -> None:
-    """The pictures that were asked for, of the motion capture's validation set where it is given, else of the windows that ship."""
+    """The pictures that were asked for, of the motion capture's validation set (MAIN_SOURCE's) where it is given, else of the windows
+    that ship."""
     from .error_plots import plot_attention, plot_errors
 
     shipped = load_windows(model.frames, getattr(model, "is_causal", False))
@@ -185,8 +193,8 @@ def draw(model: Lifter, args: argparse.Namespace) -> None:
         windows = {"shipped windows, noisy": shipped}
         if args.data == "mocap":
             windows = {}
-            for kind in ("clean", "noisy"):
-                keypoints, joints = seeded_windows(args.path, "validation", WINDOWS, model.frames, kind == "noisy")
+            for kind, noisy in KINDS.items():
+                keypoints, joints = seeded_windows(args.path, "validation", WINDOWS, model.frames, noisy, MAIN_SOURCE)
                 windows[kind] = keypoints, joints[:, target_frame(model)]
         plot_errors(model, args.model, windows, args.plot)
         print(f"picture of the errors: {args.plot}")
