@@ -25,8 +25,8 @@ def mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int]
 def n_mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] | None = None) -> float:
     """Mean joint error after moving both roots to the origin and scaling each predicted frame to fit best, in mm.
 
-    A picture does not show a person's size; this is the error without it, where `mpjpe` has it and `p_mpjpe` is without the
-    body's turn too. The scale is that of least squared error over the joints counted; an all-zero frame has none and stays.
+    A picture does not show a person's size; this is the error without it, where `mpjpe` has it and `p_mpjpe` is without
+    the body's turn too. The scale is that of least squared error over the joints counted; an all-zero frame has none.
     predicted_mm, target_mm: (N, J, 3), same skeleton. joints: as for `mpjpe`.
     Raises ValueError if shapes differ or a value is not finite.
     Source: Rhodin et al. 2018, section 4 (NMPJPE).
@@ -86,10 +86,11 @@ def auc(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] |
 
 def mpjve(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] | None = None,
           times_s: np.ndarray | None = None) -> float:
-    """Mean joint velocity error of a clip, after moving both roots to the origin: mm per frame, or with times mm per second.
+    """Mean joint velocity error of a clip, after moving both roots to the origin: mm a frame, or with times a second.
 
-    predicted_mm, target_mm: (N, J, 3), N >= 2 frames of one clip in their order, same skeleton; consecutive ones without times.
-    joints: as for `mpjpe`. times_s: (N,) when each was taken, increasing: clips of several rates compare, and a gap is no jump.
+    predicted_mm, target_mm: (N, J, 3), N >= 2 frames of one clip, same skeleton; without times consecutive ones.
+    joints: as for `mpjpe`. times_s: (N,) when each was taken, increasing: then clips of several rates compare, and a
+    gap is no jump.
     Raises ValueError if shapes differ, a value is not finite, there is only one frame, or the times are not that.
     Source: Pavllo et al. 2019, section 5.
     """

@@ -200,7 +200,7 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--data", "h36m"], "--data NAME and --path DIR go together: where does h36m lie"),
-    (["--path", "x"], "go together: which data set lies in x: mocap, h36m, mpi-inf-3dhp, humaneva"),
+    (["--path", "x"], "go together: which data set lies in x: mocap, real, h36m, mpi-inf-3dhp, humaneva"),
     (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
     (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m"),
     (["--clips", "nowhere"], "--clips nowhere: wanted balance_cam1.npz, balance_cam2.npz, balance_cam3.npz in it; there is no nowhere/balance_cam1.npz"),

@@ -36,11 +36,11 @@ def write_windows(path: str | Path, data: str | Path, count: int, frames: int, s
 
 
 def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
-    """Makes a clip from Pose2Sim's detections, with its refined camera, and their triangulation moved to the motion-capture joints.
+    """Makes a clip of Pose2Sim's detections, with a refined camera and their triangulation moved to mocap's joints.
 
     detections: a folder with pose2sim_balance_<camera>.npz of all CAMERAS, as real_clips has them, and
-    pose2sim_balance_refined.npz: cameras that agree with each other and the 3D of COCO's joints through them. It lacks the neck and the
-    top of the head, which are triangulated here.
+    pose2sim_balance_refined.npz: cameras that agree with each other and the 3D of COCO's joints through them. It lacks
+    the neck and the top of the head, which are triangulated here.
     """
     neck_and_top_px = []
     with np.load(Path(detections) / "pose2sim_balance_refined.npz") as file:
@@ -53,8 +53,9 @@ def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
             if name == camera:
                 kept = {key: file[key] for key in KEPT}
     by = cameras[CAMERAS.index(camera)]
-    neck_and_top = triangulate(np.stack(neck_and_top_px).reshape(len(CAMERAS), -1, 3), cameras).reshape(len(world), 2, 3)
-    points, (neck, top) = (part @ by["camera_R"].T + by["camera_t"].ravel() for part in (world, np.moveaxis(neck_and_top, 1, 0)))
+    flat_px = np.stack(neck_and_top_px).reshape(len(CAMERAS), -1, 3)
+    neck_and_top = np.moveaxis(triangulate(flat_px, cameras).reshape(len(world), 2, 3), 1, 0)
+    points, (neck, top) = (part @ by["camera_R"].T + by["camera_t"].ravel() for part in (world, neck_and_top))
     joints = mocap_joints(points, neck, top)
     reference = joints - joints[:, H36M17.root:H36M17.root + 1]
     if not np.isfinite(reference).all():

@@ -5,7 +5,7 @@ The validation windows are seen through seeded cameras, once by a perfect detect
 one ("noisy"). The floors are the mean pose and a linear regression, both fitted to training windows through cameras of
 the same kind: a model that is not far better has learnt nothing. The real clips go through `Stream`, as at run time;
 their reference is triangulated from the same kind of detections and good to some 30 mm, so no figure below that means
-anything. Other real clips are told in `real_scores`. The papers' data sets and tables are told in `datasets` and `protocols`.
+anything. Other real clips are scored by `real_scores`. The papers' data sets and tables are told in `datasets` and `protocols`.
 """
 
 from __future__ import annotations

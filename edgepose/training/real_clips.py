@@ -1,10 +1,11 @@
-"""Real clips with a 3D reference, of several people, detectors and cameras: what `edgepose evaluate --data real` scores.
+"""Real clips with a 3D reference, of several people, detectors and cameras: for `edgepose evaluate --data real`.
 
-A folder of .npz files, one a camera. A clip has the detector's points, `coco17` (F, 17, 3) px and confidence, or `keypoints` in
-a `layout` of `adapters`; `fps` and `image_size`; its camera, `camera_K`, `camera_dist` (k1 k2 p1 p2), `camera_R`, `camera_t`
-(x_cam = R x_world + t, metres); and `reference_coco17_world_m` (F, 17, 3), NaN where a joint is not known. Without a reference,
-CLIP_cam<n>.npz takes camera n and the reference from CLIP_refined.npz, where that is beside it. Several people have
-`coco17_by_person` (P, F, 17, 3), `person_names` and a reference each. `mediapipe_world_m` is the detector's own 3D.
+A folder of .npz files, one a camera. A clip has the detector's points, `coco17` (F, 17, 3) px and confidence, or
+`keypoints` in a `layout` of `adapters`; `fps` and `image_size`; its camera, `camera_K`, `camera_dist` (k1 k2 p1 p2),
+`camera_R`, `camera_t` (x_cam = R x_world + t, metres); and `reference_coco17_world_m` (F, 17, 3), NaN where a joint is
+not known. Without a reference, CLIP_cam<n>.npz takes camera n and the reference from CLIP_refined.npz, where that is
+beside it. Several people have `coco17_by_person` (P, F, 17, 3), `person_names` and a reference each.
+`mediapipe_world_m` is the detector's own 3D.
 
 References are triangulated from detections and good to some 30 mm: no figure below that means anything.
 """
@@ -24,8 +25,9 @@ from ..adapters import ADAPTERS, COCO17, MEDIAPIPE33
 from ..clip import Clip
 
 LIMBS = COCO17.joints[COCO17.index("left_shoulder"):]  # shoulders, elbows, wrists, hips, knees, ankles
+# By how a file's name begins; the first that fits.
 GROUPS = {"pose2sim_balance_mediapipe": "beam, MediaPipe", "pose2sim_balance": "beam, OpenPose",
-          "pose2sim_multi": "several people, MediaPipe", "aist": "AIST++"}  # by how a file's name begins, the first that fits
+          "pose2sim_multi": "several people, MediaPipe", "aist": "AIST++"}
 CAMERA_KEYS = ("camera_K", "camera_dist", "camera_R", "camera_t")
 UNDISTORT_ROUNDS = 10  # each takes the rest of the error times the distortion's slope: 1e-9 px at a slope of 0.1
 _HIPS = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
@@ -36,8 +38,8 @@ class RealClip:
     """One person as one camera saw them.
 
     detected: what the detector found. perfect: the reference as a perfect detector would have found it, COCO-17.
-    reference_m: (F, 12, 3) the joints of LIMBS in metres from the middle of the hips, camera axes; NaN in the whole of a frame
-    in which one of them is not known. own_m: the same by the detector's own 3D, where the file has it.
+    reference_m: (F, 12, 3) the joints of LIMBS in metres from the middle of the hips, camera axes; NaN in the whole of
+    a frame in which one of them is not known. own_m: the same by the detector's own 3D, where the file has it.
     """
 
     name: str
@@ -66,8 +68,8 @@ def project_distorted(world_m: np.ndarray, camera: Mapping[str, np.ndarray]) -> 
 def triangulate(points_px: np.ndarray, cameras: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
     """The world points that are nearest to their rays: (V, N, 3) px and confidence in V cameras -> (N, 3) m.
 
-    The squared distances to the rays are weighted by confidence; one of 0 may hold any place. NaN where fewer than two cameras
-    found the point.
+    The squared distances to the rays are weighted by confidence; one of 0 may hold any place. NaN where fewer than two
+    cameras found the point.
     """
     normal, right = np.zeros((points_px.shape[1], 3, 3)), np.zeros((points_px.shape[1], 3))
     for points, camera in zip(points_px.astype(float), cameras):
@@ -103,7 +105,7 @@ def from_hips(joints_m: np.ndarray) -> np.ndarray:
 def read_real_clips(folder: str | Path) -> tuple[list[RealClip], dict[str, str]]:
     """(the clips of a folder that have a reference, {file: why it was left out}).
 
-    Raises ValueError, naming the folder, if there is none, and naming the file for one that is damaged or lacks an array.
+    Raises ValueError, naming the folder, if there is none, and naming the file if one is damaged or lacks an array.
     """
     clips, left_out = [], {}
     for path in sorted(Path(folder).glob("*.npz")):
@@ -113,12 +115,13 @@ def read_real_clips(folder: str | Path) -> tuple[list[RealClip], dict[str, str]]
             left_out[path.stem] = f"no {missing[0]}" if missing else "no keypoints"
             continue
         try:
-            clips += _people(path.stem, arrays) if "coco17_by_person" in arrays else [_clip(path.stem, path.stem, arrays)]
+            is_of_several = "coco17_by_person" in arrays
+            clips += _people(path.stem, arrays) if is_of_several else [_clip(path.stem, path.stem, arrays)]
         except KeyError as error:
             raise ValueError(f"{path} has no {error}; it has {', '.join(arrays)}") from None
     if not clips:
-        raise ValueError(f"{folder}: there is no clip with a reference in it; wanted .npz files with reference_coco17_world_m, "
-                         f"{', '.join(CAMERA_KEYS)} and coco17")
+        raise ValueError(f"{folder}: there is no clip with a reference in it; wanted .npz files with "
+                         f"reference_coco17_world_m, {', '.join(CAMERA_KEYS)} and coco17")
     return clips, left_out
 
 
@@ -149,7 +152,8 @@ def _people(stem: str, arrays: dict[str, np.ndarray]) -> Iterator[RealClip]:
         if not arrays["coco17_by_person"][i, ..., 2].any():
             continue
         of_person = {**{key: arrays[key] for key in ("fps", "image_size", *CAMERA_KEYS)},
-                     "coco17": arrays["coco17_by_person"][i], "reference_coco17_world_m": arrays["reference_coco17_world_m"][i]}
+                     "coco17": arrays["coco17_by_person"][i],
+                     "reference_coco17_world_m": arrays["reference_coco17_world_m"][i]}
         if "mediapipe_world_m_by_person" in arrays:
             of_person["mediapipe_world_m"] = arrays["mediapipe_world_m_by_person"][i]
         yield _clip(f"{stem}, {person}", stem, of_person)
@@ -165,8 +169,8 @@ def _clip(name: str, stem: str, arrays: dict[str, np.ndarray]) -> RealClip:
     perfect_px = np.where(is_known[..., None], project_distorted(world_m, arrays), 0.0)
     own = arrays.get("mediapipe_world_m")
     rows = [MEDIAPIPE33.index(joint) for joint in LIMBS]
-    return RealClip(name, next((group for start, group in GROUPS.items() if stem.startswith(start)), re.sub(r"_cam\d+$", "", stem)),
-                    Clip(name, arrays[detected[0]].astype(float), detected[1], size, fps),
+    group = next((group for start, group in GROUPS.items() if stem.startswith(start)), re.sub(r"_cam\d+$", "", stem))
+    return RealClip(name, group, Clip(name, arrays[detected[0]].astype(float), detected[1], size, fps),
                     Clip(name, np.concatenate([perfect_px, is_known[..., None]], -1), COCO17.name, size, fps),
                     from_hips(in_camera[:, [COCO17.index(joint) for joint in LIMBS]]),
                     None if own is None else from_hips(own.astype(float)[:, rows]))

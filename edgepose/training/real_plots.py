@@ -1,4 +1,4 @@
-"""Poses of real clips beside their references from the front, the side and above, as a picture. Needs matplotlib (the `plot` extra)."""
+"""Poses of real clips beside their references, from front, side and above. Needs matplotlib (the `plot` extra)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ BONES = tuple((LIMBS.index(a), LIMBS.index(b)) for a, b in (
 
 
 def moments_of(answers: dict[RealClip, dict[str, Answers]]) -> dict[str, list[tuple[str, RealClip, Answers, int]]]:
-    """{group: for each of MOMENTS (what it is, clip, its answers, which pose)} among what was detected, at the longest delay."""
+    """{group: for each of MOMENTS (what it is, clip, its answers, which pose)} of detected 2D, at the longest delay."""
     poses: dict[str, list[tuple[float, RealClip, Answers, int]]] = {}
     for clip, kinds in answers.items():
         of_clip = [found for kind, found in kinds.items() if kind.startswith(DETECTED)][-1]
         errors_mm = of_clip.errors_mm().mean(axis=1)
-        poses.setdefault(clip.group, []).extend((errors_mm[i], clip, of_clip, i) for i in np.flatnonzero(of_clip.is_known))
+        of_group = poses.setdefault(clip.group, [])
+        of_group += [(errors_mm[i], clip, of_clip, i) for i in np.flatnonzero(of_clip.is_known)]
     moments = {}
     for group, of_group in poses.items():
         of_group.sort(key=lambda pose: pose[0])
@@ -36,13 +37,14 @@ def moments_of(answers: dict[RealClip, dict[str, Answers]]) -> dict[str, list[tu
 
 
 def plot_real(answers: dict[RealClip, dict[str, Answers]], name: str, file: Path) -> None:
-    """Two poses of each group in three views, the reference behind them in grey: errors in depth show from the side and above."""
+    """Two poses of each group in three views, the reference in grey: errors in depth show from the side and above."""
     from matplotlib.figure import Figure
 
     moments = moments_of(answers)
     columns = len(MOMENTS) * len(VIEWS)
     figure = Figure(figsize=(2.3 * columns, 2.5 * len(moments) + 0.6), layout="constrained")
-    figure.suptitle(f"{Path(name).stem} on real clips, metres from the middle of the hips; the reference in grey; left is red, right is blue")
+    figure.suptitle(f"{Path(name).stem} on real clips, metres from the middle of the hips; "
+                    "the reference in grey; left is red, right is blue")
     for row, (group, shown) in zip(figure.subplots(len(moments), columns, squeeze=False), moments.items()):
         row[0].set_ylabel(group)
         for m, (what, clip, of_clip, i) in enumerate(shown):
@@ -53,11 +55,12 @@ def plot_real(answers: dict[RealClip, dict[str, Answers]], name: str, file: Path
                 axes.set(xlim=(-REACH_M, REACH_M), ylim=(-REACH_M, REACH_M), aspect="equal")
                 axes.tick_params(labelsize=6)
                 axes.set_title(view, fontsize=7)
-            row[m * len(VIEWS)].set_title(f"{what}: {error_mm:.0f} mm in {clip.name} at {of_clip.times_s[i]:.2f} s\n", fontsize=7, loc="left")
+            said = f"{what}: {error_mm:.0f} mm in {clip.name} at {of_clip.times_s[i]:.2f} s\n"
+            row[m * len(VIEWS)].set_title(said, fontsize=7, loc="left")
     figure.savefig(file, dpi=130)
 
 
-def _draw(axes, joints_m: np.ndarray, directions: tuple[tuple[int, int], tuple[int, int]], is_reference: bool = False) -> None:
+def _draw(axes, joints_m: np.ndarray, directions: tuple[tuple[int, int], ...], is_reference: bool = False) -> None:
     """The bones of one pose, (12, 3) m, in one view."""
     across, up = (sign * joints_m[:, axis] for axis, sign in directions)
     for a, b in BONES:

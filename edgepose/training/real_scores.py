@@ -1,8 +1,8 @@
 """How good a model is on real clips: `edgepose evaluate --data real`.
 
-A clip goes through `Stream`, frame by frame as at run time, once as the detector saw it and once as a perfect detector would
-have. What counts are the joints of LIMBS from the middle of the hips: detectors agree about them, and not about the others.
-A group's figure is the mean of its clips.
+A clip goes through `Stream`, frame by frame as at run time, once as the detector saw it and once as a perfect detector
+would have. Only the joints of LIMBS count, from the middle of the hips: about the others detectors do not agree. A
+group's figure is the mean of its clips.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ Tables = list[dict[str, dict[str, float]]]  # each {row: {column: figure}}
 
 @dataclass(frozen=True)
 class Answers:
-    """A lifter's poses of a clip beside the reference: (N, 12, 3) m, NaN in all of a pose that cannot be compared; times_s (N,)."""
+    """A lifter's poses of a clip beside the reference.
+
+    predicted_m, target_m: (N, 12, 3), NaN in all of a pose that is not known. times_s: (N,).
+    """
 
     predicted_m: np.ndarray
     target_m: np.ndarray
@@ -45,7 +48,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Score:
-    """figures: {metric: value}. joints_mm: {joint: mean error}. poses: those scored; unknown: those whose reference is not known."""
+    """Figures of a lifter on a clip, or on a group.
+
+    figures: {metric: value}. joints_mm: {joint: mean error}. poses: those scored; unknown: those without a reference.
+    """
 
     figures: dict[str, float]
     joints_mm: dict[str, float]
@@ -62,12 +68,15 @@ class Score:
 
     def row_of_parts(self) -> dict[str, float]:
         """The mean error of the left and the right joint of each of PARTS."""
-        return {f"{part}s mm": float(np.mean([self.joints_mm[f"{side}_{part}"] for side in ("left", "right")])) for part in PARTS}
+        return {f"{part}s mm": (self.joints_mm[f"left_{part}"] + self.joints_mm[f"right_{part}"]) / 2 for part in PARTS}
 
 
 @dataclass(frozen=True)
 class RealScores:
-    """clips, groups: {name: {kind: score}}, a kind being where the 2D is from, and the delay. left_out: {file or clip: why}."""
+    """Figures of a lifter on a folder of clips.
+
+    clips, groups: {name: {kind: score}}; a kind says where the 2D is from, and the delay. left_out: {which: why}.
+    """
 
     clips: dict[str, dict[str, Score]]
     groups: dict[str, dict[str, Score]]
@@ -75,9 +84,11 @@ class RealScores:
 
     def tables(self) -> Tables:
         """The groups' figures, their joints', and the clips' figures."""
-        of_groups, of_clips = ({f"{name.removeprefix('pose2sim_')}, {kind}": score for name, kinds in scores.items() for kind, score in kinds.items()}
+        of_groups, of_clips = ({f"{name.removeprefix('pose2sim_')}, {kind}": score
+                                for name, kinds in scores.items() for kind, score in kinds.items()}
                                for scores in (self.groups, self.clips))
-        return [{row: score.row() for row, score in of_groups.items()}, {row: score.row_of_parts() for row, score in of_groups.items()},
+        return [{row: score.row() for row, score in of_groups.items()},
+                {row: score.row_of_parts() for row, score in of_groups.items()},
                 {row: score.row() for row, score in of_clips.items()}]
 
     def as_json(self) -> dict[str, Any]:
@@ -95,9 +106,11 @@ def score(answers: Answers) -> Score:
     poses = [1e3 * poses_m[known] for poses_m in (answers.predicted_m, answers.target_m)]
     rooted = [np.insert(pose, 0, 0.0, axis=1) for pose in poses]  # the middle of the hips goes before the joints
     joints = range(1, 1 + len(LIMBS))
-    figures = {"MPJPE mm": mpjpe(*rooted, joints), "N-MPJPE mm": n_mpjpe(*rooted, joints), "P-MPJPE mm": p_mpjpe(*poses),
-               "PCK@150 %": pck(*rooted, joints=joints), "MPJVE mm/s": mpjve(*rooted, joints, answers.times_s[known])}
-    return Score(figures, dict(zip(LIMBS, answers.errors_mm()[known].mean(axis=0).tolist())), int(known.sum()), int((~known).sum()))
+    figures = {"MPJPE mm": mpjpe(*rooted, joints), "N-MPJPE mm": n_mpjpe(*rooted, joints),
+               "P-MPJPE mm": p_mpjpe(*poses), "PCK@150 %": pck(*rooted, joints=joints),
+               "MPJVE mm/s": mpjve(*rooted, joints, answers.times_s[known])}
+    joints_mm = dict(zip(LIMBS, answers.errors_mm()[known].mean(axis=0).tolist()))
+    return Score(figures, joints_mm, int(known.sum()), int((~known).sum()))
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
@@ -117,7 +130,8 @@ def answers_to(model: Lifter, clip: RealClip, delays: Sequence[int]) -> dict[str
     answers = {}
     for kind, seen in ((DETECTED, clip.detected), (PERFECT, clip.perfect)):
         for delay in delays:
-            answers[f"{kind}, delay {delay}" if model.frames > 1 else kind] = _streamed(model, seen, clip.reference_m, delay)
+            name = f"{kind}, delay {delay}" if model.frames > 1 else kind
+            answers[name] = _streamed(model, seen, clip.reference_m, delay)
     if clip.own_m is not None:
         frames = np.flatnonzero(np.isfinite(clip.own_m).all(axis=(1, 2)))
         answers[OWN] = Answers(clip.own_m[frames], clip.reference_m[frames], frames / clip.detected.fps)
@@ -143,7 +157,7 @@ def answers_of_folder(model: Lifter, folder: str | Path, delays: Sequence[int] |
 
 
 def score_all(answers: dict[RealClip, dict[str, Answers]], left_out: dict[str, str]) -> RealScores:
-    """Figures of each clip and group. A kind of a clip with fewer than two poses to compare is left out, and that is said."""
+    """Figures of each clip and group; a kind of a clip with fewer than two poses to compare is in left_out."""
     of_clips: dict[str, dict[str, Score]] = {}
     of_groups: dict[str, dict[str, list[Score]]] = {}
     left_out = dict(left_out)
