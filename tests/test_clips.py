@@ -5,10 +5,9 @@ from tiny_real_clips import BODY, FRAMES, SIZE, bodies, camera, write_balance
 
 from edgepose.adapters import COCO17
 from edgepose.camera import root_translation
-from edgepose.clip import CLIPS
+from edgepose.clip import CLIPS, load_clip, load_windows
 from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M17
-from edgepose.recording import load_clip, load_windows
 from edgepose.training import clips
 from edgepose.training.landmarks import CROWN, SKULL_BASE
 from edgepose.training.real_clips import project_distorted

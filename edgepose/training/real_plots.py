@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..drawing import REFERENCE, colour_of
+from ..show.drawing import REFERENCE, colour_of
 from .real_clips import LIMBS, RealClip
 from .real_scores import DETECTED, Answers
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..clip import Clip
+from ..clip import Clip, stream_clip
 from ..metrics import mpjpe, mpjve, n_mpjpe, p_mpjpe, pck
-from ..recording import stream_clip
 from ..stream import Lifter
 from .real_clips import LIMBS, RealClip, from_hips, read_real_clips
 
