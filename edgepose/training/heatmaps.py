@@ -35,7 +35,7 @@ from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
 from .runs import average, check_free, pack, resume_run, state_file, step_generator, unpack
-from .supervised import learning_rate
+from .schedules import learning_rate
 
 BATCH = 32
 SIGMA = 2.0  # px of a heatmap
