@@ -22,6 +22,8 @@ CAMERA = (1145.0, 1143.0, 512.5, 515.25)
 class Copying:
     """A stand-in engine whose answer is copied out of the window, so that it has the same bits everywhere."""
 
+    rate_hz = 50.0
+
     def __init__(self, frames=27, is_causal=False, skeleton=H36M17):
         self.frames, self.is_causal, self.skeleton, self.windows = frames, is_causal, skeleton, hashlib.sha256()
 

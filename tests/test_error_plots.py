@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from models import randomised, small
 from PIL import Image
 from tiny_mocap import standing, write_all
+from windows import Window
 
 from edgepose import drawing, metrics, zoo
 from edgepose.build_engines.checkpoints import save_checkpoint
@@ -14,7 +15,6 @@ from edgepose.cli import main
 from edgepose.recording import load_windows
 from edgepose.skeleton import H36M17
 from edgepose.training import error_plots, evaluate
-from edgepose.window import Window
 
 matplotlib.use("Agg")
 
