@@ -10,8 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from edgepose import enginefile
-from edgepose.benchmarks import measure
+from edgepose import enginefile, timing
 
 TABLE_COLUMNS = 128
 
@@ -46,7 +45,7 @@ class Row:
 
 def write_report(out: Path, rows: list[Row]) -> None:
     """Writes the rows to report.json, beside those of engines that these are not about."""
-    report = {"machine": measure.machine(), "command": measure.command(),
+    report = {"machine": timing.machine(), "command": timing.command(),
               "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
     enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
 
