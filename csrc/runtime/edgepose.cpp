@@ -119,16 +119,16 @@ int32_t edgepose_engine_is_causal(const edgepose_engine* engine) { return engine
 const char* edgepose_engine_model(const edgepose_engine* engine) { return engine ? engine->engine->model().c_str() : nullptr; }
 const char* edgepose_engine_precision(const edgepose_engine* engine) { return engine ? engine->engine->precision().c_str() : nullptr; }
 const char* edgepose_engine_isa(const edgepose_engine* engine) { return engine ? engine->engine->isa() : nullptr; }
-const char* edgepose_engine_skeleton(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().name : nullptr; }
+const char* edgepose_engine_skeleton(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().name.c_str() : nullptr; }
 
 const char* edgepose_engine_joint(const edgepose_engine* engine, int32_t joint) {
   const edgepose::Skeleton* skeleton = skeleton_with(engine, joint);
-  return skeleton ? skeleton->names[joint] : nullptr;
+  return skeleton ? skeleton->names[(std::size_t)joint].c_str() : nullptr;
 }
 
 int32_t edgepose_engine_parent(const edgepose_engine* engine, int32_t joint) {
   const edgepose::Skeleton* skeleton = skeleton_with(engine, joint);
-  return skeleton ? skeleton->parents[joint] : -1;
+  return skeleton ? skeleton->parents[(std::size_t)joint] : -1;
 }
 
 edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people, const float* keypoints_norm, size_t keypoints_length,
@@ -156,10 +156,10 @@ edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* 
     need(layout, "layout is null");
     need(stream, "stream is null");
     const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
-    const edgepose::StreamOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
+    const edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
                                         asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
                                         asked.cx, asked.cy};
-    *stream = new edgepose_stream{edgepose::Stream(engine->engine, layout, width_px, height_px, taken)};
+    *stream = new edgepose_stream{edgepose::Stream(engine->engine, edgepose::layout_named(layout), width_px, height_px, taken)};
     return EDGEPOSE_OK;
   });
 }

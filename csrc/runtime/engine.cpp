@@ -1,5 +1,7 @@
 #include "engine.h"
 
+#include <algorithm>
+
 namespace edgepose {
 
 Engine::Engine(const EngineFile& file, int threads, const char* isa)
@@ -9,6 +11,7 @@ Engine::Engine(const EngineFile& file, int threads, const char* isa)
       frames_(file.frames),
       threads_(threads),
       is_causal_(file.is_causal),
+      rate_hz_(file.rate_hz),
       plan_(std::make_shared<const Plan>(file.plan, kernels(isa))) {
   give(std::make_unique<Context>(plan_, threads_));  // the first run finds it
 }
@@ -28,6 +31,19 @@ void Engine::give(std::unique_ptr<Context> context) const {
     Context* none = nullptr;
     if (slot.compare_exchange_strong(none, context.get())) return (void)context.release();
   }
+}
+
+void Engine::Turn::reserve(int people) {
+  context_->reserve(people);
+  windows_.resize((std::size_t)people * (std::size_t)(engine_.frames_ * engine_.skeleton_->joints * 2));
+}
+
+void Engine::Turn::run(const Person* const* people, int n, float* answers) {
+  if (n == 1) return context_->run(people[0]->window(), answers, 1);
+  reserve(n);
+  float* to = windows_.data();
+  for (int i = 0; i < n; i++) to = std::copy_n(people[i]->window(), people[i]->window_size(), to);
+  context_->run(windows_.data(), answers, n);
 }
 
 std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa) {
