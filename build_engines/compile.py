@@ -156,7 +156,7 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
     """Loads a product and compares it with torch on the evaluation windows; latencies are still to be filled in."""
     x, target, reference = _reference(lifter)
     start = time.perf_counter()
-    engine = edgepose.load(path, threads=threads)
+    engine = edgepose.load(path, threads=threads, trust=True)
     load_ms = (time.perf_counter() - start) * 1e3
     poses = engine.run(x)
     errors = errors_mm(poses, reference)

@@ -44,7 +44,7 @@ MAGIC = "*?["  # what makes a path a glob
 
 @dataclass(frozen=True)
 class Options:
-    """How every recording of an archive is lifted. layout, image_size, fps: None for what its file says."""
+    """How every recording of an archive is lifted. layout, image_size, fps: None for what its file says. trust: see load()."""
 
     engine: str
     delay_frames: int
@@ -52,6 +52,7 @@ class Options:
     layout: str | None = None
     image_size: tuple[float, float] | None = None
     fps: float | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Lifting:
     def __call__(self, job: Job) -> Outcome:
         try:
             if self._engine is None:
-                self._engine = load(self._options.engine)
+                self._engine = load(self._options.engine, trust=self._options.trust)
                 if made_with(self._engine, self._options) != self._made:
                     raise EngineError(f"{self._engine.path}, or edgepose, is another one here than where the work began")
         except (EngineError, OSError) as error:
@@ -339,6 +340,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="recordings: .npz files, folders, quoted globs ('archive/**/*.npz')")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the poses, in the tree of the input")
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
     parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where a file does not say")
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--fps", type=float)
@@ -355,10 +357,10 @@ def main(arguments: argparse.Namespace) -> int:
         if value is not None:
             checked_number(option, value, *limits)
     image_size = arguments.image_size and checked_image_size(tuple(arguments.image_size))
-    engine = load(arguments.engine)
+    engine = load(arguments.engine, trust=arguments.trust)
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2
     Stream(engine, "coco17", (1, 1), delay_frames=delay_frames)  # refuses a delay that the engine does not have
-    options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size, arguments.fps)
+    options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size, arguments.fps, arguments.trust)
     jobs = find_recordings(arguments.input, arguments.output)
     made = made_with(engine, options)
     todo = unfinished(jobs, made, arguments.redo)

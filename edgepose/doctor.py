@@ -83,6 +83,7 @@ def _tensorrt_engines() -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose doctor`."""
     parser.add_argument("engines", nargs="*", type=Path, help="engine files to look at (default: those that ship)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -99,7 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name, purpose in LIBRARIES.items():
         print(f"  {name:<14} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
     print("engines")
-    runs = [_look(path) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
+    runs = [_look(path, arguments.trust) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
     return 0 if all(runs) else 1
 
 
@@ -113,13 +114,13 @@ def _found(*names: str) -> str:
     return "-"
 
 
-def _look(path: Path) -> bool:
+def _look(path: Path, trust: bool) -> bool:
     if path.is_dir():
         print(f"  {path}: a folder; wanted engine files, as {path / '*.epose'}")
         return False
     try:
         header, _ = enginefile.read(path)
-        engine = load(path)
+        engine = load(path, trust=trust)
     except EngineError as error:
         print(f"  {path.name}: cannot run here: {error}")
         return False

@@ -147,6 +147,7 @@ def reference_of(poses: list[Pose], clip: Clip) -> np.ndarray:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose stream`."""
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
     source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
@@ -221,7 +222,7 @@ def main(arguments: argparse.Namespace) -> int:
         checked_number("--fps", arguments.fps, above=0)
     if arguments.image_size:
         checked_image_size(tuple(arguments.image_size))
-    engine = load(arguments.engine, threads=arguments.threads)
+    engine = load(arguments.engine, threads=arguments.threads, trust=arguments.trust)
     smoothing = SMOOTH if arguments.smooth else None
     # A delay that the engine does not have is refused here, not after a film has been through the detector.
     Stream(engine, "coco17", (1, 1), delay_frames=arguments.delay)

@@ -26,7 +26,7 @@ def test_every_product_is_there_and_loads(built):
     names = {"native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"}
     assert {file.name for file in built.iterdir()} == {f"ampose_{name}.epose" for name in names} | {"report.json"}
     for name in names:
-        engine = edgepose.load(built / f"ampose_{name}.epose")
+        engine = edgepose.load(built / f"ampose_{name}.epose", trust=True)
         assert f"{engine.backend}_{engine.precision}" == name and engine.model == "ampose" and engine.frames == 1
 
 
@@ -42,7 +42,7 @@ def test_the_report_has_a_row_a_product_within_its_budget(built):
 
 @pytest.mark.parametrize("product", ["native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"])
 def test_each_product_agrees_with_torch(built, product):
-    engine = edgepose.load(built / f"ampose_{product}.epose")
+    engine = edgepose.load(built / f"ampose_{product}.epose", trust=True)
     x = np.random.default_rng(3).uniform(-0.5, 0.5, (5, 1, 17, 2)).astype(np.float32)
     with torch.inference_mode():
         reference = compiler.load_lifter("ampose").module(torch.from_numpy(x)).numpy()
@@ -117,7 +117,7 @@ def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_p
         (tmp_path / f"{name}.safetensors").write_bytes((checkpoints.SHIPPED / "ampose.safetensors").read_bytes())
         assert main(["compile", "--model", str(tmp_path / f"{name}.safetensors"), "--out", str(tmp_path), "--backend", "native",
                      "--precision", "fp16"]) == 0
-    engines = {file.name: edgepose.load(file).model for file in tmp_path.glob("*.epose")}
+    engines = {file.name: edgepose.load(file, trust=True).model for file in tmp_path.glob("*.epose")}
     assert engines == {"ampose_native_fp16.epose": "ampose", "ampose-mine_native_fp16.epose": "ampose"}
 
 

@@ -210,17 +210,17 @@ def test_a_header_that_contradicts_its_plan_is_refused_when_it_is_loaded(tmp_pat
     plan, tensors = lower(MODEL, "fp32")
     enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), **change, "plan": plan}, tensors)
     with pytest.raises(EngineError, match="the plan is for 1 frames of 17 joints, the header says (9 of 17|1 of 16)"):
-        edgepose.load(tmp_path / "odd.epose")
+        edgepose.load(tmp_path / "odd.epose", trust=True)
 
 
 def test_a_payload_engine_without_its_payload_is_an_engine_error(tmp_path):
     for backend in ("onnx", "torchscript"):
         enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {})
         with pytest.raises(EngineError, match="'payload'"):
-            edgepose.load(tmp_path / "odd.epose")
+            edgepose.load(tmp_path / "odd.epose", trust=True)
         enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {"payload": np.arange(99, dtype=np.uint8)})
         with pytest.raises(EngineError, match=f"the {backend} backend does not take it"):
-            edgepose.load(tmp_path / "odd.epose")
+            edgepose.load(tmp_path / "odd.epose", trust=True)
 
 
 class FullDisk:

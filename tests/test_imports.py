@@ -21,10 +21,11 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "skeleton": set(),
     "metrics": set(),
     "checks": set(),
+    "onnxfile": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "enginefile": {"skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
-    "backends": {"skeleton", "enginefile", "gpu", "_native", "_cuda"},
+    "backends": {"skeleton", "enginefile", "gpu", "onnxfile", "_native", "_cuda"},
     "engine": {"checks", "skeleton", "enginefile", "backends"},
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
     "zoo": {"skeleton", "checks"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
-    "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
+    "build_engines": TOOLS | {"onnxfile", "_native"},  # _native: what a quantisation loses is measured on the kernels themselves
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native", "_cuda"},  # the probes of the rooflines
     "doctor": {"engine", "enginefile", "gpu", "_native", "_cuda"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
@@ -175,4 +176,4 @@ def test_a_backend_whose_library_is_missing_says_what_to_install(tmp_path, monke
     enginefile.write(tmp_path / "a.epose", {**engine_header(tiny_lifter()), "backend": backend}, {})
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(edgepose.EngineError, match=f"the {backend} backend needs {library}, which is not installed .*edgepose compile --model tiny"):
-        edgepose.load(tmp_path / "a.epose")
+        edgepose.load(tmp_path / "a.epose", trust=True)

@@ -62,14 +62,14 @@ class TorchLifter:
         return out
 
 
-def open_model(name_or_file: str, frames: int | None = None) -> tuple[Lifter, dict[str, Any]]:
+def open_model(name_or_file: str, frames: int | None = None, trust: bool = False) -> tuple[Lifter, dict[str, Any]]:
     """(lifter, what its file says of it): an engine file, a checkpoint, or weights that ship, by their zoo name.
 
-    frames: the window length it must have; None takes the usual one.
+    frames: the window length it must have; None takes the usual one. trust: see edgepose.load.
     Raises ValueError if a file is of another, and what edgepose.load, find_checkpoint and load_checkpoint raise.
     """
     if name_or_file.endswith(".epose"):
-        engine = load(name_or_file)
+        engine = load(name_or_file, trust=trust)
         if frames not in (None, engine.frames):
             raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of {frames}: leave --frames out")
         return engine, {key: value for key, value in engine.header.items() if key != "plan"}
@@ -194,6 +194,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose evaluate`."""
     parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights, a checkpoint, or an engine file")
     parser.add_argument("--frames", type=int, help="window length, for shipped weights (default: the model's usual one)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you "
+                        "trust who made it")
     parser.add_argument("--data", choices=("mocap", *DATASETS), metavar="NAME",
                         help=f"a data set: mocap adds its validation subjects; {', '.join(DATASETS)} print their papers' table "
                              "instead (default: only what ships)")
@@ -231,7 +233,7 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.plot, PICTURES)
     check_output(args.plot_attention, PICTURES)
     check_output(args.json, (".json",))
-    model, metadata = open_model(args.model, args.frames)
+    model, metadata = open_model(args.model, args.frames, args.trust)
     draw(model, args)
     said: dict[str, Any] = {"model": metadata}
     if args.data in DATASETS:
