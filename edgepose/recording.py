@@ -22,7 +22,7 @@ from .live import Viewer
 from .metrics import mpjpe, p_mpjpe
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
-from .video import camera_frames, video_frames
+from .video import camera_frames, check_video, video_frames
 
 SMALL_PX = 480  # rows of a film's background
 
@@ -173,8 +173,10 @@ def _clip_of(arguments: argparse.Namespace) -> Clip:
         return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
     if arguments.image_size:
         raise ValueError("--image-size is for clips of keypoints; a video has its own")
-    detector = _detector_of(arguments)
-    clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
+    need_library("cv2", "reading pictures")
+    check_video(arguments.video)
+    with _detector_of(arguments) as detector:
+        clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
     found = sum(clip.seen_in(i) is not None for i in range(len(times_ms)))
     print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector or 'shipped'}, "
           f"p50 {np.percentile(times_ms, 50):.1f} ms, p99 {np.percentile(times_ms, 99):.1f} ms")
@@ -182,7 +184,6 @@ def _clip_of(arguments: argparse.Namespace) -> Clip:
 
 
 def _detector_of(arguments: argparse.Namespace) -> Detector:
-    need_library("cv2", "reading pictures")
     detector = open_detector(arguments.detector or "shipped", threads=arguments.threads, flip_test=arguments.flip_test)
     if arguments.detector is None:
         print(f"no --detector given: {SHIPPED.stem}, which ships, is a demonstration that has seen rendered people only and confuses left and right")
@@ -202,8 +203,9 @@ def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | N
     given = [option for option in ("layout", "image_size", "fps", "plot", "save") if getattr(arguments, option) is not None]
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} is for clips and videos, not for a camera")
-    detector = _detector_of(arguments)
-    poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
+    need_library("cv2", "reading pictures")
+    with _detector_of(arguments) as detector:
+        poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
     if arguments.out and poses:
         write_poses(poses, arguments.out)
     return 0
