@@ -12,8 +12,6 @@ import signal
 import sys
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from .doctor import cores
 from .engine import Engine, load
 from .enginefile import EngineError, write_atomically
 from .filters import SMOOTH
+from .npz import read_npz
 from .stream import Pose, Stream
 from .workers import Crew, Lost, Processes, RayActors, hand_out
 
@@ -244,10 +243,9 @@ def others_of(output: Path, jobs: Iterable[Job], made: dict[str, Any]) -> list[s
 def _made_by_of(result: Path) -> dict[str, Any] | None:
     """What a result says of how it was made; None if it is none of edgepose lift, or damaged."""
     try:
-        with np.load(result) as file:
-            was = json.loads(str(file["made_by"]))
+        was = json.loads(str(read_npz(result, ("made_by",))["made_by"]))
         return was if isinstance(was["engine"], dict) and isinstance(was["options"], dict) and "edgepose" in was else None
-    except (ValueError, OSError, EOFError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (ValueError, TypeError, KeyError, RecursionError):  # no .npz file, none of ours, or nested too deeply for JSON
         return None
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .adapters import ADAPTERS
 from .camera import check_pixels, checked_image_size
 from .checks import checked_number
+from .npz import read_npz
 from .skeleton import H36M17
 
 CLIPS = Path(__file__).parent / "clips"
@@ -82,7 +82,7 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
     between several arrays; the others go before what the file says, fps before its times too.
     Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
-    arrays = _arrays(path)
+    arrays = read_npz(path, ARRAYS)
     layout, keypoints = _keypoints(path, arrays, layout)
     if not keypoints.size and keypoints.ndim in (3, 4):
         raise ValueError(f"{path} has no {'people' if len(keypoints) and keypoints.ndim == 4 else 'frames'}: the keypoints have shape "
@@ -113,23 +113,7 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
             for person in range(keypoints.shape[1] if is_of_several else 1)]
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray | None]:
-    """What an .npz file holds by its name, None for what no clip has. Raises ValueError, naming it, if it is something else or damaged."""
-    try:
-        file = np.load(path)
-        if isinstance(file, np.ndarray):
-            raise ValueError(f"it is one array of shape {file.shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
-        with file:
-            return {name: file[name] if name in ARRAYS else None for name in file.files}
-    except ValueError as error:
-        # numpy's message gives advice that would run whatever a file holds.
-        reason = "it is of another format, or holds Python objects" if "pickle" in str(error) else error
-        raise ValueError(f"{path} is no .npz file of arrays ({reason})") from error
-    except (OSError, EOFError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
-
-
-def _keypoints(path: Path, arrays: dict[str, np.ndarray | None], layout: str | None) -> tuple[str, np.ndarray]:
+def _keypoints(path: Path, arrays: dict[str, Any], layout: str | None) -> tuple[str, np.ndarray]:
     """(their layout, the keypoints) of a file. Raises ValueError, naming it, if they are not there, or it is not clear which are meant."""
     by_layout = {name: arrays[name] for name in ADAPTERS if name in arrays}
     if "layout" in arrays:

@@ -69,9 +69,9 @@ def test_times_may_be_rounded_uneven_or_missing_beside_their_rate(tmp_path, time
 @pytest.mark.parametrize("array", ["coco17", "fps"])
 def test_nobody_is_advised_to_run_what_a_file_holds(tmp_path, array):
     path = written(tmp_path, **{**MINE, array: np.array({}, dtype=object)})
-    for content in (path.read_bytes(), b"neither"):
+    for content, reason in ((path.read_bytes(), f"{array}.npy holds Python objects"), (b"neither", "it is cut off, of another format, or holds Python objects")):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"clip.npz is no .npz file of arrays \(it is of another format, or holds Python objects\)$"):
+        with pytest.raises(ValueError, match=rf"clip.npz is no .npz file of arrays \({reason}\)$"):
             read_people(path)
 
 
