@@ -223,7 +223,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     rows = [row for product, row in made.items() if product not in yardsticks]
     if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
         enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
-    write_report(out, rows)
+    write_report(out, rows, say)
     return rows
 
 

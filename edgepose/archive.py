@@ -25,11 +25,11 @@ import numpy as np
 
 from .adapters import ADAPTERS
 from .camera import checked_image_size
-from .checks import checked_number, listed
+from .checks import checked_number, listed, read_json
 from .clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
 from .doctor import cores
 from .engine import Engine, load
-from .enginefile import EngineError, write_atomically
+from .enginefile import EngineError, part_of, write_atomically
 from .filters import SMOOTH
 from .npz import read_npz
 from .stream import Pose, Stream
@@ -243,9 +243,9 @@ def others_of(output: Path, jobs: Iterable[Job], made: dict[str, Any]) -> list[s
 def _made_by_of(result: Path) -> dict[str, Any] | None:
     """What a result says of how it was made; None if it is none of edgepose lift, or damaged."""
     try:
-        was = json.loads(str(read_npz(result, ("made_by",))["made_by"]))
+        was = read_json(str(read_npz(result, ("made_by",))["made_by"]))
         return was if isinstance(was["engine"], dict) and isinstance(was["options"], dict) and "edgepose" in was else None
-    except (ValueError, TypeError, KeyError, RecursionError):  # no .npz file, none of ours, or nested too deeply for JSON
+    except (ValueError, TypeError, KeyError):  # no .npz file, or none of ours
         return None
 
 
@@ -316,8 +316,7 @@ def lift_archive(jobs: Sequence[Job], crew: Crew) -> Progress:
             for job, outcome in answers:
                 if isinstance(outcome, Lost):
                     outcome = Outcome(failed=f"{job.recording}: its worker {outcome.reason}")
-                    for part in job.output.parent.glob(f".{glob.escape(job.output.name)}.*.part"):
-                        part.unlink(missing_ok=True)
+                    part_of(job.output).unlink(missing_ok=True)
                 if outcome.stops:
                     raise OSError(f"{outcome.failed}. Stopped: {progress}. The same command goes on from there")
                 progress.count(job, outcome)

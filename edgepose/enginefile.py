@@ -14,13 +14,15 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from .checks import read_json
 from .skeleton import MODEL_SKELETONS
 
 FORMAT = 1
@@ -51,19 +53,57 @@ def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """`path` holds all of `data` afterwards, or what it held before. Raises OSError with the path if it cannot be written."""
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with _open_part(path) as (file, part):
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(part, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+                raise
     except OSError as error:
         raise OSError(error.errno, f"cannot write {len(data)} bytes to {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):  # where there is no folder: what was raised above says so
-            beside.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file lies while it is being written: a writer that is killed leaves it there, and the next one takes it over."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextlib.contextmanager
+def _open_part(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """An empty file for one writer and where it is: part_of(path), locked so that other writers wait; without locks one of its own."""
+    part = part_of(path)
+    while True:
+        with open(part, "ab") as file:
+            if not _lock(file):
+                own = path.with_name(f".{path.name}.{os.getpid()}.part")
+                os.replace(part, own)
+                yield file, own
+                return
+            try:
+                is_there = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+            except FileNotFoundError:
+                is_there = False
+            if is_there:  # else whoever had the lock has given the file its final name
+                os.ftruncate(file.fileno(), 0)
+                yield file, part
+                return
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether the file is locked now; False where the system or the file system has no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -99,8 +139,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _header(path: Path, text: str) -> dict[str, Any]:
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        header = read_json(text)
+    except ValueError as error:
         raise EngineError(f"{path}: the header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise EngineError(f"{path}: the header is not an object")

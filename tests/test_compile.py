@@ -9,6 +9,7 @@ import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import checkpoints
 from edgepose.build_engines import compile as compiler
+from edgepose.build_engines.report import write_report
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
@@ -69,6 +70,16 @@ def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, cap
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
     assert "refused" in capsys.readouterr().out
     assert not json.loads((tmp_path / "report.json").read_text())["rows"][0]["is_kept"]
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"rows":', b"[]", b'{"rows": 3}', b'{"rows": [{}]}', b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_report_is_set_aside_and_said(tmp_path, capsys, damage):
+    report = tmp_path / "report.json"
+    for aside in ("report.damaged.json", "report.damaged1.json"):
+        report.write_bytes(damage)
+        write_report(tmp_path, [])
+        assert json.loads(report.read_text())["rows"] == [] and (tmp_path / aside).read_bytes() == damage
+        assert "report.json is damaged" in (said := capsys.readouterr().out) and f"it is now {aside}" in said
 
 
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsys):
@@ -133,7 +144,7 @@ def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(
     assert {file.name for file in in_eight_bits.iterdir()} == {f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_scales.json"}
     for row in json.loads((in_eight_bits / "report.json").read_text())["rows"]:
         assert row["is_kept"] and 0 < row["mean_error_mm"] <= row["budget_mm"] == 1.0
-        engine = edgepose.load(in_eight_bits / row["file"])
+        engine = edgepose.load(in_eight_bits / row["file"], trust=True)
         assert engine.precision == row["precision"] and row["mpjpe_mm"] == pytest.approx(row["torch_mpjpe_mm"], abs=1.0)
 
 

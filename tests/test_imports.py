@@ -23,7 +23,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "checks": set(),
     "onnxfile": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
-    "enginefile": {"skeleton"},
+    "enginefile": {"checks", "skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
     "backends": {"skeleton", "enginefile", "gpu", "onnxfile", "_native", "_cuda"},
     "engine": {"checks", "skeleton", "enginefile", "backends"},

@@ -24,12 +24,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from .. import zoo
-from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
+from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint
 from ..checks import checked_number, listed
 from ..columns import inputs_of
 from ..skeleton import H36M17
 from .losses import Objective
-from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
+from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
                    unpack)
 from .sources import SOURCES, Source, open_source
 
@@ -200,10 +200,9 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     def keep() -> float:
         validation = trainer.validate(seen, target)
         figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
-        save_checkpoint(file, trainer.averaged, {
-            "model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-            "command": command, "data": source.credit, "figures": figures})
-        write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
+        metadata = {"model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
+                    "command": command, "data": source.credit, "figures": figures}
+        keep_run(trainer, file, run, lambda: save_checkpoint(file, trainer.averaged, metadata))
         return validation
 
     while trainer.done < steps:
