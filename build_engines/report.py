@@ -11,8 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from edgepose import enginefile
-from edgepose.benchmarks import measure
+from edgepose import enginefile, timing
 from edgepose.checks import read_json
 
 TABLE_COLUMNS = 128
@@ -48,7 +47,7 @@ class Row:
 
 def write_report(out: Path, rows: list[Row], say: Callable[[str], None] = print) -> None:
     """Writes the rows to report.json, beside those of engines that these are not about; a report that cannot be read is set aside."""
-    report = {"machine": measure.machine(), "command": measure.command(),
+    report = {"machine": timing.machine(), "command": timing.command(),
               "rows": _rows_of_others(out / "report.json", rows, say) + [asdict(row) for row in rows]}
     enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
 

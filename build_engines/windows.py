@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepose.recording import Clip, load_clip, load_windows, stream_clip
+from edgepose.clip import Clip, load_clip, load_windows, stream_clip
 from edgepose.skeleton import H36M17, Skeleton
 
 if TYPE_CHECKING:

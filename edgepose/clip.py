@@ -1,7 +1,10 @@
-"""A recorded clip of keypoints: the .npz format that `edgepose stream` and `edgepose lift` read."""
+"""A recorded clip of keypoints: the .npz format that `edgepose stream` and `edgepose lift` read, the windows that ship, and a clip
+through a `Stream`."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ import numpy as np
 from .adapters import ADAPTERS
 from .camera import check_pixels, checked_image_size
 from .checks import checked_number
+from .filters import OneEuro
 from .npz import read_npz
 from .skeleton import H36M17
+from .stream import Lifter, Pose, Stream
 
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
@@ -178,3 +183,64 @@ def _check_pixels(path: Path, keypoints: np.ndarray, image_size: tuple[float, fl
         width, height = image_size
         raise ValueError(f"{path}: {outside.mean():.0%} of the keypoints are outside of a picture of {width:g} x {height:g}; their median is "
                          f"({', '.join(f'{place:.0f}' for place in np.median(found, axis=0))}): wanted the size of the picture they were found in")
+
+
+def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS, use: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
+    """The windows that ship for checking models: keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3), float32.
+
+    use: "evaluation", of people who are not in the training data, or "calibration", of people who are.
+
+    The target belongs to the middle frame, or with is_causal to the last one. The files of WINDOW_FILES hold longer windows:
+    what is wanted is taken from around their middle, from the first file that is long enough. A causal window that is longer
+    still repeats its first frame, as at the start of a stream.
+    Raises ValueError if none is long enough.
+    """
+    after = 0 if is_causal else frames // 2
+    before = frames - 1 - after
+    for file in WINDOW_FILES[use]:
+        with np.load(folder / file) as arrays:
+            keypoints, target = arrays["keypoints_norm"], arrays["target_m"]
+        middle = keypoints.shape[1] // 2
+        if before <= middle or (is_causal and file == WINDOW_FILES[use][-1]):
+            taken = keypoints[:, max(0, middle - before):middle + after + 1].astype(np.float32)
+            missing = frames - taken.shape[1]
+            return np.ascontiguousarray(np.pad(taken, ((0, 0), (missing, 0), (0, 0), (0, 0)), "edge")), target.astype(np.float32)
+    raise ValueError(f"{folder / file} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
+
+
+def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
+                show: Callable[[Pose], None] | None = None) -> tuple[list[Pose], np.ndarray]:
+    """Every frame of a clip through one Stream: the poses it answered with, also at the end, and each push's time in ms.
+
+    show: is given each pose as it comes, outside the measured time.
+    """
+    stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing)
+    poses: list[Pose] = []
+    times_ms = np.empty(len(clip.keypoints_px))
+    for i in range(len(clip.keypoints_px)):
+        start = time.perf_counter()
+        try:
+            pose = stream.push(clip.seen_in(i), clip.time_of(i))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{clip.name}, frame {i}: {error}") from None
+        times_ms[i] = (time.perf_counter() - start) * 1e3
+        if pose is not None:
+            poses.append(pose)
+            if show is not None:
+                show(pose)
+    for pose in stream.flush():
+        poses.append(pose)
+        if show is not None:
+            show(pose)
+    return poses, times_ms
+
+
+def reference_of(poses: list[Pose], clip: Clip) -> np.ndarray:
+    """(N, J, 3) m: for each pose the clip's reference at the nearest frame, in the pose's joints.
+
+    Raises ValueError if the clip has no reference.
+    """
+    if clip.reference_m is None:
+        raise ValueError(f"clip {clip.name} has no reference")
+    frames = [clip.frame_at(pose.timestamp_s) for pose in poses]
+    return clip.reference_m[frames][:, [H36M17.index(joint) for joint in poses[0].skeleton.joints]]

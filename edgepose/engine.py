@@ -12,7 +12,7 @@ import numpy as np
 from . import enginefile
 from .backends import BACKENDS, STRANGERS, backend
 from .checks import installing
-from .enginefile import EngineError, StaleEngine
+from .enginefile import BuildNeeded, EngineError
 from .skeleton import MODEL_SKELETONS, Skeleton
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -113,7 +113,7 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
         how = f" ({installing('gpu')})" if name == "tensorrt" else ""
         raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it{how}, or "
                           f"build a native engine: edgepose compile --model {header['model']}") from error
-    except StaleEngine as error:
+    except BuildNeeded as error:
         again = f"--rebuild {path}" if "onnx" in tensors else f"--model {header['model']} --backend {header['rung']}"
         raise EngineError(f"{path}: {error}. Build it again on this machine: edgepose compile {again}") from error
     except KeyError as error:

@@ -36,8 +36,8 @@ class EngineError(RuntimeError):
     """An engine file cannot be read, does not fit this machine, or its backend is missing. The message says what to do."""
 
 
-class StaleEngine(EngineError):
-    """An engine was built for another machine than this one. load() adds how it is built again."""
+class BuildNeeded(EngineError):
+    """An engine must be built on this machine: it was built for another one, or never. load() adds how."""
 
 
 def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepose import archive
+from edgepose.commands import lift as archive
 from edgepose.clip import read_people
 from edgepose.npz import read_npz
 from edgepose.training.npz import load_npz

@@ -15,7 +15,7 @@ from edgepose.build_engines import compile as compiler
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.windows import calibration_windows
-from edgepose.recording import load_clip, stream_clip
+from edgepose.clip import load_clip, stream_clip
 
 CLIP = "balance_cam1"
 AARCH64 = f"-DCMAKE_TOOLCHAIN_FILE={CSRC / 'cmake' / 'aarch64-linux-gnu.cmake'}"

@@ -15,7 +15,7 @@ from edgepose import enginefile
 from edgepose.adapters import ADAPTERS
 from edgepose.camera import normalize_screen
 from edgepose.build_engines.lower import lower
-from edgepose.recording import load_clip
+from edgepose.clip import load_clip
 from edgepose.skeleton import H36M16
 from edgepose.zoo.strided import StridedTransformer
 

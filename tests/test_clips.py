@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from tiny_mocap import standing, write_all
 
+from edgepose.clip import load_clip, load_windows
 from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M17
-from edgepose.recording import load_clip, load_windows
 from edgepose.training import clips
 from edgepose.training.landmarks import COCO_JOINTS
 

@@ -7,13 +7,13 @@ import torch
 
 import edgepose
 from edgepose import enginefile, zoo
-from edgepose.build_engines import checkpoints
 from edgepose.build_engines import compile as compiler
 from edgepose.build_engines.report import write_report
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M16
+from edgepose.zoo import checkpoints
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import edgepose
-from edgepose import EngineError, backends, enginefile, gpu
-from edgepose.benchmarks import measure
+from edgepose import EngineError, backends, enginefile, gpu, timing
 from edgepose.build_engines import compile as compiler
 from edgepose.cli import main
 
@@ -93,7 +92,7 @@ def few_windows(monkeypatch):
     """The evaluation windows, few of them: the emulated kernels are slow."""
     every = compiler.evaluation_windows
     monkeypatch.setattr(compiler, "evaluation_windows", lambda module: tuple(np.ascontiguousarray(part[::64]) for part in every(module)))
-    monkeypatch.setattr(compiler.measure, "interleaved", lambda engines, rounds, calls: dict.fromkeys(engines, measure.Timing(np.ones(1), 1.0)))
+    monkeypatch.setattr(compiler.timing, "interleaved", lambda engines, rounds, calls: dict.fromkeys(engines, timing.Timing(np.ones(1), 1.0)))
 
 
 def test_compile_builds_what_runs_here_the_gpu_s_plans_among_it(tmp_path, on_emulated_gpu, few_windows):

@@ -8,10 +8,10 @@ import pytest
 from walking import film
 
 import edgepose
-from edgepose import detector as d
 from edgepose.adapters import ADAPTERS, COCO17
+from edgepose.clip import load_windows
 from edgepose.metrics import mpjpe
-from edgepose.recording import load_windows
+from edgepose.pictures import detector as d
 
 SIZE = (128, 96)
 ASPECT = 96 / 128
@@ -37,12 +37,13 @@ def test_a_crop_holds_the_picture_where_to_picture_says(box):
     assert not part[outside].any() and outside.any() == (box[0] in (5.0, 245.0) or box[1] == 20.0)
 
 
-def test_points_come_back_from_the_crop():
-    rng = np.random.default_rng(0)
-    for box in rng.uniform([-100, -100, 10, 10], [500, 500, 900, 900], (20, 4)):
-        points = rng.uniform(-50, 600, (17, 2))
-        np.testing.assert_allclose(d.to_picture(d.to_crop(points, box, SIZE), box, SIZE), points, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(d.to_picture(np.array([48, 64]), box, SIZE), box[:2])  # the centre of the box
+def test_the_corners_of_a_crop_are_those_of_its_box():
+    height, width = SIZE
+    for box in np.random.default_rng(0).uniform([-100, -100, 10, 10], [500, 500, 900, 900], (20, 4)):
+        for corner in ([0, 0], [width, 0], [0, height], [width, height]):
+            side = np.sign(np.array(corner) - [width / 2, height / 2])
+            np.testing.assert_allclose(d.to_picture(np.array(corner), box, SIZE), box[:2] + side * box[2:] / 2, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(d.to_picture(np.array([width / 2, height / 2]), box, SIZE), box[:2])  # the centre of the box
 
 
 @pytest.mark.parametrize("low, high, wanted", [((100, 50), (200, 250), (150, 150, 250 * 0.75, 250)),  # tall: its height counts

@@ -10,10 +10,10 @@ from tiny_datasets import write_h36m
 from tiny_mocap import write_all
 
 from edgepose import zoo
-from edgepose.build_engines.checkpoints import SHIPPED, save_checkpoint
+from edgepose.clip import load_clip
+from edgepose.zoo.checkpoints import SHIPPED, save_checkpoint
 from edgepose.skeleton import H36M17
-from edgepose.recording import load_clip
-from edgepose.training import clips, evaluate
+from edgepose.training import clips, evaluate, models
 
 
 class Perfect:
@@ -87,9 +87,9 @@ def test_the_figures_are_of_the_frame_that_is_answered_for(data, is_causal, monk
 
 
 def test_lifting_in_batches_is_lifting_at_once(checkpoint):
-    model, _ = evaluate.open_model(str(checkpoint))
+    model, _ = models.open_model(str(checkpoint))
     keypoints = np.random.default_rng(0).normal(size=(10, 9, 17, 2)).astype(np.float32)
-    np.testing.assert_allclose(evaluate.lift(model, keypoints, batch=3), model.run(keypoints), atol=1e-6)
+    np.testing.assert_allclose(models.lift(model, keypoints, batch=3), model.run(keypoints), atol=1e-6)
 
 
 def test_a_real_clip_is_scored_through_the_stream_frame_by_frame(tmp_path):
@@ -112,17 +112,17 @@ def test_a_real_clip_is_scored_through_the_stream_frame_by_frame(tmp_path):
 
 def test_a_model_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="model 'nothing' is neither a .safetensors checkpoint nor one of ampose, "):
-        evaluate.open_model("nothing")
+        models.open_model("nothing")
 
 
 def test_another_window_length_than_the_files_own_is_refused(checkpoint):
-    assert evaluate.open_model(str(checkpoint), 9)[0].frames == 9
+    assert models.open_model(str(checkpoint), 9)[0].frames == 9
     with pytest.raises(ValueError, match=r"small.safetensors is a model of 9 frame\(s\), not of 27"):
-        evaluate.open_model(str(checkpoint), 27)
+        models.open_model(str(checkpoint), 27)
     with pytest.raises(ValueError, match=r"ampose_fp16.epose is a model of 1 frame\(s\), not of 27"):
-        evaluate.open_model(str(SHIPPED / "ampose_fp16.epose"), 27)
+        models.open_model(str(SHIPPED / "ampose_fp16.epose"), 27)
     with pytest.raises(ValueError, match="model 'hrnet-w8' is a detector; wanted .* one of ampose"):
-        evaluate.open_model("hrnet-w8")
+        models.open_model("hrnet-w8")
 
 
 def test_the_command_prints_a_table_and_writes_json(data, checkpoint, tmp_path, capsys):

@@ -3,11 +3,11 @@ import pytest
 import torch
 from tiny_mocap import write_all
 
-from edgepose import detector
 from edgepose.adapters import COCO17
-from edgepose.build_engines.detectors import load_detector
+from edgepose.pictures import detector
 from edgepose.training import heatmaps as h
 from edgepose.training.mocap import read_motion
+from edgepose.zoo.detectors import load_detector
 
 SIZE = (96, 64)
 

@@ -52,9 +52,24 @@ def test_a_window_longer_than_its_clip_repeats_the_ends():
 
 def test_long_clips_are_drawn_by_the_root_of_their_length():
     clip = torch.cat([torch.zeros(900), torch.ones(100)])[:, None, None].expand(-1, 17, 3)
-    motion = mocap.Motion(clip, torch.tensor([0, 900, 1000]), ("a", "b"), 60.0)
+    motion = mocap.Motion(clip, torch.tensor([0, 900, 1000]), ("cmu_001/a", "cmu_002/b"), 60.0)
     share = mocap.draw_windows(motion, 20_000, 1, torch.Generator().manual_seed(0)).mean()
     assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 20_000) ** 0.5  # four standard deviations
+
+
+def test_each_source_has_its_share_of_the_windows():
+    bounds, names = torch.tensor([0, 900, 1000, 1010, 5000]), ("cmu_001/a", "cmu_002/b", "hdm05_bd/c", "uiprmd_01/d")
+    weights = mocap.clip_weights(mocap.Motion(torch.zeros(5000, 17, 3), bounds, names, 60.0))
+    assert weights[:2].sum().item() == pytest.approx(mocap.SOURCE_SHARES["cmu"]) and weights[0] == pytest.approx(3 * weights[1].item())
+    assert weights[2:].tolist() == pytest.approx([mocap.SOURCE_SHARES["hdm05"], mocap.SOURCE_SHARES["uiprmd"]])
+
+
+def test_motion_is_played_faster_and_slower():
+    time = torch.arange(600.0)[:, None, None].expand(-1, 17, 3) / 60
+    motion = mocap.Motion(time, torch.tensor([0, 600]), ("cmu_001/a",), 60.0)
+    windows = mocap.draw_windows(motion, 2000, 9, torch.Generator().manual_seed(0), (0.5, 2.0))[:, :, 0, 0]
+    speed = (windows[:, -1] - windows[:, 0]) / (8 / 50)
+    assert 0.5 <= speed.min() + 1e-3 and speed.max() <= 2.001 and speed.log().mean().abs() < 0.05 and speed.std() > 0.3
 
 
 @pytest.mark.parametrize("prepare, split, message", [

@@ -5,9 +5,10 @@ from tiny_mocap import write_all
 
 import edgepose
 from edgepose import zoo
-from edgepose.build_engines.checkpoints import load_checkpoint, save_checkpoint
+from edgepose.build_engines import publish
 from edgepose.build_engines.compile import weights_sha256
-from edgepose.training import evaluate, publish
+from edgepose.training import evaluate
+from edgepose.zoo.checkpoints import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from models import write_engine as write_native_engine
 
 import edgepose
 from edgepose import enginefile
-from edgepose.build_engines import budgets, rebuild
+from edgepose.build_engines import budgets
+from edgepose.build_engines.tensorrt import rebuild
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
@@ -172,7 +173,7 @@ a_gpu(patch, "10.13")
 import runpy
 sys.argv = ["rebuild", {path!r}]
 if {as_module}:
-    runpy.run_module("edgepose.build_engines.rebuild", run_name="__main__")
+    runpy.run_module("edgepose.build_engines.tensorrt.rebuild", run_name="__main__")
 from edgepose.cli import main
 sys.exit(main(["compile", "--rebuild={path}"]))
 """

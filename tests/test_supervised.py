@@ -11,7 +11,7 @@ import torch
 from tiny_mocap import write_all
 
 import edgepose
-from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors, write_tensors
+from edgepose.zoo.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
 from edgepose.training import losses, runs, supervised, weakly_supervised
 from edgepose.training.supervised import train
@@ -254,7 +254,7 @@ def test_martinez_standardises_with_the_data_it_trains_on(data, tmp_path):
 
 OF_TWO = """
 import itertools, os, runpy, sys
-from edgepose.build_engines.checkpoints import write_tensors
+from edgepose.zoo.checkpoints import write_tensors
 from edgepose.training import supervised
 
 process = int(os.environ["RANK"])
@@ -336,10 +336,16 @@ def test_the_budget_of_minutes_is_that_of_the_model_with_its_options(data, tmp_p
     assert len(built) >= 2 and all(options == CAUSAL for options in built)
 
 
-def test_the_learning_rate_warms_up_and_ends_at_zero():
+def test_the_learning_rate_warms_up_stays_and_ends_at_zero():
     rates = [supervised.learning_rate(step, 1000) for step in range(1000)]
-    assert max(rates) == rates[50] == supervised.LEARNING_RATE
-    assert rates[0] < rates[1] < rates[49] and rates[-1] < 1e-8 and all(np.diff(rates[50:]) < 0)
+    assert rates[0] < rates[1] < rates[49] and set(rates[50:700]) == {supervised.LEARNING_RATE}
+    assert all(np.diff(rates[700:]) < 0) and rates[-1] < 0.002 * supervised.LEARNING_RATE
+    assert [supervised.learning_rate(step, 100_000) for step in (999, 1000, 69_000)] == [supervised.LEARNING_RATE] * 3
+
+
+def test_what_a_lengthened_run_learnt_before_its_cool_down_does_not_depend_on_its_length():
+    short, long = ([supervised.learning_rate(step, steps) for step in range(14_000)] for steps in (20_000, 60_000))
+    assert short == long
 
 
 def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):

@@ -13,7 +13,8 @@ from models import keypoints, tiny_lifter, torch_poses
 
 import edgepose
 from edgepose import enginefile
-from edgepose.build_engines import export, torch_tensorrt
+from edgepose.build_engines import export
+from edgepose.build_engines.tensorrt import torch_tensorrt
 from edgepose.cli import main
 from edgepose.enginefile import EngineError
 

@@ -7,7 +7,7 @@ from models import small
 from tiny_mocap import write_all
 
 from edgepose.benchmarks import zoo_table
-from edgepose.build_engines.checkpoints import save_checkpoint
+from edgepose.zoo.checkpoints import save_checkpoint
 from edgepose.training import evaluate
 
 

@@ -1,5 +1,5 @@
 """One file per way to run an engine. Each has a class Backend(header, tensors, threads, isa) with run(x, out) and
-nothing else; it imports its library in its constructor, and raises ImportError if that is not installed, StaleEngine if the file is
+nothing else; it imports its library in its constructor, and raises ImportError if that is not installed, BuildNeeded if the file is
 for another machine. tensorrt takes zero_copy too."""
 
 from __future__ import annotations

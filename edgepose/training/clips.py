@@ -1,4 +1,4 @@
-"""Writes the clips that ship (edgepose/recording.py reads them): windows of the validation subjects for the build's checks, and real detections with a reference.
+"""Writes the clips that ship (edgepose/clip.py reads them): windows of the validation subjects for the build's checks, and real detections with a reference.
 
 `evaluation*.npz`, of validation subjects, `calibration*.npz`, of training subjects: keypoints_norm (N, T, 17, 2) float16, target_m (N, 17, 3) float32 for the middle frame;
 models of fewer frames take those around it. `balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in

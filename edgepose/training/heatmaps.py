@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from .. import zoo
 from ..adapters import COCO17
-from ..build_engines.detectors import SIZE, SIZES, save_detector
 from ..checks import checked_number
 from ..cli import reporting
-from ..detector import MEAN, STD, STRIDE, decode
+from ..pictures.detector import MEAN, STD, STRIDE, decode
+from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
 from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack

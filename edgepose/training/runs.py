@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from .. import zoo
-from ..build_engines.checkpoints import check_metadata, read_tensors, write_tensors
 from ..checks import first_line
+from ..zoo.checkpoints import check_metadata, read_tensors, write_tensors
 
 
 class Resumable(Protocol):

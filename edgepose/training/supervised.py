@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from .. import zoo
-from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint
+from ..zoo.checkpoints import checkpoint_name, read_tensors, save_checkpoint
 from ..checks import checked_number, listed
 from ..columns import inputs_of
 from ..skeleton import H36M17

@@ -39,7 +39,7 @@ from torch import nn
 
 from .. import zoo
 from ..adapters import ADAPTERS
-from ..build_engines.checkpoints import save_checkpoint
+from ..zoo.checkpoints import save_checkpoint
 from ..cli import reporting
 from ..skeleton import H36M17
 from .bodies import vary_bodies

@@ -9,8 +9,8 @@ from archives import contents, lift, recorded
 from people import SIZE, hard_clip, person_of
 
 import edgepose
-from edgepose import archive
 from edgepose.clip import Clip
+from edgepose.commands import lift as lift_command
 from edgepose.filters import SMOOTH
 from edgepose.stream import Stream
 
@@ -31,7 +31,7 @@ def test_an_archive_has_the_poses_of_a_stream_to_the_bit(name, delay, is_smoothe
     engine, frames = edgepose.load(name), hard_clip()
     keypoints = np.stack([np.zeros((17, 3)) if keypoints is None else keypoints for keypoints, _ in frames])
     clip = Clip("made", keypoints, "coco17", SIZE, 60.0, timestamps_s=np.array([time_s for _, time_s in frames]))
-    got = archive.lift_people(engine, [clip], archive.Options(name, delay, is_smoothed))
+    got = lift_command.lift_people(engine, [clip], lift_command.Options(name, delay, is_smoothed))
     stream = Stream(engine, "coco17", SIZE, delay_frames=delay, smoothing=SMOOTH if is_smoothed else None)
     expected = [pose for frame in frames if (pose := stream.push(*frame))] + stream.flush()
     assert len(expected) == len(got["joints_m"]) > 100 and got["joints_m"].dtype == np.float32
@@ -91,7 +91,7 @@ def test_ray_makes_the_same_bytes(recordings, tmp_path, capsys):
 
 
 def names(inputs, output):
-    return [job.name for job in archive.find_recordings(list(map(str, inputs)), Path(output))]
+    return [job.name for job in lift_command.find_recordings(list(map(str, inputs)), Path(output))]
 
 
 def test_recordings_keep_their_place_below_the_folder_that_is_searched(tmp_path, monkeypatch):
@@ -107,7 +107,7 @@ def test_recordings_keep_their_place_below_the_folder_that_is_searched(tmp_path,
     assert names([tmp_path / "a", f"{tmp_path}/a/b/*.npz", tmp_path / "a/1.npz"], out) == everything  # each once
     monkeypatch.chdir(tmp_path / "a")
     assert names(["**/*.npz"], "../out") == names(["."], out) == everything
-    (job,) = archive.find_recordings(["b/2.npz"], Path("../out"))
+    (job,) = lift_command.find_recordings(["b/2.npz"], Path("../out"))
     assert (job.recording, job.output) == (tmp_path / "a/b/2.npz", tmp_path / "out/2.npz")
 
 
@@ -177,7 +177,7 @@ def test_what_is_finished_is_not_done_again(recordings, tmp_path, capsys, monkey
     assert "3 recordings, 2 finished before" in capsys.readouterr().out
     after = {path: path.stat().st_ino for path in out.rglob("*.npz") if path.suffix == ".npz"}
     assert list(after) == list(before) and sum(after[path] == before[path] for path in before) == 2
-    monkeypatch.setattr(archive, "Processes", lambda *_: pytest.fail("workers were started"))
+    monkeypatch.setattr(lift_command, "Processes", lambda *_: pytest.fail("workers were started"))
     assert lift("--input", recordings, "--output", out) == 0
 
 
@@ -203,7 +203,7 @@ def test_another_version_or_file_of_the_engine_makes_another_result(recordings, 
     engine = shutil.copy(edgepose.load("martinez-s").path, tmp_path / "mine.epose")
     command = ["--input", recordings / "balance_cam1.npz", "--output", tmp_path / "out", "--processes", 1, "--engine"]
     assert lift(*command, engine) == 0 and lift(*command, "martinez-s") == 0  # the same file
-    monkeypatch.setattr(archive, "version", lambda _: "0.0.9")
+    monkeypatch.setattr(lift_command, "version", lambda _: "0.0.9")
     assert lift(*command, engine) == 1
     assert f"is made with edgepose '{edgepose.__version__}', not '0.0.9'" in capsys.readouterr().err
 
@@ -257,7 +257,7 @@ def test_results_of_no_recording_are_not_mixed_with_others_unsaid(recordings, tm
 
 def test_of_many_failures_the_first_are_listed(tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    for i in range(archive.MOST_TOLD + 3):
+    for i in range(lift_command.MOST_TOLD + 3):
         (tmp_path / f"in/{i:02}.npz").write_bytes(b"nothing")
     assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 1
     lines = capsys.readouterr().err.splitlines()

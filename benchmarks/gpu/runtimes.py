@@ -1,4 +1,4 @@
-"""The runtimes of the GPU benchmark: a model of a prepared folder (gpu_folder.py) -> a call from numpy to numpy.
+"""The runtimes of the GPU benchmark: a model of a prepared folder (folder.py) -> a call from numpy to numpy.
 
 torch computes in float32 without TF32, its default, or in half precision throughout (HalfModule: no autocast, which costs casts at every
 layer); torch-compile is the same with mode="reduce-overhead", Inductor's kernels in a CUDA graph, none of the model left out of it.
@@ -17,7 +17,7 @@ import numpy as np
 
 import edgepose
 from edgepose import enginefile, gpu
-from edgepose.benchmarks.gpu_folder import FLAVOURS, Model
+from edgepose.benchmarks.gpu.folder import FLAVOURS, Model
 from edgepose.enginefile import EngineError
 
 DEVICE = "cuda"  # as torch calls it
@@ -39,8 +39,8 @@ def open_torch(model: Model, precision: str, batch: int, is_compiled: bool = Fal
     """torch eager or compiled. Raises what torch raises without a GPU."""
     import torch
 
-    from edgepose.build_engines import checkpoints
-    from edgepose.build_engines.torch_tensorrt import HalfModule
+    from edgepose.build_engines.tensorrt.torch_tensorrt import HalfModule
+    from edgepose.zoo import checkpoints
 
     module, _ = checkpoints.load_checkpoint(model.checkpoint)
     module = (HalfModule(module) if precision == "fp16" else module).eval().requires_grad_(False).to(DEVICE)
@@ -77,11 +77,11 @@ def open_cuda(model: Model, precision: str, batch: int) -> Candidate:
 def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_sources: Sequence[str] | None, zero_copy: bool = False) -> Candidate:
     """A TensorRT engine, built in the folder `work` if it is not there yet. Raises EngineError if TensorRT, PyCUDA or a GPU is missing, or
     it does not build or run; nothing is held to a budget."""
-    if reason := gpu.missing():
+    if reason := gpu.tensorrt_missing():
         raise EngineError(reason)
-    from edgepose.build_engines import tensorrt
+    from edgepose.build_engines.tensorrt.builder import Builder, engine_parts, is_offered, source_of
 
-    prepared = [model.tensorrt(precision, batch, flavour) for flavour in FLAVOURS if tensorrt.is_offered(flavour)]
+    prepared = [model.tensorrt(precision, batch, flavour) for flavour in FLAVOURS if is_offered(flavour)]
     path = next(filter(Path.exists, prepared), None)
     if path is None:
         raise EngineError(f"{model.folder} holds no graph of {model.name} in {precision} for batch {batch} and this TensorRT")
@@ -90,8 +90,8 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
     facts = {"rung": header["rung"]}
     if not built.exists():
         start = time.perf_counter()
-        source = tensorrt.source_of(header, tensors)
-        of_plan, tensors = tensorrt.parts(source, tensorrt.Builder(work, tactic_sources, said.append).build(source))
+        source = source_of(header, tensors)
+        of_plan, tensors = engine_parts(source, Builder(work, tactic_sources, said.append).build(source))
         enginefile.write(built, {**header, **of_plan}, tensors)
         facts["build_s"] = time.perf_counter() - start
     with warnings.catch_warnings(record=True) as warned:  # that it runs without a CUDA graph, for one
@@ -103,7 +103,7 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
 
 @dataclass(frozen=True)
 class Opener:
-    """Opens candidates. work: a folder for the TensorRT engines that are built. tactic_sources: see tensorrt.Builder."""
+    """Opens candidates. work: a folder for the TensorRT engines that are built. tactic_sources: see Builder."""
 
     work: Path
     tactic_sources: Sequence[str] | None = None

@@ -151,7 +151,7 @@ def inspected(payload: bytes) -> Plan:
         return Plan(payload, _layers(trt, payload), gpu.machine(trt))
 
 
-def parts(source: Source, plan: Plan | None) -> tuple[dict, dict[str, np.ndarray]]:
+def engine_parts(source: Source, plan: Plan | None) -> tuple[dict, dict[str, np.ndarray]]:
     """What an engine file has of a plan: (header's entries, tensors). None: it is still to be built."""
     header = {"backend": "tensorrt", "precision": source.precision, "batch": source.batch, "rung": source.rung,
               "machine": plan.machine if plan else {}, "keep_float32": list(source.keep_float32),

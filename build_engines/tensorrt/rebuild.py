@@ -21,8 +21,8 @@ import numpy as np
 
 import edgepose
 from edgepose import enginefile
-from edgepose.build_engines import tensorrt
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.tensorrt.builder import Builder, engine_parts, source_of, write_layers
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
@@ -46,9 +46,9 @@ def rebuild(path: Path, tactic_sources: list[str] | None = None) -> str:
         raise EngineError(f"{path} runs on the {header['backend']} backend; only tensorrt engines are for one machine and built again")
     candidate = path.with_name(f".{path.name}.unchecked.epose")
     try:
-        source = tensorrt.source_of(header, tensors)
-        plan = tensorrt.Builder(path.absolute().parent, tactic_sources).build(source)
-        of_plan, tensors = tensorrt.parts(source, plan)
+        source = source_of(header, tensors)
+        plan = Builder(path.absolute().parent, tactic_sources).build(source)
+        of_plan, tensors = engine_parts(source, plan)
         built_with = {**header["built_with"], "edgepose": version("edgepose"), "python": platform.python_version()}
         enginefile.write(candidate, {**header, **of_plan, "built_with": built_with}, tensors)
         found = _compared(candidate, source.onnx)
@@ -57,7 +57,7 @@ def rebuild(path: Path, tactic_sources: list[str] | None = None) -> str:
         raise EngineError(f"{path} is as it was: {str(error).replace(str(candidate), 'the new engine')}") from error
     finally:
         candidate.unlink(missing_ok=True)
-    tensorrt.write_layers(path, plan.layers)
+    write_layers(path, plan.layers)
     return found
 
 

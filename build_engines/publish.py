@@ -1,7 +1,7 @@
 """From a training run to what ships: half-precision weights with their figures inside, their card, and the native engine
 that edgepose.load finds by the model's name.
 
-    python -m edgepose.training.publish --checkpoint RUN/ampose.safetensors --path DIR --out edgepose/weights
+    python -m edgepose.build_engines.publish --checkpoint RUN/ampose.safetensors --path DIR --out edgepose/weights
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from .. import enginefile
-from ..build_engines.checkpoints import load_checkpoint, save_checkpoint
-from ..build_engines.compile import build
-from ..build_engines.lifters import NamedModule
-from .evaluate import METRICS, evaluate, open_model
+from edgepose import enginefile
+from edgepose.build_engines.compile import build
+from edgepose.build_engines.lifters import NamedModule
+from edgepose.training.evaluate import METRICS, evaluate
+from edgepose.training.models import open_model
+from edgepose.zoo.checkpoints import load_checkpoint, save_checkpoint
 
 CARD = """# {name}
 

@@ -1,8 +1,8 @@
-"""The report of the GPU benchmark: its machine, its rows, what is aimed at, and how each stage of gpu_suite.sh ended.
+"""The report of the GPU benchmark: its machine, its rows, what is aimed at, and how each stage of suite.sh ended.
 
 Needs the standard library alone, so that what failed is written down also where edgepose does not import:
 
-    python gpu_report.py REPORT.json --stage NAME OUTCOME SECONDS SAID
+    python report.py REPORT.json --stage NAME OUTCOME SECONDS SAID
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .camera import screen_to_px
-from .checks import need_library
-from .skeleton import H36M17, Skeleton
-from .stream import Pose
+from ..camera import screen_to_px
+from ..checks import need_library
+from ..skeleton import H36M17, Skeleton
+from ..stream import Pose
 
 if TYPE_CHECKING:
-    from .clip import Clip
+    from ..clip import Clip
 
 SIDES = {"left_": "#d1495b", "right_": "#2a6fbb"}
 MIDLINE = "#30343b"

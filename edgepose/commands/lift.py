@@ -23,17 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from .adapters import ADAPTERS
-from .camera import checked_image_size
-from .checks import checked_number, listed, read_json
-from .clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
-from .doctor import cores
-from .engine import Engine, load
-from .enginefile import EngineError, part_of, write_atomically
-from .filters import SMOOTH
-from .npz import read_npz
-from .stream import Pose, Stream
-from .workers import Crew, Lost, Processes, RayActors, hand_out
+from ..adapters import ADAPTERS
+from ..camera import checked_image_size
+from ..checks import checked_number, listed, read_json
+from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
+from ..engine import Engine, load
+from ..enginefile import EngineError, part_of, write_atomically
+from ..filters import SMOOTH
+from ..machine import cores
+from ..npz import read_npz
+from ..stream import Pose, Stream
+from ..workers import Crew, Lost, Processes, RayActors, hand_out
 
 MOST_TOLD = 20  # recordings in a list of what went wrong
 TOLD_S = 5.0  # between two lines of progress

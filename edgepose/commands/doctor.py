@@ -9,10 +9,11 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from . import _native, enginefile
-from .engine import DEFAULT_THREADS, SHIPPED, load
-from .enginefile import EngineError
-from .gpu import open_gpu, cuda_missing, missing
+from .. import _native, enginefile
+from ..engine import DEFAULT_THREADS, SHIPPED, load
+from ..enginefile import EngineError
+from ..gpu import cuda_missing, open_gpu, tensorrt_missing
+from ..machine import cores, processor
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
@@ -21,22 +22,6 @@ LIBRARIES = {  # what each is for
     "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "ray": "archives lifted by a cluster", "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
 }
 UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu() -> str:
@@ -60,20 +45,20 @@ def gpu_engines() -> str:
 def cuda_engine() -> str:
     """Whether edgepose._cuda is built, and for which GPUs."""
     try:
-        from . import _cuda
+        from .. import _cuda
     except ImportError:
         return "edgepose._cuda is not built: it needs nvcc when edgepose is installed"
     return f"edgepose._cuda is built for {', '.join(f'sm_{number}' for number in _cuda.architectures())}"
 
 
 def _tensorrt_engines() -> str:
-    if reason := missing():
+    if reason := tensorrt_missing():
         return f"TensorRT engines do not run here: {reason}"
     import tensorrt
 
     here = open_gpu()
     try:
-        from . import _cuda  # noqa: F401
+        from .. import _cuda  # noqa: F401
         launches = "a frame is one launch of a CUDA graph"
     except ImportError:
         launches = "without CUDA graphs, since edgepose._cuda is not built"

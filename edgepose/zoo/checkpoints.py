@@ -11,15 +11,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-import edgepose
-from edgepose import zoo
-from edgepose.checks import first_line, listed, near, read_json
-from edgepose.enginefile import write_atomically
-from edgepose.skeleton import MODEL_SKELETONS
+from .. import zoo
+from ..checks import first_line, listed, near, read_json
+from ..enginefile import write_atomically
+from ..skeleton import MODEL_SKELETONS
 
 FORMAT = "edgepose checkpoint 1"
 REQUIRED = {"model": str, "frames": int, "skeleton": str, "options": dict}
-SHIPPED = Path(edgepose.__file__).parent / "weights"
+SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 def checkpoint_name(model: str, frames: int) -> str:

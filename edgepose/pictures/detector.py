@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .adapters import COCO17, MEDIAPIPE33
-from .checks import first_line
-from .skeleton import Skeleton
+from ..adapters import COCO17, MEDIAPIPE33
+from ..checks import first_line
+from ..skeleton import Skeleton
 
-SHIPPED = Path(__file__).parent / "weights" / "hrnet-w8.onnx"
+SHIPPED = Path(__file__).parents[1] / "weights" / "hrnet-w8.onnx"
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's, RGB in [0, 1]
 PADDING = 1.25  # of a box around a person
 STRIDE = 4  # of the heatmaps: their pixel (i, j) is the crop's pixel (4 i, 4 j)
@@ -103,12 +103,6 @@ def to_picture(points: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np
     """Pixels of a crop of (height, width) to those of the picture it was cut from: (..., 2) -> (..., 2)."""
     pixels = np.array(size[::-1])
     return box[:2] + (points - pixels / 2) * (box[2:] / pixels)
-
-
-def to_crop(points_px: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The inverse of `to_picture`."""
-    pixels = np.array(size[::-1])
-    return (points_px - box[:2]) * (pixels / box[2:]) + pixels / 2
 
 
 def decode(heatmaps: np.ndarray) -> np.ndarray:

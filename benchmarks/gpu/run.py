@@ -1,9 +1,9 @@
 """The GPU benchmark: each model in our CUDA engine, in TensorRT and in torch, from numpy in to numpy out.
 
-    python -m edgepose.benchmarks.gpu --json FILE.json                      # where everything is installed
-    python -m edgepose.benchmarks.gpu --prepare DIR                         # where torch and ONNX are; needs no GPU
-    python -m edgepose.benchmarks.gpu --measure DIR --json FILE.json        # on the GPU
-    python -m edgepose.benchmarks.gpu --measure DIR --append FILE.json --runtimes tensorrt-fp16 tensorrt-int8   # another Python, no torch
+    python -m edgepose.benchmarks.gpu.run --json FILE.json                      # where everything is installed
+    python -m edgepose.benchmarks.gpu.run --prepare DIR                         # where torch and ONNX are; needs no GPU
+    python -m edgepose.benchmarks.gpu.run --measure DIR --json FILE.json        # on the GPU
+    python -m edgepose.benchmarks.gpu.run --measure DIR --append FILE.json --runtimes tensorrt-fp16 tensorrt-int8   # another Python, no torch
 
 What is not measured is a row with the reason. Exit status 1 where --runtimes asked for it by name.
 """
@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 import edgepose
-from edgepose import cli
-from edgepose.benchmarks import gpu_folder, gpu_report, measure
-from edgepose.benchmarks.gpu_runtimes import RUNTIMES, ZERO_COPY, Candidate, Opener
+from edgepose import cli, timing
+from edgepose.benchmarks.gpu import folder as gpu_folder, report as gpu_report
+from edgepose.benchmarks.gpu.runtimes import RUNTIMES, ZERO_COPY, Candidate, Opener
 from edgepose.build_engines.budgets import errors_mm
 from edgepose.checks import check_output, checked_number, first_line
 
@@ -61,11 +61,11 @@ def measure_group(model: gpu_folder.Model, batch: int, names: Sequence[str], ope
     if opened:
         x = np.ascontiguousarray(np.resize(windows, (batch, *windows.shape[1:])))
         calls_of = {name: lambda candidate=candidate: candidate.lift(x) for name, candidate in opened.items()}
-        trial = measure.interleaved(calls_of, rounds=1, calls=2)
-        calls = max(3, min(100, int(ROUND_MS / max(float(timing.times_ms.min()) for timing in trial.values()))))
-        for name, timing in measure.interleaved(calls_of, rounds, calls).items():
-            figures = measure.percentiles(timing.times_ms)
-            rows[name] |= {**figures, "calls": len(timing.times_ms), "poses_per_s": batch * 1e3 / figures["median_ms"]}
+        trial = timing.interleaved(calls_of, rounds=1, calls=2)
+        calls = max(3, min(100, int(ROUND_MS / max(float(result.times_ms.min()) for result in trial.values()))))
+        for name, result in timing.interleaved(calls_of, rounds, calls).items():
+            figures = timing.percentiles(result.times_ms)
+            rows[name] |= {**figures, "calls": len(result.times_ms), "poses_per_s": batch * 1e3 / figures["median_ms"]}
     return list(rows.values())
 
 
@@ -81,7 +81,7 @@ def in_words(row: dict) -> str:
 
 def about_run(commit: str | None, rounds: int) -> dict:
     """What a run was made with. Call it afterwards: of the libraries it names those that were imported."""
-    run = {"command": measure.command(), "commit": commit or measure.commit(), "rounds": rounds, "python": platform.python_version()}
+    run = {"command": timing.command(), "commit": commit or timing.commit(), "rounds": rounds, "python": platform.python_version()}
     for name in LIBRARIES:
         if sys.modules.get(name):
             try:
@@ -167,7 +167,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m edgepose.benchmarks.gpu", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m edgepose.benchmarks.gpu.run", description=__doc__.partition("\n")[0])
     add_arguments(parser)
     given = parser.parse_args()
-    sys.exit(cli.reporting("edgepose.benchmarks.gpu", lambda: main(given)))
+    sys.exit(cli.reporting("edgepose.benchmarks.gpu.run", lambda: main(given)))

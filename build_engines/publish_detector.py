@@ -1,7 +1,7 @@
 """From a training run of `heatmaps` to what ships: half-precision weights with their figures inside, the ONNX file that
 edgepose.open_detector("shipped") runs, and their card.
 
-    python -m edgepose.training.publish_detector --checkpoint RUN/hrnet-w8.safetensors --path DIR --out edgepose/weights
+    python -m edgepose.build_engines.publish_detector --checkpoint RUN/hrnet-w8.safetensors --path DIR --out edgepose/weights
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..adapters import COCO17
-from ..build_engines.detectors import export_detector, load_detector, save_detector
-from ..detector import HRNetDetector
-from ..engine import load
-from ..metrics import mpjpe, p_mpjpe
-from ..recording import Clip, load_windows, stream_clip
-from ..zoo import parameters
-from ..zoo.hrnet import conv_macs
-from .heatmaps import NEAR, validate
-from .mocap import WINDOW_HZ, draw_windows, read_motion
-from .pictures import ZOOM, draw_film, draw_pictures
+from edgepose.adapters import COCO17
+from edgepose.build_engines.detectors import export_detector
+from edgepose.clip import Clip, load_windows, stream_clip
+from edgepose.engine import load
+from edgepose.metrics import mpjpe, p_mpjpe
+from edgepose.pictures.detector import HRNetDetector
+from edgepose.training.heatmaps import NEAR, validate
+from edgepose.training.mocap import WINDOW_HZ, draw_windows, read_motion
+from edgepose.training.pictures import ZOOM, draw_film, draw_pictures
+from edgepose.zoo import parameters
+from edgepose.zoo.detectors import load_detector, save_detector
+from edgepose.zoo.hrnet import conv_macs
 
 SEED = 1
 PICTURES = 1024
@@ -46,7 +47,7 @@ authors' checkpoint by `edgepose compile --model hrnet-w32 --published FILE.pth`
 
 ## Figures
 
-`python -m edgepose.training.publish_detector --checkpoint FILE --path DIR --out DIR`, on rendered pictures of the five people of
+`python -m edgepose.build_engines.publish_detector --checkpoint FILE --path DIR --out DIR`, on rendered pictures of the five people of
 the validation set
 
 {figures}

@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 
 import edgepose
-from edgepose import metrics, recording
+from edgepose import metrics
 from edgepose.cli import main
+from edgepose.clip import load_clip, reference_of, stream_clip
+from edgepose.commands import stream as stream_command
 
 
 @pytest.mark.parametrize("name", ["balance_cam1", "balance_cam2", "balance_cam3"])
 def test_a_shipped_clip_of_real_detections_lifts_near_its_reference(name):
-    clip = recording.load_clip(name)
-    poses, times_ms = recording.stream_clip(edgepose.load("ampose"), clip)
+    clip = load_clip(name)
+    poses, times_ms = stream_clip(edgepose.load("ampose"), clip)
     assert len(poses) == len(times_ms) == len(clip.keypoints_px) and sum(pose.was_reset for pose in poses) == 1
-    joints_mm, reference_mm = 1e3 * np.stack([pose.joints_m for pose in poses]), 1e3 * recording.reference_of(poses, clip)
+    joints_mm, reference_mm = 1e3 * np.stack([pose.joints_m for pose in poses]), 1e3 * reference_of(poses, clip)
     best_constant_mm = np.broadcast_to(reference_mm.mean(0), reference_mm.shape)  # a floor that no model can know
     assert metrics.mpjpe(joints_mm, reference_mm) < metrics.mpjpe(best_constant_mm, reference_mm)
 
@@ -79,13 +81,13 @@ def test_a_truncated_clip_is_named(tmp_path, share):
     whole = (tmp_path / "clip.npz").read_bytes()
     (tmp_path / "clip.npz").write_bytes(whole[:int(share * len(whole))])
     with pytest.raises(ValueError, match="clip.npz is no .npz file of arrays"):
-        recording.load_clip(str(tmp_path / "clip.npz"))
+        load_clip(str(tmp_path / "clip.npz"))
 
 
 def test_a_single_array_is_told_from_an_archive(tmp_path):
     np.save(tmp_path / "clip.npy", MINE["coco17"])
     with pytest.raises(ValueError, match=r"clip.npy is no .npz file .*one array of shape \(3, 17, 3\), an .npy file; write it with np.savez"):
-        recording.load_clip(str(tmp_path / "clip.npy"))
+        load_clip(str(tmp_path / "clip.npy"))
 
 
 def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):
@@ -93,7 +95,7 @@ def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):
     keypoints[:, 9:, 1] += 400  # the legs are guessed below the picture's edge
     keypoints[0, :, 2], keypoints[0, :, :2] = 0, 1e5  # nobody
     np.savez(tmp_path / "clip.npz", **{**MINE, "coco17": keypoints})
-    assert recording.load_clip(str(tmp_path / "clip.npz")).image_size == (640, 480)
+    assert load_clip(str(tmp_path / "clip.npz")).image_size == (640, 480)
 
 
 @pytest.mark.parametrize("option, name, module, wanted", [
@@ -102,24 +104,24 @@ def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):
 def test_a_library_that_is_missing_is_noticed_before_any_work(tmp_path, monkeypatch, capsys, option, name, module, wanted):
     monkeypatch.setitem(sys.modules, module, None)
     for work in ("stream_clip", "film_clip", "open_detector"):
-        monkeypatch.setattr(recording, work, lambda *_, **__: pytest.fail("work was done"))
+        monkeypatch.setattr(stream_command, work, lambda *_, **__: pytest.fail("work was done"))
     assert main(["stream", option, *([str(tmp_path / name)] if name else [])]) == 1
     assert re.search(f"which is not installed: pip install 'edgepose{wanted}'", capsys.readouterr().err)
 
 
 def test_every_frame_of_a_clip_is_answered_also_under_delay():
     engine = edgepose.load("strided27-s")
-    clip = recording.load_clip("balance_cam1")
+    clip = load_clip("balance_cam1")
     shown = []
-    late, _ = recording.stream_clip(engine, clip, delay_frames=13, show=shown.append)
-    now, _ = recording.stream_clip(engine, clip)
+    late, _ = stream_clip(engine, clip, delay_frames=13, show=shown.append)
+    now, _ = stream_clip(engine, clip)
     assert [pose.timestamp_s for pose in late] == [pose.timestamp_s for pose in now] and shown == late
 
 
 def test_a_pose_depends_on_nobody_else_in_the_call():
     engine = edgepose.load("ampose")
-    clips = [recording.load_clip(f"balance_cam{i}") for i in (1, 2, 3)]
-    alone = [recording.stream_clip(engine, clip)[0] for clip in clips]
+    clips = [load_clip(f"balance_cam{i}") for i in (1, 2, 3)]
+    alone = [stream_clip(engine, clip)[0] for clip in clips]
     streams = [edgepose.Stream(engine, clip.layout, clip.image_size) for clip in clips]
     for i in range(0, 100):
         together = edgepose.push_many(streams, [clip.keypoints_px[i] for clip in clips], i / 60)

@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import numpy as np
 
-from .camera import screen_to_px
-from .checks import need_library
+from ..camera import screen_to_px
+from ..checks import need_library
+from ..stream import Pose
 from .drawing import HELD_S, bone_colours, colour_of
-from .stream import Pose
 
 KEYPOINTS, POSE = "keypoints", "pose"  # the entities, each in a view of its own
 LINE_PX, POINT_PX = 1.5, 3.0

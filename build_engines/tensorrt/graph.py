@@ -20,10 +20,10 @@ import onnx
 from torch import nn
 
 from edgepose.build_engines import quantise
-from edgepose.build_engines.half_graph import MOVES, ROUNDS, float32_nodes, in_half, magnitudes
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import MATRIX_PRODUCTS
 from edgepose.build_engines.plan_onnx import plan_to_onnx
+from edgepose.build_engines.tensorrt.half_graph import MOVES, ROUNDS, float32_nodes, in_half, magnitudes
 from edgepose.build_engines.windows import calibration_windows
 from edgepose.checks import checked_number
 

@@ -13,7 +13,7 @@ from people import person_of
 from test_workers import until
 
 import edgepose
-from edgepose import archive
+from edgepose.commands import lift as lift_command
 from edgepose.workers import Lost
 
 
@@ -85,7 +85,7 @@ def test_a_disk_that_takes_no_result_ends_the_work_with_its_reason(recordings, t
 
 def test_an_output_that_cannot_be_a_folder_is_noticed_before_any_work(recordings, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(archive, "Processes", lambda *_: pytest.fail("workers were started"))
+    monkeypatch.setattr(lift_command, "Processes", lambda *_: pytest.fail("workers were started"))
     assert lift("--input", recordings, "--output", tmp_path / "file/out") == 1
     assert f"cannot write to {tmp_path}/file/out: Not a directory" in capsys.readouterr().err
     assert lift("--input", recordings, "--output", tmp_path / "file") == 1
@@ -121,12 +121,12 @@ class Here:
 def test_the_largest_recordings_are_begun_first_and_progress_counts_them(tmp_path, capsys, monkeypatch):
     for frames, name in ((10, "a"), (40, "b"), (20, "c"), (40, "d")):
         recorded(tmp_path / f"in/{name}.npz", person_of("coco17", frames))
-    jobs = archive.find_recordings([str(tmp_path / "in")], tmp_path / "out")
-    options = archive.Options("martinez-s", 0)
-    made = archive.made_with(edgepose.load("martinez-s"), options)
-    crew = Here(lambda: archive.Lifting(options, made), lost="c.npz")
-    monkeypatch.setattr(archive, "TOLD_S", 0.0)
-    progress = archive.lift_archive(jobs, crew)
+    jobs = lift_command.find_recordings([str(tmp_path / "in")], tmp_path / "out")
+    options = lift_command.Options("martinez-s", 0)
+    made = lift_command.made_with(edgepose.load("martinez-s"), options)
+    crew = Here(lambda: lift_command.Lifting(options, made), lost="c.npz")
+    monkeypatch.setattr(lift_command, "TOLD_S", 0.0)
+    progress = lift_command.lift_archive(jobs, crew)
     assert [job.name for job in crew.done] == ["b.npz", "d.npz", "c.npz", "a.npz"]
     assert (progress.lifted, progress.frames, progress.poses) == (3, 90, 90)
     assert progress.failed == [f"{tmp_path}/in/c.npz: its worker fell"]
@@ -135,8 +135,8 @@ def test_the_largest_recordings_are_begun_first_and_progress_counts_them(tmp_pat
 
 
 def test_a_worker_with_another_engine_does_no_work(recordings, tmp_path):
-    options = archive.Options("martinez-s", 0)
-    made = archive.made_with(edgepose.load("ampose"), options)
-    jobs = archive.find_recordings([str(recordings)], tmp_path / "out")
+    options = lift_command.Options("martinez-s", 0)
+    made = lift_command.made_with(edgepose.load("ampose"), options)
+    jobs = lift_command.find_recordings([str(recordings)], tmp_path / "out")
     with pytest.raises(OSError, match="martinez-s_fp16.epose, or edgepose, is another one here .* Stopped: 0 of 3 lifted"):
-        archive.lift_archive(jobs, Here(lambda: archive.Lifting(options, made)))
+        lift_command.lift_archive(jobs, Here(lambda: lift_command.Lifting(options, made)))

@@ -60,9 +60,10 @@ def percentiles(times_ms: np.ndarray) -> dict[str, float]:
 
 def machine() -> dict[str, object]:
     """What a figure was measured on: processor, cores this process may use, instruction sets, Python."""
-    from edgepose import _native, doctor
+    from . import _native
+    from .machine import cores, processor
 
-    return {"processor": doctor.processor(), "architecture": platform.machine(), "cores": doctor.cores(),
+    return {"processor": processor(), "architecture": platform.machine(), "cores": cores(),
             "instruction_sets": _native.isas(), "system": platform.system(), "python": platform.python_version()}
 
 
@@ -87,7 +88,7 @@ def commit() -> str | None:
 def peak_flops(threads: int, seconds: float = 0.3, whole_numbers: bool = False) -> float:
     """Float32 operations a second of `threads` threads that do nothing but multiply and add registers, or int8 operations; the
     best of several tries, since the machine may be shared."""
-    from edgepose import _native
+    from . import _native
 
     probe, iterations = _native.probe_dots if whole_numbers else _native.probe_flops, 200_000
 
@@ -98,7 +99,7 @@ def peak_flops(threads: int, seconds: float = 0.3, whole_numbers: bool = False) 
 
 def read_bandwidth(size: int, threads: int, seconds: float = 0.3) -> float:
     """Bytes a second at which `threads` threads read a block of `size` bytes again and again, a part each."""
-    from edgepose import _native
+    from . import _native
 
     block = np.ones(max(size // 4 // threads, 1024), np.float32)
     blocks = [block.copy() for _ in range(threads)]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgepose.build_engines import tensorrt
+from edgepose.build_engines.tensorrt.builder import Plan, inspected
 from edgepose.checks import first_line
 from edgepose.enginefile import EngineError
 
@@ -33,7 +33,7 @@ class HalfModule(nn.Module):
         return self.module(keypoints_norm.half()).float()
 
 
-def build(module: nn.Module, precision: str, batch: int) -> tensorrt.Plan:
+def build(module: nn.Module, precision: str, batch: int) -> Plan:
     """The plan of a model for `batch` people. precision: fp32 or fp16.
 
     Raises ImportError without Torch-TensorRT, EngineError if it converts not all of the model or is too old to give a plan.
@@ -50,7 +50,7 @@ def build(module: nn.Module, precision: str, batch: int) -> tensorrt.Plan:
             payload = convert(torch.export.export(model, (example,)), arg_inputs=(example,), **_options(convert, precision))
     except Exception as error:  # whatever torch.export, the converters and TensorRT raise
         raise EngineError(f"Torch-TensorRT {torch_tensorrt.__version__} does not convert the model: {first_line(error)}") from error
-    return tensorrt.inspected(bytes(payload))
+    return inspected(bytes(payload))
 
 
 def _options(convert: Any, precision: str) -> dict[str, Any]:

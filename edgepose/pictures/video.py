@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from .checks import checked_number, need_library
+from ..checks import checked_number, need_library
 
 
 def _opencv() -> ModuleType:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the extensions for this machine's GPU, checks the kernels on it and measures, in at most 8 minutes:
 #
-#     benchmarks/gpu_suite.sh              -> benchmarks/results/gpu_NAME.json, with how each stage ended
-#     benchmarks/gpu_suite.sh --check      what of it needs no GPU, with the edgepose that is installed, on a small model; writes nothing
+#     benchmarks/gpu/suite.sh              -> benchmarks/results/gpu_NAME.json, with how each stage ended
+#     benchmarks/gpu/suite.sh --check      what of it needs no GPU, with the edgepose that is installed, on a small model; writes nothing
 #
 # A stage that fails does not stop the later ones; the exit status is then 1. Needs bash, coreutils and, to build, nvcc.
 #
@@ -14,13 +14,13 @@
 #                        export TRT_PYTHONPATH=$PYTHONPATH; source /opt/tensorrt/env.sh; exec python3.10 "$@"
 #                    A package it lacks: the unpacked wheel on PYTHONPATH (one wheel of safetensors does for every Python 3). It runs
 #                    TensorRT in CUDA graphs only if an edgepose/_cuda built for that Python lies in the source tree; its rows say so.
-#   PREPARED         a folder by `python -m edgepose.benchmarks.gpu --prepare`, made elsewhere. Default: made here
+#   PREPARED         a folder by `python -m edgepose.benchmarks.gpu.run --prepare`, made elsewhere. Default: made here
 #   OUT, WORK, MODELS, BATCHES, TOTAL_S, COMMIT, TENSORRT_TACTIC_SOURCES, EDGEPOSE_CUDA_ARCHITECTURES   the names say it
 set -euo pipefail
 
 absolute() { if [[ $1 == */* ]]; then realpath -s "$1"; else echo "$1"; fi; }  # a bare name is a command's
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=$(absolute "${PYTHON:-python3}")
 tensorrt_python=$(absolute "${TENSORRT_PYTHON:-$python}")
 total_s=${TOTAL_S:-480}
@@ -52,7 +52,7 @@ cd "$work"  # python -m looks in the folder it is called in first
 
 note() {  # STAGE OUTCOME SECONDS SAID
   echo "== $1: $2${4:+: $4}"
-  "$python" "$root/benchmarks/gpu_report.py" "$report" --stage "$@"
+  "$python" "$root/benchmarks/gpu/report.py" "$report" --stage "$@"
 }
 
 left() { echo $((total_s - reserve_s - SECONDS)); }
@@ -106,7 +106,7 @@ benchmark() {  # STAGE LIMIT_S PYTHON RUNTIME...
   local name=$1 limit=$2 interpreter=$3
   shift 3
   ((limit <= $(left))) || limit=$(left)
-  stage "$name" "$limit" "$interpreter" -m edgepose.benchmarks.gpu --measure "$prepared" --append "$report" --batches "${batches[@]}" \
+  stage "$name" "$limit" "$interpreter" -m edgepose.benchmarks.gpu.run --measure "$prepared" --append "$report" --batches "${batches[@]}" \
     --seconds $((limit > 20 ? limit - 15 : 5)) ${commit:+--commit "$commit"} ${tactics[0]:+--tactic-sources "${tactics[@]}"} \
     ${1:+--runtimes "$@"}
 }
@@ -142,7 +142,7 @@ tensorrt=(tensorrt-fp16 tensorrt-int8)
 [[ ! -e /etc/nv_tegra_release ]] || tensorrt+=(tensorrt-zero-copy-fp16 tensorrt-zero-copy-int8)
 ((!check)) || names=(cuda-fp16) compiled=(torch-compile-fp16) tensorrt=(tensorrt-fp16)
 flavour=$("$tensorrt_python" -c 'from edgepose.build_engines import tensorrt as t; print("strong" if t.is_offered("strong") else "legacy")' 2>/dev/null || true)
-[[ -n ${PREPARED:-} ]] || stage prepare 120 "$python" -m edgepose.benchmarks.gpu --prepare "$prepared" --models "${models[@]}" \
+[[ -n ${PREPARED:-} ]] || stage prepare 120 "$python" -m edgepose.benchmarks.gpu.run --prepare "$prepared" --models "${models[@]}" \
   --batches "${batches[@]}" --runtimes "${names[@]}" "${compiled[@]}" "${tensorrt[@]}" ${flavour:+--flavours "$flavour"}
 
 # 4. Each kernel on the GPU against float64.
@@ -160,7 +160,7 @@ for tool in memcheck racecheck synccheck; do
   if [[ -n $why_not ]]; then
     note "$tool" "left out" 0 "$why_not"
   else
-    stage "$tool" 25 "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 9 "$python" -m edgepose.benchmarks.gpu --once "$prepared"
+    stage "$tool" 25 "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 9 "$python" -m edgepose.benchmarks.gpu.run --once "$prepared"
   fi
 done
 

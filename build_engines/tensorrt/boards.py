@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from edgepose import enginefile
-from edgepose.build_engines import tensorrt
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.lifters import NamedModule
-from edgepose.build_engines.rebuild import in_onnxruntime
-from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
+from edgepose.build_engines.tensorrt.builder import Source, engine_parts
+from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
+from edgepose.build_engines.tensorrt.rebuild import in_onnxruntime
 from edgepose.enginefile import EngineError
 
 FLAVOURS = ("legacy", "strong")  # TensorRT 8.6 (JetPack 6.0); TensorRT 10 and later
@@ -48,14 +48,14 @@ def rung_for_board(precision: str, asked: str) -> Rung:
     raise ValueError(f"{precision} has no rung {asked}, only {', '.join(rung.name for rung in RUNGS[precision])}; --precision chooses another")
 
 
-def source_for_board(lifter: NamedModule, precision: str, batch: int, asked: str, scales: dict | None, windows: np.ndarray) -> tensorrt.Source:
+def source_for_board(lifter: NamedModule, precision: str, batch: int, asked: str, scales: dict | None, windows: np.ndarray) -> Source:
     """A lifter's graph of the rung that is asked for. scales: for int8. windows: for calibration."""
     rung = rung_for_board(precision, asked)
     graph = tensorrt_graph(lifter.module, rung, batch, scales if precision == "int8" else None, windows)
-    return tensorrt.Source(graph.onnx, precision, rung.name, batch, graph.keep_float32)
+    return Source(graph.onnx, precision, rung.name, batch, graph.keep_float32)
 
 
-def write_unbuilt(path: Path, header: dict, source: tensorrt.Source) -> None:
+def write_unbuilt(path: Path, header: dict, source: Source) -> None:
     """Writes an engine file that holds a graph and no plan of it yet."""
-    of_plan, tensors = tensorrt.parts(source, None)
+    of_plan, tensors = engine_parts(source, None)
     enginefile.write(path, header | of_plan, tensors)

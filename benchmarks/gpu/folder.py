@@ -66,9 +66,10 @@ def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtime
 
     from edgepose import enginefile
     from edgepose.benchmarks.run import eight_bit_scales, trained_or_seeded
-    from edgepose.build_engines import boards, checkpoints
     from edgepose.build_engines.compile import build, tensorrt_header
+    from edgepose.build_engines.tensorrt import boards
     from edgepose.build_engines.windows import calibration_windows, evaluation_windows
+    from edgepose.zoo import checkpoints
 
     folder.mkdir(parents=True, exist_ok=True)
     prepared = []
