@@ -13,7 +13,7 @@ from .. import _native, enginefile
 from ..engine import DEFAULT_THREADS, SHIPPED, load
 from ..enginefile import EngineError
 from ..gpu import cuda_missing, open_gpu, tensorrt_missing
-from ..machine import cores, processor
+from ..machine import cores, cpu_quota, processor
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
@@ -76,7 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
     isas = _native.isas()
     forced = os.environ.get("EDGEPOSE_ISA")
     print(f"edgepose     {version('edgepose')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    print(f"processor    {processor()}, {cores()} core(s) for this process")
+    print(f"processor    {processor()}, {cores()} core(s) for this process{f', a quota of {quota:g} of their time' if (quota := cpu_quota()) else ''}")
     print(f"kernels      {isas[0]} (this CPU runs {', '.join(isas)})" if not forced else
           f"kernels      {forced}: EDGEPOSE_ISA forces it (this CPU runs {', '.join(isas)})")
     print(f"GPU          {gpu()}; {gpu_engines()}")
