@@ -29,6 +29,7 @@ FORMAT = 1
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
             "weights_sha256": str, "built_with": dict}
+MOST_WRITERS = 100  # of one file that a writer waits for
 OF_TENSORRT = {"batch": int, "machine": dict, "rung": str}
 
 
@@ -78,13 +79,11 @@ def part_of(path: Path) -> Path:
 def _open_part(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """An empty file for one writer and where it is: part_of(path), locked so that other writers wait; without locks one of its own."""
     part = part_of(path)
-    while True:
+    for _ in range(MOST_WRITERS):
         with open(part, "ab") as file:
             if not _lock(file):
-                own = path.with_name(f".{path.name}.{os.getpid()}.part")
-                os.replace(part, own)
-                yield file, own
-                return
+                part.unlink(missing_ok=True)
+                break
             try:
                 is_there = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
             except FileNotFoundError:
@@ -93,6 +92,9 @@ def _open_part(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
                 os.ftruncate(file.fileno(), 0)
                 yield file, part
                 return
+    own = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(own, "wb") as file:
+        yield file, own
 
 
 def _lock(file: BinaryIO) -> bool:
