@@ -19,7 +19,7 @@ TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_
 SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", "enginefile", "filters", "gpu", "metrics", "skeleton", "stream",
           "timing", "zoo"}  # what builds, trains and measures may take; cli: reporting()
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; each line takes from those above it alone
-    "checks": set(), "columns": set(), "machine": set(), "npz": set(), "onnxfile": set(), "metrics": set(), "skeleton": set(),
+    "checks": set(), "columns": set(), "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(), "metrics": set(), "skeleton": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "window": {"checks", "skeleton"}, "workers": {"checks"},
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
@@ -119,7 +119,7 @@ def test_no_module_of_the_runtime_imports_a_heavy_library_when_it_is_loaded(dott
     loaded = {name.split(".")[0] for name in imports(dotted, MODULES[dotted], only_at_load=True)}
     assert not loaded & HEAVY
     foreign = loaded - set(sys.stdlib_module_names) - {"edgepose", "numpy"}
-    assert foreign <= ({"safetensors"} if part(dotted) == "enginefile" else set())
+    assert foreign <= {"enginefile": {"safetensors"}, "pyinstaller": {"PyInstaller"}}.get(part(dotted), set())
 
 
 @pytest.mark.parametrize("dotted", [name for name in MODULES if part(name) not in BUILDERS])
