@@ -13,7 +13,7 @@ from tiny_mocap import write_all
 import edgepose
 from edgepose.zoo.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
-from edgepose.training import losses, runs, supervised, weakly_supervised
+from edgepose.training import losses, runs, schedules, supervised, weakly_supervised
 from edgepose.training.supervised import train
 
 CAUSAL = {"is_causal": True, "channels": 16, "heads": 2, "depth": 1}
@@ -209,7 +209,7 @@ def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
     module, metadata = load_checkpoint(path)
     assert path.name == "ampose-s9.safetensors" and module.frames == 9
     assert metadata["seed"] == 7 and metadata["command"] == "edgepose train" and "CMU" in metadata["data"]
-    assert metadata["figures"]["steps"] == 2 and 0 < metadata["figures"]["validation_mpjpe_mm"] < 5000
+    assert metadata["rate_hz"] == 50 and metadata["figures"]["steps"] == 2 and 0 < metadata["figures"]["validation_mpjpe_mm"] < 5000
 
 
 @pytest.mark.parametrize("model, steps, to", [("ampose-s", 40, 0.6), ("posegate-s", 40, 0.6), ("dln-s", 120, 0.6), ("strided27-s", 40, 0.6),
@@ -337,14 +337,14 @@ def test_the_budget_of_minutes_is_that_of_the_model_with_its_options(data, tmp_p
 
 
 def test_the_learning_rate_warms_up_stays_and_ends_at_zero():
-    rates = [supervised.learning_rate(step, 1000) for step in range(1000)]
-    assert rates[0] < rates[1] < rates[49] and set(rates[50:700]) == {supervised.LEARNING_RATE}
-    assert all(np.diff(rates[700:]) < 0) and rates[-1] < 0.002 * supervised.LEARNING_RATE
-    assert [supervised.learning_rate(step, 100_000) for step in (999, 1000, 69_000)] == [supervised.LEARNING_RATE] * 3
+    rates = [schedules.learning_rate(step, 1000) for step in range(1000)]
+    assert rates[0] < rates[1] < rates[49] and set(rates[50:700]) == {schedules.LEARNING_RATE}
+    assert all(np.diff(rates[700:]) < 0) and rates[-1] < 0.002 * schedules.LEARNING_RATE
+    assert [schedules.learning_rate(step, 100_000) for step in (999, 1000, 69_000)] == [schedules.LEARNING_RATE] * 3
 
 
 def test_what_a_lengthened_run_learnt_before_its_cool_down_does_not_depend_on_its_length():
-    short, long = ([supervised.learning_rate(step, steps) for step in range(14_000)] for steps in (20_000, 60_000))
+    short, long = ([schedules.learning_rate(step, steps) for step in range(14_000)] for steps in (20_000, 60_000))
     assert short == long
 
 

@@ -34,7 +34,7 @@ from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
 from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack
-from .supervised import learning_rate
+from .schedules import learning_rate
 
 BATCH = 32
 SIGMA = 2.0  # px of a heatmap
