@@ -32,6 +32,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 | seed | {seed} |
 | note | {note} |
 | stored as | float16; the figures are those of this file |
+| licence | the weights: Apache-2.0, as edgepose itself; the data: below |
 
 ## Figures
 

@@ -86,10 +86,36 @@ def test_resuming_another_run_is_refused(data, tmp_path, monkeypatch):
         train("ampose-s", data, tmp_path / "empty", 2, resume=True)
 
 
-@pytest.mark.parametrize("name", ["ampose-s.safetensors", "ampose-s.state.safetensors"])
-def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monkeypatch, name):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_checkpoint_without_a_state_is_told_to_whoever_resumes_and_whoever_does_not(data, tmp_path, resume):
+    (tmp_path / "ampose-s.safetensors").touch()
+    with pytest.raises(ValueError, match="ampose-s.safetensors is there already, of an earlier run that left nothing to resume from"):
+        train("ampose-s", data, tmp_path, 2, resume=resume)
+
+
+def test_a_run_that_stops_between_its_first_two_files_is_resumed(data, tmp_path, monkeypatch):
+    whole = train("ampose-s", data, tmp_path / "whole", 4, every=2)
+    with monkeypatch.context() as until_stopped:
+        until_stopped.setattr(supervised, "save_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train("ampose-s", data, tmp_path / "parts", 4, every=2)
+    parts = train("ampose-s", data, tmp_path / "parts", 4, every=2, resume=True)
+    assert same(weights(whole), weights(parts))
+
+
+def test_a_run_whose_disk_is_full_at_its_first_file_can_be_begun_again(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as until_full:
+        until_full.setattr(runs, "write_tensors", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            train("ampose-s", data, tmp_path, 2, every=1)
+    assert train("ampose-s", data, tmp_path, 2, every=1).is_file()
+
+
+@pytest.mark.parametrize("name, how", [("ampose-s.safetensors", " that left nothing to resume from: another --out keeps it"),
+                                       ("ampose-s.state.safetensors", ": --resume goes on with that run, another --out keeps it")])
+def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monkeypatch, name, how):
     (tmp_path / name).write_bytes(b"weeks of work")
-    message = f"{name} is there already, of an earlier run: --resume goes on with that run, another --out keeps it"
+    message = f"{name} is there already, of an earlier run{how}"
     with pytest.raises(ValueError, match=message):
         train("ampose-s", data, tmp_path, 2)
     monkeypatch.setattr(supervised, "affordable_steps", lambda *_, **__: pytest.fail("work was done"))

@@ -28,9 +28,9 @@ from .. import zoo
 from ..checks import checked_number, listed
 from ..columns import INPUTS, inputs_of
 from ..skeleton import H36M17
-from ..zoo.checkpoints import checkpoint_name, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from ..zoo.checkpoints import checkpoint_name, load_checkpoint, read_tensors, save_checkpoint
 from .losses import Objective
-from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
+from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
                    unpack)
 from .schedules import OURS, RECIPES, Schedule, schedule_of
 from .sources import SOURCES, Source, open_source
@@ -232,10 +232,9 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     def keep() -> float:
         validation = trainer.validate(seen, target)
         figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
-        save_checkpoint(file, trainer.averaged, {
-            "model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-            "command": command, "data": source.credit, "rate_hz": source.rate_hz, "figures": figures})
-        write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
+        metadata = {"model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
+                    "command": command, "data": source.credit, "rate_hz": source.rate_hz, "figures": figures}
+        keep_run(trainer, file, run, lambda: save_checkpoint(file, trainer.averaged, metadata))
         return validation
 
     while trainer.done < steps:
