@@ -14,9 +14,9 @@ namespace edgepose {
 
 class Engine {
  public:
-  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the best. The
-  // file's bytes may be freed afterwards. Throws what Plan, kernels() and Context throw.
-  Engine(const EngineFile& file, int threads, const char* isa);
+  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the best. cpus: where the
+  // others are pinned, one each. The file's bytes may be freed afterwards. Throws what Plan, kernels() and Context throw.
+  Engine(const EngineFile& file, int threads, const char* isa, std::vector<int> cpus = {});
   ~Engine();
 
   // The right to run the engine, with a context of its own. Any number of threads may have one at once; a context is made,
@@ -60,6 +60,7 @@ class Engine {
   const std::string model_, precision_;
   const Skeleton* const skeleton_;
   const int frames_, threads_;
+  const std::vector<int> cpus_;
   const bool is_causal_;
   const double rate_hz_;
   const std::shared_ptr<const Plan> plan_;
@@ -68,7 +69,7 @@ class Engine {
 };
 
 // The engine in a file. Throws EngineError if the file cannot be read or not be run here, std::invalid_argument for threads out
-// of range.
-std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa);
+// of range or processors that do not fit them.
+std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus = {});
 
 }  // namespace edgepose

@@ -5,9 +5,13 @@
 #include <map>
 #include <stdexcept>
 
+#include "text.h"
+
 namespace edgepose {
 
 namespace {
+
+constexpr double kWeightError = 1e-5;  // a joint whose weights sum to anything but 1 would not move with the person
 
 using Names = std::vector<std::string>;
 
@@ -174,6 +178,35 @@ const std::vector<Layout>& layouts() {
 
 const Layout& layout_named(const std::string& name) {
   return named(layouts().data(), layouts().data() + layouts().size(), name, "there is no layout \"" + name + "\"; wanted one of ");
+}
+
+Layout own_layout(const std::string& name, int keypoints, const std::vector<NamedSource>& sources) {
+  const Skeleton& all = kSkeletons[0];
+  Layout own{name, {}, all.names, std::vector<JointSources>(all.names.size()), {}};
+  for (int k = 0; k < keypoints; k++) own.keypoints.push_back(std::to_string(k));
+  for (const NamedSource& source : sources) {
+    const int joint = all.index(source.joint);
+    if (joint < 0) throw std::invalid_argument("layout \"" + name + "\" has the unknown joint '" + source.joint + "'");
+    if (source.term.keypoint < 0 || source.term.keypoint >= keypoints)
+      throw std::invalid_argument("joint '" + source.joint + "' comes from keypoint " + std::to_string(source.term.keypoint) + ", and the detector has "
+                                  + std::to_string(keypoints));
+    own.sources[(std::size_t)joint].terms.push_back(source.term);
+  }
+  std::vector<Term>& nose = own.sources[(std::size_t)all.index("nose")].terms;
+  const bool has_nose = !nose.empty(), has_ends = !own.sources[(std::size_t)all.index("thorax")].terms.empty()
+                                                  && !own.sources[(std::size_t)all.index("head")].terms.empty();
+  if (!has_nose && has_ends)
+    for (const char* end : {"thorax", "head"})
+      for (const Term& term : own.sources[(std::size_t)all.index(end)].terms) nose.push_back({term.keypoint, term.x / 2, term.y / 2});
+  for (std::size_t j = 0; j < own.sources.size(); j++)
+    if (own.sources[j].terms.empty() && (has_ends || all.names[j] != "nose")) throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
+  for (std::size_t j = 0; j < own.sources.size(); j++) {
+    double x = 0, y = 0;
+    for (const Term& term : own.sources[j].terms) x += term.x, y += term.y;
+    if (!(std::fabs(x - 1) <= kWeightError && std::fabs(y - 1) <= kWeightError))
+      throw std::invalid_argument("the weights of '" + all.names[j] + "' sum to " + text(x) + " and " + text(y) + " for x and y; wanted 1");
+  }
+  return own;
 }
 
 Adapter::Adapter(const Layout& layout, const Skeleton& skeleton) : layout_(layout.name), keypoints_((int)layout.keypoints.size()) {
