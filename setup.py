@@ -51,6 +51,10 @@ class BuildExtensions(build_ext):
         self.compiler._compile = compile_exactly
         super().build_extensions()
 
+    def build_extensions(self):
+        need_compiler(self.compiler)
+        super().build_extensions()
+
     def build_extension(self, extension):
         if extension is not cuda:
             return super().build_extension(extension)
@@ -66,6 +70,14 @@ class BuildExtensions(build_ext):
         objects = self.compiler.compile(extension.sources, self.build_temp, include_dirs=extension.include_dirs,
                                         extra_postargs=extension.extra_compile_args, depends=extension.depends)
         return call([NVCC, "-shared", "--cudart=static", *objects, kernels, "-o", path])
+
+
+def need_compiler(compiler):
+    """Stops the build, in a sentence, if there is no C++ compiler."""
+    command = getattr(compiler, "compiler_so_cxx", None) or getattr(compiler, "compiler_so", None)
+    if command and not shutil.which(command[0]):
+        raise SystemExit(f"edgepose is built from C++17 source, and there is no compiler {command[0]!r} here. Install one (Debian, Ubuntu, Jetson: "
+                         "apt-get install g++ python3-dev), or name yours: CXX=clang++ CC=clang")
 
 
 def call(command):
