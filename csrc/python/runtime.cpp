@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "../runtime/people.h"
+#include "../without_gil.h"
 
 namespace py = pybind11;
 
@@ -134,7 +135,14 @@ py::object pose_of(PyPerson& person, const Question& question, const float* answ
 
 // What the engine answers to windows: (N, J, outputs) float32.
 Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows) {
-  const py::object answers = run(windows);
+  py::object answers;
+  try {
+    answers = run(windows);
+  } catch (const std::exception&) {
+    throw;
+  } catch (...) {  // pthread_exit's: the interpreter ends while a daemon thread is in the engine, and the lock is gone
+    stop_thread();
+  }
   const Array<float> array = Array<float>::ensure(answers);
   if (!array) throw py::error_already_set();
   const std::vector<py::ssize_t> wanted = {windows.shape(0), person.joints(), person.outputs()};
