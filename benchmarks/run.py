@@ -38,7 +38,7 @@ import edgepose
 from edgepose import enginefile, zoo
 from edgepose.benchmarks import measure, peers
 from edgepose.build_engines import checkpoints, export, quantise
-from edgepose.build_engines.budgets import BUDGET_MM
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
@@ -166,9 +166,9 @@ def _openvino(file: Path, threads: int, runtime: str) -> Callable[[np.ndarray], 
 
 
 @functools.cache
-def cold_start(runtime: str, file: Path, frames: int, joints: int, threads: int) -> dict[str, float]:
-    """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose."""
-    command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime, *map(str, (file, frames, joints, threads))]
+def cold_start(runtime: str, file: Path, shape: tuple[int, int, int], threads: int) -> dict[str, float]:
+    """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose. shape: (T, J, C)."""
+    command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime, *map(str, (file, *shape, threads))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise edgepose.EngineError(f"{runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
@@ -187,15 +187,15 @@ def measure_group(lifter: NamedModule, candidates: list[Candidate], batch: int, 
     slowest_ms = max(float(timing.times_ms.min()) for timing in trial.values())
     calls = PACED_CALLS if pace_hz else max(3, min(50, int(ROUND_MS / slowest_ms)))
     timings = measure.interleaved(calls_of, rounds, calls, pace_hz, after_round)
-    rows, (frames, joints) = [], (lifter.module.frames, len(lifter.module.skeleton))
+    rows = []
     for candidate, timing in zip(candidates, timings.values()):
-        error_mm = np.linalg.norm(candidate.lift(windows) - reference, axis=-1) * 1e3
+        mean_mm, largest_mm = errors_mm(candidate.lift(windows), reference)
         quantiles = measure.percentiles(timing.times_ms)
         row = {"model": lifter.name, "runtime": candidate.runtime, "precision": candidate.precision, "batch": batch,
-               "threads": threads, "frames": frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
-               "mean_error_mm": float(error_mm.mean()), "max_error_mm": float(error_mm.max()),
+               "threads": threads, "frames": lifter.module.frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
+               "mean_error_mm": mean_mm, "max_error_mm": largest_mm,
                "macs": zoo.macs(lifter.module) * batch, "parameters": zoo.parameters(lifter.module),
-               "weight_bytes": candidate.weight_bytes, **cold_start(candidate.runtime, candidate.file, frames, joints, threads)}
+               "weight_bytes": candidate.weight_bytes, **cold_start(candidate.runtime, candidate.file, windows.shape[1:], threads)}
         if pace_hz:
             row["cpu_ms_per_frame"] = timing.cpu_ms_per_call
         rows.append(row)

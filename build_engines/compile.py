@@ -37,7 +37,7 @@ import edgepose
 from edgepose import enginefile, gpu, zoo
 from edgepose.benchmarks import measure
 from edgepose.build_engines import boards, detectors, export, quantise, rebuild, tensorrt, torch_tensorrt, triton_repository
-from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
@@ -46,6 +46,7 @@ from edgepose.build_engines.report import Row, plainly, print_rows, wide_console
 from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import checked_number, installing, near, need_library
+from edgepose.columns import inputs_of, joints_of, outputs_of
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
 
@@ -127,7 +128,7 @@ def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, bu
 def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | None) -> dict:
     module = lifter.module
     header = {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name, "precision": precision,
-              "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
+              "inputs": list(inputs_of(module)), "outputs": list(outputs_of(module)), "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
               "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
     if getattr(module, "is_causal", False):
         header["is_causal"] = True
@@ -141,7 +142,7 @@ def tensorrt_header(lifter: NamedModule, precision: str, scales: dict | None) ->
     header = _header(lifter, "tensorrt", precision, scales)
     if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
         _, target, reference = _reference(lifter)
-        header["mpjpe_mm"] = float(mpjpe(reference * 1e3, target * 1e3))
+        header["mpjpe_mm"] = _mpjpe_mm(reference, target)
     return header
 
 
@@ -161,14 +162,16 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
     poses = engine.run(x)
     errors = errors_mm(poses, reference)
     _, tensors = enginefile.read(path)
-    budget = BUDGET_MM[engine.precision]
-    trained, is_kept = lifter.is_trained, bool(errors[0] <= budget)  # NaN is over every budget
+    trained, over = lifter.is_trained, over_budget(poses, reference, engine.precision)
     return engine, Row(
         lifter.name, product.backend, engine.precision, product.batch, threads, engine.frames, None, None, None, None, *errors,
         zoo.macs(lifter.module), zoo.parameters(lifter.module), sum(t.nbytes for t in tensors.values()), load_ms,
-        float(mpjpe(poses * 1e3, target * 1e3)) if trained else None,
-        float(mpjpe(reference * 1e3, target * 1e3)) if trained else None,
-        budget, is_kept, "", "" if is_kept else f"over {budget} mm mean")
+        _mpjpe_mm(poses, target) if trained else None, _mpjpe_mm(reference, target) if trained else None,
+        BUDGET_MM[engine.precision], not over, "", over and f"over {over}")
+
+
+def _mpjpe_mm(poses_m: np.ndarray, target_m: np.ndarray) -> float:
+    return float(mpjpe(joints_of(poses_m) * 1e3, target_m * 1e3))
 
 
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
@@ -289,9 +292,8 @@ def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
     calls = {}
     for name, engine in engines.items():
         people = engine.header.get("batch", 1)
-        x = np.zeros((people, engine.frames, len(engine.skeleton), 2), np.float32)
-        out = np.empty((people, len(engine.skeleton), 3), np.float32)
-        calls[name] = lambda engine=engine, x=x, out=out: engine.run(x, out)
+        x = np.zeros((people, engine.frames, len(engine.skeleton), len(engine.inputs)), np.float32)
+        calls[name] = lambda engine=engine, x=x, out=engine.run(x): engine.run(x, out)
     timings = measure.interleaved(calls, rounds=10, calls=30)
     for row in rows:
         if row.file:

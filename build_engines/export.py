@@ -11,11 +11,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from edgepose.columns import inputs_of
+
 OPSET = 17  # the newest that TensorRT 8.6 reads; LayerNorm is one node from here on
 
 
 def _example(model: nn.Module) -> torch.Tensor:
-    return torch.zeros(2, model.frames, len(model.skeleton), 2)
+    return torch.zeros(2, model.frames, len(model.skeleton), len(inputs_of(model)))
 
 
 def to_torchscript(model: nn.Module) -> bytes:
@@ -29,7 +31,7 @@ def to_torchscript(model: nn.Module) -> bytes:
 
 
 def to_onnx(model: nn.Module, precision: str) -> bytes:
-    """An ONNX graph, opset 17, (B, T, J, 2) -> (B, J, 3), B free.
+    """An ONNX graph, opset 17, (B, T, J, C) -> (B, J, D), B free.
 
     precision fp16: the weight matrices are stored in half precision and widened by a Cast when the graph is loaded;
     the arithmetic stays float32, as in the native engine. int8: `model` is a PlanModule in eight bits; its weights are stored as

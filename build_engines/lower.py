@@ -6,12 +6,13 @@ padded so that 17 rows of a power-of-two width do not fall on the same lines of 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
+from edgepose.columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS, inputs_of, outputs_of
 from edgepose.zoo.layers import Sight
 
 PRECISIONS = {"fp32": np.float32, "fp16": np.float16}
@@ -41,23 +42,26 @@ class Value:
 class PlanBuilder:
     """What a model's lower() calls: each method appends a step and returns the value it writes.
 
-    frames, joints: of the model. precision: a key of PRECISIONS, for the weights; biases stay float32.
+    frames, joints: of the model. precision: a key of PRECISIONS, for the weights; biases stay float32. inputs, outputs: the names of its
+    columns, C and D of them.
     """
 
-    def __init__(self, frames: int, joints: int, precision: str):
+    def __init__(self, frames: int, joints: int, precision: str, inputs: Sequence[str] = PUBLISHED_INPUTS,
+                 outputs: Sequence[str] = PUBLISHED_OUTPUTS):
         self.frames, self.joints = frames, joints
+        self.inputs, self.outputs = inputs, outputs
         self._weights = PRECISIONS[precision]
         self._values: list[Value] = []
         self._steps: list[dict] = []
         self.tensors: dict[str, np.ndarray] = {}
 
     def joint_tokens(self) -> Value:
-        """The keypoints as a token a joint, (J, 2T): the frames of a joint side by side."""
-        return self._step("tokens", self.joints, 2 * self.frames)
+        """The keypoints as a token a joint, (J, TC): the frames of a joint side by side."""
+        return self._step("tokens", self.joints, len(self.inputs) * self.frames)
 
     def frame_tokens(self) -> Value:
-        """The keypoints as a token a frame, (T, 2J): the joints of a frame side by side."""
-        return self._step("frames", self.frames, 2 * self.joints)
+        """The keypoints as a token a frame, (T, JC): the joints of a frame side by side, the columns of each together."""
+        return self._step("frames", self.frames, len(self.inputs) * self.joints)
 
     def reshape(self, x: Value, rows: int) -> Value:
         """The elements of x, row after row, in `rows` rows."""
@@ -123,9 +127,9 @@ class PlanBuilder:
                           **({"span": span} if span else {}), **({"is_causal": True} if is_causal else {}))
 
     def plan(self) -> dict:
-        """The finished plan, as the engine file stores it. The last step's value is the answer, (J, 3)."""
+        """The finished plan, as the engine file stores it. The last step's value is the answer, (J, D)."""
         offsets, arena = self._place()
-        return {"frames": self.frames, "joints": self.joints, "arena": arena, "steps": self._steps,
+        return {"frames": self.frames, "joints": self.joints, "inputs": list(self.inputs), "outputs": list(self.outputs), "arena": arena, "steps": self._steps,
                 "buffers": [[v.rows, v.columns, v.ld, offset] for v, offset in zip(self._values, offsets)]}
 
     def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, residual: Value | None = None, gate: Value | None = None,
@@ -176,7 +180,7 @@ def lower(model: nn.Module, precision: str) -> tuple[dict, dict[str, np.ndarray]
 
     Raises ValueError if a weight does not fit the precision's range.
     """
-    builder = PlanBuilder(model.frames, len(model.skeleton), precision)
+    builder = PlanBuilder(model.frames, len(model.skeleton), precision, inputs_of(model), outputs_of(model))
     model.lower(builder)
     return builder.plan(), builder.tensors
 

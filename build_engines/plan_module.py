@@ -21,7 +21,7 @@ MASKED = -1e30  # as csrc/kernels.inl: finite, so that no runtime makes NaN of i
 
 
 class PlanModule(nn.Module):
-    """(B, T, J, 2) -> (B, J, 3), as `plan` with `tensors` (build_engines/lower.py) says.
+    """(B, T, J, C) -> (B, J, D), as `plan` with `tensors` (build_engines/lower.py) says.
 
     watch: called with (step number, x) for each product, x (B, rows, k) being what its weights multiply.
     """
@@ -30,6 +30,7 @@ class PlanModule(nn.Module):
         super().__init__()
         self.plan, self.watch = plan, watch
         self.frames, self.skeleton = plan["frames"], _skeleton_of(plan["joints"])
+        self.inputs, self.outputs = tuple(plan["inputs"]), tuple(plan["outputs"])
         for name, tensor in tensors.items():
             value = torch.tensor(tensor if tensor.dtype == np.int8 else tensor.astype(np.float32))
             self.register_buffer(_attribute(name), value)  # persistent: the exporter folds the operators of others away

@@ -28,13 +28,13 @@ ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
 def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int, opset: int, stores_int8: bool) -> onnx.ModelProto:
-    """(batch, T, J, 2) -> (batch, J, 3), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around what the plan has in
+    """(batch, T, J, C) -> (batch, J, D), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around what the plan has in
     eight bits. stores_int8: weights in eight bits are stored so; else in float32, before a QuantizeLinear (all that TensorRT 8 takes)."""
     writer = _Writer(plan, tensors, batch, stores_int8)
     for number, step in enumerate(plan["steps"]):
         writer.step(number, step)
     writer.nodes[-1].output[0] = OUTPUT
-    shapes = {INPUT: (batch, plan["frames"], plan["joints"], 2), OUTPUT: (batch, plan["joints"], 3)}
+    shapes = {INPUT: (batch, plan["frames"], plan["joints"], len(plan["inputs"])), OUTPUT: (batch, plan["joints"], len(plan["outputs"]))}
     infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
     used = {name for node in writer.nodes for name in node.input}
     constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]

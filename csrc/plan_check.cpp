@@ -8,6 +8,7 @@ namespace edgepose {
 namespace {
 
 constexpr int kMaxRows = 1 << 12, kMaxColumns = 1 << 16;  // far above every model; keeps all products below 2^31
+constexpr int kMaxInputs = 1 << 6;  // columns of the input and of the answer
 constexpr int kMaxTaps = 64;
 constexpr long kMaxArena = 1L << 24;                       // floats a person: 64 MiB
 constexpr long kMaxScratch = 1L << 24;                     // floats a thread
@@ -20,6 +21,8 @@ class Checker {
   void check() {
     need(spec_.frames >= 1 && spec_.frames <= kMaxRows, "frames are out of range");
     need(spec_.joints >= 1 && spec_.joints <= kMaxRows, "joints are out of range");
+    need(spec_.inputs >= 1 && spec_.inputs <= kMaxInputs, "inputs are out of range");
+    need(spec_.outputs >= 1 && spec_.outputs <= kMaxInputs, "outputs are out of range");
     need(spec_.arena >= 0 && spec_.arena <= kMaxArena, "the arena is out of range");
     for (const Tensor& tensor : spec_.tensors) {
       long count = 1;
@@ -43,7 +46,7 @@ class Checker {
     }
     at_ = -1;
     const Buffer& answer = buffer(spec_.steps.back().y, "y");
-    need(answer.rows == spec_.joints && answer.columns == 3, "the last step does not give (joints, 3)");
+    need(answer.rows == spec_.joints && answer.columns == spec_.outputs, "the last step does not give (joints, outputs)");
   }
 
  private:
@@ -109,11 +112,11 @@ class Checker {
     need(step.gate == -1 || step.op == Op::attention, "this op takes no gate");
     need(!reads_input || (step.x == -1 && step.residual == -1), "this op reads the input alone");
     if (step.op == Op::tokens) {
-      need(y.rows == spec_.joints && y.columns == 2 * spec_.frames, "tokens gives (joints, 2 frames)");
+      need(y.rows == spec_.joints && y.columns == spec_.inputs * spec_.frames, "tokens gives (joints, inputs * frames)");
       return;
     }
     if (step.op == Op::frames) {
-      need(y.rows == spec_.frames && y.columns == 2 * spec_.joints, "frames gives (frames, 2 joints)");
+      need(y.rows == spec_.frames && y.columns == spec_.inputs * spec_.joints, "frames gives (frames, inputs * joints)");
       return;
     }
     const Buffer& x = written(step.x, "x");

@@ -113,6 +113,8 @@ PlanSpec read_plan(const Value& plan, const std::map<std::string, Tensor>& tenso
     if (plan.kind != Kind::object) throw std::invalid_argument("it is no object");
     spec.frames = whole(needed(plan, "frames"), "frames");
     spec.joints = whole(needed(plan, "joints"), "joints");
+    if (const Value* inputs = plan.find("inputs")) spec.inputs = (int)items(*inputs, "inputs").size();
+    if (const Value* outputs = plan.find("outputs")) spec.outputs = (int)items(*outputs, "outputs").size();
     spec.arena = whole(needed(plan, "arena"), "arena");
     for (const Value& buffer : items(needed(plan, "buffers"), "buffers")) spec.buffers.push_back(read_buffer(buffer));
     for (const Value& step : items(needed(plan, "steps"), "steps")) {

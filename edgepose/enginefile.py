@@ -3,7 +3,7 @@
 A safetensors file. Its tensors are the plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
 archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
-Header: format, model, frames, is_causal (true where the answer is for the newest frame), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
+Header: format, model, frames, is_causal (true where the answer is for the newest frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
 built_with (versions), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
 and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from .columns import INPUTS, OUTPUTS, PUBLISHED_INPUTS, PUBLISHED_OUTPUTS
 from .skeleton import MODEL_SKELETONS
 
 FORMAT = 1
@@ -115,6 +116,11 @@ def _header(path: Path, text: str) -> dict[str, Any]:
         raise EngineError(f"{path}: skeleton {header['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
     if not isinstance(header.get("is_causal", False), bool):
         raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
+    for key, published, known in (("inputs", PUBLISHED_INPUTS, INPUTS), ("outputs", PUBLISHED_OUTPUTS, OUTPUTS)):
+        names = header.get(key, list(published))
+        if not isinstance(names, list) or names != [*published, *(name for name in known[len(published):] if name in names)]:
+            raise EngineError(f"{path}: the header's {key!r} is {names!r}; it needs the names of columns, the first {len(published)} and any after "
+                              f"them of {', '.join(known)}, in this order. A newer edgepose may know more")
     if header["backend"] == "tensorrt" and header["batch"] < 1:
         raise EngineError(f"{path}: the header's 'batch' is {header['batch']}; it needs 1 or more")
     if not 1 <= header["frames"] <= 4096:

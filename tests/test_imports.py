@@ -16,16 +16,17 @@ PACKAGE = Path(edgepose.__file__).parent
 TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
 RUNTIME = {"engine", "enginefile", "skeleton", "stream"}  # whose names are public
-TOOLS = {"checks", "gpu", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose"}
+TOOLS = {"checks", "gpu", "zoo", "training", "build_engines", "benchmarks", "metrics", "skeleton", "enginefile", "recording", "cli", "edgepose", "columns"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; downwards only
     "skeleton": set(),
     "metrics": set(),
     "checks": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
-    "enginefile": {"skeleton"},
+    "columns": set(),
+    "enginefile": {"columns", "skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
-    "backends": {"skeleton", "enginefile", "gpu", "_native", "_cuda"},
-    "engine": {"checks", "skeleton", "enginefile", "backends"},
+    "backends": {"columns", "skeleton", "enginefile", "gpu", "_native", "_cuda"},
+    "engine": {"checks", "columns", "skeleton", "enginefile", "backends"},
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
     "video": {"checks"},
@@ -36,7 +37,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "drawing": {"camera", "checks", "skeleton", "stream"},
     "live": {"camera", "checks", "skeleton", "stream", "drawing"},
     "edgepose": RUNTIME | {"detector", "adapters", "filters"},
-    "zoo": {"skeleton", "checks"},
+    "zoo": {"columns", "skeleton", "checks"},
     "training": TOOLS | {"drawing", "adapters", "camera", "window", "filters", "stream", "engine", "detector"},
     "build_engines": TOOLS | {"_native"},  # _native: what a quantisation loses is measured on the kernels themselves
     "benchmarks": TOOLS | {"stream", "adapters", "doctor", "_native", "_cuda"},  # the probes of the rooflines

@@ -51,6 +51,7 @@ class Maker {
 
   Program make() {
     program_.frames = spec_.frames, program_.joints = spec_.joints;
+    program_.inputs = spec_.inputs, program_.outputs = spec_.outputs;
     for (int i = 0; i < count(); i++) made_[i] = plain(i);
     for (int i = 0; i < count(); i++) fuse(i);
     std::vector<int> numbers;  // of the steps that stay

@@ -64,10 +64,11 @@ void run(const EngineFile& file, std::string_view data) {
   // The reading is what is looked at; tests/test_fuzz.py looks at threads and at the kernels of each instruction set.
   const auto engine = std::make_shared<const Engine>(file, 1, "generic");
   const std::size_t joints = (std::size_t)file.skeleton->joints, frames = (std::size_t)file.frames, people = 1 + data.size() % 3;
-  std::vector<float> x(people * frames * joints * 2), pose_m(people * joints * 3);
+  std::vector<float> x(people * frames * joints * file.inputs.size()), pose_m(people * joints * file.outputs.size());
   for (std::size_t i = 0; i < x.size(); i++) x[i] = 2.f * (float)i / (float)x.size() - 1.f;
   Engine::Turn(*engine)->run(x.data(), pose_m.data(), (int)people);
 
+  if (file.inputs.size() != 2 || file.outputs.size() != 3) return;
   const Layout& layout = kLayouts[data.size() % kLayoutCount];
   const int delay_frames = file.is_causal ? 0 : (int)(data.size() / 8 % (frames / 2 + 1));
   const StreamOptions options{delay_frames, data.size() % 5 ? 50.0 : 0.0, 0.5, 0.3, 0.3, is_odd ? 1.0 : 0.0, 1.0, 1.0, 0, 0, 0, 0};

@@ -9,6 +9,8 @@ Engine::Engine(const EngineFile& file, int threads, const char* isa)
       frames_(file.frames),
       threads_(threads),
       is_causal_(file.is_causal),
+      inputs_(file.inputs),
+      outputs_(file.outputs),
       plan_(std::make_shared<const Plan>(file.plan, kernels(isa))) {
   give(std::make_unique<Context>(plan_, threads_));  // the first run finds it
 }

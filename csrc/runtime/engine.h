@@ -39,6 +39,9 @@ class Engine {
   const char* isa() const { return plan_->isa(); }
   int frames() const { return frames_; }
   bool is_causal() const { return is_causal_; }
+  // The names of the columns of a keypoint and of a joint, as columns.h has them.
+  const std::vector<std::string>& inputs() const { return inputs_; }
+  const std::vector<std::string>& outputs() const { return outputs_; }
 
  private:
   std::unique_ptr<Context> take() const;
@@ -48,6 +51,7 @@ class Engine {
   const Skeleton* const skeleton_;
   const int frames_, threads_;
   const bool is_causal_;
+  const std::vector<std::string> inputs_, outputs_;
   const std::shared_ptr<const Plan> plan_;
   // The contexts that nobody runs, without a lock: taken by exchanging one for null, given by exchanging null for one.
   mutable std::array<std::atomic<Context*>, 64> idle_{};

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "../plan_reader.h"
+#include "columns.h"
 #include "sha256.h"
 
 namespace edgepose {
@@ -132,6 +133,21 @@ const Value& needed(const Value& header, const char* key, Kind kind) {
   throw EngineError("the header's '" + std::string(key) + "' is " + described(value) + "; it needs " + wanted);
 }
 
+// The columns' names under `key`, or the published ones where it is absent.
+std::vector<std::string> columns_of(const Value& header, const char* key, const Columns& columns) {
+  const Value* value = header.find(key);
+  if (!value) return {columns.names.begin(), columns.names.begin() + columns.published};
+  std::vector<std::string> names;
+  for (const Value& name : value->items) names.push_back(name.kind == Kind::string ? name.text : described(&name));
+  if (value->kind == Kind::array && columns.are(names)) return names;
+  std::string came, known;
+  for (const std::string& name : names) came += (came.empty() ? "" : ", ") + name;
+  for (const char* name : columns.names) known += (known.empty() ? "" : ", ") + std::string(name);
+  throw EngineError("the header's '" + std::string(key) + "' is " + (came.empty() ? described(value) : "[" + came + "]")
+                    + "; it needs the names of columns, the first " + std::to_string(columns.published) + " and any after them of "
+                    + known + ", in this order. A newer edgepose may know more");
+}
+
 EngineFile read_header(const Value& header) {
   if (header.kind != Kind::object) throw EngineError("the header is not an object");
   const std::int64_t format = needed(header, "format", Kind::number).whole;
@@ -152,6 +168,7 @@ EngineFile read_header(const Value& header) {
   if (is_causal && is_causal->kind != Kind::boolean)
     throw EngineError("the header's 'is_causal' is " + described(is_causal) + "; it needs true or false");
   engine.is_causal = is_causal && is_causal->boolean;
+  engine.inputs = columns_of(header, "inputs", kInputs), engine.outputs = columns_of(header, "outputs", kOutputs);
   if (frames < 1 || frames > 4096) throw EngineError(std::to_string(frames) + " frames; 1 to 4096 are possible");
   engine.frames = (int)frames;
   if (backend != "native")
@@ -177,6 +194,9 @@ PlanSpec plan_of(const EngineFile& engine, const Value& header, const std::vecto
   if (spec.frames != engine.frames || spec.joints != engine.skeleton->joints)
     throw EngineError("the plan is for " + std::to_string(spec.frames) + " frames of " + std::to_string(spec.joints) + " joints, the header says "
                       + std::to_string(engine.frames) + " of " + std::to_string(engine.skeleton->joints));
+  if (spec.inputs != (int)engine.inputs.size() || spec.outputs != (int)engine.outputs.size())
+    throw EngineError("the plan takes " + std::to_string(spec.inputs) + " columns and answers " + std::to_string(spec.outputs) + ", the header says "
+                      + std::to_string(engine.inputs.size()) + " and " + std::to_string(engine.outputs.size()));
   return spec;
 }
 

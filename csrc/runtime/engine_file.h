@@ -21,6 +21,7 @@ struct EngineFile {
   const Skeleton* skeleton;
   int frames;
   bool is_causal;
+  std::vector<std::string> inputs, outputs;  // the names of the columns
   PlanSpec plan;  // its tensors lie in the file's bytes
 };
 

@@ -25,6 +25,9 @@ Stream::Stream(std::shared_ptr<const Engine> engine, const std::string& layout, 
       window_(engine_->frames(), engine_->skeleton(), options.rate_hz, options.delay_frames, options.max_gap_s, engine_->is_causal()),
       undetected_(blank(engine_->skeleton())),
       note_(undetected_) {
+  if (engine_->inputs().size() != 2 || engine_->outputs().size() != 3)
+    throw std::invalid_argument("the model takes " + std::to_string(engine_->inputs().size()) + " columns and answers "
+                                + std::to_string(engine_->outputs().size()) + "; a stream is for models of x, y and x, y, z");
   if (!(width_px > 0 && width_px < HUGE_VAL && height_px > 0 && height_px < HUGE_VAL))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two positive numbers of pixels");
   const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)

@@ -50,7 +50,7 @@ class Backend:
         self._local.context = self._new_context(self._plan, self._threads, self._cpus)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32."""
+        """out (B, J, D) from x (B, T, J, C), both C-contiguous float32."""
         try:
             context = self._local.context
         except AttributeError:

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from ..build_engines.checkpoints import find_checkpoint, load_checkpoint
 from ..checks import PICTURES, check_output
+from ..columns import inputs_of, joints_of, outputs_of, with_all_columns
 from ..engine import load
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, p_mpjpe, pck
@@ -51,9 +52,10 @@ class TorchLifter:
     def __init__(self, module: torch.nn.Module):
         self.module, self.frames, self.skeleton = module.eval(), module.frames, module.skeleton
         self.is_causal = getattr(module, "is_causal", False)
+        self.inputs, self.outputs = inputs_of(module), outputs_of(module)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
+        """(B, T, J, C) float32 -> (B, J, D) float32, metres from the root."""
         with torch.no_grad():
             poses = self.module(torch.from_numpy(np.ascontiguousarray(keypoints_norm, np.float32))).numpy()
         if out is None:
@@ -83,9 +85,10 @@ def score(predicted_m: np.ndarray, target_m: np.ndarray) -> dict[str, float]:
 
 
 def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64) -> np.ndarray:
-    """The poses of many windows: (N, T, J, 2) -> (N, J, 3) m."""
+    """The poses of many windows: (N, T, J, 2 or C) -> (N, J, 3) m; columns that they do not have are filled in."""
+    keypoints_norm = with_all_columns(keypoints_norm, model)
     chunks = (keypoints_norm[i:i + batch] for i in range(0, len(keypoints_norm), batch))
-    return np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
+    return np.concatenate([np.array(joints_of(model.run(chunk))) for chunk in chunks])
 
 
 def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +170,7 @@ def on_dataset(model: Lifter, name: str, path: str | Path, keypoints: str = "gt"
 
 def cost_of_flip(model: Lifter) -> dict[str, float]:
     """A call's median time for one window in ms, without and with flip averaging, and their ratio."""
-    plain_ms, flip_ms = flip_cost(model, np.zeros((1, model.frames, len(model.skeleton), 2), np.float32))
+    plain_ms, flip_ms = flip_cost(model, np.zeros((1, model.frames, len(model.skeleton), len(inputs_of(model))), np.float32))
     return {"plain_ms": plain_ms, "flip_ms": flip_ms, "ratio": flip_ms / plain_ms}
 
 

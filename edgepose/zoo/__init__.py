@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..checks import checked_number, near
+from ..columns import inputs_of
 from ..skeleton import H36M17, Skeleton
 from .ampose import AMPose
 from .dln import DLN
@@ -150,7 +151,7 @@ def macs(model: nn.Module) -> int:
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d))]
     training = model.training
     with torch.no_grad():
-        model.eval()(torch.zeros(1, model.frames, len(model.skeleton), 2, device=next(model.parameters()).device))
+        model.eval()(torch.zeros(1, model.frames, len(model.skeleton), len(inputs_of(model)), device=next(model.parameters()).device))
     model.train(training)
     for hook in hooks:
         hook.remove()
