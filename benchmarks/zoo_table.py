@@ -33,7 +33,7 @@ from edgepose.columns import inputs_of
 from edgepose.metrics import mpjve
 from edgepose.training.evaluate import METRICS, SEED, WINDOWS, lift, on_validation
 from edgepose.training.mocap import draw_windows, read_motion
-from edgepose.training.noise import observe_frames
+from edgepose.training.observation import observe_frames
 
 PRECISIONS = ("fp32", "fp16", "w8", "int8")
 KINDS = ("clean", "noisy")

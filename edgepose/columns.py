@@ -5,7 +5,7 @@ has them in its header. A lifter that has neither is of the published form.
 
     x, y                        normalised screen coordinates (camera.normalize_screen)
     confidence                  0 to 1; 0: the joint was not found and stands where Hold put it
-    length, length_known        m from the joint to its parent, of this person; and 1, or 0 where it is not known
+    length, length_known        m, the length of LENGTHS that stands at this joint, of this person; and 1, or 0 where it is not known
     depth, depth_known          m along the optical axis by a depth camera, less the median of the joints known; and 1 or 0
     elevation, elevation_known  radians of the joint's ray above the horizon, where lens and gravity are known; and 1 or 0
 
@@ -20,6 +20,11 @@ import numpy as np
 PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
 INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known")
 OUTPUTS = (*PUBLISHED_OUTPUTS, "error")
+# A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the middle of the hips
+# to that of the shoulders, the others from joint to joint; left and right alike.
+LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist", "right_wrist"), "thigh": ("left_knee", "right_knee"),
+           "shank": ("left_ankle", "right_ankle"), "shoulder_width": ("left_shoulder", "right_shoulder"),
+           "hip_width": ("left_hip", "right_hip"), "trunk": ("thorax",)}
 
 
 def inputs_of(lifter: object) -> tuple[str, ...]:

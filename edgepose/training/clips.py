@@ -16,7 +16,7 @@ import torch
 from ..skeleton import H36M17
 from .landmarks import COCO_JOINTS, mocap_joints
 from .mocap import draw_windows, read_motion
-from .noise import observe
+from .observation import observe
 
 WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),  # whose, how many, how long
            "calibration.npz": ("training", 128, 27), "calibration351.npz": ("training", 16, 351)}

@@ -35,7 +35,7 @@ from ..zoo import target_frame
 from .clips import CAMERAS
 from .datasets import DATASETS, read_dataset
 from .mocap import draw_windows, read_motion
-from .noise import observe_frames
+from .observation import observe_frames
 from .protocols import AVERAGE, PROTOCOLS, Flipped, Table as Figures, flip_cost, papers_table
 
 WINDOWS = 4096

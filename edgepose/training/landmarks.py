@@ -20,6 +20,7 @@ shoulders are drawn from a range around them.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,19 +33,40 @@ FACE = {  # (left, up, forward) from the skull's base, in lengths of the skull b
     "nose": (0.0, 0.3, 1.05), "left_eye": (0.31, 0.62, 0.87), "right_eye": (-0.31, 0.62, 0.87),
     "left_ear": (0.75, 0.3, 0.05), "right_ear": (-0.75, 0.3, 0.05)}
 LIMBS = COCO_JOINTS[len(FACE):]
-HIP_WIDTH, SHOULDER_WIDTH = (1.0, 1.45), (0.84, 1.0)  # detector's width over mocap's, uniform
 LOOK_ASIDE_RAD, LOOK_UP_RAD = math.radians(25), math.radians(20)  # standard deviations of the head's turn
 SPINE, THORAX = 0.43, 0.89  # heights of those joints between the middles of the hips and of the shoulders
 SPINE_BACK = 0.055  # how far the spine is behind that line, over its length
 SKULL_BASE, CROWN = 0.45, 0.79  # between the detector's upper neck and top of the head
-PLACEMENT_M = 0.01  # standard deviation of a limb joint's own place, along each axis
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where detectors put their points, drawn once a window; pairs are ends of a uniform range.
+
+    hip_width, shoulder_width: the detector's over motion capture's. deviation_m: standard deviation of a limb joint's own place along
+    each axis. face_up_m, face_forward_m: how far the face's points stand above and before those of FACE. face_size: its width over FACE's.
+    """
+
+    hip_width: tuple[float, float]
+    shoulder_width: tuple[float, float]
+    deviation_m: float
+    face_up_m: tuple[float, float] = (0.0, 0.0)
+    face_forward_m: tuple[float, float] = (0.0, 0.0)
+    face_size: tuple[float, float] = (1.0, 1.0)
+
+
+OPENPOSE = Placement((1.0, 1.45), (0.84, 1.0), 0.01)
+# OpenPose, MediaPipe and AIST++'s detector: eyes 14 to 18 cm above the middle of the shoulders along the trunk (11 to 15 for the nose), ears
+# 9.5 to 18 cm apart, hips 19 to 25 cm; `tests/test_detectors_bodies.py` holds the ranges against what each of them measures.
+WHERE_DETECTORS_POINT = Placement((0.95, 1.6), (0.8, 1.08), 0.018, (-0.01, 0.09), (-0.03, 0.03), (0.6, 1.2))
 
 
 def _unit(v: torch.Tensor) -> torch.Tensor:
     return v / v.norm(dim=-1, keepdim=True).clamp(min=1e-6)
 
 
-def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tensor) -> torch.Tensor:
+def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tensor, size: torch.Tensor, moved_m: torch.Tensor) -> torch.Tensor:
+    """The five points of the face: (B, T, 17, 3) m; look_aside, look_up (B, 1) rad; size (B, 1, 1); moved_m (B, 1, 3) left, up, forward."""
     base, crown, left, right = (joints_m[..., H36M17.index(j), :] for j in ("nose", "head", "left_shoulder",
                                                                            "right_shoulder"))
     up = _unit(crown - base)
@@ -56,11 +78,11 @@ def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tenso
     y, z = y * cos_p + z * sin_p, z * cos_p - y * sin_p
     x, z = x * cos_y + z * sin_y, z * cos_y - x * sin_y
     length = (crown - base).norm(dim=-1, keepdim=True)
-    local = torch.stack([x, y, z], -1)[:, None] * length[..., None]
+    local = torch.stack([x * size[:, 0], y, z], -1)[:, None] * length[..., None] + moved_m[:, None]
     return base[..., None, :] + local @ torch.stack([lateral, up, forward], -2)
 
 
-def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator | None, placement: Placement = OPENPOSE) -> torch.Tensor:
     """Where a COCO detector sees the joints of these bodies: (B, T, 17, 3) -> the same shape and (right-handed) axes.
 
     What is drawn at random (widths, placement, the look) is drawn once a window; without a generator all of it is its mean.
@@ -68,15 +90,19 @@ def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator | None) ->
     batch = len(joints_m)
 
     def uniform(low_high: tuple[float, float]) -> torch.Tensor:
-        drawn = torch.full((batch, 1, 1), 0.5) if generator is None else torch.rand(batch, 1, 1, generator=generator)
+        is_drawn = generator is not None and low_high[0] < low_high[1]
+        drawn = torch.rand(batch, 1, 1, generator=generator) if is_drawn else torch.full((batch, 1, 1), 0.5)
         return low_high[0] + (low_high[1] - low_high[0]) * drawn
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.zeros(batch, *shape) if generator is None else torch.randn(batch, *shape, generator=generator)
 
-    face = _face(joints_m, LOOK_ASIDE_RAD * normal(1), LOOK_UP_RAD * normal(1))
-    limbs = joints_m[..., [H36M17.index(joint) for joint in LIMBS], :] + PLACEMENT_M * normal(1, len(LIMBS), 3)
-    for side, width in (("hip", uniform(HIP_WIDTH)), ("shoulder", uniform(SHOULDER_WIDTH))):
+    aside, up = LOOK_ASIDE_RAD * normal(1), LOOK_UP_RAD * normal(1)
+    limbs = joints_m[..., [H36M17.index(joint) for joint in LIMBS], :] + placement.deviation_m * normal(1, len(LIMBS), 3)
+    widths = uniform(placement.hip_width), uniform(placement.shoulder_width)
+    moved = torch.cat([torch.zeros(batch, 1, 1), uniform(placement.face_up_m), uniform(placement.face_forward_m)], -1)
+    face = _face(joints_m, aside, up, uniform(placement.face_size), moved)
+    for side, width in zip(("hip", "shoulder"), widths):
         left, right = (LIMBS.index(f"{s}_{side}") for s in ("left", "right"))
         outwards = (width - 1) / 2 * (limbs[..., left, :] - limbs[..., right, :])
         limbs[..., left, :] += outwards
@@ -95,7 +121,7 @@ def mocap_joints(points_m: np.ndarray, upper_neck_m: np.ndarray, head_top_m: np.
     for joint in LIMBS:
         joints[:, H36M17.index(joint)] = points_m[:, COCO_JOINTS.index(joint)]
     middle = {}
-    for side, (low, high) in (("hip", HIP_WIDTH), ("shoulder", SHOULDER_WIDTH)):
+    for side, (low, high) in (("hip", OPENPOSE.hip_width), ("shoulder", OPENPOSE.shoulder_width)):
         left, right = (H36M17.index(f"{s}_{side}") for s in ("left", "right"))
         middle[side] = (joints[:, left] + joints[:, right]) / 2
         for j in (left, right):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .. import zoo
+from ..columns import outputs_of
 
 
 def mean_distance(predicted_m: torch.Tensor, target_m: torch.Tensor) -> torch.Tensor:
@@ -23,13 +24,26 @@ def frame_weights(frames: int, target: int) -> torch.Tensor:
     return weights / weights.mean()
 
 
+ERROR_QUANTILE = 0.683  # part of the joints that lie within the error a model predicts: one standard deviation of a normal
+
+
+def error_loss(error_m: torch.Tensor, distance_m: torch.Tensor) -> torch.Tensor:
+    """The negative log-likelihood of the distances under an asymmetric Laplace distribution whose ERROR_QUANTILE is the error, a scalar.
+
+    error_m, distance_m: (..., J). Least where that part of the joints lies within the error. Source: Koenker and Bassett 1978 (the
+    quantile's loss), Yu and Moyeed 2001 (as a likelihood).
+    """
+    over = distance_m - error_m
+    return torch.maximum(ERROR_QUANTILE * over, (ERROR_QUANTILE - 1) * over).mean()
+
+
 class Objective(nn.Module):
     """A lifter and its loss as one module, so that compiling it and sharing it among GPUs take both.
 
-    keypoints (B, T, J, 2), joints of every frame (B, T, J, 3) m -> (loss, mean joint distance of the answer), scalars in m.
+    keypoints (B, T, J, C), joints of every frame (B, T, J, 3) m -> (loss, mean joint distance of the answer), scalars in m.
     The loss is the mean joint distance of the answer (MPJPE, not AMPose's squared error: it is what is reported, and a depth
     that the picture leaves open does not rule it); for a model with a `full_to_single` pass that of every frame is added,
-    weighted by frame_weights, both parts alike (eq. 17 with both lambdas 1).
+    weighted by frame_weights, both parts alike (eq. 17 with both lambdas 1); for one that predicts its error, error_loss is added.
     """
 
     def __init__(self, lifter: nn.Module):
@@ -41,8 +55,11 @@ class Objective(nn.Module):
     def forward(self, keypoints: torch.Tensor, joints_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         target = joints_m[:, self.target]
         if not hasattr(self.lifter, "full_to_single"):
-            distance = mean_distance(self.lifter(keypoints).float(), target)
-            return distance, distance
+            answer = self.lifter(keypoints).float()
+            distance = (answer[..., :3] - target).norm(dim=-1)
+            if "error" not in outputs_of(self.lifter):
+                return distance.mean(), distance.mean()
+            return distance.mean() + error_loss(answer[..., 3], distance.detach()), distance.mean()
         sequence, single = self.lifter.full_to_single(keypoints)
         distance = mean_distance(single.float(), target)
         by_frame = (sequence.float() - joints_m).norm(dim=-1).mean((0, 2))

@@ -1,13 +1,15 @@
 """Motion capture clips: reading, the split into training and validation, and drawing windows from them.
 
 Format: one `.npz` a subject, `positions` (F, 17, 3) float32 metres at 60 Hz, world axes with y up and the floor near
-y = 0, `clip_starts`, `clip_names`, `clip_descriptions`, `joint_names`, `fps`. Source: CMU Graphics Lab Motion Capture
-Database (mocap.cs.cmu.edu), whose joints are the body's: "nose" (joint 9) is the base of the skull and "head" a point
-near the crown, as in Human3.6M. What a 2D detector reports for the same person is told in `landmarks`.
+y = 0, `clip_starts`, `clip_names`, `clip_descriptions`, `joint_names`, `fps`. A file is named <source>_<subject>. Sources: CMU
+Graphics Lab Motion Capture Database (mocap.cs.cmu.edu), HDM05 (Müller et al. 2007), UI-PRMD (Vakanski et al. 2018). Their joints are
+the body's: "nose" (joint 9) is the base of the skull and "head" a point near the crown, as in Human3.6M. What a 2D detector reports
+for the same person stands in `landmarks`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,10 @@ import torch
 from ..skeleton import H36M17
 from .npz import load_npz
 
-VALIDATION_SUBJECTS = ("cmu_003", "cmu_007", "cmu_008", "cmu_086", "cmu_131")  # 007 and 008 may be one person
+# 007 and 008 may be one person.
+VALIDATION_SUBJECTS = ("cmu_003", "cmu_007", "cmu_008", "cmu_086", "cmu_131", "hdm05_tr", "uiprmd_08")
+# Parts of the windows by source: UI-PRMD has nearly half of the frames, all of ten exercises on one spot.
+SOURCE_SHARES = {"cmu": 0.65, "hdm05": 0.2, "uiprmd": 0.15}
 WINDOW_HZ = 50.0  # the rate of the models' windows, that of Human3.6M
 
 
@@ -86,29 +91,53 @@ def _checked_subject(file: Path) -> tuple[np.ndarray, list[int], list[str], floa
     return positions.astype(np.float32, copy=False), starts, [str(name) for name in names], float(np.ravel(fps)[0])
 
 
-def draw_windows(motion: Motion, count: int, frames: int, generator: torch.Generator) -> torch.Tensor:
+def source_of(clip_name: str) -> str:
+    """The source of a clip, "cmu" for "cmu_001/01_02": what its file's name begins with."""
+    return clip_name.partition("/")[0].partition("_")[0]
+
+
+def clip_weights(motion: Motion) -> torch.Tensor:
+    """How often each clip is drawn, (clips,) float64 of any scale.
+
+    Within a source by the square root of its length, which evens out subjects (three of CMU's own half of its frames) without drowning
+    the long ones; each source has its part of SOURCE_SHARES, one that is not there as much as the least of them.
+    """
+    weights = (motion.clip_bounds[1:] - motion.clip_bounds[:-1]).double().sqrt()
+    sources = [source_of(name) for name in motion.clip_names]
+    for source in set(sources):
+        own = torch.tensor([name == source for name in sources])
+        weights[own] *= SOURCE_SHARES.get(source, min(SOURCE_SHARES.values())) / weights[own].sum()
+    return weights
+
+
+def draw_windows(motion: Motion, count: int, frames: int, generator: torch.Generator,
+                 speeds: tuple[float, float] = (1.0, 1.0)) -> torch.Tensor:
     """`count` random windows of `frames` frames at 50 Hz: (count, frames, 17, 3) metres, world axes.
 
-    A clip is drawn with probability proportional to the square root of its length, which evens out subjects (three of
-    them own two thirds of the frames) without drowning the long ones; its place in the clip is uniform. A window does
-    not leave its clip; one longer than the clip repeats the clip's first and last frame.
+    Clips are drawn by clip_weights; the place in the clip is uniform. speeds: the motion is played so many times as fast, uniform
+    in its logarithm. A window does not leave its clip; one longer than the clip repeats the clip's first and last frame.
     """
     lengths = (motion.clip_bounds[1:] - motion.clip_bounds[:-1]).double()
-    clip = torch.multinomial(lengths.sqrt(), count, replacement=True, generator=generator)
+    clip = torch.multinomial(clip_weights(motion), count, replacement=True, generator=generator)
     last = lengths[clip] - 1
-    reach = torch.minimum(last / 2, torch.tensor((frames // 2) * motion.fps / WINDOW_HZ, dtype=torch.double))
+    low, high = map(math.log, speeds)
+    speed = torch.ones(count, dtype=torch.double)
+    if frames > 1 and low < high:
+        speed = torch.exp(low + (high - low) * torch.rand(count, dtype=torch.double, generator=generator))
+    reach = torch.minimum(last / 2, (frames // 2) * motion.fps / WINDOW_HZ * speed)
     centre = reach + (last - 2 * reach) * torch.rand(count, dtype=torch.double, generator=generator)
-    return window_at(motion, clip, centre, frames)
+    return window_at(motion, clip, centre, frames, speed)
 
 
-def window_at(motion: Motion, clip: torch.Tensor, centre: torch.Tensor, frames: int) -> torch.Tensor:
+def window_at(motion: Motion, clip: torch.Tensor, centre: torch.Tensor, frames: int, speed: torch.Tensor | None = None) -> torch.Tensor:
     """The windows around given moments: (B, frames, 17, 3) metres, linearly interpolated at 50 Hz.
 
-    clip: (B,) indices. centre: (B,) position of the middle frame, in frames of the clip, not necessarily whole.
+    clip: (B,) indices. centre: (B,) position of the middle frame, in frames of the clip, not necessarily whole. speed: (B,) how many
+    times as fast the motion is played; None: as captured.
     """
     first, last = motion.clip_bounds[clip], motion.clip_bounds[clip + 1] - 1
     steps = (torch.arange(frames, dtype=torch.double) - frames // 2) * motion.fps / WINDOW_HZ
-    time = (centre[:, None] + steps)
+    time = centre[:, None] + (steps if speed is None else speed[:, None] * steps)
     time = time.clamp(min=torch.zeros_like(time), max=(last - first)[:, None].double())
     before = time.floor()
     blend = (time - before).float()[..., None, None]

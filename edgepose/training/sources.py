@@ -1,20 +1,21 @@
 """Where supervised training has its windows from: motion capture through random cameras, or a labelled data set.
 
-A source draws random windows to train on and gives the same ones each time to validate on: keypoints_norm (N, T, 17, 2) and the
+A source draws random windows to train on and gives the same ones each time to validate on: keypoints_norm (N, T, 17, C) and the
 joints of every frame, (N, T, 17, 3) m from its own root, in camera axes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from .bodies import vary_bodies
+from ..columns import PUBLISHED_INPUTS
 from .datasets import DATASETS, draw_labelled, read_dataset
 from .mocap import draw_windows, read_motion
-from .noise import observe_frames
+from .observation import AS_CAPTURED, WILD, draw_observed, observe_frames
 
 Windows = tuple[torch.Tensor, torch.Tensor]
 SOURCES = ("mocap", *DATASETS)
@@ -31,19 +32,20 @@ class Source(Protocol):
 
 
 class MotionCapture:
-    """Bodies varied, seen by random cameras and a detector that errs; validation on other subjects, as captured."""
+    """Other people's poses and bodies (observation.WILD), seen by random cameras and a detector that errs; validation on other
+    subjects, as captured."""
 
-    credit = "CMU Graphics Lab Motion Capture Database"
+    credit = "CMU Graphics Lab Motion Capture Database, HDM05, UI-PRMD"
 
-    def __init__(self, path: str | Path, frames: int):
+    def __init__(self, path: str | Path, frames: int, inputs: Sequence[str]):
         self._training, self._validation = read_motion(path, "training"), read_motion(path, "validation")
-        self._frames = frames
+        self._frames, self._inputs = frames, inputs
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:
-        return observe_frames(vary_bodies(draw_windows(self._training, count, self._frames, generator), generator), generator)
+        return draw_observed(self._training, count, self._frames, generator, WILD, self._inputs)
 
     def validation(self, count: int, generator: torch.Generator) -> Windows:
-        return observe_frames(draw_windows(self._validation, count, self._frames, generator), generator)
+        return observe_frames(draw_windows(self._validation, count, self._frames, generator), generator, True, AS_CAPTURED, self._inputs)
 
 
 class Labelled:
@@ -61,9 +63,13 @@ class Labelled:
         return draw_labelled(self._test, count, self._frames, generator, target=self._target)
 
 
-def open_source(data: str, path: str | Path, keypoints: str, frames: int, target: int) -> Source:
+def open_source(data: str, path: str | Path, keypoints: str, frames: int, target: int,
+                inputs: Sequence[str] = PUBLISHED_INPUTS) -> Source:
     """The source `data`, one of SOURCES, that lies in `path`, for windows of `frames` frames that are answered at `target`.
 
-    keypoints: which 2D of a labelled data set. Raises what read_motion and read_dataset raise.
+    keypoints: which 2D of a labelled data set. inputs: the columns of the windows; a labelled data set has x and y alone.
+    Raises ValueError for other columns of a labelled data set, and what read_motion and read_dataset raise.
     """
-    return MotionCapture(path, frames) if data == "mocap" else Labelled(data, path, keypoints, frames, target)
+    if data != "mocap" and tuple(inputs) != PUBLISHED_INPUTS:
+        raise ValueError(f"{data} has x and y alone; the model takes {' '.join(inputs)}: --option inputs=\"x y\"")
+    return MotionCapture(path, frames, inputs) if data == "mocap" else Labelled(data, path, keypoints, frames, target)

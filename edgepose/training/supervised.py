@@ -1,8 +1,8 @@
 """Supervised training on windows that are drawn anew for every step (`sources`).
 
-The loss is in `losses`. AdamW under a warm-up and a cosine; the weights kept are an exponential moving average. What a step
-draws depends on the seed, the step's number and the process alone, so a run that is stopped and resumed ends with the same
-weights as one that is not. Several GPUs: `torchrun --nproc-per-node N -m edgepose train ...`; each draws a batch of its own.
+The loss is in `losses`. AdamW under a warm-up, a constant rate and a cool-down; the weights kept are an exponential moving average.
+What a step draws depends on the seed, the step's number and the process alone, so a run that is stopped and resumed ends with the
+same weights as one that is not. A run may be lengthened: `--resume` with more steps goes back to the constant rate. Several GPUs: `torchrun --nproc-per-node N -m edgepose train ...`; each draws a batch of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import nn
 from .. import zoo
 from ..build_engines.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
 from ..checks import checked_number, listed
+from ..columns import inputs_of
 from ..skeleton import H36M17
 from .losses import Objective
 from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
@@ -36,7 +37,8 @@ BATCH = 128  # windows of one frame; AMPose, section 4.2
 BATCH_FRAMES = 1728  # a batch of longer windows has about so many frames, and at least LEAST_BATCH windows
 LEAST_BATCH = 8
 LEARNING_RATE = 1e-3
-WARM_UP = 0.05  # part of the steps
+WARM_UP_STEPS, WARM_UP = 1000, 0.05  # the fewer: so many steps, or this part of them
+COOL_DOWN = 0.3  # part of the steps
 WEIGHT_DECAY = 0.01
 CLIP_NORM = 1.0
 AVERAGING = 0.999  # of the weights that are kept, per step
@@ -53,11 +55,15 @@ def batch_size(frames: int) -> int:
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """A linear warm-up to LEARNING_RATE, then a cosine to zero."""
-    warm = max(1, round(WARM_UP * steps))
+    """A linear warm-up to LEARNING_RATE, which stays until the last COOL_DOWN of the steps, where it falls to zero as 1 - sqrt.
+
+    As good as a cosine where the number of steps is known, and what was learnt before the cool-down does not depend on it.
+    Source: Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations".
+    """
+    warm, cool = max(1, min(WARM_UP_STEPS, round(WARM_UP * steps))), COOL_DOWN * steps
     if step < warm:
         return LEARNING_RATE * (step + 1) / warm
-    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    return LEARNING_RATE * (1 - math.sqrt(max(0.0, step - (steps - cool)) / cool))
 
 
 def begin_with(module: nn.Module, checkpoint: str | Path) -> None:
@@ -86,19 +92,21 @@ class Trainer:
     """A model in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
     def __init__(self, model: str, frames: int, source: Source, steps: int, seed: int, precision: str = "float32",
-                 compiled: bool = False, device: str = "cpu", start: str | Path | None = None, options: Mapping[str, Any] = {}):
+                 compiled: bool = False, device: str = "cpu", start: str | Path | None = None, options: Mapping[str, Any] = {},
+                 batch: int | None = None):
         torch.manual_seed(seed)
         self.module = zoo.build(model, frames, **options)
         if start:
             begin_with(self.module, start)
         self.source, self.frames, self.steps, self.seed, self.precision = source, frames, steps, seed, precision
+        self.batch = batch or batch_size(frames)
         self.done = 0
-        if hasattr(self.module, "standardise"):
+        if hasattr(self.module, "standardise") and not start:
             keypoints, joints = source.draw(STATISTICS_WINDOWS // frames, step_generator(seed, -2))
             self.module.standardise(keypoints, joints[:, zoo.target_frame(self.module)])
         self.module.to(device)
         self.averaged = copy.deepcopy(self.module).eval()
-        self.optimiser = torch.optim.AdamW(self.module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.optimiser = torch.optim.AdamW(self.module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
         self.device = device
         self.objective = Objective(self.module).to(device)
@@ -109,7 +117,7 @@ class Trainer:
 
     def step(self) -> float:
         """One step; returns the answers' mean joint distance in mm. Raises FloatingPointError if the loss is no number."""
-        keypoints, joints = self.source.draw(batch_size(self.frames), step_generator(self.seed, self.done, rank()))
+        keypoints, joints = self.source.draw(self.batch, step_generator(self.seed, self.done, rank()))
         keypoints, joints = keypoints.to(self.device), joints.to(self.device)
         half = torch.float16 if self.precision == "float16" else torch.bfloat16
         with torch.autocast(self.device, half, enabled=self.precision != "float32"):
@@ -132,7 +140,7 @@ class Trainer:
     def validate(self, keypoints: torch.Tensor, target_m: torch.Tensor) -> float:
         """MPJPE of the averaged weights, in mm: (N, T, J, 2), (N, J, 3)."""
         poses = torch.cat([self.averaged(chunk.to(self.device)).cpu() for chunk in keypoints.split(VALIDATION_BATCH)])
-        return 1000 * (poses - target_m).norm(dim=-1).mean().item()
+        return 1000 * (poses[..., :3] - target_m).norm(dim=-1).mean().item()
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
         return {"module": self.module, "averaged": self.averaged}, {"optimiser": self.optimiser}
@@ -156,7 +164,7 @@ def checkpoint_file(out: str | Path, model: str, frames: int | None) -> Path:
 
 def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: str = "mocap", keypoints: str = "gt",
           frames: int | None = None, options: Mapping[str, Any] = {}, seed: int = 0, precision: str = "float32", compiled: bool = False,
-          device: str = "cpu", every: int = 500, resume: bool = False, start: str | Path | None = None,
+          device: str = "cpu", every: int = 500, batch: int | None = None, resume: bool = False, start: str | Path | None = None,
           command: str = "", report: Callable[[int, float, float, float], None] | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
@@ -175,14 +183,15 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     frames = zoo.frames_of(model, frames)
     file = checkpoint_file(out, model, frames)
     check_free(file, resume)
-    answered = zoo.target_frame(zoo.build(model, frames, **options))
+    untrained = zoo.build(model, frames, **options)
+    answered = zoo.target_frame(untrained)
     file.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
-    source = open_source(data, path, keypoints, frames, answered)
-    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options)
+    source = open_source(data, path, keypoints, frames, answered, inputs_of(untrained))
+    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options, batch)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, answered]
     run = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
-           "precision": precision, "processes": processes()}
+           "precision": precision, "processes": processes(), "batch": trainer.batch}
     if resume:
         resume_run(trainer, file, run)
     durations: deque[float] = deque(maxlen=200)
@@ -219,7 +228,8 @@ def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str 
     """
     clock = time.process_time if setup.get("device", "cpu") == "cpu" else time.perf_counter
     frames = zoo.frames_of(model, frames)
-    source = open_source(data, path, keypoints, frames, zoo.target_frame(zoo.build(model, frames, **options)))
+    untrained = zoo.build(model, frames, **options)
+    source = open_source(data, path, keypoints, frames, zoo.target_frame(untrained), inputs_of(untrained))
     trainer = Trainer(model, frames, source, PROBE_STEPS + 1, 0, options=options, **setup)
     durations = []
     for _ in range(PROBE_STEPS):
@@ -244,6 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, default=40_000, metavar="N", help="of one batch each (default 40000)")
     budget.add_argument("--minutes", type=float, metavar="M", help="as many steps as take about M minutes here (of processor time)")
+    parser.add_argument("--batch", type=int, metavar="N", help="windows of a step (default: 128 of one frame, fewer longer ones)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: a GPU if there is one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
@@ -259,7 +270,8 @@ def _command(args: argparse.Namespace) -> str:
     program = ["torchrun", "--nproc-per-node", str(processes()), "-m", "edgepose"] if processes() > 1 else ["edgepose"]
     words = [*program, "train", "--path", "DIR", "--out", "DIR"]
     args.frames = zoo.frames_of(args.model, args.frames)
-    for option in ("model", "data", "keypoints", "frames", "steps", "seed", "threads", "precision", "every"):
+    args.batch = args.batch or batch_size(args.frames)
+    for option in ("model", "data", "keypoints", "frames", "steps", "batch", "seed", "threads", "precision", "every"):
         words += [f"--{option}", str(getattr(args, option))]
     return shlex.join(words + option_words(args.options) + ["--start", "FILE"] * bool(args.start) + ["--compile"] * args.compile)
 
@@ -279,7 +291,7 @@ def _left(seconds: float) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for option in ("steps", "every", "threads"):
+    for option in ("steps", "every", "threads", *(["batch"] if args.batch is not None else [])):
         checked_number(f"--{option}", getattr(args, option), 1, whole=True)
     if args.minutes is not None:
         checked_number("--minutes", args.minutes, above=0)
@@ -302,7 +314,7 @@ def main(args: argparse.Namespace) -> int:
     args.options = read_options(args.model, args.option)
     device = _join_processes(args.device)
     setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "options": args.options, "precision": args.precision,
-             "compiled": args.compile, "device": device}
+             "compiled": args.compile, "device": device, "batch": args.batch}
     if args.minutes:
         args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
     is_terminal = sys.stdout.isatty()

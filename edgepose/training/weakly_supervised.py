@@ -29,6 +29,7 @@ import copy
 import math
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -46,10 +47,11 @@ from .cameras import STUDIO
 from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
-from .noise import observe
+from .observation import AS_CAPTURED, observe
 from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
                    unpack)
 
+SEEN_IN_STUDIO = replace(AS_CAPTURED, rig=STUDIO)
 BATCH = 256
 LEARNING_RATE = 1e-3
 WARM_UP = 100  # steps of the generator
@@ -265,7 +267,7 @@ class Trainer:
         optimiser.step()
 
     def _observed(self, motion: Motion, random: torch.Generator, noisy: bool, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return observe(vary_bodies(draw_windows(motion, count, 1, random), random), random, noisy, STUDIO)
+        return observe(vary_bodies(draw_windows(motion, count, 1, random), random), random, noisy, SEEN_IN_STUDIO)
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
         modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
@@ -299,8 +301,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     motion = read_motion(data, "training")
     trainer = Trainer(model, motion, seed, noisy, options, paired)
     random = step_generator(seed, -1)
-    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy, STUDIO)
-    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, rig=STUDIO)[1].mean(0, keepdim=True)
+    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy, SEEN_IN_STUDIO)
+    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, recipe=SEEN_IN_STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
     run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
     if resume:

@@ -17,6 +17,7 @@ from .dln import DLN
 from .hrnet import HRNet
 from .martinez import Martinez
 from .posegate import PoseGateFormer
+from .posemlp import PoseMLP
 from .refined import RefinedAMPose
 from .strided import STRIDES, StridedTransformer
 
@@ -46,6 +47,8 @@ MODELS = {  # depth and channels: AMPose, Table 4.9
     "posegate-s": Entry(PoseGateFormer, {"channels": 128}),
     "martinez": Entry(Martinez, {}),
     "martinez-s": Entry(Martinez, {"channels": 512}),
+    "posemlp": Entry(PoseMLP, {}),
+    "posemlp-s": Entry(PoseMLP, {"channels": 320}),
     "dln": Entry(DLN, {}),
     "dln-s": Entry(DLN, {"channels": 256}),
 }
@@ -115,7 +118,8 @@ def check_option(model: str, option: str, value: Any) -> None:
 def build(name: str, frames: int | None = None, skeleton: Skeleton = H36M17, **options: Any) -> nn.Module:
     """The model `name` with fresh weights (seed torch first), in training mode; options override those of MODELS.
 
-    It maps (B, frames, J, 2) normalised screen coordinates to (B, J, 3) metres; frames: None for the usual length.
+    It maps (B, frames, J, C) normalised screen coordinates, and what else its `inputs` name, to (B, J, 3) metres, or 4 columns where
+    its `outputs` say so; frames: None for the usual length.
     Raises ValueError for an unknown name or option, a window length the model does not take or an option it cannot be built with,
     TypeError for an option of another kind.
     """
