@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepose import backends, enginefile
+from edgepose import enginefile
 
 SERVED = {"onnx": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}  # its platform and file in Triton
 MAX_BATCH = 64
@@ -103,7 +103,7 @@ def served_model(engine_file: Path) -> ServedModel | None:
     name = served_name(backend, engine_file.name)
     platform, file = SERVED[backend]
     shapes = {key: (tensor, list(shape[1:])) for key, tensor, shape in zip(("input", "output"), ("keypoints_norm", "pose_m"),
-                                                                          backends.shapes(header, 1))}
+                                                                         enginefile.shapes(header, 1))}
     settings: dict[str, Any] = {"version_policy": {"latest": {"num_versions": 1}}}
     described: dict[str, Any] = {"name": name, "platform": platform}
     if backend == "tensorrt":

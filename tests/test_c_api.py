@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from c_package import BAD_ARGUMENT, BAD_ENGINE, EngineOptions, Pose, Refused, StreamOptions, library, sized
 from fuzz_seeds import write_seeds
-from models import engine_header, keypoints, tiny_lifter, write_engine
+from models import REQUIRED, WANTED, engine_header, keypoints, tiny_lifter, write_engine
 from safetensors.numpy import save
 
 import edgepose
@@ -221,14 +221,11 @@ def test_a_header_that_is_no_object_is_refused(tmp_path, text, message):
     refused(sealed(tmp_path / "odd.epose", text), message)
 
 
-WANTED = {int: "a whole number", str: "a string", dict: "an object"}
-
-
-@pytest.mark.parametrize("key", enginefile.REQUIRED)
+@pytest.mark.parametrize("key", REQUIRED)
 def test_a_required_key_of_the_header_that_is_missing_or_of_another_type_is_named(tmp_path, key):
     for value in (None, True, 1.5, [], "text", 3, {}):
-        if type(value) is not enginefile.REQUIRED[key]:
-            refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, key: value})), f"the header's '{key}' is .*; it needs {WANTED[enginefile.REQUIRED[key]]}")
+        if type(value) is not REQUIRED[key]:
+            refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, key: value})), f"the header's '{key}' is .*; it needs {WANTED[REQUIRED[key]]}")
     refused(sealed(tmp_path / "odd.epose", json.dumps({k: v for k, v in FULL.items() if k != key})), f"the header's '{key}' is null")
 
 

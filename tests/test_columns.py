@@ -144,7 +144,7 @@ def test_a_plan_of_other_columns_than_its_header_is_refused(tmp_path, change):
     module = models.tiny_lifter()
     plan, tensors = lower(module, "fp32")
     enginefile.write(tmp_path / "a.epose", {**models.engine_header(module), "plan": plan, **change}, tensors)
-    with pytest.raises(edgepose.EngineError, match="the plan's|the plan takes"):
+    with pytest.raises(edgepose.EngineError, match="the plan takes"):
         edgepose.load(tmp_path / "a.epose")
     with pytest.raises(c.Refused, match="the plan takes"):
         c.Engine(tmp_path / "a.epose")

@@ -23,9 +23,9 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
     "checks": set(),
     "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "window": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
     "columns": set(),
-    "enginefile": {"columns", "skeleton"},
+    "enginefile": {"_native", "columns", "skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
-    "backends": {"columns", "skeleton", "enginefile", "gpu", "_native", "_cuda"},
+    "backends": {"enginefile", "gpu", "_native", "_cuda"},
     "engine": {"checks", "columns", "skeleton", "enginefile", "backends"},
     "stream": {"checks", "skeleton", "adapters", "camera", "window", "filters", "engine"},
     "detector": {"skeleton", "adapters", "camera", "window", "filters", "engine"},
@@ -47,7 +47,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; dow
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
-         "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
+         "safetensors", "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
 
 
 def modules():
@@ -106,8 +106,7 @@ def test_a_module_imports_only_what_lies_below_it(dotted):
 def test_no_module_of_the_runtime_imports_a_heavy_library_when_it_is_loaded(dotted):
     loaded = {name.split(".")[0] for name in imports(dotted, MODULES[dotted], only_at_load=True)}
     assert not loaded & HEAVY
-    foreign = loaded - set(sys.stdlib_module_names) - {"edgepose", "numpy"}
-    assert foreign <= ({"safetensors"} if part(dotted) == "enginefile" else set())
+    assert not loaded - set(sys.stdlib_module_names) - {"edgepose", "numpy"}
 
 
 @pytest.mark.parametrize("dotted", [name for name in MODULES if part(name) not in BUILDERS])

@@ -94,7 +94,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (input.empty()) return 0;
   const std::vector<char> file = input[0] == '{' ? assembled(input) : std::vector<char>(input.begin(), input.end());
   try {
-    run(read_engine("fuzz", {file.data(), file.size()}, false), input);
+    const EngineFile engine = read_engine("fuzz", {file.data(), file.size()}, false);
+    if (engine.has_plan()) run(engine, input);
   } catch (const EngineError&) {
   } catch (const std::invalid_argument&) {  // the plan
   }

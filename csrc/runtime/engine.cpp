@@ -34,8 +34,11 @@ void Engine::give(std::unique_ptr<Context> context) const {
 
 std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads is " + std::to_string(threads) + "; it needs 1 to 256");
-  const std::vector<char> bytes = read_bytes(path);
-  const EngineFile file = read_engine(path, {bytes.data(), bytes.size()});
+  const Bytes bytes = read_bytes(path);
+  const EngineFile file = read_engine(path, bytes);
+  if (file.backend != "native")
+    throw EngineError(path + ": it is for the " + file.backend + " backend, which needs Python; the runtime without it runs native engines: "
+                      "edgepose compile --model " + file.model + " --backend native");
   try {
     return std::make_shared<const Engine>(file, threads, isa);
   } catch (const std::invalid_argument& error) {

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 
-from . import check_plan, shapes
+from ..enginefile import shapes
 
 _BACKENDS: weakref.WeakSet[Backend] = weakref.WeakSet()
 _LEFT_BEHIND: list[object] = []  # in a fork, where CUDA does not work: what is freed there would harm the parent's
@@ -34,7 +34,6 @@ class Backend:
             raise RuntimeError(f"no GPU that it runs on: {why}")
         self._new_context = _cuda.Context
         self._plan = _cuda.Plan(header["plan"], tensors)
-        check_plan(header)
         self._local = threading.local()
         self._is_forked = False
         _BACKENDS.add(self)

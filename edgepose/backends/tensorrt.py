@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..enginefile import EngineError, StaleEngine
+from ..enginefile import EngineError, StaleEngine, shapes
 from ..gpu import Gpu, check_machine, heard, listener, open_gpu
-from . import shapes
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name: the default stream does not wait for ours
 REPLAY_TOLERANCE_M = 1e-4  # a replay runs the same kernels; an answer to other keypoints is centimetres away
