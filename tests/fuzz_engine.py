@@ -136,10 +136,10 @@ def run(path, people, threads, isa):
         engine = edgepose.load(path, threads=threads, isa=isa)
     except EngineError:
         return "refused when loaded"
-    x = np.linspace(-1, 1, people * engine.frames * len(engine.skeleton) * 2, dtype=np.float32)
+    x = np.linspace(-1, 1, people * engine.frames * len(engine.skeleton) * len(engine.inputs), dtype=np.float32)
     try:
         for _ in range(2):
-            engine.run(x.reshape(people, engine.frames, len(engine.skeleton), 2))
+            engine.run(x.reshape(people, engine.frames, len(engine.skeleton), len(engine.inputs)))
     except (ValueError, MemoryError):
         return "refused when run"
     return "ran"
@@ -153,7 +153,7 @@ def changed(engine, rng, cases):
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             try:
                 rng.choice(CHANGES)(rng, header, tensors)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
                 break  # what the second change would alter is not there any more
         text = json.dumps(header)
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}

@@ -246,7 +246,8 @@ def test_a_header_without_a_plan_says_so(tmp_path):
 @pytest.mark.parametrize("backend", ["onnx", "torchscript", "tensorrt"])
 def test_an_engine_of_another_backend_says_what_to_build(tmp_path, backend):
     header = {k: v for k, v in FULL.items() if k != "plan"}
-    path = sealed(tmp_path / "odd.epose", json.dumps({**header, "backend": backend}), {"payload": np.arange(99, dtype=np.uint8)})
+    header |= {"backend": backend} | ({"batch": 1, "machine": {}, "rung": "strong-fp16"} if backend == "tensorrt" else {})
+    path = sealed(tmp_path / "odd.epose", json.dumps(header), {"payload": np.arange(99, dtype=np.uint8)})
     refused(path, f"it is for the {backend} backend, which needs Python; .* edgepose compile --model tiny --backend native")
 
 
