@@ -1,4 +1,5 @@
 // The CPU engine's extension: Plan, Context, and each kernel by itself for the tests.
+#include <array>
 #include <optional>
 
 #include "plan_arrays.h"
@@ -152,7 +153,12 @@ PYBIND11_MODULE(_native, m) {
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&make_plan), py::arg("plan"), py::arg("tensors"), py::arg("isa") = "")
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
-      .def_property_readonly("packed_bytes", &Plan::packed_bytes);
+      .def_property_readonly("packed_bytes", &Plan::packed_bytes)
+      .def_property_readonly("buffers", [](const Plan& p) {
+        std::vector<std::array<long, 4>> placed;
+        for (const Buffer& b : p.buffers()) placed.push_back({b.rows, b.columns, b.ld, b.offset});
+        return placed;
+      }, "[rows, columns, ld, offset] of each.");
   py::class_<ArrayContext>(m, "Context")
       .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"), py::arg("cpus") = std::vector<int>())
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());

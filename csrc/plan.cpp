@@ -5,6 +5,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "placement.h"
 #include "tensors.h"
 
 #if defined(__linux__)
@@ -144,9 +145,10 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
   joints_ = spec.joints;
   inputs_ = spec.inputs;
   outputs_ = spec.outputs;
-  arena_ = spec.arena;
   scratch_ = 0;
-  buffers_ = spec.buffers;
+  Placed placed = place_on_cpu(spec);
+  buffers_ = std::move(placed.buffers);
+  arena_ = placed.arena;
   // Twice over the steps: once for the size of the one block that holds all weights in the order of their use, once to
   // fill it.
   for (bool fill : {false, true}) {

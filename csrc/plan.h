@@ -1,4 +1,4 @@
-// Runs a list of steps over one arena whose offsets were fixed when the engine was built.
+// Runs a list of steps over one arena whose offsets are fixed when the engine is loaded.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,13 @@
 
 namespace edgepose {
 
-// A matrix of float32 in the arena, one a person: rows `ld` floats apart, at `offset` floats. With P people everything
-// lies P times: person after person at P * offset, so that P * rows rows are one matrix.
+// A matrix of float32, one a person.
+struct Shape {
+  int rows, columns;
+};
+
+// The same in the arena: rows `ld` floats apart, at `offset` floats. With P people everything lies P times: person after person at
+// P * offset, so that P * rows rows are one matrix.
 struct Buffer {
   int rows, columns, ld;
   long offset;
@@ -63,8 +68,7 @@ struct Tensor {
 struct PlanSpec {
   int frames = 0, joints = 0;
   int inputs = 2, outputs = 3;  // columns of the input and of the answer
-  long arena = 0;  // floats a person
-  std::vector<Buffer> buffers;
+  std::vector<Shape> buffers;
   std::vector<Step> steps;  // the last one's y is (joints, outputs), the answer
   std::vector<Tensor> tensors;
 };
@@ -95,6 +99,7 @@ class Plan {
   int joints() const { return joints_; }
   int inputs() const { return inputs_; }
   int outputs() const { return outputs_; }
+  const std::vector<Buffer>& buffers() const { return buffers_; }
   std::size_t packed_bytes() const { return packed_bytes_; }
 
  private:

@@ -22,7 +22,7 @@ import numpy as np
 from .columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS
 from .skeleton import MODEL_SKELETONS
 
-FORMAT = 1
+FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
 

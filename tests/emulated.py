@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
+SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/placement.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import REQUIRED, WANTED, engine_header, tiny_lifter, write_engine
+from models import REQUIRED, WANTED, engine_header, keypoints, tiny_lifter, write_engine
 from safetensors.numpy import load_file, save, save_file
 
 import edgepose
@@ -53,6 +53,14 @@ def test_tensors_that_are_not_contiguous_are_written_by_their_values(tmp_path):
 def test_the_same_model_gives_the_same_file(tmp_path):
     first, second = (write_engine(tmp_path / name, MODEL).read_bytes() for name in ("a.epose", "b.epose"))
     assert first == second
+
+
+def test_a_file_of_format_1_gives_the_poses_it_gave(tmp_path):
+    """tests/format1.epose is the tiny lifter in half precision, as it was written when files held the places of their buffers."""
+    path = Path(__file__).with_name("format1.epose")
+    engine, x = edgepose.load(path), keypoints(MODEL, 5)
+    assert engine.header["format"] == 1 and "arena" in engine.header["plan"] and len(engine.header["plan"]["buffers"][0]) == 4
+    np.testing.assert_array_equal(engine.run(x), edgepose.load(write_engine(tmp_path / "now.epose", MODEL, "fp16")).run(x))
 
 
 def test_a_missing_file_says_how_to_build_one(tmp_path):
@@ -136,7 +144,7 @@ def test_flipped_bits_of_a_whole_engine_are_noticed_when_it_is_loaded(tmp_path):
 
 def test_swapped_tensors_are_noticed(tmp_path):
     a, b = np.zeros(4, np.float32), np.ones(4, np.float32)
-    text = json.dumps({"format": 1, "units": "", **HEADER})
+    text = json.dumps({"format": 2, "units": "", **HEADER})
     path = tmp_path / "swapped.epose"
     path.write_bytes(save({"a": b, "b": a}, {"edgepose": text, "sha256": enginefile.checksum(text, {"a": a, "b": b})}))
     with pytest.raises(EngineError, match="do not match its checksum"):
@@ -181,8 +189,8 @@ def test_a_required_key_of_the_header_that_is_missing_is_named(tmp_path, key):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"format": 2}, "format 2; this edgepose reads 1. Build the engine again, or install the edgepose that wrote it: \"0.1.0\""),
-    ({"format": 0}, "format 0; this edgepose reads 1"),
+    ({"format": 3}, "format 3; this edgepose reads 1 to 2. Build the engine again, or install the edgepose that wrote it: \"0.1.0\""),
+    ({"format": 0}, "format 0; this edgepose reads 1 to 2"),
     ({"format": 10**30}, "the header's 'format' is .*; it needs a whole number"),
     ({"skeleton": "coco17"}, "skeleton 'coco17'; there are h36m17, h36m16"),
     ({"frames": 0}, "0 frames; 1 to 4096 are possible"), ({"frames": -3}, "-3 frames"), ({"frames": 10**18}, "1 to 4096 are possible")])

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "../json.h"
+#include "../placement.h"
 #include "../runtime/stream.h"
 
 using namespace edgepose;
@@ -49,9 +50,9 @@ std::vector<char> assembled(std::string_view parts) {
 long work(const PlanSpec& plan) {
   long sum = 0;
   for (const Step& step : plan.steps) {
-    const Buffer& y = plan.buffers[(std::size_t)step.y];
-    sum += (long)y.rows * y.ld;
-    if (step.op == Op::attention) sum += (long)y.rows * y.rows * (y.ld + 16L * step.heads);
+    const Shape& y = plan.buffers[(std::size_t)step.y];
+    sum += (long)y.rows * row_on_cpu(y.columns);
+    if (step.op == Op::attention) sum += (long)y.rows * y.rows * (y.columns + 16L * step.heads);
     if (step.weight >= 0) sum += elements(plan.tensors[(std::size_t)step.weight]) * (y.rows + 256L) * 16;
   }
   return sum;

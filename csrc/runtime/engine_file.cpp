@@ -14,6 +14,8 @@ namespace edgepose {
 
 namespace {
 
+constexpr int kOldestFormat = 1, kFormat = 2;  // edgepose/enginefile.py
+
 using json::Kind;
 using json::Value;
 
@@ -87,8 +89,8 @@ EngineFile read_header(const Value& header) {
     if (batch < 1) throw EngineError("the header's 'batch' is " + std::to_string(batch) + "; it needs 1 or more");
   }
   const Value* version = needed(header, "built_with", Kind::object).find("edgepose");
-  if (format != kFormat)
-    throw EngineError("format " + std::to_string(format) + "; this edgepose reads " + std::to_string(kFormat)
+  if (format < kOldestFormat || format > kFormat)
+    throw EngineError("format " + std::to_string(format) + "; this edgepose reads " + std::to_string(kOldestFormat) + " to " + std::to_string(kFormat)
                       + ". Build the engine again, or install the edgepose that wrote it: " + described(version));
   engine.skeleton = &skeleton_named(skeleton);
   const Value* is_causal = header.find("is_causal");

@@ -1,5 +1,4 @@
 // Written by layouts.py, not by hand. Doubles are written so that they are read back to the last bit.
-inline constexpr int kFormat = 1;
 inline constexpr double kFaceSeen = 0.3;
 inline constexpr double kLostShare = 0.6666666666666666;
 inline constexpr double kLeastPx = 2.0;

@@ -1,4 +1,4 @@
-"""Writes layouts.inl: what edgepose/skeleton.py, adapters.py, camera.py, window.py, stream.py and enginefile.py know as tables and
+"""Writes layouts.inl: what edgepose/skeleton.py, adapters.py, camera.py, window.py and stream.py know as tables and
 constants, for the runtime without Python. Run it after a change of these; tests/test_c_api.py holds the two equal.
 
     python csrc/runtime/layouts.py > csrc/runtime/layouts.inl
@@ -6,7 +6,7 @@ constants, for the runtime without Python. Run it after a change of these; tests
 
 import math
 
-from edgepose import adapters, camera, enginefile, stream, window
+from edgepose import adapters, camera, stream, window
 from edgepose.skeleton import H36M17, MODEL_SKELETONS
 
 CONSTANTS = {"kFaceSeen": adapters.FACE_SEEN, "kLostShare": stream.LOST_SHARE, "kLeastPx": camera.LEAST_PX, "kMostPx": stream.MOST_PX,
@@ -44,7 +44,6 @@ def lines():
     hidden = {name: (f"{name}, face hidden", adapter.when_face_hidden) for name, adapter in rows if adapter.when_face_hidden}
     everything = rows + list(hidden.values())
     yield "// Written by layouts.py, not by hand. Doubles are written so that they are read back to the last bit."
-    yield f"inline constexpr int kFormat = {enginefile.FORMAT};"
     for name, value in CONSTANTS.items():
         yield f"inline constexpr double {name} = {value!r};"
     yield f"inline constexpr int kFace[] = {braces(adapters._FACE.tolist())};"
