@@ -108,7 +108,8 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
         if runtime == "onnxruntime-dynamic":
             _quantise_dynamically(lifter.module, file)
         else:
-            file.write_bytes(build(lifter, "onnx", precision, scales)[1]["payload"].tobytes())
+            file.write_bytes(export.to_onnx(lifter.module) if precision == "fp32" else
+                             build(lifter, "onnx", precision, scales)[1]["payload"].tobytes())
     pose = _onnxruntime(file, threads, runtime) if runtime.startswith("onnxruntime") else _openvino(file, threads, runtime)
     return Candidate(runtime, precision, pose, pose, file, zoo.parameters(lifter.module) * {"fp32": 4, "fp16": 2, "int8": 1}[precision])
 
@@ -124,7 +125,7 @@ def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = file.with_suffix(".fp32.onnx")
-    whole.write_bytes(export.to_onnx(module, "fp32"))
+    whole.write_bytes(export.to_onnx(module))
     quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
 
 

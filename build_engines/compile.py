@@ -40,7 +40,7 @@ from edgepose.build_engines import boards, detectors, export, quantise, rebuild,
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
-from edgepose.build_engines.plan_module import PlanModule
+from edgepose.build_engines.plan_onnx import plan_to_onnx
 from edgepose.build_engines.products import GPU_PRODUCTS, PRODUCTS, Product, products_of
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
 from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
@@ -51,6 +51,7 @@ from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
 
 OF_PLAN = ("native", "cuda")  # they run the plan itself
+ONNX_OPSET = 17  # of the ONNX engines: the first with LayerNorm as one node
 OF_GPU = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
 EIGHT_BITS = ("w8", "int8")
 
@@ -89,13 +90,13 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
         plan, tensors = quantise.in_eight_bits(*lower(module, "fp32"), scales)
     elif precision == "w8":
         plan, tensors = quantise.weights_only(*lower(module, "fp32"), scales["w8_kept"])
-    elif backend in OF_PLAN:
+    else:
         plan, tensors = lower(module, precision)
     if backend in OF_PLAN:
         header["plan"] = plan
         return header, tensors
     if backend == "onnx":
-        payload = export.to_onnx(PlanModule(plan, tensors).eval() if precision == "int8" else module, precision)
+        payload = plan_to_onnx(plan, tensors, None, ONNX_OPSET, stores_int8=True).SerializeToString()
     else:
         payload = export.to_torchscript(module)
     return header, {"payload": np.frombuffer(payload, np.uint8)}

@@ -222,13 +222,13 @@ class Maker {
   // Offsets in the arena for the values of the steps that stay; then the steps' numbers become offsets.
   void place(const std::vector<int>& numbers) {
     std::vector<Life> lives;
-    std::vector<int> life_of(count(), -1);
+    std::vector<int> life_of(count(), -1);  // -1: of no step that stays, as where a product reads the input itself
     const auto reads = [&](int i) { return std::vector<long*>{&made_[i].x, &made_[i].residual, &made_[i].gate}; };
     for (int i : numbers) {
       Step& step = made_[i];
       step.ldy = step.is_answer ? step.columns : row_on_gpu(step.columns);
       for (long* value : reads(i))
-        if (*value >= 0) lives[life_of[*value]].dies = i;
+        if (*value >= 0 && life_of[*value] >= 0) lives[life_of[*value]].dies = i;
       if (step.is_answer) continue;
       life_of[i] = (int)lives.size();
       lives.push_back({i, -1, (long)step.rows * step.ldy});
@@ -238,7 +238,7 @@ class Maker {
     for (int i : numbers) {
       made_[i].y = made_[i].is_answer ? -1 : offsets[life_of[i]];
       for (long* value : reads(i))
-        if (*value >= 0) *value = offsets[life_of[*value]];
+        if (*value >= 0) *value = life_of[*value] < 0 ? -1 : offsets[life_of[*value]];
     }
     if (program_.arena == 0) program_.arena = 1;  // a block of no memory is none
   }
