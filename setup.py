@@ -42,6 +42,7 @@ class BuildExtensions(build_ext):
     _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
 
     def build_extensions(self):
+        need_compiler(self.compiler)
         compile_one = self.compiler._compile
 
         def compile_exactly(object_file, source, extension, arguments, more, preprocessor):
@@ -66,6 +67,14 @@ class BuildExtensions(build_ext):
         objects = self.compiler.compile(extension.sources, self.build_temp, include_dirs=extension.include_dirs,
                                         extra_postargs=extension.extra_compile_args, depends=extension.depends)
         return call([NVCC, "-shared", "--cudart=static", *objects, kernels, "-o", path])
+
+
+def need_compiler(compiler):
+    """Stops the build, in a sentence, if there is no C++ compiler."""
+    command = getattr(compiler, "compiler_so_cxx", None) or getattr(compiler, "compiler_so", None)
+    if command and not shutil.which(command[0]):
+        raise SystemExit(f"edgepose is built from C++17 source, and there is no compiler {command[0]!r} here. Install one (Debian, Ubuntu, Jetson: "
+                         "apt-get install g++ python3-dev), or name yours: CXX=clang++ CC=clang")
 
 
 def call(command):

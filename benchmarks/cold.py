@@ -55,7 +55,7 @@ def first_pose(runtime: str, file: str, shape: tuple[int, ...], threads: int) ->
     else:
         import torch
 
-        from edgepose.build_engines.checkpoints import load_checkpoint
+        from edgepose.zoo.checkpoints import load_checkpoint
 
         lifter, _ = load_checkpoint(file)
         with torch.inference_mode():

@@ -35,9 +35,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 import edgepose
-from edgepose import enginefile, zoo
-from edgepose.benchmarks import measure, peers
-from edgepose.build_engines import checkpoints, export, quantise
+from edgepose import enginefile, timing, zoo
+from edgepose.benchmarks import peers
+from edgepose.build_engines import export, quantise
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
@@ -45,6 +45,7 @@ from edgepose.build_engines.lower import executed_macs, lower
 from edgepose.build_engines.report import wide_console
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import PICTURES, check_output
+from edgepose.zoo import checkpoints
 
 PRECISIONS = {"native": ("fp32", "fp16", "w8", "int8"), "stream": ("fp32", "fp16", "w8", "int8"), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",), "onnxruntime-default": ("fp32",),
@@ -184,21 +185,21 @@ def measure_group(lifter: NamedModule, candidates: list[Candidate], batch: int, 
     with torch.inference_mode():
         reference = lifter.module(torch.from_numpy(windows)).numpy()
     calls_of = {f"{c.runtime} {c.precision}": lambda c=c: c.frame(x) for c in candidates}
-    trial = measure.interleaved(calls_of, rounds=1, calls=2)
-    slowest_ms = max(float(timing.times_ms.min()) for timing in trial.values())
+    trial = timing.interleaved(calls_of, rounds=1, calls=2)
+    slowest_ms = max(float(result.times_ms.min()) for result in trial.values())
     calls = PACED_CALLS if pace_hz else max(3, min(50, int(ROUND_MS / slowest_ms)))
-    timings = measure.interleaved(calls_of, rounds, calls, pace_hz, after_round)
+    timings = timing.interleaved(calls_of, rounds, calls, pace_hz, after_round)
     rows = []
-    for candidate, timing in zip(candidates, timings.values()):
+    for candidate, result in zip(candidates, timings.values()):
         mean_mm, largest_mm = errors_mm(candidate.lift(windows), reference)
-        quantiles = measure.percentiles(timing.times_ms)
+        quantiles = timing.percentiles(result.times_ms)
         row = {"model": lifter.name, "runtime": candidate.runtime, "precision": candidate.precision, "batch": batch,
                "threads": threads, "frames": lifter.module.frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
                "mean_error_mm": mean_mm, "max_error_mm": largest_mm,
                "macs": zoo.macs(lifter.module) * batch, "parameters": zoo.parameters(lifter.module),
                "weight_bytes": candidate.weight_bytes, **cold_start(candidate.runtime, candidate.file, windows.shape[1:], threads)}
         if pace_hz:
-            row["cpu_ms_per_frame"] = timing.cpu_ms_per_call
+            row["cpu_ms_per_frame"] = result.cpu_ms_per_call
         rows.append(row)
     return rows
 
@@ -209,9 +210,9 @@ def roofline_ms(lifter: NamedModule, row: dict) -> float:
     plan, _ = lower(lifter.module, "fp32")
     in_eight_bits = {number for number, _, _ in quantise.products(plan)} if row["precision"] == "int8" else set()
     eight = executed_macs(plan, in_eight_bits)
-    seconds = 2 * row["batch"] * ((executed_macs(plan) - eight) / measure.peak_flops(row["threads"])
-                                  + eight / measure.peak_flops(row["threads"], whole_numbers=True))
-    return max(seconds, row["weight_bytes"] / measure.read_bandwidth(row["weight_bytes"], row["threads"])) * 1e3
+    seconds = 2 * row["batch"] * ((executed_macs(plan) - eight) / timing.peak_flops(row["threads"])
+                                  + eight / timing.peak_flops(row["threads"], whole_numbers=True))
+    return max(seconds, row["weight_bytes"] / timing.read_bandwidth(row["weight_bytes"], row["threads"])) * 1e3
 
 
 def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console) -> None:
@@ -313,7 +314,7 @@ def main(arguments: argparse.Namespace) -> int:
         if not lifter.is_trained:
             console.print(f"{lifter.name}: seeded random weights (none ship); errors are to torch with the same weights")
     if arguments.json:
-        report = {"machine": measure.machine(), "command": measure.command(), "commit": measure.commit(), "rounds": arguments.rounds,
+        report = {"machine": timing.machine(), "command": timing.command(), "commit": timing.commit(), "rounds": arguments.rounds,
                   "rows": rows}
         if arguments.roofline:
             report["roofline_ms"] = limits_ms

@@ -23,16 +23,16 @@ import torch
 from rich.progress import Progress
 
 import edgepose
-from edgepose import enginefile, zoo
-from edgepose.benchmarks import measure
+from edgepose import enginefile, timing, zoo
 from edgepose.benchmarks.run import eight_bit_scales
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
-from edgepose.build_engines.checkpoints import check_metadata, load_checkpoint, read_tensors
 from edgepose.columns import inputs_of
+from edgepose.zoo.checkpoints import check_metadata, load_checkpoint, read_tensors
 from edgepose.metrics import mpjve
-from edgepose.training.evaluate import METRICS, SEED, WINDOWS, lift, on_validation
+from edgepose.training.evaluate import METRICS, SEED, WINDOWS, on_validation
 from edgepose.training.mocap import draw_windows, read_motion
+from edgepose.training.models import lift
 from edgepose.training.observation import observe_frames
 
 PRECISIONS = ("fp32", "fp16", "w8", "int8")
@@ -147,7 +147,7 @@ def measure_model(name: str, path: Path, folders: list[Path], moving: dict[str, 
             engines[precision] = edgepose.load(file)
         x = np.zeros((1, frames, len(lifter.module.skeleton), len(inputs_of(lifter.module))), np.float32)
         out = engines["fp32"].run(x)
-        timings = measure.interleaved({p: lambda e=e: e.run(x, out) for p, e in engines.items()}, ROUNDS, CALLS)
+        timings = timing.interleaved({p: lambda e=e: e.run(x, out) for p, e in engines.items()}, ROUNDS, CALLS)
         latency_ms = {p: float(np.median(t.times_ms)) for p, t in timings.items()}
         figures, floors = None, {}
         if metadata:
@@ -166,8 +166,9 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 def page(rows: list[Row], floors: dict[str, dict[str, float]], weakly: list[dict], command: str, machine: dict) -> str:
     """docs/results.md."""
-    metrics = [*METRICS, VELOCITY]
     scored = sorted((row for row in rows if row.figures), key=lambda row: row.figures["noisy"]["MPJPE mm"])
+    # Rows of an earlier run may lack a metric that is newer than they.
+    metrics = [metric for metric in (*METRICS, VELOCITY) if all(metric in row.figures[kind] for row in scored for kind in KINDS)]
     accuracy = markdown(["model", "frames", "steps", *(f"{metric}, clean / noisy" for metric in metrics)], [
         [f"`{row.model}`", str(row.frames), f"{row.steps:,}" if row.steps else "see card",
          *(" / ".join(f"{row.figures[kind][metric]:.1f}" for kind in KINDS) for metric in metrics)] for row in scored])
@@ -198,11 +199,11 @@ def main(arguments: argparse.Namespace) -> None:
         new, floors, weakly = {row.model: row for row in rows}, floors or earlier["floors"], weakly or earlier.get("weakly", [])
         kept = {row["model"]: Row(**row) for row in earlier["rows"]} | new
         rows = [kept[name] for name in zoo.MODELS if name in kept]
-    machine = measure.machine()
+    machine = timing.machine()
     command = "python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --weakly FILE ... --out docs/results.md --json benchmarks/results/zoo.json"
     enginefile.write_atomically(arguments.out, page(rows, floors, weakly, command, machine).encode())
     if arguments.json:
-        report = {"machine": machine, "commit": measure.commit(), "command": command, "floors": floors, "weakly": weakly,
+        report = {"machine": machine, "commit": timing.commit(), "command": command, "floors": floors, "weakly": weakly,
                   "rows": [asdict(row) for row in rows]}
         enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
 

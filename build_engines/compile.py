@@ -5,7 +5,7 @@ float32 on the shipped evaluation windows -> kept under its final name only if i
 
 Precisions: fp32; fp16 and w8, weights stored in half precision and in eight bits and widened as they are read; int8, the products
 in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too. With TensorRT
-(tensorrt.py, torch_tensorrt.py) fp16 and int8 compute in half precision and eight bits, in batches of a fixed size.
+(the folder tensorrt) fp16 and int8 compute in half precision and eight bits, in batches of a fixed size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if __name__ == "__main__":  # before the imports below: the command says what is
     import sys
     from pathlib import Path
 
-    here = Path(__file__).resolve().parent  # on the path because it is run as a file: its tensorrt.py would be taken for the library
+    here = Path(__file__).resolve().parent  # on the path because it is run as a file: its tensorrt/ would be taken for the library
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
     from edgepose import cli
     sys.exit(cli.main(["compile", *sys.argv[1:]]))
@@ -34,31 +34,33 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import edgepose
-from edgepose import enginefile, gpu, zoo
-from edgepose.benchmarks import measure
-from edgepose.build_engines import boards, detectors, export, quantise, rebuild, tensorrt, torch_tensorrt, triton_repository
+from edgepose import enginefile, gpu, timing, zoo
+from edgepose.build_engines import detectors, export, quantise, triton_repository
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_onnx import plan_to_onnx
-from edgepose.build_engines.products import GPU_PRODUCTS, PRODUCTS, Product, products_of
+from edgepose.build_engines.products import PRODUCTS, TENSORRT_PRODUCTS, Product, products_of
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
-from edgepose.build_engines.tensorrt_graph import RUNGS, Rung, tensorrt_graph
+from edgepose.build_engines.tensorrt import boards, rebuild, torch_tensorrt
+from edgepose.build_engines.tensorrt.builder import Builder, Source, engine_parts, is_offered, write_layers
+from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import checked_number, installing, near, need_library
 from edgepose.columns import inputs_of, joints_of, outputs_of
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
+from edgepose.zoo.detectors import is_detector
 
 OF_PLAN = ("native", "cuda")  # they run the plan itself
 ONNX_OPSET = 17  # of the ONNX engines: the first with LayerNorm as one node
-OF_GPU = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
+OF_TENSORRT = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
 EIGHT_BITS = ("w8", "int8")
 
 
 @dataclass(frozen=True)
-class GpuOptions:
-    """How GPU engines are built. batches: an engine for each. allow_rung, tactic_sources: see tensorrt.Builder."""
+class TensorRTOptions:
+    """Options of the TensorRT engines. batches: an engine for each. allow_rung, tactic_sources: see Builder."""
 
     batches: Sequence[int] = (1,)
     allow_rung: bool = False
@@ -102,8 +104,8 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
     return header, {"payload": np.frombuffer(payload, np.uint8)}
 
 
-def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, builder: tensorrt.Builder,
-                  allow_rung: bool) -> tuple[dict, dict[str, np.ndarray], str]:
+def build_with_tensorrt(lifter: NamedModule, product: Product, scales: dict | None, builder: Builder,
+                        allow_rung: bool) -> tuple[dict, dict[str, np.ndarray], str]:
     """(header, tensors, layers) of a product of the GPU of this machine: layers is what TensorRT made of it.
 
     Raises ImportError without its libraries, EngineError if it does not build.
@@ -116,13 +118,13 @@ def build_for_gpu(lifter: NamedModule, product: Product, scales: dict | None, bu
         return header, {"payload": np.frombuffer(plan.payload, np.uint8)}, plan.layers
     windows = calibration_windows(module)
 
-    def source(rung: Rung) -> tensorrt.Source:
+    def source(rung: Rung) -> Source:
         graph = tensorrt_graph(module, rung, product.batch, scales if product.precision == "int8" else None, windows)
-        return tensorrt.Source(graph.onnx, product.precision, rung.name, product.batch, graph.keep_float32)
+        return Source(graph.onnx, product.precision, rung.name, product.batch, graph.keep_float32)
 
-    offered = [rung for rung in RUNGS[product.precision] if tensorrt.is_offered(rung.name)]
+    offered = [rung for rung in RUNGS[product.precision] if is_offered(rung.name)]
     taken, plan = builder.build_first([(rung.name, lambda rung=rung: source(rung)) for rung in offered], allow_rung)
-    of_plan, tensors = tensorrt.parts(taken, plan)
+    of_plan, tensors = engine_parts(taken, plan)
     return header | of_plan, tensors, plan.layers
 
 
@@ -139,7 +141,7 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
 
 
 def tensorrt_header(lifter: NamedModule, precision: str, scales: dict | None) -> dict:
-    """What a TensorRT engine file says of its lifter; tensorrt.parts has the rest."""
+    """What a TensorRT engine file says of its lifter; engine_parts has the rest."""
     header = _header(lifter, "tensorrt", precision, scales)
     if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
         _, target, reference = _reference(lifter)
@@ -158,7 +160,7 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
     """Loads a product and compares it with torch on the evaluation windows; latencies are still to be filled in."""
     x, target, reference = _reference(lifter)
     start = time.perf_counter()
-    engine = edgepose.load(path, threads=threads)
+    engine = edgepose.load(path, threads=threads, trust=True)
     load_ms = (time.perf_counter() - start) * 1e3
     poses = engine.run(x)
     errors = errors_mm(poses, reference)
@@ -177,7 +179,7 @@ def _mpjpe_mm(poses_m: np.ndarray, target_m: np.ndarray) -> float:
 
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
                    console: Console, scales_file: Path | None = None, keep_slower: bool = False,
-                   on_gpu: GpuOptions = GpuOptions()) -> list[Row]:
+                   for_tensorrt: TensorRTOptions = TensorRTOptions()) -> list[Row]:
     """Writes every product of `backends` x `precisions` that exists and is within its budget; a row for each.
 
     scales_file: scales for w8 and int8, else they are found and written beside the engines. keep_slower: keeps int8 that is no faster than
@@ -185,11 +187,11 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     behind.
     """
     rows, engines, say = [], {}, plainly(console)
-    products = products_of(backends, precisions, on_gpu.batches)
+    products = products_of(backends, precisions, for_tensorrt.batches)
     if not products:
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
     yardsticks = {yardstick for product in products if (yardstick := product.yardstick())} - set(products)  # built to be timed, not kept
-    builder = tensorrt.Builder(out, on_gpu.tactic_sources, say)
+    builder = Builder(out, for_tensorrt.tactic_sources, say)
     scales = None
     if any(product.precision in EIGHT_BITS for product in products):
         scales = find_scales(lifter, scales_file, say)
@@ -200,8 +202,8 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
             progress.update(task, description=f"building {path.name}")
             candidate = path.with_name(f".{path.name}.unchecked.epose")
             try:
-                if product.backend in GPU_PRODUCTS:
-                    *contents, layers = build_for_gpu(lifter, product, scales, builder, on_gpu.allow_rung)
+                if product.backend in TENSORRT_PRODUCTS:
+                    *contents, layers = build_with_tensorrt(lifter, product, scales, builder, for_tensorrt.allow_rung)
                 else:
                     contents = build(lifter, product.backend, product.precision, scales)
                 enginefile.write(candidate, *contents)
@@ -227,7 +229,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     rows = [row for product, row in made.items() if product not in yardsticks]
     if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
         enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
-    write_report(out, rows)
+    write_report(out, rows, say)
     return rows
 
 
@@ -237,9 +239,9 @@ def compile_for_board(lifter: NamedModule, asked: str, precisions: list[str], ba
 
     Raises ValueError if there is none in `precisions`, or `asked` is a rung of another one; EngineError if a graph is over its error budget.
     """
-    products = [Product("tensorrt", p, batch) for p in dict.fromkeys(precisions) if p in GPU_PRODUCTS["tensorrt"] for batch in dict.fromkeys(batches)]
+    products = [Product("tensorrt", p, batch) for p in dict.fromkeys(precisions) if p in TENSORRT_PRODUCTS["tensorrt"] for batch in dict.fromkeys(batches)]
     if not products:
-        raise ValueError(f"TensorRT has no product in {', '.join(precisions)}; it has {', '.join(GPU_PRODUCTS['tensorrt'])}")
+        raise ValueError(f"TensorRT has no product in {', '.join(precisions)}; it has {', '.join(TENSORRT_PRODUCTS['tensorrt'])}")
     for product in products:
         boards.rung_for_board(product.precision, asked)
     scales = find_scales(lifter, scales_file, plainly(console)) if any(product.precision == "int8" for product in products) else None
@@ -256,7 +258,7 @@ def why_not_here(backend: str) -> str:
     if backend == "cuda":
         reason = gpu.cuda_missing()
         return reason and f"cuda engines cannot be built here: {reason}"
-    reason = gpu.missing() if backend in GPU_PRODUCTS else ""
+    reason = gpu.tensorrt_missing() if backend in TENSORRT_PRODUCTS else ""
     libraries, extra = ("TensorRT, PyCUDA and Torch-TensorRT", "torch-tensorrt") if backend == "torch-tensorrt" else ("TensorRT and PyCUDA", "gpu")
     return reason and f"TensorRT engines cannot be built here: {reason}. They need a GPU, {libraries}: {installing(extra)}"
 
@@ -274,7 +276,7 @@ def _keep(candidate: Path, path: Path, layers: str | None) -> None:
     """Gives an engine that was checked its final name; layers: what TensorRT made of it."""
     candidate.replace(path)
     if layers is not None:
-        tensorrt.write_layers(path, layers)
+        write_layers(path, layers)
 
 
 def _remove(path: Path) -> None:
@@ -295,10 +297,10 @@ def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
         people = engine.header.get("batch", 1)
         x = np.zeros((people, engine.frames, len(engine.skeleton), len(engine.inputs)), np.float32)
         calls[name] = lambda engine=engine, x=x, out=engine.run(x): engine.run(x, out)
-    timings = measure.interleaved(calls, rounds=10, calls=30)
+    timings = timing.interleaved(calls, rounds=10, calls=30)
     for row in rows:
         if row.file:
-            for key, value in measure.percentiles(timings[row.file].times_ms).items():
+            for key, value in timing.percentiles(timings[row.file].times_ms).items():
                 setattr(row, key, value)
             row.poses_per_s = row.batch * 1e3 / row.median_ms
 
@@ -317,7 +319,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "w8: weights in eight bits, widened as they are read; int8: products in eight bits, where the error allows it")
     parser.add_argument("--scales", type=Path, metavar="FILE.json", help="for w8 and int8: the scales of an earlier build")
     parser.add_argument("--keep-slower", action="store_true", help="keep int8 also where it is no faster than fp16")
-    parser.add_argument("--backend", nargs="+", choices=[*PRODUCTS, *GPU_PRODUCTS], help="of a lifter's engines (default: all "
+    parser.add_argument("--backend", nargs="+", choices=[*PRODUCTS, *TENSORRT_PRODUCTS], help="of a lifter's engines (default: all "
                         "that this machine builds; torch-tensorrt where it is named)")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="people of a call of a TensorRT engine, an engine for each (default 1)")
     parser.add_argument("--for-board", choices=boards.BOARDS, help="write TensorRT engines that a board then builds (--rebuild); needs no GPU "
@@ -356,8 +358,8 @@ def main(arguments: argparse.Namespace) -> int:
     if not (arguments.model.endswith(".safetensors") or Path(arguments.model).is_file() or arguments.model in [*zoo.MODELS, *zoo.DETECTORS]):
         raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
                          f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
-    if detectors.is_detector(arguments.model):
-        for option in ("frames", "backend", "threads", "scales", "keep_slower", "triton", *OF_GPU):
+    if is_detector(arguments.model):
+        for option in ("frames", "backend", "threads", "scales", "keep_slower", "triton", *OF_TENSORRT):
             if getattr(arguments, option) not in (None, False):
                 raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")
         return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
@@ -369,8 +371,8 @@ def main(arguments: argparse.Namespace) -> int:
                           arguments.precision, batches, arguments.out, wide_console(), arguments.scales)
         return 0
     backends = arguments.backend or [backend for backend in (*PRODUCTS, "tensorrt") if not why_not_here(backend)]
-    for option in OF_GPU:
-        if getattr(arguments, option) and not set(backends) & set(GPU_PRODUCTS):
+    for option in OF_TENSORRT:
+        if getattr(arguments, option) and not set(backends) & set(TENSORRT_PRODUCTS):
             raise ValueError(f"--{option.replace('_', '-')} is for TensorRT engines: --backend tensorrt")
     for backend in backends:
         if reason := why_not_here(backend):
@@ -386,7 +388,7 @@ def main(arguments: argparse.Namespace) -> int:
         for product in products_of(backends, arguments.precision, batches):
             triton_repository.check_model(arguments.triton, product.backend, product.file_name(lifter))
     rows = compile_lifter(lifter, backends, arguments.precision, arguments.out, threads, console, arguments.scales, arguments.keep_slower,
-                          GpuOptions(batches, arguments.allow_rung, arguments.tactic_sources))
+                          TensorRTOptions(batches, arguments.allow_rung, arguments.tactic_sources))
     print_rows(rows, arguments.out, console)
     if arguments.triton:
         triton_repository.publish(arguments.triton, [arguments.out / row.file for row in rows if row.file], plainly(console))

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from edgepose import zoo
-from edgepose.build_engines import checkpoints
-from edgepose.zoo import published as published_weights
+from edgepose.zoo import checkpoints, published as published_weights
 
 UNTRAINED_SEED = 0
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from edgepose.build_engines.lifters import NamedModule
 
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
-GPU_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # of one batch size, for one machine
+TENSORRT_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # of one batch size, for one machine
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 
 
 @dataclass(frozen=True, order=True)
 class Product:
-    """One engine file to build. batch: the people of a call, for GPUs; elsewhere any number goes."""
+    """One engine file to build. batch: the people of a call, with TensorRT; elsewhere any number goes."""
 
     backend: str
     precision: str
@@ -32,5 +32,5 @@ class Product:
 
 def products_of(backends: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Product]:
     """Every product of `backends` x `precisions` that exists, in that order."""
-    return [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | GPU_PRODUCTS)[b]
-            for batch in (dict.fromkeys(batches) if b in GPU_PRODUCTS else [1])]
+    return [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | TENSORRT_PRODUCTS)[b]
+            for batch in (dict.fromkeys(batches) if b in TENSORRT_PRODUCTS else [1])]

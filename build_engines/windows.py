@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepose.clip import Clip, load_clip, load_windows, stream_clip
 from edgepose.columns import with_all_columns
-from edgepose.recording import Clip, load_clip, load_windows, stream_clip
 from edgepose.skeleton import H36M17, Skeleton
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ Metres and camera axes (x right, y down, z forward) everywhere; joints relative 
 from importlib.metadata import version
 
 from .adapters import Adapter
-from .detector import open_detector
 from .engine import Engine, load
 from .enginefile import EngineError
 from .filters import OneEuro
+from .pictures.detector import open_detector
 from .skeleton import Skeleton
 from .stream import Pose, Stream, push_many
 

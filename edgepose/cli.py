@@ -18,9 +18,9 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
     "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on real detections, motion capture and the papers' data sets"),
-    "stream": ("edgepose.recording", None, "lift a recorded clip, a video or a camera frame by frame"),
-    "lift": ("edgepose.archive", None, "lift an archive of recorded clips by many processes, resumable"),
-    "doctor": ("edgepose.doctor", None, "what this machine has, and which engine it would run"),
+    "stream": ("edgepose.commands.stream", None, "lift a recorded clip, a video or a camera frame by frame"),
+    "lift": ("edgepose.commands.lift", None, "lift an archive of recorded clips by many processes, resumable"),
+    "doctor": ("edgepose.commands.doctor", None, "what this machine has, and which engine it would run"),
 }
 
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     command = overview.parse_args(argv[:1]).command
     module_name, extra, text = COMMANDS[command]
     if command == "compile" and any(argument.partition("=")[0] == "--rebuild" for argument in argv):  # on a board without torch
-        module_name, extra = "edgepose.build_engines.rebuild", "gpu"
+        module_name, extra = "edgepose.build_engines.tensorrt.rebuild", "gpu"
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:  # before its --help can be shown: the module names the choices

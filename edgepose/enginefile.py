@@ -14,8 +14,9 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -25,14 +26,15 @@ from .skeleton import MODEL_SKELETONS
 FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
+MOST_WRITERS = 100  # of one file that a writer waits for
 
 
 class EngineError(RuntimeError):
     """An engine file cannot be read, does not fit this machine, or its backend is missing. The message says what to do."""
 
 
-class StaleEngine(EngineError):
-    """An engine was built for another machine than this one. load() adds how it is built again."""
+class BuildNeeded(EngineError):
+    """An engine must be built on this machine: it was built for another one, or never. load() adds how."""
 
 
 def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
@@ -48,19 +50,58 @@ def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """`path` holds all of `data` afterwards, or what it held before. Raises OSError with the path if it cannot be written."""
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with _open_part(path) as (file, part):
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(part, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+                raise
     except OSError as error:
         raise OSError(error.errno, f"cannot write {len(data)} bytes to {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):  # where there is no folder: what was raised above says so
-            beside.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file lies while it is being written: a writer that is killed leaves it there, and the next one takes it over."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextlib.contextmanager
+def _open_part(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """An empty file for one writer and where it is: part_of(path), locked so that other writers wait; without locks one of its own."""
+    part = part_of(path)
+    for _ in range(MOST_WRITERS):
+        with open(part, "ab") as file:
+            if not _lock(file):
+                part.unlink(missing_ok=True)
+                break
+            try:
+                is_there = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+            except FileNotFoundError:
+                is_there = False
+            if is_there:  # else whoever had the lock has given the file its final name
+                os.ftruncate(file.fileno(), 0)
+                yield file, part
+                return
+    own = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(own, "wb") as file:
+        yield file, own
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether the file is locked now; False where the system or the file system has no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .checks import first_line
-from .enginefile import EngineError, StaleEngine
+from .enginefile import BuildNeeded, EngineError
 
 
 def open_gpu() -> Gpu:
@@ -70,12 +70,12 @@ class Gpu:
 
 
 def check_machine(built_on: dict[str, str], here: dict[str, str]) -> None:
-    """Raises StaleEngine, with each field that differs and both its values, if a plan for one machine is on another."""
+    """Raises BuildNeeded, with each field that differs and both its values, if a plan for one machine is on another."""
     fields = [*here, *(field for field in built_on if field not in here)]
     differing = [f"{field} {built_on.get(field, 'unknown')} there, {here.get(field, 'unknown')} here"
                  for field in fields if built_on.get(field) != here.get(field)]
     if differing:
-        raise StaleEngine(f"built for another machine ({'; '.join(differing)})")
+        raise BuildNeeded(f"built for another machine ({'; '.join(differing)})")
 
 
 @functools.cache  # TensorRT keeps the first logger of a process for all its objects
@@ -118,7 +118,7 @@ def _has_driver() -> bool:
     return True
 
 
-def missing() -> str:
+def tensorrt_missing() -> str:
     """Why TensorRT engines cannot be built and run here, in a few words; empty if they can."""
     try:
         import tensorrt  # noqa: F401

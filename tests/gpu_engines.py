@@ -6,7 +6,7 @@ from fake_tensorrt import FakeTensorRT
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepose import enginefile
-from edgepose.build_engines import tensorrt
+from edgepose.build_engines.tensorrt import builder
 
 FRAMES, JOINTS = 1, 17
 WEIGHTS = np.random.default_rng(0).normal(0, 0.2, (FRAMES * JOINTS * 2, JOINTS * 3)).astype(np.float32)
@@ -55,12 +55,12 @@ def windows(people, seed=0):
 
 def a_source(precision="fp16", rung=None, batch=1, kept=(), **options):
     rung = rung or ("strong-fp16" if precision == "fp16" else "strong-fp16-qdq")
-    return tensorrt.Source(graph(batch, is_quantised=precision == "int8", **options), precision, rung, batch, tuple(kept))
+    return builder.Source(graph(batch, is_quantised=precision == "int8", **options), precision, rung, batch, tuple(kept))
 
 
 def write_engine(path, source=None, **header):
     """Builds the source on the GPU that is installed, and writes it; returns the path."""
     source = source or a_source()
-    of_plan, tensors = tensorrt.parts(source, tensorrt.Builder(path.parent).build(source))
+    of_plan, tensors = builder.engine_parts(source, builder.Builder(path.parent).build(source))
     enginefile.write(path, {**HEADER, **of_plan, **header}, tensors)
     return path

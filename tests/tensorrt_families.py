@@ -10,7 +10,7 @@ from edgepose import zoo
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.quantise import Calibration, Recipe
-from edgepose.build_engines.tensorrt_graph import RUNGS, float32_steps, tensorrt_graph
+from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt_graph
 
 ALL_RUNGS = {rung.name: rung for rungs in RUNGS.values() for rung in rungs}
 FAMILIES = {

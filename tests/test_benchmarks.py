@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from models import randomised, small, small_options
 
-from edgepose import zoo
-from edgepose.benchmarks import measure, run
-from edgepose.build_engines import checkpoints
+from edgepose import timing, zoo
+from edgepose.benchmarks import run
 from edgepose.build_engines.lower import executed_macs, lower
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
+from edgepose.zoo import checkpoints
 
 KEYS = {"model", "runtime", "precision", "batch", "threads", "frames", "median_ms", "p90_ms", "p99_ms", "poses_per_s",
         "mean_error_mm", "max_error_mm", "macs", "parameters", "weight_bytes", "rss_mb", "load_ms"}
@@ -105,9 +105,9 @@ def test_macs_run_are_those_counted_less_the_zero_rows():
 
 def test_rounds_interleave_the_candidates():
     order = []
-    timings = measure.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, calls=2)
+    timings = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, calls=2)
     assert "".join(order) == "aaabbbaaabbb" and len(timings["a"].times_ms) == 4
 
 
 def test_percentiles_are_of_the_calls():
-    assert measure.percentiles(np.arange(101.0)) == {"median_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0}
+    assert timing.percentiles(np.arange(101.0)) == {"median_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0}

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgepose import zoo
-from edgepose.build_engines.checkpoints import FORMAT, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from edgepose.zoo.checkpoints import FORMAT, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 
 META = {"model": "ampose", "frames": 9, "skeleton": "h36m17", "options": {"channels": 16}, "seed": 3,
         "figures": {"validation_mpjpe_mm": 1.5}}

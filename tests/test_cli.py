@@ -101,6 +101,6 @@ def test_a_broken_tensorrt_does_not_keep_engines_for_the_cpu_from_being_built(tm
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     (tmp_path / "tensorrt.py").write_text("raise RuntimeError('libnvinfer is of another version')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert "libnvinfer is of another version" in gpu.missing()
+    assert "libnvinfer is of another version" in gpu.tensorrt_missing()
     assert cli.main(["compile", "--model", "martinez-s", "--precision", "fp16", "--out", str(tmp_path / "engines")]) == 0
     assert (tmp_path / "engines" / "martinez-s_native_fp16.epose").is_file()

@@ -16,11 +16,11 @@ from edgepose.build_engines.budgets import BUDGET_MM, over_budget
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.products import PRODUCTS
-from edgepose.build_engines.tensorrt_graph import RUNGS, float32_steps, tensorrt_graph
+from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.columns import INPUTS, OUTPUTS, with_all_columns
 from edgepose.skeleton import H36M17
-from edgepose.training.evaluate import TorchLifter, lift
+from edgepose.training.models import TorchLifter, lift
 from edgepose.training.protocols import run_flipped
 
 MODELS = {f"{kind.__name__}, {frames} frames": (kind, frames) for kind in (models.ErrorLifter, models.ErrorJointLifter) for frames in (1, 9)}

@@ -6,14 +6,15 @@ from hrnet_names import official_shapes, official_state
 from edgepose import zoo
 from edgepose.build_engines import detectors
 from edgepose.cli import main
-from edgepose.detector import SHIPPED, HRNetDetector
+from edgepose.pictures.detector import SHIPPED, HRNetDetector
+from edgepose.zoo.detectors import load_detector, save_detector
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
 
 
 @pytest.fixture(scope="module")
 def module():
-    module, _ = detectors.load_detector("hrnet-w8", untrained=True)
+    module, _ = load_detector("hrnet-w8", untrained=True)
     torch.nn.init.normal_(module.final_layer.weight, generator=torch.Generator().manual_seed(1))
     for norm in module.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
@@ -27,7 +28,7 @@ def module():
                                   lambda state: {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}])
 def test_the_authors_files_load_in_every_wrapping(tmp_path, module, wrap):
     torch.save(wrap(module.state_dict()), tmp_path / "official.pth")
-    loaded, metadata = detectors.load_detector("hrnet-w8", tmp_path / "official.pth")
+    loaded, metadata = load_detector("hrnet-w8", tmp_path / "official.pth")
     crops = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(loaded(crops), module(crops)) and metadata["model"] == "hrnet-w8"
@@ -39,7 +40,7 @@ def test_every_tensor_of_the_authors_models_arrives_where_it_belongs(tmp_path, w
     # Tensors of one number each, another for every name, are small files; a BatchNorm's step counter is not used.
     numbers = {name: float(i) for i, name in enumerate(official_shapes(width), 1)}
     torch.save({prefix + name: torch.tensor(numbers[name]).expand(shape) for name, shape in official_shapes(width).items()}, tmp_path / "a.pth")
-    module, _ = detectors.load_detector(f"hrnet-w{width}", tmp_path / "a.pth")
+    module, _ = load_detector(f"hrnet-w{width}", tmp_path / "a.pth")
     arrived = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith("num_batches_tracked")}
     assert not [name for name, tensor in arrived.items() if tensor.min() != numbers[name] or tensor.max() != numbers[name]]
     assert arrived.keys() == {name for name in numbers if not name.endswith("num_batches_tracked")}
@@ -53,13 +54,13 @@ def test_an_official_file_with_one_tensor_amiss_is_refused(tmp_path, name, chang
     shapes = {**official_shapes(32), name: change}
     torch.save({key: torch.tensor(0.0).expand(shape) for key, shape in shapes.items() if shape is not None}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=message):
-        detectors.load_detector("hrnet-w32", tmp_path / "a.pth")
+        load_detector("hrnet-w32", tmp_path / "a.pth")
 
 
 def test_the_authors_w32_gives_the_same_heatmaps_in_onnx(tmp_path):
     state = official_state(32)
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "pose_hrnet_w32.pth")
-    module, metadata = detectors.load_detector("hrnet-w32", tmp_path / "pose_hrnet_w32.pth")
+    module, metadata = load_detector("hrnet-w32", tmp_path / "pose_hrnet_w32.pth")
     assert metadata == {"model": "hrnet-w32", "size": (256, 192)}
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.named_parameters())
     assert detectors.export_detector(module, (64, 64), tmp_path / "a.onnx") < 1e-5
@@ -79,29 +80,29 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_pa
     path = tmp_path / "a.pth"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(ValueError, match=message):
-        detectors.load_detector("hrnet-w8", path)
+        load_detector("hrnet-w8", path)
     assert "executed" not in capsys.readouterr().out
 
 
 def test_a_checkpoint_comes_back_with_its_metadata(tmp_path, module):
-    detectors.save_detector(tmp_path / "a.safetensors", module, {"model": "hrnet-w8", "size": [64, 96], "seed": 3})
-    loaded, metadata = detectors.load_detector(str(tmp_path / "a.safetensors"))
+    save_detector(tmp_path / "a.safetensors", module, {"model": "hrnet-w8", "size": [64, 96], "seed": 3})
+    loaded, metadata = load_detector(str(tmp_path / "a.safetensors"))
     assert metadata["size"] == (64, 96) and metadata["seed"] == 3
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.parameters()))
     with pytest.raises(ValueError, match="by their names, not for .*a.safetensors"):
-        detectors.load_detector(str(tmp_path / "a.safetensors"), "official.pth")
+        load_detector(str(tmp_path / "a.safetensors"), "official.pth")
     for wrong, wanted in (({"size": "64x96"}, "'size' is '64x96'; wanted list"), ({"size": [64]}, "the crops are 64; wanted height and width"),
                           ({"size": [64, -96]}, "the crops are 64x-96"), ({"size": [64, "96"]}, "the crops are 64x96"),
                           ({"model": None}, "'model' is None; wanted str"), ({"model": "ampose"}, "unknown detector 'ampose'; there are hrnet-w32")):
-        detectors.save_detector(tmp_path / "b.safetensors", module, {"model": "hrnet-w8", "size": [64, 96], **wrong})
+        save_detector(tmp_path / "b.safetensors", module, {"model": "hrnet-w8", "size": [64, 96], **wrong})
         with pytest.raises(ValueError, match=f"b.safetensors: .*{wanted}"):
-            detectors.load_detector(str(tmp_path / "b.safetensors"))
+            load_detector(str(tmp_path / "b.safetensors"))
     with pytest.raises(ValueError, match="missing: size"):
-        detectors.save_detector(tmp_path / "b.safetensors", module, {"model": "hrnet-w8"})
+        save_detector(tmp_path / "b.safetensors", module, {"model": "hrnet-w8"})
     with pytest.raises(ValueError, match="random weights are for hrnet-w32, .* by their names, not for .*a.safetensors"):
-        detectors.load_detector(str(tmp_path / "a.safetensors"), untrained=True)
+        load_detector(str(tmp_path / "a.safetensors"), untrained=True)
     with pytest.raises(ValueError, match="no checkpoint of a detector"):
-        detectors.load_detector(str(SHIPPED.with_name("ampose.safetensors")))
+        load_detector(str(SHIPPED.with_name("ampose.safetensors")))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -131,7 +132,7 @@ def test_a_size_that_does_not_halve_five_times_is_refused(tmp_path, module):
 
 
 def test_the_command_compiles_a_detector(tmp_path, capsys, module):
-    detectors.save_detector(tmp_path / "mine.safetensors", module, {"model": "hrnet-w8", "size": [64, 64]})
+    save_detector(tmp_path / "mine.safetensors", module, {"model": "hrnet-w8", "size": [64, 64]})
     assert main(["compile", "--model", str(tmp_path / "mine.safetensors"), "--out", str(tmp_path), "--precision", "fp32"]) == 0
     said = capsys.readouterr().out
     assert (tmp_path / "hrnet-w8_64x64.onnx").is_file() and "hrnet-w8_64x64.onnx" in said and "MB" in said
@@ -150,7 +151,7 @@ def test_the_command_compiles_a_detector(tmp_path, capsys, module):
 
 
 def test_the_shipped_onnx_file_is_that_of_the_shipped_weights():
-    module, metadata = detectors.load_detector("hrnet-w8")
+    module, metadata = load_detector("hrnet-w8")
     detector = HRNetDetector(SHIPPED)
     assert detector.size == metadata["size"]
     crop = np.random.default_rng(0).normal(size=(3, *detector.size)).astype(np.float32)

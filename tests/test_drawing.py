@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 import edgepose
-from edgepose import drawing, recording
 from edgepose.camera import screen_to_px
 from edgepose.cli import main
+from edgepose.clip import Clip, load_clip, stream_clip
+from edgepose.show import drawing
 from edgepose.skeleton import H36M16, H36M17
 
 matplotlib.use("Agg")
@@ -16,12 +17,12 @@ matplotlib.use("Agg")
 
 @pytest.fixture(scope="module")
 def clip():
-    return recording.load_clip("balance_cam1")
+    return load_clip("balance_cam1")
 
 
 @pytest.fixture(scope="module")
 def poses(clip):
-    return recording.stream_clip(edgepose.load("ampose"), clip)[0]
+    return stream_clip(edgepose.load("ampose"), clip)[0]
 
 
 def pose_at(timestamp_s, shift_m=0.0, skeleton=H36M17):
@@ -31,7 +32,7 @@ def pose_at(timestamp_s, shift_m=0.0, skeleton=H36M17):
 
 
 def clip_of(fps, frames=10, reference_m=None):
-    return recording.Clip("made", np.zeros((frames, 17, 2)), "coco17", (640.0, 480.0), fps, reference_m)
+    return Clip("made", np.zeros((frames, 17, 2)), "coco17", (640.0, 480.0), fps, reference_m)
 
 
 def has_colour(frame, colour, reach=40):

@@ -7,14 +7,15 @@ from matplotlib.figure import Figure
 from models import randomised, small
 from PIL import Image
 from tiny_mocap import standing, write_all
+from windows import Window
 
-from edgepose import drawing, metrics, zoo
-from edgepose.build_engines.checkpoints import save_checkpoint
+from edgepose import metrics, zoo
 from edgepose.cli import main
-from edgepose.recording import load_windows
+from edgepose.clip import load_windows
+from edgepose.show import drawing
 from edgepose.skeleton import H36M17
-from edgepose.training import error_plots, evaluate
-from edgepose.window import Window
+from edgepose.training import error_plots, evaluate, models
+from edgepose.zoo.checkpoints import save_checkpoint
 
 matplotlib.use("Agg")
 
@@ -113,7 +114,7 @@ def test_the_bars_and_curves_are_the_errors():
 
 @pytest.mark.parametrize("frames, panels", [(1, 2), (9, 3)])
 def test_the_delay_has_a_panel_where_the_model_takes_many_frames(tmp_path, drawn, frames, panels):
-    model = evaluate.TorchLifter(randomised(small("ampose", frames)))
+    model = models.TorchLifter(randomised(small("ampose", frames)))
     keypoints, target = (part[:20] for part in load_windows(frames))
     error_plots.plot_errors(model, "small", {"shipped": (keypoints, target)}, tmp_path / "a.png")
     assert len(drawn[0].axes) == panels
@@ -135,17 +136,17 @@ def test_a_causal_model_has_no_delay_and_is_shown_windows_that_end_in_their_answ
     assert len(drawn[0].axes) == 2
     monkeypatch.setattr(evaluate, "on_clip", lambda model, clip: {})
     assert evaluate.evaluate(Causal())["shipped windows, noisy"]["MPJPE mm"] == 0
-    assert evaluate.TorchLifter(small("strided27", is_causal=True)).is_causal
+    assert models.TorchLifter(small("strided27", is_causal=True)).is_causal
 
 
 def test_the_maps_are_the_means_of_the_model_s_own(tmp_path, drawn):
     module = randomised(zoo.build("posegate-s", depth=2, channels=24, heads=3))
     keypoints = load_windows(1)[0][:30]
-    maps = error_plots.attention_maps(evaluate.TorchLifter(module), "posegate-s", keypoints)
+    maps = error_plots.attention_maps(models.TorchLifter(module), "posegate-s", keypoints)
     with torch.no_grad():
         np.testing.assert_allclose(maps, module.attention_weights(torch.from_numpy(keypoints)).numpy().mean(1), atol=1e-6)
     np.testing.assert_allclose(maps.sum(-1), 1, atol=1e-5)
-    error_plots.plot_attention(evaluate.TorchLifter(module), "posegate-s", keypoints, tmp_path / "a.png")
+    error_plots.plot_attention(models.TorchLifter(module), "posegate-s", keypoints, tmp_path / "a.png")
     shown = {axes.get_title(): axes.images[0].get_array() for axes in drawn[0].axes if axes.images}
     assert len(shown) == 2 * 3
     np.testing.assert_array_equal(shown["layer 2, head 3"], maps[1, 2])
@@ -162,7 +163,7 @@ def test_the_command_draws_the_validation_set_and_the_attention(tmp_path, drawn,
     assert Image.open(errors).format == Image.open(maps).format == "PNG" and str(errors) in capsys.readouterr().out
     assert len([axes for axes in of_maps.axes if axes.images]) == 2 * 2 and len(of_errors.axes) == 3
     labels = [text.get_text() for text in of_errors.axes[0].get_legend().get_texts()]
-    figures = [evaluate.score(evaluate.lift(model := evaluate.open_model(file)[0], keypoints), joints[:, 4])["MPJPE mm"]
+    figures = [evaluate.score(models.lift(model := models.open_model(file)[0], keypoints), joints[:, 4])["MPJPE mm"]
                for keypoints, joints in (evaluate.seeded_windows(data, "validation", 60, 9, noisy) for noisy in (False, True))]
     assert labels == [f"{kind}: MPJPE {figure:.1f} mm" for kind, figure in zip(("clean", "noisy"), figures)] and model.frames == 9
 

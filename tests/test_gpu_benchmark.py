@@ -16,12 +16,12 @@ import torch
 from fake_tensorrt import FakeTensorRT
 
 from edgepose import cli
-from edgepose.benchmarks import gpu, gpu_folder, gpu_report, gpu_runtimes
-from edgepose.build_engines import checkpoints
+from edgepose.benchmarks.gpu import folder as gpu_folder, report as gpu_report, run as gpu, runtimes as gpu_runtimes
+from edgepose.zoo import checkpoints
 
 MODEL = "tiny"
 BATCHES = ["1", "3"]
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_suite.sh"
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/gpu/suite.sh"
 OPTIONS = {"depth": 1, "channels": 48, "heads": 4}  # the narrowest whose products go into eight bits
 ERROR_MM = {"cuda-fp32": 0.01, "cuda-fp16": 3, "cuda-int8": 30, "tensorrt-fp16": 3, "tensorrt-int8": 30, "torch-fp32": 0.001,
             "torch-fp16": 3, "torch-compile-fp32": 0.001, "torch-compile-fp16": 3}  # its random weights make half precision lose millimetres
@@ -138,7 +138,7 @@ from gpu_engines import a_gpu
 a_gpu(pytest.MonkeyPatch(), "8.6", extension=None)
 import runpy
 sys.argv[1:] = {arguments!r}
-runpy.run_module("edgepose.benchmarks.gpu", run_name="__main__")
+runpy.run_module("edgepose.benchmarks.gpu.run", run_name="__main__")
 """
 
 
@@ -219,7 +219,7 @@ def test_a_wrong_request_is_answered(tmp_path, monkeypatch, capsys, arguments, m
 
 
 def suite(folder, *arguments, **environment):
-    """gpu_suite.sh in a folder of its own, with this Python."""
+    """suite.sh in a folder of its own, with this Python."""
     root = Path(gpu.edgepose.__file__).parents[1]
     return subprocess.run(["bash", str(SCRIPT), *arguments], capture_output=True, text=True, cwd=folder, timeout=120, env={
         **os.environ, "PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
@@ -237,7 +237,7 @@ def test_the_suite_checks_itself_where_there_is_no_gpu(tmp_path):
 STUBS = {  # what they stand for answers at once; STATUS: that of what may fail, SLEEP: how long a measurement takes
     "nvidia-smi": 'case "$1" in *compute_cap,*) echo "Fake GPU 1000, 9.0, 580.1";; *compute_cap*) echo 9.0;; *) echo "Fake GPU 1000";; esac',
     "compute-sanitizer": 'echo "$*" >>sanitized; echo "it says so"; [[ $2 != racecheck ]] || exit "$STATUS"',
-    "ours": 'case "$*" in *gpu_report.py*) exec "$REAL" "$@";; *setup.py*) mkdir -p "$WORK/lib/edgepose"; echo "for $EDGEPOSE_CUDA_ARCHITECTURES";; '
+    "ours": 'case "$*" in *gpu/report.py*) exec "$REAL" "$@";; *setup.py*) mkdir -p "$WORK/lib/edgepose"; echo "for $EDGEPOSE_CUDA_ARCHITECTURES";; '
             '*pytest*-k*) echo "some passed"; exit "$STATUS";; *--measure*) sleep "$SLEEP"; all="$*"; echo "ours:${all##*--runtimes}";; *) echo done;; esac',
     "theirs": 'case "$*" in *--measure*) all="$*"; echo "theirs:${all##*--runtimes}";; *) echo done;; esac',
 }

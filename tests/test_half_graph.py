@@ -9,11 +9,13 @@ from tensorrt_families import ALL_RUNGS, distances_mm, family, run, shapes_of
 from tensorrt_rules import broken_rules
 
 from edgepose import zoo
-from edgepose.build_engines import checkpoints, half_graph, quantise
+from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.quantise import Calibration, Recipe
-from edgepose.build_engines.tensorrt_graph import float32_steps, tensorrt_graph
+from edgepose.build_engines.tensorrt import half_graph
+from edgepose.build_engines.tensorrt.graph import float32_steps, tensorrt_graph
 from edgepose.build_engines.windows import evaluation_windows
+from edgepose.zoo import checkpoints
 
 SHIPPED = ("ampose", "posegate-s", "strided27-s", "martinez-s", "dln-s")
 
@@ -34,10 +36,10 @@ def test_what_stays_in_float32_does_so_for_a_reason(monkeypatch):
         patch.setattr(half_graph, "_residual_sums", lambda *_: set())
         assert any("reads what was rounded" in rule for rule in broken())
     with monkeypatch.context() as patch:
-        patch.setattr("edgepose.build_engines.tensorrt_graph.float32_steps", lambda plan: {max(steps)})
+        patch.setattr("edgepose.build_engines.tensorrt.graph.float32_steps", lambda plan: {max(steps)})
         assert any("reads keypoints in FP16" in rule for rule in broken())
     with monkeypatch.context() as patch:
-        patch.setattr("edgepose.build_engines.tensorrt_graph.float32_steps", lambda plan: {min(steps)})
+        patch.setattr("edgepose.build_engines.tensorrt.graph.float32_steps", lambda plan: {min(steps)})
         with pytest.raises(ValueError, match="pose_m is computed in FP16"):
             broken()
 

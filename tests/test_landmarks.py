@@ -36,11 +36,11 @@ def test_the_face_keeps_its_shape_however_the_head_turns(points):
 
 
 def test_hips_are_wider_and_shoulders_narrower_than_the_joints(points):
-    for side, mocap_m, (low, high) in (("hip", 0.18, landmarks.HIP_WIDTH),
-                                       ("shoulder", 0.36, landmarks.SHOULDER_WIDTH)):
+    for side, mocap_m, (low, high) in (("hip", 0.18, landmarks.OPENPOSE.hip_width),
+                                       ("shoulder", 0.36, landmarks.OPENPOSE.shoulder_width)):
         width = (place(points, f"left_{side}") - place(points, f"right_{side}"))[..., 0].mean()
         # The mean of 2000 draws, three standard deviations of the uniform width and of the placement.
-        off = 3 * ((mocap_m * (high - low)) ** 2 / 12 + 2 * landmarks.PLACEMENT_M ** 2) ** 0.5 / 2000 ** 0.5
+        off = 3 * ((mocap_m * (high - low)) ** 2 / 12 + 2 * landmarks.OPENPOSE.deviation_m ** 2) ** 0.5 / 2000 ** 0.5
         assert abs(width - mocap_m * (low + high) / 2) < off
 
 
@@ -61,7 +61,7 @@ def test_without_a_generator_landmarks_stand_where_they_do_on_average(body, poin
 def test_landmarks_turn_with_the_axes(body):
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
     turn = turn * torch.linalg.det(turn)
-    quiet = lambda joints: landmarks._face(joints, torch.zeros(2000, 1), torch.zeros(2000, 1))  # noqa: E731
+    quiet = lambda joints: landmarks._face(joints, *torch.zeros(2, 2000, 1), torch.ones(2000, 1, 1), torch.zeros(2000, 1, 3))  # noqa: E731
     torch.testing.assert_close(quiet(body @ turn), quiet(body) @ turn, atol=1e-5, rtol=0)
 
 

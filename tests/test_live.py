@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from test_drawing import pose_at
 
-from edgepose import live
 from edgepose.camera import screen_to_px
 from edgepose.cli import main
+from edgepose.show import live
 from edgepose.skeleton import H36M17
 
 needs_rerun = pytest.mark.skipif(find_spec("rerun") is None, reason="needs rerun-sdk, of the extra `live`")

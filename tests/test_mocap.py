@@ -25,6 +25,19 @@ def test_clips_lie_end_to_end(data):
         np.testing.assert_array_equal(motion.positions_m[49:], subject["positions"])
 
 
+def test_the_clips_of_one_source_are_told_apart_by_the_name_of_their_file(tmp_path):
+    for subject, clips in (("uiprmd_01", (12,)), ("cmu_001", (40, 9)), ("hdm05_bd", (20,)), ("uiprmd_02", (15, 8))):
+        write_subject(tmp_path, subject, clips)
+    motion = mocap.read_motion(tmp_path, "training")
+    assert mocap.sources_of(motion) == ["cmu", "hdm05", "uiprmd"]
+    own = mocap.only_source(motion, "uiprmd")
+    assert own.clip_names == ("uiprmd_01/uiprmd_01_00", "uiprmd_02/uiprmd_02_00", "uiprmd_02/uiprmd_02_01")
+    assert own.clip_bounds.tolist() == [0, 12, 27, 35] and own.fps == 60
+    torch.testing.assert_close(own.positions_m, motion.positions_m[-35:], rtol=0, atol=0)
+    with pytest.raises(ValueError, match="there are no clips of 'h36m'; there are cmu, hdm05, uiprmd"):
+        mocap.only_source(motion, "h36m")
+
+
 @pytest.mark.parametrize("frames", [1, 9, 27])
 def test_windows_never_leave_their_clip(tmp_path, frames):
     for subject, clips in (("cmu_001", (40, 9)), ("cmu_002", (30,))):
@@ -52,9 +65,24 @@ def test_a_window_longer_than_its_clip_repeats_the_ends():
 
 def test_long_clips_are_drawn_by_the_root_of_their_length():
     clip = torch.cat([torch.zeros(900), torch.ones(100)])[:, None, None].expand(-1, 17, 3)
-    motion = mocap.Motion(clip, torch.tensor([0, 900, 1000]), ("a", "b"), 60.0)
+    motion = mocap.Motion(clip, torch.tensor([0, 900, 1000]), ("cmu_001/a", "cmu_002/b"), 60.0)
     share = mocap.draw_windows(motion, 20_000, 1, torch.Generator().manual_seed(0)).mean()
     assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 20_000) ** 0.5  # four standard deviations
+
+
+def test_each_source_has_its_share_of_the_windows():
+    bounds, names = torch.tensor([0, 900, 1000, 1010, 5000]), ("cmu_001/a", "cmu_002/b", "hdm05_bd/c", "uiprmd_01/d")
+    weights = mocap.clip_weights(mocap.Motion(torch.zeros(5000, 17, 3), bounds, names, 60.0))
+    assert weights[:2].sum().item() == pytest.approx(mocap.SOURCE_SHARES["cmu"]) and weights[0] == pytest.approx(3 * weights[1].item())
+    assert weights[2:].tolist() == pytest.approx([mocap.SOURCE_SHARES["hdm05"], mocap.SOURCE_SHARES["uiprmd"]])
+
+
+def test_motion_is_played_faster_and_slower():
+    time = torch.arange(600.0)[:, None, None].expand(-1, 17, 3) / 60
+    motion = mocap.Motion(time, torch.tensor([0, 600]), ("cmu_001/a",), 60.0)
+    windows = mocap.draw_windows(motion, 2000, 9, torch.Generator().manual_seed(0), (0.5, 2.0))[:, :, 0, 0]
+    speed = (windows[:, -1] - windows[:, 0]) / (8 / 50)
+    assert 0.5 <= speed.min() + 1e-3 and speed.max() <= 2.001 and speed.log().mean().abs() < 0.05 and speed.std() > 0.3
 
 
 @pytest.mark.parametrize("prepare, split, message", [
@@ -77,6 +105,10 @@ def test_errors_say_what_came_and_what_was_wanted(tmp_path, prepare, split, mess
     (lambda a: a.update(joint_names=a["joint_names"][::-1]), "joint_names is not as wanted: Human3.6M's order"),
     (lambda a: a.update(clip_starts=np.array([0, 8, 4])), "clip_starts is not as wanted"),
     (lambda a: a.update(clip_starts=np.array([0, 25])), "clip_starts is not as wanted"),
+    (lambda a: a.update(clip_names=3), "clip_names is not as wanted: a list of text; it is int64"),
+    (lambda a: a.update(joint_names={"pelvis": 0}), "joint_names is not as wanted: a list of text; it is dict"),
+    (lambda a: a.update(clip_starts=0), "clip_starts is not as wanted: a list of whole numbers"), (lambda a: a.update(fps="60"), "fps is not as wanted"),
+    (lambda a: a.update(clip_starts=["0"]), "clip_starts is not as wanted: a list of whole numbers; it is <U1"),
     (lambda a: a.update(clip_names=a["clip_names"][:0]), "clip_names is not as wanted: one a clip: 2, not 0"),
     (lambda a: a.update(fps=np.float32(0)), "fps is not as wanted"),
     (lambda a: a.pop("fps"), "has no key 'fps'")])

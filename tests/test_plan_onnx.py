@@ -12,7 +12,7 @@ from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import PlanBuilder, lower
 from edgepose.build_engines.plan_module import MATRIX_PRODUCTS, PlanModule
 from edgepose.build_engines.plan_onnx import plan_to_onnx
-from edgepose.build_engines.tensorrt_graph import RUNGS, float32_steps, tensorrt_graph
+from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt_graph
 
 
 def fake_quantised(model, scales):

@@ -1,9 +1,10 @@
 import pytest
 from tiny_mocap import write_all
 
-from edgepose.build_engines.detectors import load_detector, save_detector
-from edgepose.detector import HRNetDetector
-from edgepose.training import publish_detector as p
+from edgepose.build_engines import publish_detector as p
+from edgepose.pictures.detector import HRNetDetector
+from edgepose.zoo.checkpoints import SHIPPED
+from edgepose.zoo.detectors import load_detector, save_detector
 
 pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
 
@@ -28,5 +29,5 @@ def test_what_ships_is_written_with_its_figures(tmp_path, monkeypatch):
 
 def test_the_card_that_ships_has_the_figures_of_the_weights():
     _, metadata = load_detector("hrnet-w8")
-    said = (p.Path(p.__file__).parents[1] / "weights" / "hrnet-w8.md").read_text()
+    said = (SHIPPED / "hrnet-w8.md").read_text()
     assert all(f"| {what} | {value} |" in said for what, value in metadata["figures"].items()) and metadata["note"] in said

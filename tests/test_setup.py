@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import setuptools
+from setuptools.config.pyprojecttoml import read_configuration
 
 SETUP = Path(__file__).parent.parent / "setup.py"
 
@@ -21,3 +22,11 @@ def test_an_nvcc_that_is_too_old_stops_the_build_and_says_how_to_do_without(monk
         return need_cuda()
     with pytest.raises(SystemExit, match="of CUDA 11.4; edgepose._cuda needs 12 or later.*EDGEPOSE_CUDA_ARCHITECTURES=none"):
         need_cuda()
+
+
+def test_every_folder_with_python_in_it_is_installed():
+    settings = read_configuration(SETUP.parent / "pyproject.toml", expand=False)["tool"]["setuptools"]
+    roots = {"edgepose": "edgepose", **{folder: package for package, folder in settings["package-dir"].items()}}
+    found = {".".join([package, *path.parent.relative_to(SETUP.parent / folder).parts])
+             for folder, package in roots.items() for path in (SETUP.parent / folder).rglob("__init__.py")}
+    assert sorted(settings["packages"]) == sorted(found)

@@ -4,10 +4,10 @@ import torch
 from tiny_datasets import write_h36m
 from tiny_mocap import write_all
 
-from edgepose.build_engines.checkpoints import load_checkpoint
 from edgepose.training import supervised
 from edgepose.training.sources import SOURCES, open_source
 from edgepose.training.supervised import train
+from edgepose.zoo.checkpoints import load_checkpoint
 
 
 def generator(seed=0):

@@ -10,7 +10,7 @@ from gpu_engines import HEADER, a_gpu, a_source, graph, write_engine
 
 import edgepose
 from edgepose import enginefile
-from edgepose.build_engines import tensorrt
+from edgepose.build_engines.tensorrt import builder
 from edgepose.cli import main
 from edgepose.enginefile import EngineError
 
@@ -38,9 +38,9 @@ def build_and_run(monkeypatch, folder, version, without=()):
     """An int8 engine of that version with every option, built, loaded and run; the fake library."""
     _, trt = a_gpu(monkeypatch, version, without)
     source = a_source("int8", rungs_of(version)["int8"], kept=["softmax"] if version == "8.6" else [])
-    of_plan, tensors = tensorrt.parts(source, tensorrt.Builder(folder, ["jit_convolutions"]).build(source))
+    of_plan, tensors = builder.engine_parts(source, builder.Builder(folder, ["jit_convolutions"]).build(source))
     enginefile.write(folder / "a.epose", {**HEADER, **of_plan}, tensors)
-    edgepose.load(folder / "a.epose").run(np.zeros((1, 1, 17, 2), np.float32))
+    edgepose.load(folder / "a.epose", trust=True).run(np.zeros((1, 1, 17, 2), np.float32))
     return trt
 
 
@@ -48,7 +48,7 @@ def build_and_run(monkeypatch, folder, version, without=()):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_each_version_is_asked_for_precision_in_its_own_way(monkeypatch, tmp_path, version, precision):
     _, trt = a_gpu(monkeypatch, version)
-    plan = tensorrt.Builder(tmp_path).build(a_source(precision, rungs_of(version)[precision], kept=["softmax"] if version == "8.6" else []))
+    plan = builder.Builder(tmp_path).build(a_source(precision, rungs_of(version)[precision], kept=["softmax"] if version == "8.6" else []))
     asked, = trt.built
     flags = {"fp16": ["FP16", "OBEY_PRECISION_CONSTRAINTS"], "int8": ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]}[precision]
     assert asked["strong"] == (version != "8.6") and asked["flags"] == (flags if version == "8.6" else [])
@@ -59,16 +59,16 @@ def test_each_version_is_asked_for_precision_in_its_own_way(monkeypatch, tmp_pat
 @pytest.mark.parametrize("version", ["10.3", "10.13"])
 def test_a_version_with_both_ways_builds_a_legacy_rung_without_strong_types(monkeypatch, tmp_path, version):
     _, trt = a_gpu(monkeypatch, version)
-    tensorrt.Builder(tmp_path).build(a_source("int8", "legacy-qdq"))
+    builder.Builder(tmp_path).build(a_source("int8", "legacy-qdq"))
     assert not trt.built[0]["strong"] and trt.built[0]["flags"] == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
 
 
 @pytest.mark.parametrize("version, rung, missing", [("8.6", "strong-fp16", "strongly typed networks"), ("11", "legacy-fp16", "builder flags for precision")])
 def test_a_rung_that_the_version_does_not_have_is_refused_by_name(monkeypatch, tmp_path, version, rung, missing):
     a_gpu(monkeypatch, version)
-    assert not tensorrt.is_offered(rung)
-    with pytest.raises(tensorrt.NotBuilt, match=f"TensorRT {FULL[version]} has no {missing}, which rung {rung} needs"):
-        tensorrt.Builder(tmp_path).build(a_source("fp16", rung))
+    assert not builder.is_offered(rung)
+    with pytest.raises(builder.NotBuilt, match=f"TensorRT {FULL[version]} has no {missing}, which rung {rung} needs"):
+        builder.Builder(tmp_path).build(a_source("fp16", rung))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -87,7 +87,7 @@ def test_a_library_without_a_name_that_is_needed_is_refused_by_that_name(monkeyp
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_library_without_a_name_that_newer_ones_dropped_still_builds(monkeypatch, tmp_path, version):
     if version == "8.6":
-        with pytest.raises(tensorrt.NotBuilt, match="does not take the graph: the network needs EXPLICIT_BATCH"):
+        with pytest.raises(builder.NotBuilt, match="does not take the graph: the network needs EXPLICIT_BATCH"):
             build_and_run(monkeypatch, tmp_path, version, LOOKED_FOR)
     else:
         assert build_and_run(monkeypatch, tmp_path, version, LOOKED_FOR).built
@@ -95,21 +95,21 @@ def test_a_library_without_a_name_that_newer_ones_dropped_still_builds(monkeypat
 
 def test_what_the_parser_does_not_take_is_said_in_its_words(monkeypatch, tmp_path):
     a_gpu(monkeypatch, "8.6")
-    with pytest.raises(tensorrt.NotBuilt, match="TensorRT 8.6.2 does not take the graph: opset 20 is newer than 17"):
-        tensorrt.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", opset=20))
+    with pytest.raises(builder.NotBuilt, match="TensorRT 8.6.2 does not take the graph: opset 20 is newer than 17"):
+        builder.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", opset=20))
 
 
 def test_what_the_builder_refuses_is_said_in_its_words(monkeypatch, tmp_path):
     _, trt = a_gpu(monkeypatch)
     trt.breaks = lambda network, config: "out of workspace"
-    with pytest.raises(tensorrt.NotBuilt, match="builds no engine: Error Code 10: out of workspace$"):
-        tensorrt.Builder(tmp_path).build(a_source())
+    with pytest.raises(builder.NotBuilt, match="builds no engine: Error Code 10: out of workspace$"):
+        builder.Builder(tmp_path).build(a_source())
     assert not list(tmp_path.iterdir())
 
 
 def test_layers_whose_results_are_no_floats_keep_their_precision(monkeypatch, tmp_path):
     _, trt = a_gpu(monkeypatch, "8.6")
-    tensorrt.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", kept=["rows", "sum"]))  # "rows" is a shape: the fake refuses it
+    builder.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", kept=["rows", "sum"]))  # "rows" is a shape: the fake refuses it
     assert trt.built[0]["kept"] == ["sum"]
 
 
@@ -123,21 +123,21 @@ def test_a_node_that_became_several_layers_keeps_float32_in_all_of_them(monkeypa
         self._network._layers.append(Layer(trt, _node="softmax, once more", _types=["float32"], name="softmax_3", num_outputs=1))
         return is_taken
     monkeypatch.setattr(type(trt._OnnxParser(None, None)), "parse", with_another)
-    tensorrt.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", kept=["softmax"]))
+    builder.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", kept=["softmax"]))
     assert trt.built[0]["kept"] == ["softmax", "softmax, once more"]
 
 
 def test_a_node_that_must_keep_float32_and_is_not_there_is_an_error(monkeypatch, tmp_path):
     a_gpu(monkeypatch, "8.6")
-    with pytest.raises(tensorrt.NotBuilt, match="no layer 'softmx', which must compute in float32; did you mean softmax"):
-        tensorrt.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", kept=["softmx"]))
+    with pytest.raises(builder.NotBuilt, match="no layer 'softmx', which must compute in float32; did you mean softmax"):
+        builder.Builder(tmp_path).build(a_source("fp16", "legacy-fp16", kept=["softmx"]))
 
 
 def test_timings_are_kept_for_the_next_build_under_the_version_and_the_gpu(monkeypatch, tmp_path):
     _, trt = a_gpu(monkeypatch, name="NVIDIA Orin (nvgpu)")
     said = []
     for _ in range(2):
-        tensorrt.Builder(tmp_path, say=said.append).build(a_source())
+        builder.Builder(tmp_path, say=said.append).build(a_source())
     assert [path.name for path in tmp_path.iterdir()] == ["10.3.0-NVIDIA-Orin-nvgpu.cache"] and not said
     assert [asked["cache"] for asked in trt.built] == ["", "timings of 10.3.0 on NVIDIA Orin (nvgpu)"]
 
@@ -147,17 +147,17 @@ def test_timings_that_are_damaged_or_of_another_machine_are_replaced_with_a_word
     _, trt = a_gpu(monkeypatch)
     cache, said = tmp_path / "10.3.0-Fake-GPU-1000.cache", []
     cache.write_bytes(content)
-    tensorrt.Builder(tmp_path, say=said.append).build(a_source())
+    builder.Builder(tmp_path, say=said.append).build(a_source())
     assert len(said) == 1 and "is damaged or of another machine" in said[0] and str(cache) in said[0]
     assert trt.built[0]["cache"] == "" and cache.read_bytes() == b"timings of 10.3.0 on Fake GPU 1000"
 
 
 def test_tactic_sources_are_names(monkeypatch, tmp_path):
     _, trt = a_gpu(monkeypatch)
-    tensorrt.Builder(tmp_path, ["edge_mask_convolutions", "JIT_CONVOLUTIONS"]).build(a_source())
+    builder.Builder(tmp_path, ["edge_mask_convolutions", "JIT_CONVOLUTIONS"]).build(a_source())
     assert trt.built[0]["sources"] == 0b11000
     with pytest.raises(ValueError, match="tactic source 'jit'; TensorRT 10.3.0 has cublas, cublas_lt, cudnn, edge_mask_convolutions"):
-        tensorrt.Builder(tmp_path, ["jit"]).build(a_source())
+        builder.Builder(tmp_path, ["jit"]).build(a_source())
 
 
 def sources(*rungs):
@@ -171,24 +171,24 @@ def without_half_scales(network, config):
 def test_a_rung_that_does_not_build_is_an_error_that_names_the_next(monkeypatch, tmp_path):
     _, trt = a_gpu(monkeypatch)
     trt.breaks = without_half_scales
-    with pytest.raises(tensorrt.NotBuilt, match="rung strong-fp16-qdq does not build; --allow-rung goes on to legacy-qdq: .* scale types"):
-        tensorrt.Builder(tmp_path).build_first(sources("strong-fp16-qdq", "legacy-qdq"), allow_lower=False)
+    with pytest.raises(builder.NotBuilt, match="rung strong-fp16-qdq does not build; --allow-rung goes on to legacy-qdq: .* scale types"):
+        builder.Builder(tmp_path).build_first(sources("strong-fp16-qdq", "legacy-qdq"), allow_lower=False)
 
 
 def test_a_lower_rung_is_taken_aloud_where_that_is_allowed(monkeypatch, tmp_path):
     _, trt = a_gpu(monkeypatch)
     trt.breaks, said = without_half_scales, []
-    source, _ = tensorrt.Builder(tmp_path, say=said.append).build_first(sources("strong-fp16-qdq", "legacy-qdq"), allow_lower=True)
+    source, _ = builder.Builder(tmp_path, say=said.append).build_first(sources("strong-fp16-qdq", "legacy-qdq"), allow_lower=True)
     assert source.rung == "legacy-qdq" and len(said) == 1 and "rung strong-fp16-qdq does not build, going on to legacy-qdq: " in said[0]
     trt.breaks = lambda network, config: "nothing builds"
-    with pytest.raises(tensorrt.NotBuilt, match="rung legacy-qdq does not build, and it is the last one"):
-        tensorrt.Builder(tmp_path).build_first(sources("strong-fp16-qdq", "legacy-qdq"), allow_lower=True)
+    with pytest.raises(builder.NotBuilt, match="rung legacy-qdq does not build, and it is the last one"):
+        builder.Builder(tmp_path).build_first(sources("strong-fp16-qdq", "legacy-qdq"), allow_lower=True)
 
 
 def test_a_machine_without_a_gpu_is_an_error(monkeypatch, tmp_path):
     a_gpu(monkeypatch, count=0)
     with pytest.raises(EngineError, match="CUDA shows no GPU to this process"):
-        tensorrt.Builder(tmp_path).build(a_source())
+        builder.Builder(tmp_path).build(a_source())
 
 
 @pytest.fixture(scope="module")

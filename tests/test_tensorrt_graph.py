@@ -12,7 +12,7 @@ from edgepose import zoo
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import MATRIX_PRODUCTS
-from edgepose.build_engines.tensorrt_graph import RUNGS, float32_steps, tensorrt_graph
+from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt_graph
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -7,9 +7,11 @@ import pytest
 from walking import film
 
 import edgepose
-from edgepose import recording, video
 from edgepose.cli import main
-from edgepose.detector import Detector
+from edgepose.clip import load_windows
+from edgepose.commands import stream as stream_command
+from edgepose.pictures import video
+from edgepose.pictures.detector import Detector
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ class Blinking(Detector):
 
 
 def test_a_clip_of_a_video_knows_when_nobody_was_found(movie):
-    clip, times_ms = recording.film_clip(movie[0], Blinking())
+    clip, times_ms = stream_command.film_clip(movie[0], Blinking())
     assert [clip.seen_in(i) is None for i in range(24)] == [i % 3 == 2 for i in range(24)] and len(times_ms) == 24
     assert clip.image_size == (256, 192) and clip.fps == pytest.approx(30, rel=1e-3) and clip.time_of(3) == pytest.approx(0.1)
 
@@ -125,14 +127,15 @@ def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, caps
     with np.load(out) as poses:
         joints_m, frames = poses["joints_m"], np.rint(poses["timestamp_s"] * 30).astype(int)
     truth = movie[1].joints_m.numpy()[frames]
-    mean_pose = recording.load_windows(1)[1].mean(0)
+    mean_pose = load_windows(1)[1].mean(0)
     errors = [np.linalg.norm(pose - truth, axis=-1).mean() for pose in (joints_m, mean_pose)]
     assert errors[0] < 2 / 3 * errors[1]  # as in test_detector.py, after the compression
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no detector 'nobody'"),
-    (["--video", "gone.mp4", "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
+    (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no video at gone.mp4"),
+    (["--video", __file__, "--detector", "nobody"], "no detector 'nobody'"),
+    (["--video", __file__, "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
     (["--video", "gone.mp4", "--image-size", "9", "9"], "a video has its own"), (["--flip-test"], "a clip has its keypoints"),
     (["--detector", "rtmlib"], "a clip has its keypoints"), (["--camera", "0", "--fps", "30"], "--fps is for clips and videos"),
     (["--detector", "shipped"], "a clip has its keypoints")])
@@ -147,7 +150,7 @@ def test_options_that_do_not_go_together_are_answered(cv2, capsys, arguments, me
     (["--fps", "0"], "--fps is 0.0; wanted a number above 0"), (["--fps", "-5"], "--fps is -5.0"), (["--fps", "nan"], "--fps is nan"),
     (["--delay", "3"], "delay_frames is 3"), (["--engine", "strided27-s", "--delay", "14"], "delay_frames is 14; a window of 27 frames takes 0 to 13")])
 def test_an_impossible_number_is_refused_before_anything_is_opened(monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr(recording, "open_detector", lambda *_, **__: pytest.fail("a detector was opened"))
+    monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: pytest.fail("a detector was opened"))
     assert main(["stream", "--video", "gone.mp4", *arguments]) == 1
     assert message in capsys.readouterr().err
 
@@ -158,10 +161,17 @@ def test_a_rate_that_is_none_is_refused(tmp_path):
         next(video.video_frames(tmp_path / "a.avi", fps=0))
 
 
+def test_a_missing_video_is_told_before_a_detector_is_opened(cv2, monkeypatch, capsys):
+    monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: pytest.fail("a detector was opened"))
+    assert main(["stream", "--video", "gone.mp4"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "edgepose stream: no video at gone.mp4\n")
+
+
 def test_the_demonstration_is_named_where_it_is_taken_by_default(cv2, monkeypatch, capsys):
-    monkeypatch.setattr(recording, "open_detector", lambda *_, **__: Blinking())
+    monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: Blinking())
     for arguments, is_told in (([], True), (["--detector", "shipped"], False)):
-        assert main(["stream", "--video", "gone.mp4", *arguments]) == 1
+        assert main(["stream", "--video", __file__, *arguments]) == 1
         assert ("no --detector given: hrnet-w8, which ships, is a demonstration" in capsys.readouterr().out) == is_told
 
 
@@ -175,8 +185,8 @@ def test_a_camera_is_lifted_live_until_interrupted(monkeypatch, tmp_path, capsys
             yield i * 0.3, rendered.frames[i % 4].numpy()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recording, "camera_frames", frames)
-    monkeypatch.setattr(recording, "open_detector", lambda *_, **__: detector)
+    monkeypatch.setattr(stream_command, "camera_frames", frames)
+    monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: detector)
     out = tmp_path / "poses.npz"
     assert main(["stream", "--camera", "7", "--out", str(out)]) == 0
     said = capsys.readouterr().out
@@ -191,16 +201,16 @@ def test_a_camera_that_is_interrupted_is_answered_to_the_last_frame(monkeypatch)
         yield from ((i * 0.02, np.zeros((192, 256, 3), np.uint8)) for i in range(10))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recording, "camera_frames", frames)
-    poses = recording.watch(edgepose.load("strided27-s"), 0, Blinking(), delay_frames=3, keep=True)
+    monkeypatch.setattr(stream_command, "camera_frames", frames)
+    poses = stream_command.watch(edgepose.load("strided27-s"), 0, Blinking(), delay_frames=3, keep=True)
     assert [pose.timestamp_s for pose in poses] == pytest.approx([i * 0.02 for i in range(10)])
 
 
 def test_a_film_of_a_video_has_its_pictures_behind_the_keypoints(tmp_path, monkeypatch):
-    from edgepose.recording import small_frames
+    from edgepose.commands.stream import small_frames
 
     images = [np.full((1000, 600, 3), shade, np.uint8) for shade in (10, 200)]
-    monkeypatch.setattr(recording, "video_frames", lambda path, fps: iter([(0.0, images[0]), (0.04, images[1])]))
+    monkeypatch.setattr(stream_command, "video_frames", lambda path, fps: iter([(0.0, images[0]), (0.04, images[1])]))
     frames = small_frames("walk.mp4")
     assert [frame.shape for frame in frames] == [(334, 200, 3)] * 2 and [int(frame.mean()) for frame in frames] == [10, 200]
 

@@ -7,7 +7,7 @@ import torch
 from tiny_mocap import standing, write_all, write_positions, write_subject
 from walking import walk
 
-from edgepose.build_engines.checkpoints import load_checkpoint, read_tensors
+from edgepose.zoo.checkpoints import load_checkpoint, read_tensors
 from edgepose.skeleton import H36M17
 from edgepose.training import weakly_supervised as weak
 from edgepose.training.cameras import Cameras

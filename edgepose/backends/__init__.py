@@ -1,11 +1,12 @@
 """One file per way to run an engine. Each has a class Backend(header, tensors, threads, isa) with run(x, out) and
-nothing else; it imports its library in its constructor, and raises ImportError if that is not installed, StaleEngine if the file is
+nothing else; it imports its library in its constructor, and raises ImportError if that is not installed, BuildNeeded if the file is
 for another machine. tensorrt takes zero_copy too."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
+STRANGERS = ("native",)  # whose engine files may come from anybody: data, checked before it is used. The others' may do what a program may
 BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch",
             "tensorrt": "tensorrt and pycuda"}
 

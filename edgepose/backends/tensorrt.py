@@ -1,4 +1,4 @@
-"""TensorRT on an NVIDIA GPU: a plan of one batch size, built for this machine (build_engines/tensorrt.py).
+"""TensorRT on an NVIDIA GPU: a plan of one batch size, built for this machine (build_engines/tensorrt/builder.py).
 
 Frames go through pinned memory and a stream of their own. Where edgepose._cuda is built, a frame is one launch of a CUDA graph.
 No torch.
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..enginefile import EngineError, StaleEngine, shapes
+from ..enginefile import BuildNeeded, EngineError, shapes
 from ..gpu import Gpu, check_machine, heard, listener, open_gpu
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name: the default stream does not wait for ours
@@ -46,7 +46,7 @@ class Backend:
 
     def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str, zero_copy: bool = False):
         if "payload" not in tensors:
-            raise StaleEngine("it holds a graph and no plan of it yet: it must be built first, on the board that is to run it")
+            raise BuildNeeded("it holds a graph and no plan of it yet: it must be built first, on the board that is to run it")
         import tensorrt
         try:
             from .. import _cuda
@@ -64,7 +64,7 @@ class Backend:
             self._runtime = tensorrt.Runtime(listener(tensorrt))  # an engine needs the runtime that made it
             self._engine = self._runtime.deserialize_cuda_engine(tensors["payload"].tobytes())
             if self._engine is None:
-                raise StaleEngine(f"TensorRT {tensorrt.__version__} does not take the plan in it ({heard(tensorrt)})")
+                raise BuildNeeded(f"TensorRT {tensorrt.__version__} does not take the plan in it ({heard(tensorrt)})")
             mode = tensorrt.TensorIOMode
             self._x = self._tensor(mode.INPUT, x)
             self._y = self._tensor(mode.OUTPUT, y)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from .. import zoo
-from ..drawing import MIDLINE, colour_of
+from ..show.drawing import MIDLINE, colour_of
 from ..skeleton import Skeleton
 from ..stream import Lifter
-from .evaluate import TorchLifter, lift
 from .mocap import WINDOW_HZ
+from .models import TorchLifter, lift
 
 PCK_MM = 150.0
 WIDEST_MM = 300.0  # of the distribution's axis

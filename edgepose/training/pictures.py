@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from ..adapters import COCO17
-from ..detector import PADDING
+from ..pictures.detector import PADDING
 from ..skeleton import H36M17
 from .bodies import vary_bodies
 from .cameras import NEAR_M, random_cameras

@@ -1,0 +1,197 @@
+"""edgepose stream: a recorded clip of keypoints, a video or a camera, lifted frame by frame."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
+from pathlib import Path
+
+import numpy as np
+
+from ..adapters import ADAPTERS
+from ..camera import checked_image_size
+from ..checks import PICTURES, check_output, checked_number, need_library
+from ..clip import Clip, load_clip, reference_of, stream_clip
+from ..engine import load
+from ..filters import SMOOTH, OneEuro
+from ..metrics import mpjpe, p_mpjpe
+from ..pictures.detector import DETECTORS, SHIPPED, Detector, open_detector
+from ..pictures.video import camera_frames, check_video, video_frames
+from ..show.drawing import FILMS, plot_poses, save_film
+from ..show.live import Viewer
+from ..stream import Lifter, Pose, Stream
+
+SMALL_PX = 480  # rows of a film's background
+
+
+def film_clip(path: str | Path, detector: Detector, layout: str | None = None, fps: float | None = None) -> tuple[Clip, np.ndarray]:
+    """(clip, each frame's time in the detector in ms) of a video file: the keypoints that a detector finds in it.
+
+    layout: another adapter of the same keypoints than the detector's; fps: for files whose time stamps are wrong.
+    Raises ValueError if the layout does not have as many keypoints as the detector gives, and what video_frames raises.
+    """
+    layout = layout or detector.layout
+    nobody = np.zeros((len(ADAPTERS[layout].layout), 3))
+    if len(nobody) != len(ADAPTERS[detector.layout].layout):
+        raise ValueError(f"layout {layout!r} has {len(nobody)} keypoints; the detector gives {detector.layout!r}")
+    found, stamps, times_ms = [], [], []
+    for timestamp_s, image in video_frames(path, fps):
+        start = time.perf_counter()
+        found.append(detector(image))
+        times_ms.append((time.perf_counter() - start) * 1e3)
+        stamps.append(timestamp_s)
+    stamps_s = np.array(stamps)
+    rate = fps or (1 / np.median(np.diff(stamps_s)) if len(stamps_s) > 1 else 1.0)
+    return Clip(Path(path).stem, np.stack([nobody if keypoints is None else keypoints for keypoints in found]), layout,
+                (image.shape[1], image.shape[0]), float(rate), timestamps_s=stamps_s), np.array(times_ms)
+
+
+def small_frames(path: str | Path, fps: float | None = None) -> list[np.ndarray]:
+    """The pictures of a video, thinned to SMALL_PX rows at most, so that all of them fit into memory."""
+    return [image[::thinning, ::thinning].copy() for _, image in video_frames(path, fps)
+            for thinning in [-(-len(image) // SMALL_PX)]]
+
+
+def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0, smoothing: OneEuro | None = None,
+          keep: bool = False, live: Callable[[tuple[float, float]], Viewer] | None = None) -> list[Pose]:
+    """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else the last.
+
+    live: makes the viewer that shows the poses, of the image size. Raises what camera_frames and `live` raise.
+    """
+    poses: list[Pose] = []
+    stream, viewer, told_s, frames = None, None, 0.0, 0
+    with suppress(KeyboardInterrupt), ExitStack() as open_until_the_end:
+        for timestamp_s, image in camera_frames(camera):
+            if stream is None:
+                image_size = (image.shape[1], image.shape[0])
+                stream = Stream(engine, detector.layout, image_size, delay_frames=delay_frames, smoothing=smoothing)
+                viewer = open_until_the_end.enter_context(live(image_size)) if live else None
+            pose = stream.push(detector(image), timestamp_s)
+            if viewer is not None and pose is not None:
+                viewer.push(pose)
+            if pose is not None:
+                if not keep:
+                    poses.clear()
+                poses.append(pose)
+            frames += 1
+            if timestamp_s - told_s >= 1:
+                print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}", flush=True)
+                told_s, frames = timestamp_s, 0
+    return poses + stream.flush() if keep and stream else poses
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `edgepose stream`."""
+    parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
+    source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
+    source.add_argument("--camera", type=int, metavar="N", help="a camera, through a detector, until Ctrl-C")
+    parser.add_argument("--detector", metavar="NAME_OR_FILE", help=f"for pictures: {DETECTORS} (default: shipped, a demonstration)")
+    parser.add_argument("--flip-test", action="store_true", help="the detector's mean with the mirrored picture, at twice its time")
+    parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where the file does not say")
+    parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--fps", type=float)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--delay", type=int, default=0, metavar="FRAMES", help="later frames to wait for (default 0)")
+    parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write joints_m, timestamp_s, confidence and is_seen to an .npz")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="the same as a film: .gif, or .mp4 (PyAV)")
+    parser.add_argument("--live", nargs="?", const="", metavar="FILE.rrd", help="show the poses in the rerun viewer, or write them for it")
+
+
+def _clip_of(arguments: argparse.Namespace) -> Clip:
+    if arguments.video is None:
+        if arguments.flip_test or arguments.detector:
+            raise ValueError("--detector and --flip-test are for --video and --camera; a clip has its keypoints")
+        return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
+    if arguments.image_size:
+        raise ValueError("--image-size is for clips of keypoints; a video has its own")
+    need_library("cv2", "reading pictures")
+    check_video(arguments.video)
+    with _detector_of(arguments) as detector:
+        clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
+    found = sum(clip.seen_in(i) is not None for i in range(len(times_ms)))
+    print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector or 'shipped'}, "
+          f"p50 {np.percentile(times_ms, 50):.1f} ms, p99 {np.percentile(times_ms, 99):.1f} ms")
+    return clip
+
+
+def _detector_of(arguments: argparse.Namespace) -> Detector:
+    detector = open_detector(arguments.detector or "shipped", threads=arguments.threads, flip_test=arguments.flip_test)
+    if arguments.detector is None:
+        print(f"no --detector given: {SHIPPED.stem}, which ships, is a demonstration that has seen rendered people only and confuses left and right")
+    return detector
+
+
+def write_poses(poses: list[Pose], path: Path) -> None:
+    """An .npz file of joints_m, timestamp_s, confidence, is_seen and joint_names."""
+    np.savez(path, joints_m=np.stack([pose.joints_m for pose in poses]), timestamp_s=[pose.timestamp_s for pose in poses],
+             confidence=np.stack([pose.confidence for pose in poses]), is_seen=np.stack([pose.is_seen for pose in poses]),
+             joint_names=poses[0].skeleton.joints)
+    print(f"  poses         {path}")
+
+
+def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
+           live: Callable[[tuple[float, float]], Viewer] | None) -> int:
+    given = [option for option in ("layout", "image_size", "fps", "plot", "save") if getattr(arguments, option) is not None]
+    if given:
+        raise ValueError(f"--{given[0].replace('_', '-')} is for clips and videos, not for a camera")
+    need_library("cv2", "reading pictures")
+    with _detector_of(arguments) as detector:
+        poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
+    if arguments.out and poses:
+        write_poses(poses, arguments.out)
+    return 0
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs `edgepose stream`."""
+    check_output(arguments.out, (".npz",))
+    check_output(arguments.plot, PICTURES)
+    check_output(arguments.save, FILMS)
+    live_file = Path(arguments.live) if arguments.live else None
+    check_output(live_file, (".rrd",))
+    if arguments.live is not None:
+        need_library("rerun", "--live")
+    if arguments.fps is not None:
+        checked_number("--fps", arguments.fps, above=0)
+    if arguments.image_size:
+        checked_image_size(tuple(arguments.image_size))
+    engine = load(arguments.engine, threads=arguments.threads, trust=arguments.trust)
+    smoothing = SMOOTH if arguments.smooth else None
+    # A delay that the engine does not have is refused here, not after a film has been through the detector.
+    Stream(engine, "coco17", (1, 1), delay_frames=arguments.delay)
+    live = None if arguments.live is None else lambda image_size: Viewer(image_size, live_file)
+    if arguments.camera is not None:
+        return _watch(arguments, engine, smoothing, live)
+    clip = _clip_of(arguments)
+    with live(clip.image_size) if live else nullcontext() as viewer:
+        poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
+    if not poses:
+        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: nobody was detected")
+    print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
+    print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
+          f"(a frame every {1e3 / clip.fps:.1f} ms)")
+    print(f"  joints        {np.mean([pose.is_seen.mean() for pose in poses]):.1%} seen by the detector, the others held in place; "
+          f"resets: {sum(pose.was_reset for pose in poses) - 1}")
+    joints_m = np.stack([pose.joints_m for pose in poses])
+    if clip.reference_m is not None:
+        errors = [metric(1e3 * joints_m, 1e3 * reference_of(poses, clip)) for metric in (mpjpe, p_mpjpe)]
+        print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to some 30 mm)".format(*errors))
+    if arguments.out:
+        write_poses(poses, arguments.out)
+    if live_file:
+        print(f"  recording     {live_file} (open it: rerun {live_file})")
+    if arguments.plot:
+        plot_poses(clip, poses, arguments.plot)
+        print(f"  picture       {arguments.plot}")
+    if arguments.save:
+        backgrounds = None if arguments.video is None else small_frames(arguments.video, arguments.fps)
+        frames = save_film(clip, poses, arguments.save, backgrounds)
+        print(f"  film          {arguments.save}, {frames} frames")
+    return 0

@@ -1,0 +1,1 @@
+"""Poses as pictures and films, and live in a viewer."""

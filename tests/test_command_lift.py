@@ -1,0 +1,286 @@
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from archives import contents, lift, recorded
+from people import SIZE, hard_clip, person_of
+
+import edgepose
+from edgepose.clip import Clip
+from edgepose.commands import lift as lift_command
+from edgepose.filters import SMOOTH
+from edgepose.stream import Stream
+
+
+def poses_of(file):
+    """The poses of a result, each with the person it is of."""
+    with np.load(file) as result:
+        arrays = {key: result[key] for key in ("person", "timestamps_s", "joints_m", "confidence", "is_seen", "was_reset")}
+    return list(zip(*arrays.values()))
+
+
+# Equal to streaming
+
+
+@pytest.mark.parametrize("is_smoothed", [False, True])
+@pytest.mark.parametrize("name, delay", [("ampose", 0), ("martinez-s", 0), ("strided27-s", 0), ("strided27-s", 13)])
+def test_an_archive_has_the_poses_of_a_stream_to_the_bit(name, delay, is_smoothed):
+    engine, frames = edgepose.load(name), hard_clip()
+    keypoints = np.stack([np.zeros((17, 3)) if keypoints is None else keypoints for keypoints, _ in frames])
+    clip = Clip("made", keypoints, "coco17", SIZE, 60.0, timestamps_s=np.array([time_s for _, time_s in frames]))
+    got = lift_command.lift_people(engine, [clip], lift_command.Options(name, delay, is_smoothed))
+    stream = Stream(engine, "coco17", SIZE, delay_frames=delay, smoothing=SMOOTH if is_smoothed else None)
+    expected = [pose for frame in frames if (pose := stream.push(*frame))] + stream.flush()
+    assert len(expected) == len(got["joints_m"]) > 100 and got["joints_m"].dtype == np.float32
+    for i, pose in enumerate(expected):
+        np.testing.assert_array_equal(got["joints_m"][i], pose.joints_m)
+        np.testing.assert_array_equal(got["confidence"][i], pose.confidence.astype(np.float32))
+        np.testing.assert_array_equal(got["is_seen"][i], pose.is_seen)
+        assert (got["timestamps_s"][i], got["was_reset"][i], got["frame"][i]) == (pose.timestamp_s, pose.was_reset, clip.frame_at(pose.timestamp_s))
+
+
+def test_people_of_a_recording_are_lifted_apart(tmp_path):
+    people = np.stack([person_of("coco17", seed=seed) for seed in range(3)], axis=1)
+    recorded(tmp_path / "in/all.npz", people)
+    for person in range(3):
+        recorded(tmp_path / f"in/{person}.npz", people[:, person])
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 0
+    together = poses_of(tmp_path / "out/all.npz")
+    for person in range(3):
+        alone, its = poses_of(tmp_path / f"out/{person}.npz"), [pose for pose in together if pose[0] == person]
+        assert len(alone) == len(its) == 40
+        for a, b in zip(alone, its):
+            assert all(np.array_equal(x, y) for x, y in zip(a[1:], b[1:]))
+
+
+def test_a_result_explains_itself(recordings, tmp_path):
+    out = tmp_path / "out"
+    assert lift("--input", recordings / "balance_cam1.npz", "--output", out, "--engine", "strided27-s", "--smooth", "--fps", "30") == 0
+    engine = edgepose.load("strided27-s")
+    with np.load(out / "balance_cam1.npz") as result:
+        assert list(result["joint_names"]) == list(engine.skeleton.joints) and (result["layout"], result["fps"]) == ("coco17", 30)
+        assert result["image_size"].tolist() == [1088, 1920] and result["isa"] == engine.isa
+        made_by = json.loads(str(result["made_by"]))
+    assert made_by["edgepose"] == edgepose.__version__ and made_by["recording"]["name"] == "balance_cam1.npz"
+    assert made_by["options"] == {"layout": None, "image_size": None, "fps": 30, "delay_frames": 13,  # all that the engine can use
+                                  "smoothing": {"min_cutoff_hz": 1.0, "beta": 5.0, "d_cutoff_hz": 1.0}}
+    assert made_by["engine"]["weights_sha256"] == engine.header["weights_sha256"]
+    assert [made_by["engine"][key] for key in ("model", "precision", "backend")] == ["strided27-s", "fp16", "native"]
+
+
+def test_results_are_the_same_bytes_whoever_makes_them(recordings, tmp_path):
+    for processes in (1, 2):
+        assert lift("--input", f"{recordings}/**/*.npz", "--output", tmp_path / f"{processes}", "--processes", processes) == 0
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert list(one) == ["b/balance_cam2.npz", "b/c/balance_cam3.npz", "balance_cam1.npz"] and one == two
+
+
+def test_ray_makes_the_same_bytes(recordings, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs Ray")
+    (recordings / "broken.npz").write_bytes(b"nothing")
+    for folder, crew in (("processes", ["--processes", 1]), ("ray", ["--processes", 2, "--ray"])):
+        assert lift("--input", recordings, "--output", tmp_path / folder, *crew) == 1
+        assert "broken.npz is no .npz file" in capsys.readouterr().err
+    assert contents(tmp_path / "ray") == contents(tmp_path / "processes") and len(contents(tmp_path / "ray")) == 3
+
+
+# What is an input
+
+
+def names(inputs, output):
+    return [job.name for job in lift_command.find_recordings(list(map(str, inputs)), Path(output))]
+
+
+def test_recordings_keep_their_place_below_the_folder_that_is_searched(tmp_path, monkeypatch):
+    for name in ("a/1.npz", "a/b/2.npz", "a/b/c/3.npz", "a/[x].npz", "a/.hidden/4.npz"):
+        recorded(tmp_path / name)
+    (tmp_path / "a/notes.txt").touch()
+    (tmp_path / "a/5.npz").mkdir()
+    out = tmp_path / "out"
+    everything = ["1.npz", "[x].npz", "b/2.npz", "b/c/3.npz"]
+    assert names([tmp_path / "a"], out) == names([f"{tmp_path}/a/**/*.npz"], out) == names([f"{tmp_path}/a/**/*"], out) == everything
+    assert names([f"{tmp_path}/a/*/*.npz"], out) == ["b/2.npz"] and names([f"{tmp_path}/*/1.npz"], out) == ["a/1.npz"]
+    assert names([tmp_path / "a/[x].npz", tmp_path / "a/b/2.npz"], out) == ["[x].npz", "2.npz"]
+    assert names([tmp_path / "a", f"{tmp_path}/a/b/*.npz", tmp_path / "a/1.npz"], out) == everything  # each once
+    monkeypatch.chdir(tmp_path / "a")
+    assert names(["**/*.npz"], "../out") == names(["."], out) == everything
+    (job,) = lift_command.find_recordings(["b/2.npz"], Path("../out"))
+    assert (job.recording, job.output) == (tmp_path / "a/b/2.npz", tmp_path / "out/2.npz")
+
+
+def test_a_recording_that_links_give_several_names_is_one(tmp_path):
+    a, elsewhere = tmp_path / "a", tmp_path / "elsewhere"
+    for path in (a / "x/1.npz", a / "y/z/2.npz", elsewhere / "3.npz"):
+        recorded(path)
+    for link, target in (("x/loop", ".."), ("y/loop", "."), ("b", "y/z"), ("0.npz", "x/1.npz"), ("out", "../elsewhere"), ("out2", "../elsewhere")):
+        (a / link).symlink_to(target)
+    (elsewhere / "back").symlink_to(".")
+    assert names([a], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+    (a / "y/loop").unlink()
+    (elsewhere / "back").unlink()
+    assert names([f"{a}/**/*.npz"], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+    (tmp_path / "linked").symlink_to(a)
+    assert names([tmp_path / "linked", a], "poses") == ["x/1.npz", "y/z/2.npz", "out/3.npz"]
+
+
+def test_results_inside_of_the_archive_are_no_recordings(tmp_path):
+    recorded(tmp_path / "a/1.npz"), recorded(tmp_path / "a/poses/1.npz")
+    assert names([tmp_path / "a"], tmp_path / "a/poses") == ["1.npz"]
+    assert names([f"{tmp_path}/**/*.npz"], tmp_path / "a/poses") == ["a/1.npz"]
+    assert names([tmp_path / "a"], tmp_path / "elsewhere") == ["1.npz", "poses/1.npz"]
+    recorded(tmp_path / "raw/2.npz")
+    assert names([tmp_path / "raw"], tmp_path) == ["2.npz"]  # the output may lie above
+
+
+@pytest.mark.parametrize("inputs, output, message", [
+    (["nowhere"], "out", "--input nowhere: there is no such file or folder"), (["a/*.np"], "out", r"--input a/\*.np: no .npz file is there"),
+    (["empty"], "out", "--input empty: no .npz file is there"), (["a", "none/*"], "out", "--input none/.*: no .npz file"),
+    (["a/notes.txt"], "out", "--input a/notes.txt: wanted .npz files"), (["a/poses"], "a", "a/1.npz is no result of edgepose lift"),
+    (["a/1.npz", "b/1.npz"], "out", "a/1.npz and .*b/1.npz would both be written to .*out/1.npz: search a folder that both lie in"),
+    (["a"], "a", "a/1.npz is a recording, and would be written over"), (["b"], "b/.", "b/1.npz is a recording"),
+    (["only"], "only/poses", "--input only: no .npz file is there, but for those in .*only/poses"),
+])
+def test_inputs_that_cannot_be_meant_are_answered_before_any_work(tmp_path, monkeypatch, capsys, inputs, output, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/1.npz", "b/1.npz", "a/poses/1.npz", "only/poses/1.npz"):
+        recorded(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a/notes.txt").touch()
+    before = contents(tmp_path)
+    assert lift("--input", *inputs, "--output", output) == 1
+    assert re.search(message, capsys.readouterr().err) and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--processes", "0"], "--processes is 0; wanted"), (["--fps", "nan"], "--fps is nan"), (["--image-size", "0", "9"], "image_size is"),
+    (["--engine", "nobody"], "shipped are ampose"), (["--delay", "1"], "delay_frames is 1; .* wanted 0"), (["--delay", "-1"], "delay_frames is -1"),
+])
+def test_options_that_cannot_be_are_answered_before_any_work(recordings, tmp_path, capsys, options, message):
+    assert lift("--input", recordings, "--output", tmp_path / "out", *options) == 1
+    assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out").exists()
+
+
+# What is finished, and what is not
+
+
+def test_what_is_finished_is_not_done_again(recordings, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert lift("--input", recordings, "--output", out) == 0
+    assert lift("--input", f"{recordings}/b", "--output", out / "b") == 0  # the same results, another way
+    assert "2 recordings, 2 finished before" in capsys.readouterr().out
+    before = {path: path.stat().st_ino for path in out.rglob("*.npz")}
+    (out / "b/balance_cam2.npz").rename(out / "b/.balance_cam2.npz.1234.part")  # what a machine that fell left half written
+    assert lift("--input", recordings, "--output", out) == 0
+    assert "3 recordings, 2 finished before" in capsys.readouterr().out
+    after = {path: path.stat().st_ino for path in out.rglob("*.npz") if path.suffix == ".npz"}
+    assert list(after) == list(before) and sum(after[path] == before[path] for path in before) == 2
+    monkeypatch.setattr(lift_command, "Processes", lambda *_: pytest.fail("workers were started"))
+    assert lift("--input", recordings, "--output", out) == 0
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--engine", "martinez-s"], "engine model 'ampose', not 'martinez-s'"), (["--smooth"], "options smoothing None, not {'min_cutoff_hz': 1.0"),
+    (["--fps", "30"], "options fps None, not 30.0"), (["--layout", "coco17-demo"], "options layout None, not 'coco17-demo'"),
+])
+def test_a_result_made_otherwise_is_kept_until_told(recordings, tmp_path, capsys, options, message):
+    command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 1]
+    assert lift(*command) == 0
+    before = contents(tmp_path / "out")
+    assert lift(*command, *options) == 1
+    said = capsys.readouterr().err
+    assert f"out/b/balance_cam2.npz is made with {message}" in said and "and 2 more results are other ones: --redo lifts again" in said
+    assert contents(tmp_path / "out") == before
+    if "--engine" in options:
+        assert lift(*command, *options, "--redo") == 0 and lift(*command, *options) == 0
+        after = contents(tmp_path / "out")
+        assert list(after) == list(before) and not set(after.values()) & set(before.values())
+
+
+def test_another_version_or_file_of_the_engine_makes_another_result(recordings, tmp_path, capsys, monkeypatch):
+    engine = shutil.copy(edgepose.load("martinez-s").path, tmp_path / "mine.epose")
+    command = ["--input", recordings / "balance_cam1.npz", "--output", tmp_path / "out", "--processes", 1, "--engine"]
+    assert lift(*command, engine) == 0 and lift(*command, "martinez-s") == 0  # the same file
+    monkeypatch.setattr(lift_command, "version", lambda _: "0.0.9")
+    assert lift(*command, engine) == 1
+    assert f"is made with edgepose '{edgepose.__version__}', not '0.0.9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed, message", [("recording", "is made of other keypoints than the recording has now"),
+                                              ("result", "is no result of edgepose lift, or damaged")])
+def test_a_recording_or_result_that_has_changed_is_noticed(recordings, tmp_path, capsys, changed, message):
+    command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 1]
+    assert lift(*command) == 0
+    before = contents(tmp_path / "out")
+    if changed == "recording":
+        shutil.copy(recordings / "b/balance_cam2.npz", recordings / "balance_cam1.npz")
+    else:
+        (tmp_path / "out/balance_cam1.npz").write_bytes(before["balance_cam1.npz"][:-100])
+    assert lift(*command) == 1 and f"out/balance_cam1.npz {message}" in capsys.readouterr().err
+    assert lift(*command, "--redo") == 0 and "3 recordings, 2 finished before" in capsys.readouterr().out
+    after = contents(tmp_path / "out")
+    assert (after == before) == (changed == "result")
+
+
+def test_a_result_that_could_not_be_made_anew_is_named(recordings, tmp_path, capsys):
+    command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 1]
+    assert lift(*command) == 0
+    (recordings / "balance_cam1.npz").write_bytes(b"nothing")
+    assert lift(*command, "--engine", "martinez-s", "--redo") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "1 of 3 recordings could not be lifted:" and "balance_cam1.npz is no .npz file" in lines[1]
+    assert lines[2:] == ["their results from before are still there, and are other ones:", f"  {tmp_path}/out/balance_cam1.npz"]
+
+
+def test_results_of_no_recording_are_not_mixed_with_others_unsaid(recordings, tmp_path, capsys):
+    out = tmp_path / "out"
+    np.savez(tmp_path / "poses.npz", joints_m=np.zeros(3))
+    command = ["--input", recordings, "--output", out, "--processes", 1]
+    assert lift(*command) == 0
+    shutil.copy(tmp_path / "poses.npz", out)  # somebody else's
+    (recordings / "balance_cam1.npz").unlink()
+    assert lift(*command) == 0 and capsys.readouterr().err == ""  # a result of no recording, but made in the same way
+    assert lift(*command, "--engine", "martinez-s") == 1 and "--redo" in capsys.readouterr().err
+    difference = f"{out}/balance_cam1.npz is made with engine model 'ampose', not 'martinez-s'"
+    for _ in range(2):
+        assert lift(*command, "--engine", "martinez-s", "--redo") == 0
+        said = capsys.readouterr().err.splitlines()
+        assert said == ["results in this folder that are other ones, and no recording of --input belongs to them:", f"  {difference}"]
+    assert lift(*command, "--engine", "martinez-s") == 1
+    assert f"{difference}; no recording of --input belongs to it: remove it" in capsys.readouterr().err
+
+
+# What goes wrong
+
+
+def test_of_many_failures_the_first_are_listed(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for i in range(lift_command.MOST_TOLD + 3):
+        (tmp_path / f"in/{i:02}.npz").write_bytes(b"nothing")
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22 and lines[0] == "23 of 23 recordings could not be lifted:" and "19.npz is no" in lines[20] and lines[21] == "  and 3 more"
+
+
+def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, tmp_path, capsys):
+    (recordings / "a.npz").write_bytes(b"nothing")
+    (recordings / "gone.npz").symlink_to(tmp_path / "nowhere.npz")
+    recorded(recordings / "late.npz", timestamps_s=np.zeros(40))
+    people = np.stack([person_of("coco17"), person_of("coco17", seed=1)], axis=1)
+    people[7, 1, 3] = (np.nan, 5, 1)
+    recorded(recordings / "nan.npz", people)
+    recorded(recordings / "nobody.npz", np.zeros((5, 17, 3)))
+    recorded(recordings / "other.npz", np.ones((5, 16, 3)) * 100)
+    assert lift("--input", recordings, "--output", tmp_path / "out") == 1
+    said, listed = capsys.readouterr()
+    assert "4 of 9 lifted, 305 frames -> 300 poses" in said and "; 1 with nobody in them; 5 failed" in said
+    lines = listed.splitlines()
+    assert lines[0] == "5 of 9 recordings could not be lifted:" and len(lines) == 6
+    for line, message in zip(lines[1:], (
+            "a.npz is no .npz file", "gone.npz is no .npz file of arrays .*No such file", "late.npz: timestamps_s goes from 0 to 0 at frame 1",
+            r"nan.npz: person 1, frame 7: keypoint 3 is \[nan, 5.0, 1.0\]", r"other.npz: frame 0: keypoints_px has shape \(16, 3\)")):
+        assert re.search(message, line), line
+    with np.load(tmp_path / "out/nobody.npz") as result:
+        assert result["joints_m"].shape == (0, 17, 3) and result["is_seen"].shape == (0, 17)

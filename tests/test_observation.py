@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from tiny_mocap import standing, write_all
+
+from edgepose.columns import INPUTS, LENGTHS
+from edgepose.skeleton import H36M17
+from edgepose.training import observation as o
+from edgepose.training.mocap import read_motion
+
+COLUMN = {name: i for i, name in enumerate(INPUTS)}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def motion():
+    return torch.from_numpy(standing()).expand(400, 3, -1, -1)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_columns_come_in_the_order_asked_for_and_x_y_do_not_depend_on_the_others(motion, noisy):
+    plain, joints = o.observe_frames(motion, generator(), noisy)
+    told, same_joints = o.observe_frames(motion, generator(), noisy, o.AS_CAPTURED, INPUTS)
+    assert plain.shape == (400, 3, 17, 2) and told.shape == (400, 3, 17, len(INPUTS))
+    assert torch.equal(told[..., :2], plain) and torch.equal(joints, same_joints)
+    assert (told[..., COLUMN["confidence"]] == 1).all() or noisy
+
+
+def test_what_is_not_known_is_zero_and_a_part_of_the_windows_knows(motion):
+    told, _ = o.observe_frames(motion.expand(400, -1, -1, -1), generator(), True, o.WILD, INPUTS)
+    for name in ("length", "depth", "elevation"):
+        value, known = told[..., COLUMN[name]], told[..., COLUMN[f"{name}_known"]]
+        assert set(known.unique().tolist()) == {0.0, 1.0} and (value[known == 0] == 0).all()
+        part = known.amax((1, 2)).mean().item()
+        assert part == pytest.approx(o.WILD.known[name], abs=4 * (0.25 / 400) ** 0.5)
+    unknown, _ = o.observe_frames(motion, generator(), True, o.AS_CAPTURED, INPUTS)
+    assert (unknown[..., COLUMN["length"]:] == 0).all()
+
+
+def test_lengths_stand_at_their_joints(motion):
+    told, joints = o.observe_frames(motion, generator(), False, o.knowing(o.AS_CAPTURED, "length"), INPUTS)
+    length, known = told[0, 0, :, COLUMN["length"]], told[0, 0, :, COLUMN["length_known"]]
+    assert set(known.nonzero()[:, 0].tolist()) == {H36M17.index(joint) for at in LENGTHS.values() for joint in at}
+    thigh = np.linalg.norm(standing()[H36M17.index("right_knee")] - standing()[H36M17.index("right_hip")])
+    assert length[H36M17.index("left_knee")].item() == pytest.approx(thigh, abs=1e-5)
+    assert length[H36M17.index("right_hip")].item() == pytest.approx(0.18, abs=1e-5)
+    assert set(o.person_lengths(joints)) == set(LENGTHS)
+
+
+def test_depth_is_the_joints_own_less_the_median_where_nothing_errs(motion):
+    told, joints = o.observe_frames(motion, generator(), False, o.knowing(o.AS_CAPTURED, "depth"), INPUTS)
+    z = joints[..., 2]
+    torch.testing.assert_close(told[..., COLUMN["depth"]], z - z.median(-1, keepdim=True).values, atol=1e-5, rtol=0)
+
+
+def test_a_depth_camera_sees_surfaces_holes_and_the_background(motion):
+    told, joints = o.observe_frames(motion, generator(), True, o.knowing(o.AS_CAPTURED, "depth"), INPUTS)
+    depth, known = told[..., COLUMN["depth"]], told[..., COLUMN["depth_known"]] > 0
+    z = joints[..., 2]
+    error = ((depth - (z - z.median(-1, keepdim=True).values))[known]).abs()
+    # Surfaces lie up to 8 cm apart, and the median moves with what is before or behind and with the holes.
+    assert 0.01 < error.median() < 0.08 and 0.05 < (error > 0.15).float().mean() < 0.35
+    assert (~known).float().mean() == pytest.approx(sum(o.HOLES) / 2, abs=0.03)
+
+
+def test_elevation_is_that_of_the_ray_above_the_horizon(motion):
+    told, _ = o.observe_frames(motion, generator(), False, o.knowing(o.AS_CAPTURED, "elevation"), INPUTS)
+    elevation = told[..., COLUMN["elevation"]]
+    head, ankle = H36M17.index("head"), H36M17.index("left_ankle")
+    assert (elevation[..., head] > elevation[..., ankle]).all()
+    # A person of 1.5 m from ankle to head, 2 to 8 m away, covers 10 to 45 degrees.
+    span = torch.rad2deg(elevation[..., head] - elevation[..., ankle])
+    assert 8 < span.min() and span.max() < 50
+
+
+def test_windows_for_training_are_other_poses_and_bodies(tmp_path):
+    motion = read_motion(write_all(tmp_path), "training")
+    keypoints, joints = o.draw_observed(motion, 64, 9, generator(), o.WILD, INPUTS)
+    assert keypoints.shape == (64, 9, 17, len(INPUTS)) and joints.shape == (64, 9, 17, 3) and torch.isfinite(keypoints).all()
+    again, _ = o.draw_observed(motion, 64, 9, generator(), o.WILD, INPUTS)
+    assert torch.equal(keypoints, again)
+    thigh = (joints[:, :, H36M17.index("left_knee")] - joints[:, :, H36M17.index("left_hip")]).norm(dim=-1)
+    assert thigh[:, 4].std() > 0.02
