@@ -133,6 +133,8 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
               "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
     if getattr(module, "is_causal", False):
         header["is_causal"] = True
+    if lifter.changed_options:
+        header["options"] = lifter.changed_options
     if precision == "int8":
         header["quantisation"] = scales["recipe"]
     return header
@@ -170,7 +172,7 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
         zoo.macs(lifter.module), zoo.parameters(lifter.module), sum(t.nbytes for t in tensors.values()), load_ms,
         float(mpjpe(poses * 1e3, target * 1e3)) if trained else None,
         float(mpjpe(reference * 1e3, target * 1e3)) if trained else None,
-        budget, is_kept, "", "" if is_kept else f"over {budget} mm mean")
+        budget, is_kept, "", "" if is_kept else f"over {budget} mm mean", lifter.changed_options)
 
 
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,

@@ -3,8 +3,8 @@
 A safetensors file. Its tensors are the plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
 archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
-Header: format, model, frames, is_causal (true where the answer is for the newest frame), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
-built_with (versions), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
+Header: format, model, options (those that the model's name does not say), frames, is_causal (true where the answer is for the newest
+frame), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights), built_with (versions), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
 and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
 
@@ -155,6 +155,8 @@ def _header(path: Path, text: str) -> dict[str, Any]:
                           "install the edgepose that wrote it: " + str(header["built_with"].get("edgepose")))
     if header["skeleton"] not in MODEL_SKELETONS:
         raise EngineError(f"{path}: skeleton {header['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
+    if not isinstance(header.get("options", {}), dict):
+        raise EngineError(f"{path}: the header's 'options' is {header['options']!r}; it needs dict")
     if not isinstance(header.get("is_causal", False), bool):
         raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
     if header["backend"] == "tensorrt" and header["batch"] < 1:

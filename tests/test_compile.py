@@ -4,11 +4,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from models import randomised
 
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import compile as compiler
-from edgepose.build_engines.report import write_report
+from edgepose.build_engines.lifters import NamedModule
+from edgepose.build_engines.report import Row, write_report
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
@@ -121,6 +123,34 @@ def test_a_trained_checkpoint_of_any_window_and_skeleton_compiles(tmp_path, fram
     assert engine.frames == frames and engine.skeleton == module.skeleton
     stream = edgepose.Stream(engine, layout="coco17", image_size=(640, 480))
     assert stream.push(np.random.default_rng(0).uniform(100, 400, (17, 2)), 0.0).joints_m.shape == (len(module.skeleton), 3)
+
+
+@pytest.mark.parametrize("model, checkpoint, options, stem", [
+    ("strided27-s", "strided27-s", {"is_causal": True}, "strided27-s-causal"), ("strided27-s", "strided27-s", {"is_causal": False}, "strided27-s"),
+    ("strided27-s", "strided27-s", {"dropout": 0.5, "channels": 64}, "strided27-s-channels64-dropout0.5"), ("ampose", "", {}, "ampose"),
+    ("ampose", "ampose", {"block": "two residual"}, "ampose-block-two-residual"), ("strided27-s", "mine", {"is_causal": True}, "mine")])
+def test_a_model_with_options_does_not_write_over_the_engine_of_the_model_without(model, checkpoint, options, stem):
+    assert NamedModule(model, zoo.build(model, **options), True, options, checkpoint).file_stem == stem
+
+
+def test_the_report_keeps_the_rows_of_a_model_with_other_options(tmp_path):
+    def row(options):
+        return Row("strided27-s", "native", "fp32", 1, 1, 27, *[None] * 4, 0.0, 0.0, 1, 1, 1, 0.0, None, None, 0.01, True, "a", "", options)
+
+    for options in ({}, {"is_causal": True}, {"is_causal": True}):
+        write_report(tmp_path, [row(options)])
+    assert [row["options"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [{}, {"is_causal": True}]
+
+
+def test_an_engine_says_its_options_and_a_header_with_others_is_refused(tmp_path):
+    module = randomised(zoo.build("strided27-s", channels=16, depth=1, heads=2, is_causal=True))
+    named = NamedModule("strided27-s", module, True, {"channels": 16, "heads": 2, "depth": 1, "is_causal": True})
+    header, tensors = compiler.build(named, "native", "fp32")
+    enginefile.write(tmp_path / "a.epose", header, tensors)
+    assert ", channels=16, depth=1, heads=2, is_causal=True" in repr(edgepose.load(tmp_path / "a.epose"))
+    enginefile.write(tmp_path / "a.epose", {**header, "options": ["is_causal"]}, tensors)
+    with pytest.raises(edgepose.EngineError, match=r"the header's 'options' is \['is_causal'\]; it needs dict"):
+        edgepose.load(tmp_path / "a.epose")
 
 
 def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_path):
