@@ -1,15 +1,19 @@
-"""A zoo model as an ONNX graph or a TorchScript archive, as bytes."""
+"""A zoo model as an ONNX graph or a TorchScript archive, as bytes; the graph of an engine as a file."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+
+from edgepose import enginefile
 
 OPSET = 17  # the newest that TensorRT 8.6 reads; LayerNorm is one node from here on
 
@@ -43,12 +47,24 @@ def to_onnx(model: nn.Module, precision: str) -> bytes:
     graph = onnx.load_from_string(buffer.getvalue())
     if graph.opset_import[0].version != OPSET:
         raise RuntimeError(f"the exporter wrote opset {graph.opset_import[0].version} instead of {OPSET}")
+    with torch.inference_mode():
+        shape = model(_example(model)).shape
+    for dimension, size in zip(graph.graph.output[0].type.tensor_type.shape.dim[1:], shape[1:]):
+        dimension.dim_value = size  # the exporter names what it cannot follow; only the people are free
     if precision == "fp16":
         _halve_weights(graph.graph)
     if precision == "int8":
         _fold_weights(graph.graph)
     onnx.checker.check_model(graph)
     return graph.SerializeToString()
+
+
+def write_graph(engine: Path, say: Callable[[str], None]) -> None:
+    """The graph of an ONNX engine as a plain file beside it, "ampose_fp32.onnx" of "ampose_onnx_fp32.epose"."""
+    header, tensors = enginefile.read(engine)
+    path = engine.with_name(f"{engine.stem.removesuffix('_onnx_' + header['precision'])}_{header['precision']}.onnx")
+    enginefile.write_atomically(path, tensors["payload"].tobytes())
+    say(f"plain ONNX: {path}; {header['units']}")
 
 
 def _halve_weights(graph: onnx.GraphProto) -> None:

@@ -65,6 +65,10 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         module = zoo.build(model, frames).eval()
         return NamedModule(model, module, False, checkpoint=f"{checkpoints.checkpoint_name(model, module.frames)}-untrained")
     if published:
+        takes = [name for name, entry in zoo.MODELS.items() if published_weights.can_take(entry.build, entry.options)]
+        if model in zoo.MODELS and model not in takes:
+            raise ValueError(f"--published takes weights by the authors of {', '.join(takes)} and of the detectors {', '.join(zoo.DETECTORS)}; "
+                             f"not of {model}")
         state = published_weights.read_state(published)
         try:
             module = published_weights.strided_transformer(state)

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ FORMAT = 1
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
             "weights_sha256": str, "built_with": dict}
+LEFTOVER_S = 3600.0  # no file takes so long to be written or checked
 MOST_WRITERS = 100  # of one file that a writer waits for
 OF_TENSORRT = {"batch": int, "machine": dict, "rung": str}
 
@@ -106,6 +108,14 @@ def _lock(file: BinaryIO) -> bool:
     except (ImportError, OSError):
         return False
     return True
+
+
+def remove_leftovers(folder: Path, *patterns: str) -> None:
+    """Removes the files that killed processes left in a folder: those of the patterns that nobody has touched for an hour."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_S:
+                path.unlink()
 
 
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:

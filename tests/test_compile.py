@@ -1,7 +1,9 @@
 import json
+import os
 import re
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from models import randomised
@@ -74,6 +76,28 @@ def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, cap
     assert not json.loads((tmp_path / "report.json").read_text())["rows"][0]["is_kept"]
 
 
+def test_plain_onnx_files_have_their_dimensions_by_number(tmp_path, capsys):
+    assert main(["compile", "--model", "martinez-s", "--format", "onnx", "--precision", "fp32", "fp16", "--out", str(tmp_path)]) == 0
+    assert "plain ONNX: " in capsys.readouterr().out
+    for precision in ("fp32", "fp16"):
+        file = tmp_path / f"martinez-s_{precision}.onnx"
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        assert [value.shape for value in (*session.get_inputs(), *session.get_outputs())] == [["people", 1, 17, 2], ["people", 17, 3]]
+        x = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 1, 17, 2)).astype(np.float32)
+        engine = edgepose.load(tmp_path / f"martinez-s_onnx_{precision}.epose", trust=True)
+        np.testing.assert_array_equal(session.run(None, {"keypoints_norm": x})[0], engine.run(x))
+
+
+@pytest.mark.parametrize("name", ["unchecked.epose", "epose.part"])
+def test_what_a_killed_build_left_is_removed_once_it_is_old(tmp_path, name):
+    left, live = tmp_path / f".strided27-s_native_fp32.{name}", tmp_path / f".other_native_fp32.{name}"
+    for path in (left, live):
+        path.touch()
+    os.utime(left, (0, 0))
+    assert main(["compile", "--model", "martinez-s", "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    assert live.exists() and not left.exists()
+
+
 @pytest.mark.parametrize("damage", [b"", b'{"rows":', b"[]", b'{"rows": 3}', b'{"rows": [{}]}', b"null", b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_report_is_set_aside_and_said(tmp_path, capsys, damage):
     report = tmp_path / "report.json"
@@ -101,6 +125,8 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
     (["--model", "hrnet-w8", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
     (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"], r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
     (["--model", "ampose", "--threads", "0"], "--threads is 0; wanted 1 or more"),
+    (["--model", "martinez", "--published", __file__], "--published takes weights by the authors of strided27-dense, .*hrnet-w8; not of martinez"),
+    (["--model", "mine.pth"], "mine.pth.* nor a lifter"), (["--format", "onnx", "--backend", "native", "--model", "ampose"], "--format onnx goes with"),
     (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),
