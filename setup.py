@@ -17,11 +17,11 @@ ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
 ASKED_FOR = os.environ.get("EDGEPOSE_CUDA_ARCHITECTURES", "").split()
 NVCC = None if ASKED_FOR == ["none"] else shutil.which("nvcc")
 OLDEST_CUDA = 12  # cudaGraphInstantiate of three arguments, __CUDA_ARCH_LIST__
-HEADERS = glob("csrc/*.h") + glob("csrc/*.inl")
+HEADERS = glob("csrc/*.h") + glob("csrc/*.inl") + glob("csrc/runtime/*.h") + glob("csrc/python/*.h")
 
 native = Pybind11Extension(
     "edgepose._native",
-    sorted(glob("csrc/*.cpp")),
+    sorted({*glob("csrc/*.cpp"), *glob("csrc/python/*.cpp"), *glob("csrc/runtime/*.cpp")} - {"csrc/runtime/edgepose.cpp"}),
     depends=HEADERS,
     cxx_std=17,
     # -fno-math-errno: sqrt is an instruction. -Wno-psabi: no vector crosses a function that is not inlined.
@@ -38,7 +38,18 @@ cuda = Pybind11Extension(
 
 
 class BuildExtensions(build_ext):
-    """Links _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
+    """Compiles the runtime without fused multiply-adds, as CMakeLists.txt does: its poses are the same on every CPU, to the bit. Links
+    _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
+
+    def build_extensions(self):
+        compile_one = self.compiler._compile
+
+        def compile_exactly(object_file, source, extension, arguments, more, preprocessor):
+            exact = ["-ffp-contract=off"] if source.startswith("csrc/runtime/") else []
+            compile_one(object_file, source, extension, arguments, [*more, *exact], preprocessor)
+
+        self.compiler._compile = compile_exactly
+        super().build_extensions()
 
     def build_extensions(self):
         need_compiler(self.compiler)

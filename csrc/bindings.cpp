@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "plan_arrays.h"
+#include "python/runtime.h"
 
 using namespace edgepose;
 
@@ -164,4 +165,5 @@ PYBIND11_MODULE(_native, m) {
     return kernels(nullptr).probe_read(data, n, times);
   }, py::arg("x").noconvert(), py::arg("times"));
   bind_kernels(m.def_submodule("kernels"));
+  bind_runtime(m);
 }

@@ -33,6 +33,7 @@ class Engine:
         self.backend: str = header["backend"]
         self.skeleton: Skeleton = MODEL_SKELETONS[header["skeleton"]]
         self.is_causal: bool = header.get("is_causal", False)  # whether the answer is for the window's newest frame
+        self.rate_hz: float | None = header.get("rate_hz")  # frames a second that the model was trained on; None: the file does not say
         self._runner = runner
         self._window = (self.frames, len(self.skeleton), 2)
 

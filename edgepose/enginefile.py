@@ -27,6 +27,7 @@ from .checks import read_json
 from .skeleton import MODEL_SKELETONS
 
 FORMAT = 1
+FASTEST_HZ = 1000  # of the frames that a model was trained on
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
             "weights_sha256": str, "built_with": dict}
@@ -169,6 +170,9 @@ def _header(path: Path, text: str) -> dict[str, Any]:
         raise EngineError(f"{path}: the header's 'options' is {header['options']!r}; it needs dict")
     if not isinstance(header.get("is_causal", False), bool):
         raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
+    rate_hz = header.get("rate_hz")
+    if rate_hz is not None and (isinstance(rate_hz, bool) or not isinstance(rate_hz, (int, float)) or not 0 < rate_hz <= FASTEST_HZ):
+        raise EngineError(f"{path}: the header's 'rate_hz' is {rate_hz!r}; it needs a number above 0, at most {FASTEST_HZ}")
     if header["backend"] == "tensorrt" and header["batch"] < 1:
         raise EngineError(f"{path}: the header's 'batch' is {header['batch']}; it needs 1 or more")
     if not 1 <= header["frames"] <= 4096:

@@ -20,14 +20,14 @@ SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", 
           "timing", "zoo"}  # what builds, trains and measures may take; cli: reporting()
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; each line takes from those above it alone
     "checks": set(), "columns": set(), "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(), "metrics": set(), "skeleton": set(),
-    "adapters": {"checks", "skeleton"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "skeleton"},
-    "window": {"checks", "skeleton"}, "workers": {"checks"},
+    "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "_native"},
+    "workers": {"checks"},
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
     "enginefile": {"checks", "columns", "skeleton"},
     "gpu": {"checks", "enginefile", "_cuda"},
     "backends": {"columns", "enginefile", "gpu", "onnxfile", "skeleton", "_cuda", "_native"},
     "engine": {"backends", "checks", "columns", "enginefile", "skeleton"},
-    "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "window"},
+    "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
     "clip": {"adapters", "camera", "checks", "filters", "npz", "skeleton", "stream"},
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
