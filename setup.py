@@ -42,6 +42,7 @@ class BuildExtensions(build_ext):
     _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
 
     def build_extensions(self):
+        need_compiler(self.compiler)
         compile_one = self.compiler._compile
 
         def compile_exactly(object_file, source, extension, arguments, more, preprocessor):
@@ -49,10 +50,6 @@ class BuildExtensions(build_ext):
             compile_one(object_file, source, extension, arguments, [*more, *exact], preprocessor)
 
         self.compiler._compile = compile_exactly
-        super().build_extensions()
-
-    def build_extensions(self):
-        need_compiler(self.compiler)
         super().build_extensions()
 
     def build_extension(self, extension):
