@@ -30,7 +30,7 @@ native = Pybind11Extension(
 )
 cuda = Pybind11Extension(
     "edgepose._cuda",
-    ["csrc/cuda/bindings.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"],
+    ["csrc/cuda/bindings.cpp", "csrc/cuda/program.cpp", "csrc/placement.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"],
     depends=[*HEADERS, *glob("csrc/cuda/*")],
     cxx_std=17,
     extra_compile_args=["-O2"],
