@@ -40,7 +40,7 @@ from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_onnx import plan_to_onnx
-from edgepose.build_engines.products import PRODUCTS, TENSORRT_PRODUCTS, Product, products_of
+from edgepose.build_engines.products import PRODUCTS, TENSORRT_PRODUCTS, Product, products_of, remove, remove_older, write_graph
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
 from edgepose.build_engines.tensorrt import boards, rebuild, torch_tensorrt
 from edgepose.build_engines.tensorrt.builder import Builder, Source, engine_parts, is_offered, write_layers
@@ -135,10 +135,10 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
               "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
     if getattr(module, "is_causal", False):
         header["is_causal"] = True
-    if lifter.rate_hz is not None:
-        header["rate_hz"] = lifter.rate_hz
     if lifter.changed_options:
         header["options"] = lifter.changed_options
+    if lifter.rate_hz is not None:
+        header["rate_hz"] = lifter.rate_hz
     if precision == "int8":
         header["quantisation"] = scales["recipe"]
     return header
@@ -220,7 +220,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
                     row.file = path.name
                     _keep(candidate, path, layers)
                 else:
-                    _remove_older(path, say)
+                    remove_older(path, say)
                 if row.file:
                     engines[row.file] = engine
             finally:
@@ -274,7 +274,7 @@ def _refuse_slower(lifter: NamedModule, made: dict[Product, Row], out: Path) -> 
         if row.file and yardstick and row.median_ms >= yardstick.median_ms:
             row.refusal = f"no faster than {yardstick.precision} ({yardstick.median_ms:.3f} ms); --keep-slower keeps it"
             row.is_kept, row.file = False, ""
-            _remove(out / product.file_name(lifter))
+            remove(out / product.file_name(lifter))
 
 
 def _keep(candidate: Path, path: Path, layers: str | None) -> None:
@@ -282,18 +282,6 @@ def _keep(candidate: Path, path: Path, layers: str | None) -> None:
     candidate.replace(path)
     if layers is not None:
         write_layers(path, layers)
-
-
-def _remove(path: Path) -> None:
-    path.unlink()
-    path.with_suffix(".layers.json").unlink(missing_ok=True)
-
-
-def _remove_older(path: Path, say: Callable[[str], None]) -> None:
-    """An engine of the name of one that was refused would be taken for it."""
-    if path.exists():
-        _remove(path)
-        say(f"removed {path}: an older engine of that name")
 
 
 def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
@@ -399,7 +387,7 @@ def main(arguments: argparse.Namespace) -> int:
                           TensorRTOptions(batches, arguments.allow_rung, arguments.tactic_sources))
     print_rows(rows, arguments.out, console)
     for row in (row for row in rows if row.file and arguments.format == "onnx"):
-        export.write_graph(arguments.out / row.file, plainly(console))
+        write_graph(arguments.out / row.file, plainly(console))
     if arguments.triton:
         triton_repository.publish(arguments.triton, [arguments.out / row.file for row in rows if row.file], plainly(console))
     return 0 if all(row.is_kept for row in rows) else 1

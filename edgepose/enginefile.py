@@ -27,8 +27,8 @@ from .skeleton import MODEL_SKELETONS
 
 FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
-TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
 LEFTOVER_S = 3600.0  # no file takes so long to be written or checked
+TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
 MOST_WRITERS = 100  # of one file that a writer waits for
 
 
@@ -151,7 +151,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header, tensors = _native.read_engine(os.fsencode(path))
     except MemoryError as error:
         raise EngineError(f"{path}: there is not enough memory to read it") from error
-    return json.loads(header), tensors
+    known = json.loads(header)
+    if not isinstance(known.get("options", {}), dict):
+        raise EngineError(f"{path}: the header's 'options' is {known['options']!r}; it needs an object")
+    return known, tensors
 
 
 def shapes(header: dict[str, Any], people: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -36,7 +36,7 @@ def cores() -> int:
 
 
 def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
-    """The processors' time that this process has, in processors, as `docker run --cpus` gives it; None without a quota.
+    """The time that this process may take, in processors, as `docker run --cpus` gives it; None without a quota.
 
     groups: Linux's control groups, version 1 or 2; own: which of them this process is in. A group has no more than those it lies in.
     """
@@ -47,7 +47,10 @@ def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/sel
     quotas = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        tops = [groups, groups / "unified"] if not controllers else [groups / controllers, groups / "cpu"] if "cpu" in controllers.split(",") else []
+        if not controllers:  # version 2
+            tops = [groups, groups / "unified"]
+        else:
+            tops = [groups / controllers, groups / "cpu"] if "cpu" in controllers.split(",") else []
         for top in tops:
             group = top / path.lstrip("/")
             for folder in (group, *group.parents):
