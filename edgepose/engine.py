@@ -108,9 +108,6 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
         if cpus:
             runner.pin(cpus)
     except ImportError as error:
-        if name == "native":
-            raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this is a source tree, "
-                              "run Python elsewhere, or build in it: pip install -e .") from error
         how = f" ({installing('gpu')})" if name == "tensorrt" else ""
         raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it{how}, or "
                           f"build a native engine: edgepose compile --model {header['model']}") from error
