@@ -16,7 +16,7 @@ from ..gpu import cuda_missing, open_gpu, tensorrt_missing
 from ..machine import cores, cpu_quota, processor
 
 LIBRARIES = {  # what each is for
-    "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
+    "numpy": "required", "safetensors": "building, training", "torch": "building, training", "onnx": "building",
     "onnxruntime": "the onnx backend, detectors, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines",
     "pycuda": "GPU engines", "torch-tensorrt": "GPU engines, for comparison", "rich": "tables", "matplotlib": "pictures", "av": "films (.mp4)",
     "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "ray": "archives lifted by a cluster", "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
