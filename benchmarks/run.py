@@ -21,6 +21,8 @@ import argparse
 import contextlib
 import functools
 import json
+import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -133,7 +135,20 @@ def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:
 
     whole = file.with_suffix(".fp32.onnx")
     whole.write_bytes(export.to_onnx(module))
-    quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
+    with _silenced():
+        quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Drops what ONNX Runtime's quantiser logs and prints: advice, and dumps of what it could not follow."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _streaming(engine: edgepose.Engine, people: int | None = None) -> Callable[[np.ndarray], object]:

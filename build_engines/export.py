@@ -1,13 +1,16 @@
-"""A zoo model by torch's own exporters: a TorchScript archive, or an ONNX graph, as bytes."""
+"""A zoo model by torch's own exporters, a TorchScript archive or an ONNX graph, as bytes; the graph of an engine as a file."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from edgepose import enginefile
 from edgepose.columns import inputs_of
 
 OPSET = 17  # LayerNorm is one node from here on
@@ -35,3 +38,11 @@ def to_onnx(model: nn.Module) -> bytes:
         torch.onnx.export(model, (_example(model),), buffer, dynamo=False, opset_version=OPSET, input_names=["keypoints_norm"],
                           output_names=["pose_m"], dynamic_axes={"keypoints_norm": {0: "people"}, "pose_m": {0: "people"}})
     return buffer.getvalue()
+
+
+def write_graph(engine: Path, say: Callable[[str], None]) -> None:
+    """The graph of an ONNX engine as a plain file beside it, "ampose_fp32.onnx" of "ampose_onnx_fp32.epose"."""
+    header, tensors = enginefile.read(engine)
+    path = engine.with_name(f"{engine.stem.removesuffix('_onnx_' + header['precision'])}_{header['precision']}.onnx")
+    enginefile.write_atomically(path, tensors["payload"].tobytes())
+    say(f"plain ONNX: {path}; {header['units']}")

@@ -19,6 +19,15 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; without that it is emulated, many times slower than float32."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().lower().split())
+    except OSError:
+        return True  # nobody knows
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def cores() -> int:
     """How many processors this process may run on, or has the time of, where a quota gives it less."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,6 +7,7 @@ from models import randomised, small, small_options
 import edgepose
 from edgepose import _native, timing, zoo
 from edgepose.benchmarks import run
+from edgepose.build_engines.lifters import load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
@@ -69,6 +70,11 @@ def test_eight_bits_stand_beside_peers_of_eight_bits(tmp_path, capsys):
     assert all(0 < row["mean_error_mm"] < 10 for row in rows.values()) and min(report["roofline_ms"]) > 0
     assert rows["native", "int8"]["mean_error_mm"] == pytest.approx(rows["onnxruntime", "int8"]["mean_error_mm"], rel=0.3)
     assert rows["native", "w8"]["weight_bytes"] < 0.6 * zoo.parameters(zoo.build("martinez-s")) * 4
+
+
+def test_onnx_runtime_s_quantiser_says_nothing_between_the_rows(tmp_path, capfd, caplog):
+    run._quantise_dynamically(load_lifter("strided27-s").module, tmp_path / "a.onnx")
+    assert (tmp_path / "a.onnx").is_file() and capfd.readouterr() == ("", "") and caplog.text == ""
 
 
 def test_batches_are_rows_of_their_own(tmp_path):

@@ -37,7 +37,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
     "zoo": {"checks", "columns", "enginefile", "skeleton"},
-    "training": SHARED | {"camera", "npz", "pictures", "show"},
+    "training": SHARED | {"camera", "machine", "npz", "pictures", "show"},
     "build_engines": SHARED | {"onnxfile", "pictures", "training", "_native"},  # training: publish; _native: what a quantisation loses
     "benchmarks": SHARED | {"build_engines", "training", "_cuda", "_native"},
 }

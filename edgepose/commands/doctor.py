@@ -109,7 +109,8 @@ def _look(path: Path, trust: bool) -> bool:
     except EngineError as error:
         print(f"  {path.name}: cannot run here: {error}")
         return False
-    print(f"  {path.name}: {header['model']}, {header['frames']} frame(s), {header['skeleton']}, {header['precision']}; would run on "
+    options = "".join(f", {option}={value}" for option, value in header.get("options", {}).items())
+    print(f"  {path.name}: {header['model']}{options}, {header['frames']} frame(s), {header['skeleton']}, {header['precision']}; would run on "
           f"the {engine.backend} backend{f' with {engine.isa} kernels' if engine.isa else ''}, {DEFAULT_THREADS} thread")
     if engine.backend == "native":
         why = f"EDGEPOSE_ISA={os.environ['EDGEPOSE_ISA']}" if os.environ.get("EDGEPOSE_ISA") else "the best this CPU runs"
