@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include "../runtime/people.h"
+#include "../runtime/stream.h"
 #include "../without_gil.h"
 
 namespace py = pybind11;
@@ -393,6 +393,23 @@ void bind_parts(py::module_& m) {
       .def_property_readonly("was_reset", &PyWindow::was_reset);
 }
 
+// The stream of C and C++ with the engine in it, for the benchmark.
+void bind_stream(py::module_& m) {
+  py::class_<Stream>(m, "Stream")
+      .def(py::init([](const std::string& path, const std::string& layout, double width_px, double height_px, double rate_hz,
+                       int threads) {
+        PersonOptions options;
+        options.rate_hz = rate_hz;
+        return std::make_unique<Stream>(load(path, threads, nullptr), layout_named(layout), width_px, height_px, options);
+      }), py::arg("path"), py::arg("layout"), py::arg("width_px"), py::arg("height_px"), py::arg("rate_hz"), py::arg("threads"))
+      .def("push", [](Stream& stream, const py::array_t<float, py::array::c_style>& keypoints_px, double timestamp_s) {
+        if (keypoints_px.ndim() != 2) throw std::invalid_argument("wanted keypoints (K, 2) or (K, 3)");
+        const WithoutGil nogil;
+        return stream.push(keypoints_px.data(), (long)keypoints_px.shape(0), (long)keypoints_px.shape(1), timestamp_s);
+      }, py::arg("keypoints_px").noconvert(), py::arg("timestamp_s"), "Whether there is a new pose.")
+      .def("joints_m", [](const Stream& stream) { return py::array_t<float>({stream.engine().skeleton().joints, 3}, stream.joints_m()); });
+}
+
 }  // namespace
 
 void bind_runtime(py::module_& m) {
@@ -422,6 +439,7 @@ void bind_runtime(py::module_& m) {
     return all;
   }, "(name, keypoints, arrays, arrays when the face is hidden or None) of each layout that ships.");
   bind_parts(m);
+  bind_stream(m);
 }
 
 }  // namespace edgepose
