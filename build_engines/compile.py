@@ -135,6 +135,8 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
               "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
     if getattr(module, "is_causal", False):
         header["is_causal"] = True
+    if lifter.rate_hz is not None:
+        header["rate_hz"] = lifter.rate_hz
     if precision == "int8":
         header["quantisation"] = scales["recipe"]
     return header
