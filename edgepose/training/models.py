@@ -14,9 +14,13 @@ from ..zoo.checkpoints import find_checkpoint, load_checkpoint
 
 
 class TorchLifter:
-    """A module of the zoo as `Stream` wants it, and an engine looks the same to this file."""
+    """A module of the zoo as `Stream` wants it, and an engine looks the same to this file.
 
-    def __init__(self, module: torch.nn.Module):
+    rate_hz: the frames a second of the windows that it was trained on; None: not known.
+    """
+
+    def __init__(self, module: torch.nn.Module, rate_hz: float | None = None):
+        self.rate_hz = rate_hz
         self.module, self.frames, self.skeleton = module.eval(), module.frames, module.skeleton
         self.is_causal = getattr(module, "is_causal", False)
         self.inputs, self.outputs = inputs_of(module), outputs_of(module)
@@ -43,11 +47,14 @@ def open_model(name_or_file: str, frames: int | None = None, trust: bool = False
             raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of {frames}: leave --frames out")
         return engine, {key: value for key, value in engine.header.items() if key != "plan"}
     module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames), frames)
-    return TorchLifter(module), metadata
+    return TorchLifter(module, metadata.get("rate_hz")), metadata
 
 
-def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64) -> np.ndarray:
-    """The poses of many windows: (N, T, J, 2 or C) -> (N, J, 3) m; columns that they do not have are filled in."""
+def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64, with_error: bool = False) -> np.ndarray:
+    """The poses of many windows: (N, T, J, 2 or C) -> (N, J, 3) m; columns that they do not have are filled in.
+
+    with_error: (N, J, 4), the predicted error in m beside each joint, of a model that has it.
+    """
     keypoints_norm = with_all_columns(keypoints_norm, model)
     chunks = (keypoints_norm[i:i + batch] for i in range(0, len(keypoints_norm), batch))
-    return np.concatenate([np.array(joints_of(model.run(chunk))) for chunk in chunks])
+    return np.concatenate([np.array(model.run(chunk) if with_error else joints_of(model.run(chunk))) for chunk in chunks])

@@ -93,7 +93,7 @@ class Flipped:
     def __init__(self, model: Lifter):
         self._model, self.frames, self.skeleton = model, model.frames, model.skeleton
         self.is_causal = getattr(model, "is_causal", False)
-        self.inputs, self.outputs = inputs_of(model), outputs_of(model)
+        self.inputs, self.outputs, self.rate_hz = inputs_of(model), outputs_of(model), getattr(model, "rate_hz", None)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(B, T, J, C) float32 -> (B, J, D) float32, metres from the root."""

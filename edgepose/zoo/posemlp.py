@@ -80,6 +80,12 @@ class PoseMLP(nn.Module):
             getattr(self, f"{side}_mean").copy_(values.flatten(1).mean(0))
             getattr(self, f"{side}_deviation").copy_(values.flatten(1).std(0).clamp(min=least))
 
+    @torch.no_grad()
+    def scale_error(self, factor: float) -> None:
+        """Multiplies the predicted errors, to calibrate them."""
+        self.error.weight *= factor
+        self.error.bias *= factor
+
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Features of rows of standardised inputs: (..., size) -> (..., channels)."""
         x = self.embed((x - self.input_mean) / self.input_deviation)
