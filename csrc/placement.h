@@ -7,7 +7,7 @@
 
 namespace edgepose {
 
-// A matrix of `floats`, padding included: step `born` writes it, step `dies` is the last to use it; -1: nobody reads it.
+// A matrix of `floats`, padding included: step `born` writes it, step `dies` is the last to use it (-1: nobody).
 struct Life {
   int born, dies;
   long floats;
