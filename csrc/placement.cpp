@@ -27,7 +27,8 @@ long first_fit(const std::vector<Life>& lives, std::vector<long>& offsets) {
     }
     offsets.push_back(at);
     all = std::max(all, at + life.floats);
-    if (all > kMaxArena) throw std::invalid_argument("the engine's plan is not valid: it takes more than 64 MiB a person");
+    if (all > kMaxArena)
+      throw std::invalid_argument("the engine's plan is not valid: it takes more than 64 MiB a person");
   }
   return all;
 }
@@ -58,7 +59,8 @@ Placed place_on_cpu(const PlanSpec& spec) {
   Placed placed{{}, first_fit(lives, offsets)};
   for (std::size_t b = 0; b < spec.buffers.size(); b++) {
     const Shape& shape = spec.buffers[b];
-    placed.buffers.push_back({shape.rows, shape.columns, row_on_cpu(shape.columns), life_of[b] < 0 ? 0 : offsets[life_of[b]]});
+    const long offset = life_of[b] < 0 ? 0 : offsets[life_of[b]];
+    placed.buffers.push_back({shape.rows, shape.columns, row_on_cpu(shape.columns), offset});
   }
   return placed;
 }

@@ -7,18 +7,18 @@
 
 namespace edgepose {
 
-// A matrix of `floats`, padding included, that step `born` writes and step `dies` is the last to use; -1: nobody reads it.
+// A matrix of `floats`, padding included: step `born` writes it, step `dies` is the last to use it (-1: nobody).
 struct Life {
   int born, dies;
   long floats;
 };
 
-// First fit, in order of birth: sets an offset for each life such that no two that meet share a float; gives the floats of all.
-// Throws std::invalid_argument if those are more than a plan may take.
+// First fit, in order of birth: sets an offset for each life such that no two that meet share a float; gives the
+// floats of all. Throws std::invalid_argument if those are more than a plan may take.
 long first_fit(const std::vector<Life>& lives, std::vector<long>& offsets);
 
-// The floats from one row to the next. On a CPU a row starts on a cache line, and 17 rows of a power-of-two width do not fall on the
-// same lines of the first-level cache; on a GPU it starts where a load of 32 bytes may.
+// The floats from one row to the next. On a CPU a row starts on a cache line, and 17 rows of a power-of-two width do
+// not fall on the same lines of the first-level cache; on a GPU it starts where a load of 32 bytes may.
 int row_on_cpu(int columns);
 int row_on_gpu(int columns);
 
