@@ -164,8 +164,9 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 def page(rows: list[Row], floors: dict[str, dict[str, float]], weakly: list[dict], command: str, machine: dict) -> str:
     """docs/results.md."""
-    metrics = [*METRICS, VELOCITY]
     scored = sorted((row for row in rows if row.figures), key=lambda row: row.figures["noisy"]["MPJPE mm"])
+    # Rows of an earlier run may lack a metric that is newer than they.
+    metrics = [metric for metric in (*METRICS, VELOCITY) if all(metric in row.figures[kind] for row in scored for kind in KINDS)]
     accuracy = markdown(["model", "frames", "steps", *(f"{metric}, clean / noisy" for metric in metrics)], [
         [f"`{row.model}`", str(row.frames), f"{row.steps:,}" if row.steps else "see card",
          *(" / ".join(f"{row.figures[kind][metric]:.1f}" for kind in KINDS) for metric in metrics)] for row in scored])

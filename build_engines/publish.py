@@ -41,8 +41,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 - Clean: the detector finds exactly what it looks for. Noisy: it jitters, swaps sides and loses joints as real ones do.
 - Floors: the mean pose and a linear regression, fitted to 20,000 training windows. A model has to be far below them.
 - Real detections: OpenPose on three views of a man stepping along a beam, through `Stream` without smoothing. The
-  reference is triangulated from such detections and good to about 3 cm; camera 3 is behind him, and its calibration
-  agrees less with the others.
+  reference is triangulated from such detections and good to some 30 mm; camera 3 is behind him.
 
 ## What it does not know
 

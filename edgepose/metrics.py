@@ -12,14 +12,29 @@ import numpy as np
 AUC_THRESHOLDS_MM = np.arange(0.0, 151.0, 5.0)  # Mehta et al. 2017: 0 to 150 mm in steps of 5
 
 
-def mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
+def mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] | None = None) -> float:
     """Mean joint error after moving both roots to the origin ("Protocol 1"), in mm.
 
-    predicted_mm, target_mm: (N, J, 3), same skeleton.
+    predicted_mm, target_mm: (N, J, 3), same skeleton. joints: the indices of those that are counted; None counts all.
     Raises ValueError if shapes differ or a value is not finite.
     Source: Ionescu et al. 2014 (Human3.6M), eq. 8.
     """
-    return float(_joint_errors(predicted_mm, target_mm).mean())
+    return float(_joint_errors(*_rooted(predicted_mm, target_mm), joints).mean())
+
+
+def n_mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] | None = None) -> float:
+    """Mean joint error after moving both roots to the origin and scaling each predicted frame to fit best, in mm.
+
+    A picture does not show a person's size; this is the error without it, where `mpjpe` has it and `p_mpjpe` is without
+    the body's turn too. The scale is that of least squared error over the joints counted; an all-zero frame has none.
+    predicted_mm, target_mm: (N, J, 3), same skeleton. joints: as for `mpjpe`.
+    Raises ValueError if shapes differ or a value is not finite.
+    Source: Rhodin et al. 2018, section 4 (NMPJPE).
+    """
+    predicted, target = (_counted(poses, joints) for poses in _rooted(predicted_mm, target_mm))
+    squares = (predicted**2).sum(axis=(1, 2))
+    scale = (predicted * target).sum(axis=(1, 2)) / np.where(squares > 0, squares, 1.0)
+    return float(_joint_errors(scale[:, None, None] * predicted, target).mean())
 
 
 def p_mpjpe(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
@@ -54,8 +69,7 @@ def pck(predicted_mm: np.ndarray, target_mm: np.ndarray, threshold_mm: float = 1
     Raises ValueError if shapes differ or a value is not finite.
     Source: Mehta et al. 2017 (MPI-INF-3DHP), 3DPCK.
     """
-    errors = _joint_errors(predicted_mm, target_mm)
-    return float(100.0 * ((errors if joints is None else errors[:, list(joints)]) < threshold_mm).mean())
+    return float(100.0 * (_joint_errors(*_rooted(predicted_mm, target_mm), joints) < threshold_mm).mean())
 
 
 def auc(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] | None = None) -> float:
@@ -66,27 +80,36 @@ def auc(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] |
     Raises ValueError if shapes differ or a value is not finite.
     Source: Mehta et al. 2017 (MPI-INF-3DHP).
     """
-    errors = _joint_errors(predicted_mm, target_mm)
-    errors = (errors if joints is None else errors[:, list(joints)]).ravel()
+    errors = _joint_errors(*_rooted(predicted_mm, target_mm), joints).ravel()
     return float(100.0 * (errors < AUC_THRESHOLDS_MM[:, None]).mean())
 
 
-def mpjve(predicted_mm: np.ndarray, target_mm: np.ndarray) -> float:
-    """Mean joint velocity error of a clip, in mm per frame, after moving both roots to the origin.
+def mpjve(predicted_mm: np.ndarray, target_mm: np.ndarray, joints: Sequence[int] | None = None,
+          times_s: np.ndarray | None = None) -> float:
+    """Mean joint velocity error of a clip, after moving both roots to the origin: mm a frame, or with times a second.
 
-    predicted_mm, target_mm: (N, J, 3), N >= 2 consecutive frames of one clip, same skeleton.
-    Raises ValueError if shapes differ, a value is not finite, or there is only one frame.
+    predicted_mm, target_mm: (N, J, 3), N >= 2 frames of one clip, same skeleton; without times consecutive ones.
+    joints: as for `mpjpe`. times_s: (N,) when each was taken, increasing: then clips of several rates compare, and a
+    gap is no jump.
+    Raises ValueError if shapes differ, a value is not finite, there is only one frame, or the times are not that.
     Source: Pavllo et al. 2019, section 5.
     """
     predicted, target = _rooted(predicted_mm, target_mm)
     if len(predicted) < 2:
         raise ValueError("a velocity needs at least 2 frames; predicted_mm has 1")
-    return float(np.linalg.norm(np.diff(predicted - target, axis=0), axis=-1).mean())
+    steps = np.ones(len(predicted) - 1) if times_s is None else np.diff(np.asarray(times_s, dtype=np.float64))
+    if steps.shape != (len(predicted) - 1,) or not (np.isfinite(steps) & (steps > 0)).all():
+        raise ValueError(f"times_s has shape {np.shape(times_s)}; wanted ({len(predicted)},) increasing seconds")
+    change = np.diff(_counted(predicted - target, joints), axis=0)
+    return float((np.linalg.norm(change, axis=-1) / steps[:, None]).mean())
 
 
-def _joint_errors(predicted_mm: np.ndarray, target_mm: np.ndarray) -> np.ndarray:
-    predicted, target = _rooted(predicted_mm, target_mm)
-    return np.linalg.norm(predicted - target, axis=-1)
+def _joint_errors(predicted: np.ndarray, target: np.ndarray, joints: Sequence[int] | None = None) -> np.ndarray:
+    return np.linalg.norm(_counted(predicted - target, joints), axis=-1)
+
+
+def _counted(poses: np.ndarray, joints: Sequence[int] | None) -> np.ndarray:
+    return poses if joints is None else poses[:, list(joints)]
 
 
 def _rooted(predicted_mm: np.ndarray, target_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

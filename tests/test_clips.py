@@ -1,32 +1,16 @@
 import numpy as np
 import pytest
-from tiny_mocap import standing, write_all
+from tiny_mocap import write_all
+from tiny_real_clips import BODY, FRAMES, SIZE, bodies, camera, write_balance
 
-from edgepose.clip import load_clip, load_windows
+from edgepose.adapters import COCO17
+from edgepose.camera import root_translation
+from edgepose.clip import CLIPS, load_clip, load_windows
 from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M17
 from edgepose.training import clips
-from edgepose.training.landmarks import COCO_JOINTS
-
-
-def write_detections(directory, frames=6):
-    """A clip in the format of the calibrated detections: someone who stands still, 1.6 m before the camera's height."""
-    body = dict(zip(H36M17.joints, standing().astype(float)))
-    body |= {"left_eye": body["head"], "right_eye": body["head"], "left_ear": body["head"], "right_ear": body["head"],
-             "upper_neck": body["thorax"], "head_top": body["head"] + [0, 0.1, 0]}
-    names = (*COCO_JOINTS, "upper_neck", "head_top")
-    world = np.stack([body[name] for name in names])
-    directory.mkdir(exist_ok=True)
-    rotation, translation = np.diag([1.0, -1.0, -1.0]), np.array([0.0, 1.0, 4.0])
-    np.savez(directory / "pose2sim_balance_3d.npz", positions=np.repeat(world[None], frames, 0),
-             keypoint_names=np.array(names))
-    in_camera = world[:17] @ rotation.T + translation
-    px = 1000 * in_camera[:, :2] / in_camera[:, 2:] + [500, 500]
-    coco17 = np.repeat(np.concatenate([px, np.ones((17, 1))], 1)[None], frames, 0).astype(np.float32)
-    np.savez(directory / "pose2sim_balance_cam1.npz", coco17=coco17, fps=np.float32(60),
-             image_size=np.array([1000, 1000]), camera_dist=np.zeros(4), camera_R=rotation, camera_t=translation,
-             camera_K=np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]]))
-    return directory
+from edgepose.training.landmarks import CROWN, SKULL_BASE
+from edgepose.training.real_clips import project_distorted
 
 
 def test_windows_are_read_as_they_were_written(tmp_path):
@@ -55,24 +39,61 @@ def test_a_causal_window_longer_than_the_past_repeats_its_first_frame(tmp_path):
     assert (causal[:, :2] == all_frames[:, :1]).all()
 
 
-def test_a_clip_has_its_reference_in_camera_axes_from_the_pelvis(tmp_path):
-    clips.write_clip(tmp_path / "balance_cam1.npz", write_detections(tmp_path / "raw"), "cam1")
-    clip = load_clip(str(tmp_path / "balance_cam1.npz"))
-    assert clip.name == "balance_cam1" and clip.fps == 60 and clip.image_size == (1000, 1000)
-    assert clip.keypoints_px.shape == clip.reference_m.shape == (6, 17, 3)
-    expected = (standing() - standing()[0]) * [1, -1, -1]
-    limbs = ("knee", "ankle", "elbow", "wrist")
-    rigid = [H36M17.index(f"{side}_{limb}") for side in ("left", "right") for limb in limbs]
-    np.testing.assert_allclose(clip.reference_m[:, rigid], np.repeat(expected[None, rigid], 6, 0), atol=1e-6)
+@pytest.mark.parametrize("name, degrees", [("cam1", 0), ("cam2", 60), ("cam3", 160)])
+def test_a_clip_has_its_refined_camera_and_its_reference_in_that_camera_s_axes_from_the_pelvis(tmp_path, name, degrees):
+    write_balance(tmp_path / "raw", error_m=0.3)
+    clips.write_clip(tmp_path / f"balance_{name}.npz", tmp_path / "raw", name)
+    clip = load_clip(str(tmp_path / f"balance_{name}.npz"))
+    assert clip.name == f"balance_{name}" and clip.fps == 60 and clip.image_size == SIZE
+    assert clip.keypoints_px.shape == clip.reference_m.shape == (FRAMES, 17, 3)
+    with np.load(tmp_path / f"balance_{name}.npz") as file:
+        for key, value in camera(degrees).items():
+            np.testing.assert_array_equal(file[key], value)
+    body = dict(zip(BODY, np.moveaxis(bodies() @ camera(degrees)["camera_R"].T, 1, 0)))
+    pelvis = (body["left_hip"] + body["right_hip"]) / 2
+    for limb in ("knee", "ankle", "elbow", "wrist"):
+        for joint in (f"left_{limb}", f"right_{limb}"):
+            np.testing.assert_allclose(clip.reference_m[:, H36M17.index(joint)], body[joint] - pelvis, atol=1e-6)
+    skull = body["head_top"] - body["upper_neck"]
+    for joint, share in (("head", CROWN), ("nose", SKULL_BASE)):
+        wanted = body["upper_neck"] + share * skull - pelvis
+        np.testing.assert_allclose(clip.reference_m[:, H36M17.index(joint)], wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("camera", clips.CAMERAS)
-def test_the_shipped_clips_are_whole(camera):
-    clip = load_clip(f"balance_{camera}")
+def test_a_reference_with_a_gap_is_refused(tmp_path):
+    write_balance(tmp_path)
+    for name in ("cam1", "cam3"):
+        with np.load(tmp_path / f"pose2sim_balance_{name}.npz") as file:
+            arrays = dict(file)
+        arrays["keypoints"][2, arrays["keypoint_names"].tolist().index("head_top")] = 0
+        np.savez(tmp_path / f"pose2sim_balance_{name}.npz", **arrays)
+    with pytest.raises(ValueError, match="the reference of cam1 has gaps"):
+        clips.write_clip(tmp_path / "balance_cam1.npz", tmp_path, "cam1")
+
+
+@pytest.mark.parametrize("name", clips.CAMERAS)
+def test_the_shipped_clips_are_whole(name):
+    clip = load_clip(f"balance_{name}")
     assert clip.keypoints_px.shape == clip.reference_m.shape == (100, 17, 3)
     assert clip.fps == 60 and clip.image_size == (1088, 1920)
     knee, hip = (clip.reference_m[:, H36M17.index(joint)] for joint in ("left_knee", "left_hip"))
     assert 0.35 < np.median(np.linalg.norm(knee - hip, axis=-1)) < 0.5
+
+
+@pytest.mark.parametrize("name", clips.CAMERAS)
+def test_a_shipped_clip_s_reference_lies_where_its_camera_saw_the_joints(name):
+    with np.load(CLIPS / f"balance_{name}.npz") as file:
+        clip = {name: file[name].astype(float) for name in file.files}
+    # These joints are the same in both skeletons.
+    joints = [joint for joint in COCO17.joints if joint.endswith(("elbow", "wrist", "knee", "ankle"))]
+    seen = clip["coco17"][:, [COCO17.index(joint) for joint in joints]]
+    joints_m = clip["reference_m"][:, [H36M17.index(joint) for joint in joints]]
+    in_axes = {**clip, "camera_R": np.eye(3), "camera_t": np.zeros(3)}
+    (fx, _, cx), (_, fy, cy), _ = clip["camera_K"]
+    pelvises_m = [root_translation(*frame, fx, fy, cx, cy) for frame in zip(joints_m, seen[..., :2], seen[..., 2])]
+    projected = project_distorted(joints_m + np.array(pelvises_m)[:, None], in_axes)
+    off_px = np.linalg.norm(projected - seen[..., :2], axis=-1)[seen[..., 2] > 0]
+    assert np.median(off_px) < 8  # 5.3, 5.1 and 7.5; the published calibration gives 11.5, 6.1 and 15.5
 
 
 @pytest.mark.parametrize("split, count, frames", clips.WINDOWS.values())

@@ -136,3 +136,18 @@ def test_joints_are_assembled_by_their_names_and_means():
     nose, thorax, head = (H36M17.index(joint) for joint in ("nose", "thorax", "head"))
     np.testing.assert_array_equal(made[:, nose], (made[:, thorax] + made[:, head]) / 2)
     np.testing.assert_array_equal(np.delete(made, nose, 1), points)
+
+
+def test_clips_of_several_rates_are_drawn_at_the_slowest():
+    clips = [clip(30, 0, fps=25.0), clip(30, 1, fps=50.0)]
+    assert datasets.common_rate_hz(clips) == 25
+    _, joints = draw_labelled(clips, 200, 5, torch.Generator().manual_seed(0), rate_hz=25.0)
+    inside = [row for row in numbers(joints) if row.min() > 0 and row.max() < 29]
+    assert {int(step) for row in inside for step in np.diff(row)} == {1, 2} and all(len(set(np.diff(row))) == 1 for row in inside)
+
+
+def test_a_rate_that_is_no_multiple_is_refused():
+    with pytest.raises(ValueError, match=r"clip 1: 60 Hz is no multiple of the set's slowest rate, 25 Hz"):
+        datasets.common_rate_hz([clip(3, 0, fps=25.0), clip(3, 1, fps=60.0)])
+    with pytest.raises(ValueError, match="no clips"):
+        datasets.common_rate_hz([])

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_clips import write_detections
 from tiny_datasets import write_h36m
-from tiny_mocap import write_all
+from tiny_mocap import write_all, write_subject
+from tiny_real_clips import write_balance
 
 from edgepose import zoo
 from edgepose.clip import load_clip
@@ -17,7 +17,7 @@ from edgepose.training import clips, evaluate, models
 
 
 class Perfect:
-    """Knows the answer of every window by its first keypoint."""
+    """Knows the answer of every window by its first keypoint; to others it answers with a line of joints."""
 
     frames, skeleton = 1, H36M17
 
@@ -25,7 +25,7 @@ class Perfect:
         self.answers = {window[0].tobytes(): pose for window, pose in zip(keypoints, target)}
 
     def run(self, keypoints_norm, out=None):
-        return np.stack([self.answers[window[0].tobytes()] for window in keypoints_norm])
+        return np.stack([self.answers.get(window[0].tobytes(), np.ones((17, 3)) * np.arange(17)[:, None]) for window in keypoints_norm])
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,22 @@ def test_the_floors_are_the_mean_and_the_best_linear_map():
     np.testing.assert_allclose(floors["mean pose"](keypoints[:2]), np.repeat(linear.mean(0).reshape(1, 17, 3), 2, 0))
 
 
+def test_each_source_of_the_validation_set_has_rows_of_its_own_and_leaves_cmu_s_as_they_are(data):
+    before = evaluate.on_validation(Perfect([], []), data)
+    for subject in ("hdm05_tr", "uiprmd_08"):
+        write_subject(data, subject, (25, 30))
+    windows = [evaluate.seeded_windows(data, "validation", 300, 1, noisy, source) for noisy in (False, True) for source in ("cmu", "hdm05")]
+    keypoints, joints = (np.concatenate(parts) for parts in zip(*windows))
+    rows = evaluate.on_validation(Perfect(keypoints, joints[:, 0]), data)
+    assert list(rows)[:6] == list(before) and len(rows) == 18
+    assert {row: figures for row, figures in rows.items() if row in before and not row.startswith("model")} == {
+        row: figures for row, figures in before.items() if not row.startswith("model")}
+    for kind in ("clean", "noisy"):
+        assert rows[f"model, {kind}"]["MPJPE mm"] == 0 == rows[f"model, {kind}, HDM05"]["MPJPE mm"]
+        assert rows[f"model, {kind}, UI-PRMD"]["MPJPE mm"] > 10
+        assert rows[f"mean pose, {kind}, UI-PRMD"] != rows[f"mean pose, {kind}"]
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_the_figures_are_of_the_frame_that_is_answered_for(data, is_causal, monkeypatch):
     monkeypatch.setattr(evaluate, "WINDOWS", 100)
@@ -93,7 +109,8 @@ def test_lifting_in_batches_is_lifting_at_once(checkpoint):
 
 
 def test_a_real_clip_is_scored_through_the_stream_frame_by_frame(tmp_path):
-    clips.write_clip(tmp_path / "balance_cam1.npz", write_detections(tmp_path / "raw"), "cam1")
+    write_balance(tmp_path / "raw")
+    clips.write_clip(tmp_path / "balance_cam1.npz", tmp_path / "raw", "cam1")
     clip = load_clip(str(tmp_path / "balance_cam1.npz"))
     growing = clip.reference_m * np.linspace(1, 2, len(clip.keypoints_px))[:, None, None]
     clip = dataclasses.replace(clip, reference_m=growing)
@@ -183,7 +200,7 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--data", "h36m"], "--data NAME and --path DIR go together: where does h36m lie"),
-    (["--path", "x"], "go together: which data set lies in x: mocap, h36m, mpi-inf-3dhp, humaneva"),
+    (["--path", "x"], "go together: which data set lies in x: mocap, real, h36m, mpi-inf-3dhp, humaneva"),
     (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
     (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m"),
     (["--clips", "nowhere"], "--clips nowhere: wanted balance_cam1.npz, balance_cam2.npz, balance_cam3.npz in it; there is no nowhere/balance_cam1.npz"),

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from edgepose.metrics import auc, mpjpe, mpjve, p_mpjpe, pck
+from edgepose.metrics import auc, mpjpe, mpjve, n_mpjpe, p_mpjpe, pck
 
-ALL = [mpjpe, p_mpjpe, pck, auc, mpjve]
+ALL = [mpjpe, n_mpjpe, p_mpjpe, pck, auc, mpjve]
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def rotation(seed):
 
 def test_a_perfect_prediction_scores_perfectly(poses):
     assert mpjpe(poses, poses) == 0 and mpjve(poses, poses) == 0
-    assert p_mpjpe(poses, poses) < 1e-9
+    assert p_mpjpe(poses, poses) < 1e-9 and n_mpjpe(poses, poses) < 1e-9
     assert pck(poses, poses) == 100
     assert auc(poses, poses) == pytest.approx(100 * 30 / 31)
 
@@ -50,17 +50,54 @@ def test_the_velocity_error_is_in_mm_per_frame():
     assert mpjve(predicted + 100, target) == pytest.approx(3 / 2)
 
 
-@pytest.mark.parametrize("metric", [mpjpe, pck, auc, mpjve])
+@pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, pck, auc, mpjve])
 def test_where_the_person_stands_does_not_matter(metric, poses, noisy):
     away = np.random.default_rng(2).normal(0, 5000, (5, 1, 3))
     assert metric(noisy + away, poses) == pytest.approx(metric(noisy, poses), rel=1e-9)
 
 
-@pytest.mark.parametrize("metric", [mpjpe, pck, auc, mpjve])
+@pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, pck, auc, mpjve])
 def test_turning_both_poses_does_not_matter_but_turning_one_does(metric, poses, noisy):
     r = rotation(3)
     assert metric(noisy @ r, poses @ r) == pytest.approx(metric(noisy, poses), rel=1e-9)
     assert abs(metric(noisy @ r, poses) - metric(noisy, poses)) > 5
+
+
+def test_n_mpjpe_undoes_the_scale_of_each_frame_and_nothing_else(poses, noisy):
+    sizes = np.linspace(0.3, 3, len(poses))[:, None, None]
+    assert n_mpjpe(sizes * poses + 100, poses) < 1e-9
+    assert n_mpjpe(sizes * noisy, poses) == pytest.approx(n_mpjpe(noisy, poses), rel=1e-9)
+    assert p_mpjpe(noisy, poses) < n_mpjpe(noisy, poses)
+    small = poses - poses[:, :1]
+    assert n_mpjpe(0 * small, small) == pytest.approx(mpjpe(0 * small, small))  # no scale makes a point a person
+
+
+def test_n_mpjpe_takes_the_scale_of_least_squared_error():
+    target = np.zeros((1, 3, 3))
+    target[0, 1:, 0] = [100, 300]
+    predicted = target.copy()
+    predicted[0, 1:, 0] = [100, 100]  # the best scale is 2: 200 and 200
+    assert n_mpjpe(predicted, target) == pytest.approx(200 / 3)
+    assert n_mpjpe(predicted, target, joints=[2]) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, pck, auc, mpjve])
+def test_only_the_joints_asked_for_count(metric, poses, noisy):
+    wild = noisy.copy()
+    wild[:, 5] += np.linspace(500, 900, len(poses))[:, None]
+    counted = [j for j in range(17) if j != 5]
+    assert metric(wild, poses, joints=counted) == pytest.approx(metric(np.delete(noisy, 5, 1), np.delete(poses, 5, 1)))
+    assert abs(metric(wild, poses) - metric(wild, poses, joints=counted)) > 1
+
+
+def test_the_velocity_error_with_times_is_in_mm_per_second_whatever_the_rate():
+    target = np.zeros((4, 2, 3))
+    predicted = target.copy()
+    predicted[:, 1, 0] = [0, 3, 12, 15]
+    assert mpjve(predicted, target, joints=[1], times_s=np.array([0, 0.1, 0.4, 0.5])) == pytest.approx(30)
+    for times_s in (np.arange(3), np.array([0, 1, 1, 2]), np.array([0, 1, np.nan, 2])):
+        with pytest.raises(ValueError, match=r"times_s has shape \(.*\); wanted \(4,\) increasing seconds"):
+            mpjve(predicted, target, times_s=times_s)
 
 
 def test_p_mpjpe_undoes_any_rotation_scale_and_shift_of_each_frame(poses):

@@ -25,6 +25,19 @@ def test_clips_lie_end_to_end(data):
         np.testing.assert_array_equal(motion.positions_m[49:], subject["positions"])
 
 
+def test_the_clips_of_one_source_are_told_apart_by_the_name_of_their_file(tmp_path):
+    for subject, clips in (("uiprmd_01", (12,)), ("cmu_001", (40, 9)), ("hdm05_bd", (20,)), ("uiprmd_02", (15, 8))):
+        write_subject(tmp_path, subject, clips)
+    motion = mocap.read_motion(tmp_path, "training")
+    assert mocap.sources_of(motion) == ["cmu", "hdm05", "uiprmd"]
+    own = mocap.only_source(motion, "uiprmd")
+    assert own.clip_names == ("uiprmd_01/uiprmd_01_00", "uiprmd_02/uiprmd_02_00", "uiprmd_02/uiprmd_02_01")
+    assert own.clip_bounds.tolist() == [0, 12, 27, 35] and own.fps == 60
+    torch.testing.assert_close(own.positions_m, motion.positions_m[-35:], rtol=0, atol=0)
+    with pytest.raises(ValueError, match="there are no clips of 'h36m'; there are cmu, hdm05, uiprmd"):
+        mocap.only_source(motion, "h36m")
+
+
 @pytest.mark.parametrize("frames", [1, 9, 27])
 def test_windows_never_leave_their_clip(tmp_path, frames):
     for subject, clips in (("cmu_001", (40, 9)), ("cmu_002", (30,))):

@@ -71,3 +71,28 @@ def test_training_teaches_pose_and_error(tmp_path):
     path = train("posemlp-s", write_all(tmp_path / "mocap"), tmp_path, 150, batch=32, options={"channels": 32, "blocks": 1},
                  report=lambda done, distance, *_: distances.append(distance))
     assert path.is_file() and np.mean(distances[-5:]) < 0.85 * np.mean(distances[:5])  # it starts from the mean pose
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_a_temporal_one_begins_as_its_single_frame_network(tmp_path, is_causal):
+    from edgepose.training.supervised import begin_with
+    from edgepose.zoo.checkpoints import save_checkpoint
+
+    single = zoo.build("posemlp", channels=16, blocks=1).eval()
+    file = tmp_path / "single.safetensors"
+    save_checkpoint(file, single, {"model": "posemlp", "frames": 1, "skeleton": "h36m17", "options": {}})
+    temporal = zoo.build("posemlp27", channels=16, blocks=1, is_causal=is_causal).eval()
+    begin_with(temporal, file)
+    x = torch.randn(2, 27, 17, len(INPUTS))
+    with torch.no_grad():
+        torch.testing.assert_close(temporal(x), single(x[:, zoo.target_frame(temporal)][:, None]))
+
+
+def test_a_temporal_one_sees_every_third_frame_and_its_target():
+    model = zoo.build("posemlp27", channels=16, blocks=1).eval()
+    for layer in (model.correct, model.mix.second):
+        torch.nn.init.normal_(layer.weight)
+    x = torch.randn(1, 27, 17, len(INPUTS))
+    with torch.no_grad():
+        seen = [frame for frame in range(27) if not torch.equal(model(x), model(x + (torch.arange(27) == frame)[:, None, None]))]
+    assert seen == list(range(1, 27, 3)) and zoo.target_frame(model) in seen

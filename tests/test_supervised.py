@@ -183,7 +183,7 @@ def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
     module, metadata = load_checkpoint(path)
     assert path.name == "ampose-s9.safetensors" and module.frames == 9
     assert metadata["seed"] == 7 and metadata["command"] == "edgepose train" and "CMU" in metadata["data"]
-    assert metadata["figures"]["steps"] == 2 and 0 < metadata["figures"]["validation_mpjpe_mm"] < 5000
+    assert metadata["rate_hz"] == 50 and metadata["figures"]["steps"] == 2 and 0 < metadata["figures"]["validation_mpjpe_mm"] < 5000
 
 
 @pytest.mark.parametrize("model, steps, to", [("ampose-s", 40, 0.6), ("posegate-s", 40, 0.6), ("dln-s", 120, 0.6), ("strided27-s", 40, 0.6),

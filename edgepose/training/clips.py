@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from ..skeleton import H36M17
-from .landmarks import COCO_JOINTS, mocap_joints
+from .landmarks import mocap_joints
 from .mocap import draw_windows, read_motion
 from .observation import observe
+from .real_clips import CAMERA_KEYS, triangulate
 
 WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),  # whose, how many, how long
            "calibration.npz": ("training", 128, 27), "calibration351.npz": ("training", 16, 351)}
 CAMERAS = ("cam1", "cam2", "cam3")
-KEPT = ("coco17", "fps", "image_size", "camera_K", "camera_dist", "camera_R", "camera_t")
+KEPT = ("coco17", "fps", "image_size")
 
 
 def write_windows(path: str | Path, data: str | Path, count: int, frames: int, seed: int = 0, split: str = "validation") -> None:
@@ -35,22 +36,31 @@ def write_windows(path: str | Path, data: str | Path, count: int, frames: int, s
 
 
 def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
-    """Makes a clip from Pose2Sim's detections and their triangulation, moved to the motion-capture joints.
+    """Makes a clip of Pose2Sim's detections, with a refined camera and their triangulation moved to mocap's joints.
 
-    detections: a folder with pose2sim_balance_<camera>.npz and pose2sim_balance_3d.npz.
+    detections: a folder with pose2sim_balance_<camera>.npz of all CAMERAS, as real_clips has them, and
+    pose2sim_balance_refined.npz: cameras that agree with each other and the 3D of COCO's joints through them. It lacks
+    the neck and the top of the head, which are triangulated here.
     """
-    with np.load(Path(detections) / "pose2sim_balance_3d.npz") as file:
-        names = file["keypoint_names"].tolist()
-        world = file["positions"].astype(float)
-    with np.load(Path(detections) / f"pose2sim_balance_{camera}.npz") as file:
-        kept = {name: file[name] for name in KEPT}
-    in_camera = world @ kept["camera_R"].T + kept["camera_t"].ravel()
-    neck, top = (in_camera[:, names.index(joint)] for joint in ("upper_neck", "head_top"))
-    joints = mocap_joints(in_camera[:, [names.index(joint) for joint in COCO_JOINTS]], neck, top)
+    neck_and_top_px = []
+    with np.load(Path(detections) / "pose2sim_balance_refined.npz") as file:
+        world = file["reference_coco17_world_m"].astype(float)
+        cameras = [{key: file[key][i] for key in CAMERA_KEYS} for i in range(len(CAMERAS))]
+    for name in CAMERAS:
+        with np.load(Path(detections) / f"pose2sim_balance_{name}.npz") as file:
+            names = file["keypoint_names"].tolist()
+            neck_and_top_px.append(file["keypoints"][:, [names.index(joint) for joint in ("upper_neck", "head_top")]])
+            if name == camera:
+                kept = {key: file[key] for key in KEPT}
+    by = cameras[CAMERAS.index(camera)]
+    flat_px = np.stack(neck_and_top_px).reshape(len(CAMERAS), -1, 3)
+    neck_and_top = np.moveaxis(triangulate(flat_px, cameras).reshape(len(world), 2, 3), 1, 0)
+    points, (neck, top) = (part @ by["camera_R"].T + by["camera_t"].ravel() for part in (world, neck_and_top))
+    joints = mocap_joints(points, neck, top)
     reference = joints - joints[:, H36M17.root:H36M17.root + 1]
     if not np.isfinite(reference).all():
         raise ValueError(f"the reference of {camera} has gaps")
-    np.savez_compressed(path, reference_m=reference.astype(np.float32), **kept)
+    np.savez_compressed(path, reference_m=reference.astype(np.float32), **kept, **by)
 
 
 if __name__ == "__main__":

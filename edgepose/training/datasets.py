@@ -1,7 +1,8 @@
 """The labelled data sets, all in one form: DATASETS by name, clips of 2D keypoints with the joints they belong to, and
 windows drawn from them for training.
 
-A window is made of frames that follow each other as they were recorded, whatever the frame rate: the papers' convention.
+A window is made of frames that follow each other as they were recorded, whatever the frame rate: the papers' convention. Training
+takes every second frame, or third, of clips that were recorded faster than others of their set (`common_rate_hz`).
 Motion capture without cameras is another thing, and lies in `mocap`.
 """
 
@@ -74,11 +75,11 @@ class LabelledClip:
         """The frames that count, by their numbers."""
         return np.flatnonzero(self.valid)
 
-    def around(self, frame: int | np.ndarray, frames: int, target: int | None = None) -> np.ndarray:
+    def around(self, frame: int | np.ndarray, frames: int, target: int | None = None, step: int = 1) -> np.ndarray:
         """The numbers of the frames of a window that has `frame` at its place `target`, the middle for None: (frames,), or
-        (N, frames) for frames (N, 1)."""
+        (N, frames) for frames (N, 1). step: from one frame of the window to the next."""
         target = frames // 2 if target is None else target
-        return np.clip(frame + np.arange(frames) - target, 0, len(self.valid) - 1)
+        return np.clip(frame + step * (np.arange(frames) - target), 0, len(self.valid) - 1)
 
     def windows(self, numbers: np.ndarray, frames: int, target: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The windows around N of the clip's frames: keypoints_norm (N, frames, 17, 2) and joints_m (N, frames, 17, 3),
@@ -116,12 +117,27 @@ def read_dataset(name: str, path: str | Path, split: str, keypoints: str = "gt",
     return [clip for clip in clips if not actions or clip.action in actions]
 
 
+def common_rate_hz(clips: Sequence[LabelledClip]) -> float:
+    """The frame rate of the slowest clip, of which all others' must be a multiple, to 2 percent.
+
+    Raises ValueError, naming a clip whose rate is none, or if there are no clips.
+    """
+    if not clips:
+        raise ValueError("no clips, and so no frame rate")
+    rate_hz = min(clip.fps for clip in clips)
+    for clip in clips:
+        if abs(clip.fps / rate_hz / round(clip.fps / rate_hz) - 1) > 0.02:
+            raise ValueError(f"{clip.source}: {clip.fps:g} Hz is no multiple of the set's slowest rate, {rate_hz:g} Hz")
+    return rate_hz
+
+
 def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, generator: torch.Generator,
-                  flip: bool = False, target: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+                  flip: bool = False, target: int | None = None, rate_hz: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` random windows: keypoints_norm (count, frames, 17, 2), and joints_m (count, frames, 17, 3) in camera axes,
     each frame from its own root. Every frame that counts is equally likely to stand at the place `target` of one.
 
-    target: None for the middle. flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike.
+    target: None for the middle. flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike. rate_hz: of the
+    windows, as common_rate_hz says; None takes every frame.
     Raises ValueError if there are no clips, or if a joint beside the middle frame is not finite.
     """
     if not clips:
@@ -134,7 +150,7 @@ def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, genera
     for i, (frame, which) in enumerate(zip(drawn.tolist(), torch.searchsorted(ends, drawn, right=True).tolist())):
         clip = clips[which]
         centre = clip.centres[frame - int(ends[which])]  # counted from the clip's last one
-        index = clip.around(centre, frames, target)
+        index = clip.around(centre, frames, target, 1 if rate_hz is None else round(clip.fps / rate_hz))
         keypoints[i], joints[i] = clip.keypoints_px[index, :, :2], clip.joints_m[index]
         of_size[clip.image_size].append(i)
         if not np.isfinite(joints[i]).all():

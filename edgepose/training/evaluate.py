@@ -4,8 +4,8 @@ beside two floors.
 The validation windows are seen through seeded cameras, once by a perfect detector ("clean") and once by the simulated
 one ("noisy"). The floors are the mean pose and a linear regression, both fitted to training windows through cameras of
 the same kind: a model that is not far better has learnt nothing. The real clips go through `Stream`, as at run time;
-their reference is triangulated from the same kind of detections and good to about 3 cm, so no figure below that means
-anything. The papers' data sets and tables are told in `datasets` and `protocols`.
+their reference is triangulated from the same kind of detections and good to some 30 mm, so no figure below that means
+anything. Other real clips are scored by `real_scores`. The papers' data sets and tables are told in `datasets` and `protocols`.
 """
 
 from __future__ import annotations
@@ -25,23 +25,27 @@ from rich.table import Table
 from ..checks import PICTURES, check_output
 from ..clip import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
 from ..enginefile import write_atomically
-from ..metrics import auc, mpjpe, p_mpjpe, pck
+from ..metrics import auc, mpjpe, n_mpjpe, p_mpjpe, pck
 from ..skeleton import H36M17
 from ..stream import Lifter
 from ..zoo import target_frame
 from .clips import CAMERAS
 from .datasets import DATASETS, read_dataset
-from .mocap import draw_windows, read_motion
+from .mocap import draw_windows, only_source, read_motion, sources_of
 from .models import lift, open_model
 from .observation import observe_frames
 from .protocols import AVERAGE, PROTOCOLS, Flipped, Table as Figures, flip_cost, papers_table
+from .real_scores import answers_of_folder, score_all
 
-WINDOWS = 4096
+WINDOWS = 4096  # of each source
 FLOOR_WINDOWS = 20_000
 SEED = 1
 WIDTH = 132  # characters: a table of 15 actions needs them
+KINDS = {"clean": False, "noisy": True}  # of windows: whether the detector errs
+MAIN_SOURCE, SOURCE_NAMES = "cmu", {"hdm05": "HDM05", "uiprmd": "UI-PRMD"}  # of validation subjects, whose figures stand apart
+REAL = "real"  # --data: real clips with a reference
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "MPJPE mm": mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
+    "MPJPE mm": mpjpe, "N-MPJPE mm": n_mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
 
 
 def score(predicted_m: np.ndarray, target_m: np.ndarray) -> dict[str, float]:
@@ -49,10 +53,12 @@ def score(predicted_m: np.ndarray, target_m: np.ndarray) -> dict[str, float]:
     return {name: metric(1000.0 * predicted_m, 1000.0 * target_m) for name, metric in METRICS.items()}
 
 
-def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints_norm (N, frames, 17, 2), joints_m (N, frames, 17, 3)), the same in every call."""
-    generator = torch.Generator().manual_seed(SEED)
-    keypoints, joints = observe_frames(draw_windows(read_motion(data, split), count, frames, generator), generator, noisy)
+def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool,
+                   source: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(keypoints_norm (N, frames, 17, 2), joints_m (N, frames, 17, 3)), the same in every call. source: of one only; None: of all."""
+    generator, motion = torch.Generator().manual_seed(SEED), read_motion(data, split)
+    windows = draw_windows(motion if source is None else only_source(motion, source), count, frames, generator)
+    keypoints, joints = observe_frames(windows, generator, noisy)
     return keypoints.numpy(), joints.numpy()
 
 
@@ -68,19 +74,22 @@ def floors(keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[str, Callab
 
 
 def on_validation(model: Lifter, data: str | Path) -> dict[str, dict[str, float]]:
-    """The model and the floors on the validation subjects: {row: {metric: value}}.
+    """The model and the floors on the validation subjects, each source by itself: {row: {metric: value}}.
 
-    The floors see the frame that is answered for.
+    Rows without a source are MAIN_SOURCE's. The floors are fitted to all training subjects and see the frame that is answered for.
     """
-    rows, answered = {}, target_frame(model)
-    for noisy in (False, True):
-        kind = "noisy" if noisy else "clean"
-        keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, noisy)
-        target = joints[:, answered]
-        rows[f"model, {kind}"] = score(lift(model, keypoints), target)
-        seen, truth = seeded_windows(data, "training", FLOOR_WINDOWS, 1, noisy)
-        for name, floor in floors(seen[:, 0], truth[:, 0]).items():
-            rows[f"{name}, {kind}"] = score(floor(keypoints[:, answered]), target)
+    answered = target_frame(model)
+    fitted = {kind: floors(seen[:, 0], truth[:, 0]) for kind, noisy in KINDS.items()
+              for seen, truth in [seeded_windows(data, "training", FLOOR_WINDOWS, 1, noisy)]}
+    rows = {}
+    for source in sorted(sources_of(read_motion(data, "validation")), key=lambda source: source != MAIN_SOURCE):
+        whose = "" if source == MAIN_SOURCE else f", {SOURCE_NAMES.get(source, source)}"
+        for kind, noisy in KINDS.items():
+            keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, noisy, source)
+            target = joints[:, answered]
+            rows[f"model, {kind}{whose}"] = score(lift(model, keypoints), target)
+            for name, floor in fitted[kind].items():
+                rows[f"{name}, {kind}{whose}"] = score(floor(keypoints[:, answered]), target)
     return rows
 
 
@@ -133,19 +142,20 @@ def cost_of_flip(model: Lifter) -> dict[str, float]:
 
 
 def draw(model: Lifter, args: argparse.Namespace) -> None:
-    """The pictures that were asked for, of the motion capture's validation set where it is given, else of the windows that ship."""
+    """The pictures that were asked for, of the motion capture's validation set (MAIN_SOURCE's) where it is given, else of the windows
+    that ship."""
     from .error_plots import plot_attention, plot_errors
 
     shipped = load_windows(model.frames, getattr(model, "is_causal", False))
     if args.plot_attention:
         plot_attention(model, args.model, shipped[0], args.plot_attention)
         print(f"attention maps: {args.plot_attention}")
-    if args.plot:
+    if args.plot and args.data != REAL:
         windows = {"shipped windows, noisy": shipped}
         if args.data == "mocap":
             windows = {}
-            for kind in ("clean", "noisy"):
-                keypoints, joints = seeded_windows(args.path, "validation", WINDOWS, model.frames, kind == "noisy")
+            for kind, noisy in KINDS.items():
+                keypoints, joints = seeded_windows(args.path, "validation", WINDOWS, model.frames, noisy, MAIN_SOURCE)
                 windows[kind] = keypoints, joints[:, target_frame(model)]
         plot_errors(model, args.model, windows, args.plot)
         print(f"picture of the errors: {args.plot}")
@@ -155,13 +165,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose evaluate`."""
     parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights, a checkpoint, or an engine file")
     parser.add_argument("--frames", type=int, help="window length, for shipped weights (default: the model's usual one)")
-    parser.add_argument("--data", choices=("mocap", *DATASETS), metavar="NAME",
-                        help=f"a data set: mocap adds its validation subjects; {', '.join(DATASETS)} print their papers' table "
-                             "instead (default: only what ships)")
+    parser.add_argument("--data", choices=("mocap", REAL, *DATASETS), metavar="NAME",
+                        help=f"a data set: mocap adds its validation subjects; {REAL} is a folder of real clips with a reference; "
+                             f"{', '.join(DATASETS)} print their papers' table instead (default: only what ships)")
     parser.add_argument("--path", metavar="DIR", help="where the data set lies")
     parser.add_argument("--keypoints", metavar="KIND", help="where a papers' data set has its 2D from: gt, cpn (h36m) or "
                         "detectron (humaneva) (default: gt)")
     parser.add_argument("--actions", nargs="+", metavar="ACTION", help="only these of a papers' data set")
+    parser.add_argument("--delay", nargs="+", type=int, metavar="FRAMES", help=f"for {REAL}: later frames to wait for (default: none, "
+                        "and all that the model can use)")
     parser.add_argument("--flip", action="store_true", help="flip averaging beside the plain figures, and what it costs")
     parser.add_argument("--clips", metavar="DIR", help="a folder with the real clips balance_cam1.npz, balance_cam2.npz and "
                         "balance_cam3.npz, where not those that ship")
@@ -174,13 +186,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     if bool(args.data) != bool(args.path):
         raise ValueError("--data NAME and --path DIR go together: " + (f"where does {args.data} lie?" if args.data else
-                         f"which data set lies in {args.path}: mocap, {', '.join(DATASETS)}?"))
+                         f"which data set lies in {args.path}: mocap, {REAL}, {', '.join(DATASETS)}?"))
     for_papers = [option for option in ("keypoints", "actions") if getattr(args, option)]
     if for_papers and args.data not in DATASETS:
         raise ValueError(f"--{for_papers[0]} is for the papers' data sets; give --data {', '.join(DATASETS)} and --path DIR")
     for option, why in (("clips", "its papers' table has no real clips"), ("plot", "the picture is of --data mocap or of what ships")):
         if getattr(args, option) and args.data in DATASETS:
             raise ValueError(f"--{option} is not for {args.data}: {why}")
+    for option in ("clips", "flip"):
+        if getattr(args, option) and args.data == REAL:
+            raise ValueError(f"--{option} is not for {REAL}, which scores the clips of --path DIR as `Stream` answers them: leave it out")
+    if args.delay and args.data != REAL:
+        raise ValueError(f"--delay is for --data {REAL}")
     absent = [file for file in clip_files(args.clips) if not file.is_file()] if args.clips else []
     if absent:
         raise ValueError(f"--clips {args.clips}: wanted {', '.join(file.name for file in clip_files(args.clips))} in it; there is no {absent[0]}")
@@ -195,7 +212,10 @@ def main(args: argparse.Namespace) -> int:
     model, metadata = open_model(args.model, args.frames)
     draw(model, args)
     said: dict[str, Any] = {"model": metadata}
-    if args.data in DATASETS:
+    more: list[Figures] = []
+    if args.data == REAL:
+        where, caption, (rows, *more) = _on_real(model, args, said)
+    elif args.data in DATASETS:
         keypoints = args.keypoints or "gt"
         rows, cost = on_dataset(model, args.data, args.path, keypoints, args.actions, args.flip)
         said |= {"data": args.data, "keypoints": keypoints, "figures": rows} | ({"flip": cost} if cost else {})
@@ -206,7 +226,7 @@ def main(args: argparse.Namespace) -> int:
             caption = f"NOT the papers' average: the data has no {', '.join(absent)}. {caption}"
     else:
         rows = evaluate(model, args.path, args.clips)
-        where, caption = f"{len(H36M17)} joints", "The reference of the real detections is good to about 3 cm."
+        where, caption = f"{len(H36M17)} joints", "The reference of the real detections is good to some 30 mm."
         if args.flip:
             flipped = {f"{row}, flip": figures for row, figures in evaluate(Flipped(model), args.path, args.clips).items()
                        if row not in rows or figures != rows[row]}
@@ -214,19 +234,39 @@ def main(args: argparse.Namespace) -> int:
             rows, said["flip"] = rows | flipped, cost
             caption += f" Flip averaging takes {cost['ratio']:.2f} x the time of a call ({cost['plain_ms']:.2f} -> {cost['flip_ms']:.2f} ms)."
         said["figures"] = rows
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    for part in (f"{args.model}, {where}, {model.frames} frame(s)", *map(_table, (rows, *more)), *([caption] if caption else [])):
+        console.print(part, markup=False, highlight=False)
+    if args.json:
+        write_atomically(args.json, (json.dumps(said, indent=1) + "\n").encode())
+    return 0
+
+
+def _table(rows: Figures) -> Table:
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for column in next(iter(rows.values())):
         table.add_column(column, justify="right", no_wrap=True)
     for row, figures in rows.items():
-        table.add_row(row, *(f"{value:.1f}" for value in figures.values()))
-    console = Console()
-    console.width = max(console.width, WIDTH)
-    for part in (f"{args.model}, {where}, {model.frames} frame(s)", table, *([caption] if caption else [])):
-        console.print(part, markup=False, highlight=False)
-    if args.json:
-        write_atomically(args.json, (json.dumps(said, indent=1) + "\n").encode())
-    return 0
+        table.add_row(row, *(f"{value:.1f}" if isinstance(value, float) else str(value) for value in figures.values()))
+    return table
+
+
+def _on_real(model: Lifter, args: argparse.Namespace, said: dict[str, Any]) -> tuple[str, str, list[Figures]]:
+    """(what was scored, a caption, the tables) of a folder of real clips, which are drawn where that is asked for."""
+    from .real_plots import plot_real
+
+    answers, left_out = answers_of_folder(model, args.path, args.delay)
+    scores = score_all(answers, left_out)
+    said |= {"data": REAL, **scores.as_json()}
+    if args.plot:
+        plot_real(answers, args.model, args.plot)
+        print(f"picture of the poses: {args.plot}")
+    caption = "The references are triangulated from detections and good to some 30 mm; a group's figure is the mean of its clips."
+    if scores.left_out:
+        caption += f" Left out: {'; '.join(f'{name} ({why})' for name, why in scores.left_out.items())}."
+    return "real clips, 12 limb joints from the middle of the hips", caption, scores.tables()
 
 
 def _said_of_flip(rows: Figures, cost: dict[str, float], metrics: Sequence[str]) -> str:

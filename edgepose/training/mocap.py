@@ -96,6 +96,21 @@ def source_of(clip_name: str) -> str:
     return clip_name.partition("/")[0].partition("_")[0]
 
 
+def sources_of(motion: Motion) -> list[str]:
+    """The sources of the clips, in the order of their names."""
+    return sorted(set(map(source_of, motion.clip_names)))
+
+
+def only_source(motion: Motion, source: str) -> Motion:
+    """The clips of one source. Raises ValueError, naming those that there are, if it has none."""
+    clips = [i for i, name in enumerate(motion.clip_names) if source_of(name) == source]
+    if not clips:
+        raise ValueError(f"there are no clips of {source!r}; there are {', '.join(sources_of(motion))}")
+    parts = [motion.positions_m[motion.clip_bounds[i]:motion.clip_bounds[i + 1]] for i in clips]
+    bounds = torch.tensor([0, *map(len, parts)]).cumsum(0)
+    return Motion(torch.cat(parts), bounds, tuple(motion.clip_names[i] for i in clips), motion.fps)
+
+
 def clip_weights(motion: Motion) -> torch.Tensor:
     """How often each clip is drawn, (clips,) float64 of any scale.
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 
 from ..columns import PUBLISHED_INPUTS
-from .datasets import DATASETS, draw_labelled, read_dataset
-from .mocap import draw_windows, read_motion
+from .datasets import DATASETS, common_rate_hz, draw_labelled, read_dataset
+from .mocap import WINDOW_HZ, draw_windows, read_motion
 from .observation import AS_CAPTURED, WILD, draw_observed, observe_frames
 
 Windows = tuple[torch.Tensor, torch.Tensor]
@@ -22,9 +22,10 @@ SOURCES = ("mocap", *DATASETS)
 
 
 class Source(Protocol):
-    """credit: whose data it is, for the checkpoint."""
+    """credit: whose data it is, for the checkpoint. rate_hz: how many frames of its windows make a second."""
 
     credit: str
+    rate_hz: float
 
     def draw(self, count: int, generator: torch.Generator) -> Windows: ...
 
@@ -36,6 +37,7 @@ class MotionCapture:
     subjects, as captured."""
 
     credit = "CMU Graphics Lab Motion Capture Database, HDM05, UI-PRMD"
+    rate_hz = WINDOW_HZ
 
     def __init__(self, path: str | Path, frames: int, inputs: Sequence[str]):
         self._training, self._validation = read_motion(path, "training"), read_motion(path, "validation")
@@ -54,13 +56,13 @@ class Labelled:
     def __init__(self, name: str, path: str | Path, keypoints: str, frames: int, target: int):
         self.credit = f"{name}, {keypoints} 2D"
         self._training, self._test = (read_dataset(name, path, split, keypoints) for split in ("training", "test"))
-        self._frames, self._target = frames, target
+        self._frames, self._target, self.rate_hz = frames, target, common_rate_hz(self._training)
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:
-        return draw_labelled(self._training, count, self._frames, generator, flip=True, target=self._target)
+        return draw_labelled(self._training, count, self._frames, generator, flip=True, target=self._target, rate_hz=self.rate_hz)
 
     def validation(self, count: int, generator: torch.Generator) -> Windows:
-        return draw_labelled(self._test, count, self._frames, generator, target=self._target)
+        return draw_labelled(self._test, count, self._frames, generator, target=self._target, rate_hz=self.rate_hz)
 
 
 def open_source(data: str, path: str | Path, keypoints: str, frames: int, target: int,

@@ -202,7 +202,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
         figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
         save_checkpoint(file, trainer.averaged, {
             "model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-            "command": command, "data": source.credit, "figures": figures})
+            "command": command, "data": source.credit, "rate_hz": source.rate_hz, "figures": figures})
         write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
         return validation
 

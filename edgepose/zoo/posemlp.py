@@ -5,7 +5,12 @@ layers. With the same minutes of training it is far better than the baseline, an
 `columns`): the detector's confidence, the person's own lengths, a depth camera's depth, the rays' elevation. Any of them may be
 left unknown from frame to frame. It also says how far off each joint may be.
 
-No checkpoint is published for it.
+TemporalPoseMLP adds time on top: every third frame of its window goes through the single-frame network, and the answer is
+that of the target frame, corrected by what the others show. It begins as good as the PoseMLP whose weights it begins with
+(`edgepose train --start`): frames of one sequence share person and camera and teach little, so poses are learnt from single
+frames, and time afterwards.
+
+No checkpoint is published for either.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from .layers import array, folded_linear
 LEAST_INPUT_DEVIATION = 0.05  # of a column: one that seldom changes is not blown up
 LEAST_OUTPUT_DEVIATION = 0.01  # m; the root's
 ERROR_UNIT_M = 0.05  # what the error head's 1 means
+STRIDE = 3  # frames of the 50 Hz window from one that is seen to the next: 60 ms
 
 
 class Block(nn.Module):
@@ -74,12 +80,16 @@ class PoseMLP(nn.Module):
             getattr(self, f"{side}_mean").copy_(values.flatten(1).mean(0))
             getattr(self, f"{side}_deviation").copy_(values.flatten(1).std(0).clamp(min=least))
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the heads see, (B, channels)."""
-        x = self.embed((x.flatten(1) - self.input_mean) / self.input_deviation)
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of rows of standardised inputs: (..., size) -> (..., channels)."""
+        x = self.embed((x - self.input_mean) / self.input_deviation)
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        return x
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the heads see: (B, T, J, C) -> (B, channels)."""
+        return self.norm(self.encode(x.flatten(1)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features, joints = self.features(x), len(self.skeleton)
@@ -88,13 +98,21 @@ class PoseMLP(nn.Module):
         error = ERROR_UNIT_M * torch.relu(self.error(features.detach())).reshape(-1, joints, 1)
         return torch.cat([pose, error], -1)
 
-    def lower(self, plan):
-        joints = len(self.skeleton)
+    def lower_encode(self, plan, x):
+        """encode() of rows of inputs that are not standardised yet."""
         w, b = folded_linear(self.embed)
         w = w / array(self.input_deviation)[:, None]
-        x = plan.linear(plan.reshape(plan.frame_tokens(), 1), w, b - array(self.input_mean) @ w)
+        x = plan.linear(x, w, b - array(self.input_mean) @ w)
         for block in self.blocks:
             x = block.lower(plan, x)
+        return x
+
+    def lower(self, plan):
+        return self.lower_heads(plan, self.lower_encode(plan, plan.reshape(plan.frame_tokens(), 1)))
+
+    def lower_heads(self, plan, x):
+        """The answer from the features of the target frame, before their norm."""
+        joints = len(self.skeleton)
         x = plan.normalize(x, self.norm.eps)
         w, b = folded_linear(self.head, self.norm)
         scale = array(self.output_deviation)
@@ -102,3 +120,42 @@ class PoseMLP(nn.Module):
         w, b = folded_linear(self.error, self.norm)
         error = plan.linear(x, w * ERROR_UNIT_M, b * ERROR_UNIT_M, activation="relu")
         return plan.concat(plan.reshape(pose, joints), plan.reshape(error, joints))
+
+
+class TemporalPoseMLP(PoseMLP):
+    """A PoseMLP that sees other frames too: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in m.
+
+    The answer is for the middle frame, or the newest if is_causal. Frames STRIDE apart are encoded one by one; what the encoder makes
+    of them, `reduced` numbers a frame, side by side, corrects the target frame's features.
+    """
+
+    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 27, channels: int = 640, blocks: int = 4,
+                 inputs: str = " ".join(INPUTS), reduced: int = 96, is_causal: bool = False):
+        super().__init__(skeleton, 1, channels, blocks, inputs)
+        self.frames, self.is_causal = frames, is_causal
+        target = frames - 1 if is_causal else frames // 2
+        self.first = target % STRIDE
+        self.seen = len(range(self.first, frames, STRIDE))
+        self.target = target // STRIDE  # among the frames that are seen
+        self.reduce = nn.Linear(channels, reduced)
+        self.correct = nn.Linear(reduced * self.seen, channels)
+        self.mix = Block(channels)
+        for last in (self.correct, self.mix.second):  # begins as the single-frame network
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    @torch.no_grad()
+    def standardise(self, keypoints: torch.Tensor, target: torch.Tensor) -> None:
+        super().standardise(keypoints.flatten(0, 1)[:, None], target)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        encoded = self.encode(x[:, self.first::STRIDE].flatten(2))
+        correction = self.correct(self.reduce(encoded).flatten(1))
+        return self.norm(self.mix(encoded[:, self.target] + correction))
+
+    def lower(self, plan):
+        seen = plan.pick(plan.frame_tokens(), self.first, STRIDE, self.seen)
+        encoded = self.lower_encode(plan, seen)
+        reduced = plan.reshape(plan.linear(encoded, *folded_linear(self.reduce)), 1)
+        corrected = plan.linear(reduced, *folded_linear(self.correct), residual=plan.pick(encoded, self.target, 1, 1))
+        return self.lower_heads(plan, self.mix.lower(plan, corrected))

@@ -1,0 +1,176 @@
+"""Real clips with a 3D reference, of several people, detectors and cameras: for `edgepose evaluate --data real`.
+
+A folder of .npz files, one a camera. A clip has the detector's points, `coco17` (F, 17, 3) px and confidence, or
+`keypoints` in a `layout` of `adapters`; `fps` and `image_size`; its camera, `camera_K`, `camera_dist` (k1 k2 p1 p2),
+`camera_R`, `camera_t` (x_cam = R x_world + t, metres); and `reference_coco17_world_m` (F, 17, 3), NaN where a joint is
+not known. Without a reference, CLIP_cam<n>.npz takes camera n and the reference from CLIP_refined.npz, where that is
+beside it. Several people have `coco17_by_person` (P, F, 17, 3), `person_names` and a reference each.
+`mediapipe_world_m` is the detector's own 3D.
+
+References are triangulated from detections and good to some 30 mm: no figure below that means anything.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..adapters import ADAPTERS, COCO17, MEDIAPIPE33
+from ..clip import Clip
+
+LIMBS = COCO17.joints[COCO17.index("left_shoulder"):]  # shoulders, elbows, wrists, hips, knees, ankles
+# By how a file's name begins; the first that fits.
+GROUPS = {"pose2sim_balance_mediapipe": "beam, MediaPipe", "pose2sim_balance": "beam, OpenPose",
+          "pose2sim_multi": "several people, MediaPipe", "aist": "AIST++"}
+CAMERA_KEYS = ("camera_K", "camera_dist", "camera_R", "camera_t")
+UNDISTORT_ROUNDS = 10  # each takes the rest of the error times the distortion's slope: 1e-9 px at a slope of 0.1
+_HIPS = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
+
+
+@dataclass(frozen=True, eq=False)
+class RealClip:
+    """One person as one camera saw them.
+
+    detected: what the detector found. perfect: the reference as a perfect detector would have found it, COCO-17.
+    reference_m: (F, 12, 3) the joints of LIMBS in metres from the middle of the hips, camera axes; NaN in the whole of
+    a frame in which one of them is not known. own_m: the same by the detector's own 3D, where the file has it.
+    """
+
+    name: str
+    group: str
+    detected: Clip
+    perfect: Clip
+    reference_m: np.ndarray
+    own_m: np.ndarray | None = None
+
+
+def project_distorted(world_m: np.ndarray, camera: Mapping[str, np.ndarray]) -> np.ndarray:
+    """World points in a calibrated camera: (..., 3) m -> (..., 2) px. Distortion k1, k2, p1, p2 as in OpenCV.
+
+    camera: the arrays of CAMERA_KEYS.
+    """
+    seen = world_m @ camera["camera_R"].T + camera["camera_t"].ravel()
+    x, y = seen[..., 0] / seen[..., 2], seen[..., 1] / seen[..., 2]
+    k1, k2, p1, p2 = camera["camera_dist"]
+    r2 = x * x + y * y
+    radial = 1 + k1 * r2 + k2 * r2 * r2
+    xy = np.stack([x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+                   y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y], -1)
+    return xy @ camera["camera_K"][:2, :2].T + camera["camera_K"][:2, 2]
+
+
+def triangulate(points_px: np.ndarray, cameras: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """The world points that are nearest to their rays: (V, N, 3) px and confidence in V cameras -> (N, 3) m.
+
+    The squared distances to the rays are weighted by confidence; one of 0 may hold any place. NaN where fewer than two
+    cameras found the point.
+    """
+    normal, right = np.zeros((points_px.shape[1], 3, 3)), np.zeros((points_px.shape[1], 3))
+    for points, camera in zip(points_px.astype(float), cameras):
+        found_px = np.where(points[:, 2:] > 0, points[:, :2], camera["camera_K"][:2, 2])
+        rays = _undistorted(found_px, camera) @ camera["camera_R"]
+        rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+        across = points[:, 2, None, None] * (np.eye(3) - rays[:, :, None] * rays[:, None])
+        normal += across
+        right += across @ (-camera["camera_R"].T @ camera["camera_t"].ravel())
+    world_m = np.full(right.shape, np.nan)
+    is_seen = (points_px[..., 2] > 0).sum(axis=0) >= 2
+    world_m[is_seen] = np.linalg.solve(normal[is_seen], right[is_seen, :, None])[..., 0]
+    return world_m
+
+
+def _undistorted(points_px: np.ndarray, camera: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The inverse of project_distorted up to the distance: (N, 2) px -> (N, 3) in camera axes at a depth of 1."""
+    distorted = (points_px - camera["camera_K"][:2, 2]) @ np.linalg.inv(camera["camera_K"][:2, :2]).T
+    points = np.concatenate([distorted, np.ones((len(distorted), 1))], axis=1)
+    ideal = {**camera, "camera_K": np.eye(3), "camera_R": np.eye(3), "camera_t": np.zeros(3)}
+    for _ in range(UNDISTORT_ROUNDS):
+        points[:, :2] += distorted - project_distorted(points, ideal)
+    return points
+
+
+def from_hips(joints_m: np.ndarray) -> np.ndarray:
+    """The joints of LIMBS, (F, 12, 3), from the middle of the hips; NaN in the whole of a frame in which one is NaN."""
+    centred = joints_m - joints_m[:, _HIPS].mean(axis=1, keepdims=True)
+    centred[~np.isfinite(joints_m).all(axis=(1, 2))] = np.nan
+    return centred
+
+
+def read_real_clips(folder: str | Path) -> tuple[list[RealClip], dict[str, str]]:
+    """(the clips of a folder that have a reference, {file: why it was left out}).
+
+    Raises ValueError, naming the folder, if there is none, and naming the file if one is damaged or lacks an array.
+    """
+    clips, left_out = [], {}
+    for path in sorted(Path(folder).glob("*.npz")):
+        arrays = _with_reference(path, _arrays(path))
+        missing = [key for key in ("reference_coco17_world_m", *CAMERA_KEYS) if key not in arrays]
+        if missing or not {"coco17", "coco17_by_person"} & arrays.keys():
+            left_out[path.stem] = f"no {missing[0]}" if missing else "no keypoints"
+            continue
+        try:
+            is_of_several = "coco17_by_person" in arrays
+            clips += _people(path.stem, arrays) if is_of_several else [_clip(path.stem, path.stem, arrays)]
+        except KeyError as error:
+            raise ValueError(f"{path} has no {error}; it has {', '.join(arrays)}") from None
+    if not clips:
+        raise ValueError(f"{folder}: there is no clip with a reference in it; wanted .npz files with "
+                         f"reference_coco17_world_m, {', '.join(CAMERA_KEYS)} and coco17")
+    return clips, left_out
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+
+
+def _with_reference(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays, with camera and reference from CLIP_refined.npz where the file has none and is camera n of that."""
+    of_camera = re.fullmatch(r"(.+)_cam(\d+)", path.stem)
+    refined = of_camera and path.with_name(f"{of_camera[1]}_refined.npz")
+    if "reference_coco17_world_m" in arrays or not refined or not refined.is_file():
+        return arrays
+    shared, camera = _arrays(refined), int(of_camera[2]) - 1
+    if not 0 <= camera < len(shared["camera_R"]):
+        return arrays
+    return {**arrays, "reference_coco17_world_m": shared["reference_coco17_world_m"],
+            **{key: shared[key][camera] for key in CAMERA_KEYS}}
+
+
+def _people(stem: str, arrays: dict[str, np.ndarray]) -> Iterator[RealClip]:
+    """A clip for each person of a file whom the detector found in any frame."""
+    for i, person in enumerate(arrays["person_names"].tolist()):
+        if not arrays["coco17_by_person"][i, ..., 2].any():
+            continue
+        of_person = {**{key: arrays[key] for key in ("fps", "image_size", *CAMERA_KEYS)},
+                     "coco17": arrays["coco17_by_person"][i],
+                     "reference_coco17_world_m": arrays["reference_coco17_world_m"][i]}
+        if "mediapipe_world_m_by_person" in arrays:
+            of_person["mediapipe_world_m"] = arrays["mediapipe_world_m_by_person"][i]
+        yield _clip(f"{stem}, {person}", stem, of_person)
+
+
+def _clip(name: str, stem: str, arrays: dict[str, np.ndarray]) -> RealClip:
+    world_m = arrays["reference_coco17_world_m"].astype(float)
+    in_camera = world_m @ arrays["camera_R"].T + arrays["camera_t"].ravel()
+    is_known = np.isfinite(world_m).all(axis=-1)
+    layout = str(arrays.get("layout", COCO17.name))
+    detected = ("keypoints", layout) if layout in ADAPTERS and "keypoints" in arrays else ("coco17", COCO17.name)
+    size, fps = tuple(arrays["image_size"].astype(float).tolist()), float(arrays["fps"])
+    perfect_px = np.where(is_known[..., None], project_distorted(world_m, arrays), 0.0)
+    own = arrays.get("mediapipe_world_m")
+    rows = [MEDIAPIPE33.index(joint) for joint in LIMBS]
+    group = next((group for start, group in GROUPS.items() if stem.startswith(start)), re.sub(r"_cam\d+$", "", stem))
+    return RealClip(name, group, Clip(name, arrays[detected[0]].astype(float), detected[1], size, fps),
+                    Clip(name, np.concatenate([perfect_px, is_known[..., None]], -1), COCO17.name, size, fps),
+                    from_hips(in_camera[:, [COCO17.index(joint) for joint in LIMBS]]),
+                    None if own is None else from_hips(own.astype(float)[:, rows]))
