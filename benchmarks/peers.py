@@ -88,7 +88,7 @@ def write_executorch(module: nn.Module, file: Path) -> None:
         try:
             exported = torch.export.export(module, (torch.zeros(1, module.frames, len(module.skeleton), 2),))
             program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
-        except Exception as error:  # of as many kinds as the exporter has passes
+        except Exception as error:  # every pass of the exporter has its own class of errors
             raise NotConverted(f"ExecuTorch's exporter: {(str(error) or repr(error)).splitlines()[0][:MOST_SAID]}") from error
     enginefile.write_atomically(file, program.buffer)
 
@@ -112,7 +112,7 @@ def open_executorch(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarr
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what ExecuTorch's imports and exporter warn of, which is about their own parts."""
+    """Silences the warnings of ExecuTorch's imports and exporter, which are about their own parts."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

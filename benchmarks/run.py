@@ -51,10 +51,10 @@ PRECISIONS = {"native": ("fp32", "fp16", "w8", "int8"), "stream": ("fp32", "fp16
               "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",), "onnxruntime-default": ("fp32",),
               "openvino": ("fp32", "int8"), "openvino-default": ("fp32",), **dict.fromkeys(peers.RUNTIMES, ("fp32",))}
 PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino", *peers.RUNTIMES)  # a speed-up is quoted against these
-CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}  # of which precision those peers are
-ROUND_MS = 40.0  # how long one candidate runs in one round
+CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}  # the precision of the peers a row is compared with
+ROUND_MS = 40.0  # time of one candidate in one round
 PACED_CALLS = 20
-OVER = "!"  # beside an error over the budget that `edgepose compile` holds a product to
+OVER = "!"  # marks an error over the budget of `edgepose compile`
 
 
 @dataclass(frozen=True)
@@ -353,8 +353,8 @@ def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Con
                         if arguments.runtimes:
                             raise
                         why = "is not installed" if isinstance(error, ImportError) else f"cannot run {lifter.name}: {error}"
-                        if (told := f"{runtime} {why}: left out") not in left_out:
-                            left_out.append(told)
-                            console.print(told)
+                        if (reason := f"{runtime} {why}: left out") not in left_out:
+                            left_out.append(reason)
+                            console.print(reason)
             rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace, lambda: progress.advance(task))
     return rows

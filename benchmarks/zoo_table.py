@@ -5,7 +5,8 @@
 
 A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has none is
 timed with random weights. --weakly: checkpoints of training.weakly_supervised, with and without pairs; their figures are those
-of their last validation. With --models the rows of the others are kept from the --json file, without --weakly those of these.
+of their last validation. With --models the rows of all other models come from the --json file; without --weakly those of
+the weakly supervised ones do.
 Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one person, all engines of a model
 interleaved.
 """
@@ -36,7 +37,7 @@ from edgepose.training.observation import observe_frames
 
 PRECISIONS = ("fp32", "fp16", "w8", "int8")
 KINDS = ("clean", "noisy")
-SEQUENCES, MOMENTS = 24, 60  # of validation motion, for the velocity error: 1.2 s each at 50 Hz
+SEQUENCES, MOMENTS = 24, 60  # validation motion for the velocity error: 1.2 s each at 50 Hz
 LONGEST = max(max(entry.frames) for entry in zoo.MODELS.values())
 ROUNDS, CALLS = 12, 20
 VELOCITY = "MPJVE mm/frame"
@@ -109,7 +110,7 @@ def velocity_error(engine: edgepose.Engine, keypoints: np.ndarray, joints: np.nd
 
 
 def read_weakly(file: Path) -> dict[str, str | float]:
-    """What a checkpoint of training.weakly_supervised says of its run and what it reached.
+    """The run of a checkpoint by training.weakly_supervised, and its figures.
 
     Raises ValueError, with the path, if it is of another training.
     """
@@ -176,10 +177,10 @@ def page(rows: list[Row], floors: dict[str, dict[str, float]], weakly: list[dict
     weak = markdown(["generator", "options", "keypoints", "pairs", "steps", "seed", "MPJPE after scaling, mm", "mean pose, mm"], [
         [f"`{run['model']}`", *(str(run[key]) for key in ("options", "keypoints", "pairs")), f"{run['steps']:,}", str(run["seed"]),
          *(f"{run[key]:.1f}" for key in ("validation_scaled_mpjpe_mm", "mean_pose_scaled_mpjpe_mm"))] for run in weakly])
-    said = "; ".join(f"{name}: MPJPE {figures['MPJPE mm']:.1f} mm, P-MPJPE {figures['P-MPJPE mm']:.1f} mm" for name, figures in floors.items())
+    text = "; ".join(f"{name}: MPJPE {figures['MPJPE mm']:.1f} mm, P-MPJPE {figures['P-MPJPE mm']:.1f} mm" for name, figures in floors.items())
     where = f"{machine['processor']}, {machine['instruction_sets'][0]}, Python {machine['python']}"
     return TEXT.format(command=command, machine=where, windows=WINDOWS, sequences=SEQUENCES, moments=MOMENTS, accuracy=accuracy,
-                       floors=said, weakly=weakly and WEAKLY.format(table=weak) or "", cost=cost)
+                       floors=text, weakly=weakly and WEAKLY.format(table=weak) or "", cost=cost)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -195,8 +196,8 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.json and arguments.json.is_file():
         earlier = json.loads(arguments.json.read_text())
         new, floors, weakly = {row.model: row for row in rows}, floors or earlier["floors"], weakly or earlier.get("weakly", [])
-        kept = {row["model"]: Row(**row) for row in earlier["rows"]} | new
-        rows = [kept[name] for name in zoo.MODELS if name in kept]
+        by_name = {row["model"]: Row(**row) for row in earlier["rows"]} | new
+        rows = [by_name[name] for name in zoo.MODELS if name in by_name]
     machine = timing.machine()
     command = "python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --weakly FILE ... --out docs/results.md --json benchmarks/results/zoo.json"
     enginefile.write_atomically(arguments.out, page(rows, floors, weakly, command, machine).encode())

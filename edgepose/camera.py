@@ -11,7 +11,7 @@ import numpy as np
 
 from .skeleton import Skeleton
 
-LEAST_PX = 2.0  # a person is larger
+LEAST_PX = 2.0  # every person is larger; smaller numbers are normalised coordinates
 H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 
@@ -49,7 +49,7 @@ def normalize_with_intrinsics(keypoints_px: np.ndarray, fx: float, fy: float, cx
 
 def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: np.ndarray,
                      fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
-    """Where the root must be for the pose to be seen at the keypoints: (3,) metres, camera axes.
+    """The place of the root from which the pose is seen at the keypoints: (3,) metres, camera axes.
 
     pose_m: (J, 3), root-relative, already scaled to the person's size. keypoints_px: (J, 2), the same joints,
     undistorted. confidence: (J,), the weight of each joint; 0 leaves it out, whatever its coordinates.

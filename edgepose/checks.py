@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-MOST_LISTED = 5  # of what a message lists
+MOST_LISTED = 5  # names in a message
 MOST_SAID = 160  # characters of another library's message
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 WRITERS = dict.fromkeys(PICTURES, ("matplotlib",)) | {".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
@@ -54,9 +54,9 @@ def listed(names: Iterable[Any], separator: str = ", ", most: int = MOST_LISTED)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says in its first line, or its kind if that is nothing, at most MOST_SAID characters of it."""
-    said = str(error).strip().partition("\n")[0]
-    return (said if len(said) <= MOST_SAID else said[:MOST_SAID] + " ...") or type(error).__name__
+    """The first line of a library's error, at most MOST_SAID characters; the name of its class if the line is empty."""
+    line = str(error).strip().partition("\n")[0]
+    return (line if len(line) <= MOST_SAID else line[:MOST_SAID] + " ...") or type(error).__name__
 
 
 def near(name: Any, known: Collection[str]) -> str:
@@ -66,8 +66,9 @@ def near(name: Any, known: Collection[str]) -> str:
 
 
 def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
-    """Before any work is done: raises ValueError if a result could not be written to `path`, and ImportError, naming the extra,
-    without the libraries that write such a file; None is no result."""
+    """Checks, before any work is done, that a result can be written to `path`; None is no result.
+
+    Raises ValueError if it cannot be written, and ImportError, naming the extra, without the libraries that write such a file."""
     if path is None:
         return
     path = Path(path)
@@ -82,7 +83,7 @@ def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
 
 
 def installing(extra: str) -> str:
-    """The command that installs an extra; a board has its GPU's libraries from its system."""
+    """The command that installs an extra. A board has its GPU's libraries from its system."""
     on_board = "; on a Jetson the system's package, in a virtual environment with --system-site-packages (docs/jetson.md)"
     return f"pip install 'edgepose[{extra}]'" + on_board * (extra in ("gpu", "torch-tensorrt"))
 

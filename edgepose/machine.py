@@ -1,4 +1,4 @@
-"""The processor of this machine: its name, and how many of its cores this process may use. Imports nothing of edgepose."""
+"""The processor of this machine: its name, and the number of cores this process may use. Imports nothing of edgepose."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """How many processors this process may run on."""
+    """The number of processors this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

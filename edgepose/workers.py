@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from .checks import first_line, need_library
 
-STOP_S = 5.0  # for a worker to end when told to, before it is killed
-CONNECT_S = 10.0  # for a cluster to take a connection
+STOP_S = 5.0  # after this a worker that was asked to end is killed
+CONNECT_S = 10.0  # the longest wait for a cluster to answer
 OBJECT_STORE_BYTES = 80 << 20  # near the least that Ray takes: jobs and answers are small, recordings go through files
 
 Work = Callable[[], Callable[[Any], Any]]  # called once in a worker; what it gives is called with each job
@@ -26,12 +26,12 @@ Work = Callable[[], Callable[[Any], Any]]  # called once in a worker; what it gi
 
 @dataclass(frozen=True)
 class Lost:
-    """The answer to a job whose worker died: how it did."""
+    """The answer to a job whose worker died. reason: the way in which it died."""
 
     reason: str
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """At most `size` workers. A worker is any key that can be hashed."""
 
     size: int
@@ -45,26 +45,26 @@ class Crew(Protocol):
         """Ends all workers, also those at work."""
 
 
-def hand_out(jobs: Iterable[Any], crew: Crew) -> Iterator[tuple[Any, Any]]:
-    """Each job with its answer, or Lost, as they come; the jobs are begun in their order. The crew is closed at the end, whatever ends it."""
+def hand_out(jobs: Iterable[Any], workers: Workers) -> Iterator[tuple[Any, Any]]:
+    """Each job with its answer, or Lost, as they come; the jobs are begun in their order. All workers are closed at the end, whatever ends it."""
     waiting, busy = deque(jobs), {}
     try:
         while waiting or busy:
-            while waiting and len(busy) < crew.size:
-                worker = crew.start()
+            while waiting and len(busy) < workers.size:
+                worker = workers.start()
                 busy[worker] = waiting.popleft()
-                crew.give(worker, busy[worker])
-            for worker, answer in crew.answers(list(busy)):
+                workers.give(worker, busy[worker])
+            for worker, answer in workers.answers(list(busy)):
                 job = busy.pop(worker)
                 if not isinstance(answer, Lost):
                     if waiting:
                         busy[worker] = waiting.popleft()
-                        crew.give(worker, busy[worker])
+                        workers.give(worker, busy[worker])
                     else:
-                        crew.dismiss(worker)
+                        workers.dismiss(worker)
                 yield job, answer
     finally:
-        crew.close()
+        workers.close()
 
 
 class Processes:
@@ -80,12 +80,12 @@ class Processes:
         process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)
         resource_tracker.ensure_running()  # else it is started below, and lifts the block
         # Ctrl-C reaches every process of the terminal: a worker is born deaf to it, and ended by close().
-        heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
             self._processes[ours] = process
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         theirs.close()  # so that the end of the worker is the end of the connection
         return ours
 

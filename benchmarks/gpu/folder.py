@@ -1,7 +1,8 @@
-"""What the GPU benchmark measures, in a folder: written where torch and ONNX are, measured also where they are not.
+"""The folder of the GPU benchmark: written where torch and ONNX are installed, measured also where they are not.
 
-Of each model its checkpoint, for torch; its engines of the cuda backend; its TensorRT engines still to be built, one for each flavour
-(TensorRT 8.6 takes "legacy", 10 and later "strong") and batch; evaluation windows and torch's answer to them, in float32 on the CPU.
+For each model: its checkpoint, for torch; its engines of the cuda backend; its TensorRT engines, not built yet, one for each
+flavour (TensorRT 8.6 takes "legacy", 10 and later "strong") and batch; evaluation windows and torch's poses of them, in
+float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-WINDOWS = 256  # of the evaluation windows, evenly spread
+WINDOWS = 256  # evaluation windows, evenly spread
 FLAVOURS = ("strong", "legacy")  # the better first
 CONTENTS = "contents.json"
 

@@ -1,6 +1,6 @@
-"""The report of the GPU benchmark: its machine, its rows, what is aimed at, and how each stage of suite.sh ended.
+"""The report of the GPU benchmark: its machine, its rows, its aims, and the end of each stage of suite.sh.
 
-Needs the standard library alone, so that what failed is written down also where edgepose does not import:
+Needs the standard library alone, so that a failure is written down also where edgepose does not import:
 
     python report.py REPORT.json --stage NAME OUTCOME SECONDS SAID
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 
 AIMED_AT = ("ampose", "strided27")  # on an H200, at batch 1
 AIMED_PRECISIONS = ("fp16", "int8")
-TIMES_TENSORRT = 2.0  # at least
-TIMES_READING = 3.0  # at most
+TIMES_TENSORRT = 2.0  # the least speed-up over TensorRT FP16
+TIMES_READING = 3.0  # the most time, in times of reading the weights once
 
 
 def read(path: Path) -> dict:
@@ -49,16 +49,16 @@ def write(path: Path, report: dict) -> None:
 def with_run(report: dict, run: dict, rows: list[dict]) -> dict:
     """A report with the rows of one more run of the benchmark, and what it was run with. A row that was measured replaces what was there of
     its kind; one that was not replaces none that was."""
-    kept = {_kind(row): row for row in report["rows"]}
+    by_key = {_kind(row): row for row in report["rows"]}
     for row in rows:
-        if is_measured(row) or not is_measured(kept.get(_kind(row), {})):
-            kept[_kind(row)] = {**row, "run": len(report["runs"])}
-    together = sorted(kept.values(), key=lambda row: (row["model"], row["batch"]))  # stable: the runtimes as they came
+        if is_measured(row) or not is_measured(by_key.get(_kind(row), {})):
+            by_key[_kind(row)] = {**row, "run": len(report["runs"])}
+    together = sorted(by_key.values(), key=lambda row: (row["model"], row["batch"]))  # stable: the runtimes as they came
     return {**report, "runs": [*report["runs"], run], "rows": together, "aims": aims(together)}
 
 
 def is_measured(row: dict) -> bool:
-    """Whether a row has figures, and not the reason why it has none."""
+    """True for a row with figures, False for one with the reason why it has none."""
     return "median_ms" in row
 
 
@@ -67,7 +67,7 @@ def _kind(row: dict) -> tuple:
 
 
 def aims(rows: list[dict]) -> list[dict]:
-    """What the CUDA engine is to reach at batch 1, the ratio that was seen, and whether that meets it: None where a row is missing."""
+    """The aims of the CUDA engine at batch 1, each with the measured ratio and if that meets it; None where a row is missing."""
     found = {_kind(row): row for row in rows if is_measured(row)}
     answers = []
     for model in AIMED_AT:
@@ -127,10 +127,10 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 6 or arguments[1] != "--stage":
         print(__doc__, file=sys.stderr)
         return 2
-    path, (name, outcome, seconds, said) = Path(arguments[0]), arguments[2:]
+    path, (name, outcome, seconds, output) = Path(arguments[0]), arguments[2:]
     report = read(path)
     report["stages"] = [stage for stage in report["stages"] if stage["stage"] != name]
-    report["stages"].append({"stage": name, "outcome": outcome, "seconds": int(seconds), "said": said})
+    report["stages"].append({"stage": name, "outcome": outcome, "seconds": int(seconds), "said": output})
     write(path, report)
     return 0
 

@@ -5,7 +5,7 @@
     python -m edgepose.benchmarks.gpu.run --measure DIR --json FILE.json        # on the GPU
     python -m edgepose.benchmarks.gpu.run --measure DIR --append FILE.json --runtimes tensorrt-fp16 tensorrt-int8   # another Python, no torch
 
-What is not measured is a row with the reason. Exit status 1 where --runtimes asked for it by name.
+A runtime that was not measured is a row with the reason. Exit status 1 where --runtimes asked for it by name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edgepose.build_engines.budgets import errors_mm
 from edgepose.checks import check_output, checked_number, first_line
 
 DEFAULT = [name for name, (runtime, _) in RUNTIMES.items() if runtime != ZERO_COPY]
-ROUND_MS = 20.0  # how long one candidate runs in one round
+ROUND_MS = 20.0  # time of one candidate in one round
 LIBRARIES = ("numpy", "torch", "triton", "tensorrt", "pycuda")
 
 
@@ -80,7 +80,7 @@ def in_words(row: dict) -> str:
 
 
 def about_run(commit: str | None, rounds: int) -> dict:
-    """What a run was made with. Call it afterwards: of the libraries it names those that were imported."""
+    """The machine, libraries and settings of a run. Call it at the end: it names the libraries that were imported."""
     run = {"command": timing.command(), "commit": commit or timing.commit(), "rounds": rounds, "python": platform.python_version()}
     for name in LIBRARIES:
         if sys.modules.get(name):
@@ -169,5 +169,5 @@ def main(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m edgepose.benchmarks.gpu.run", description=__doc__.partition("\n")[0])
     add_arguments(parser)
-    given = parser.parse_args()
-    sys.exit(cli.reporting("edgepose.benchmarks.gpu.run", lambda: main(given)))
+    arguments = parser.parse_args()
+    sys.exit(cli.reporting("edgepose.benchmarks.gpu.run", lambda: main(arguments)))

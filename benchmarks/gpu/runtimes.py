@@ -23,7 +23,7 @@ from edgepose.enginefile import EngineError
 DEVICE = "cuda"  # as torch calls it
 COMPILATIONS = 64
 READS = 1000
-DEVICE_MS = 100.0  # for how long the device's time is taken
+DEVICE_MS = 100.0  # the device's own time is taken over so long
 ZERO_COPY = "tensorrt-zero-copy"
 
 
@@ -45,7 +45,7 @@ def open_torch(model: Model, precision: str, batch: int, is_compiled: bool = Fal
     module, _ = checkpoints.load_checkpoint(model.checkpoint)
     module = (HalfModule(module) if precision == "fp16" else module).eval().requires_grad_(False).to(DEVICE)
     if is_compiled:
-        for name in ("cache_size_limit", "recompile_limit"):  # of compilations, one for each model and batch; it had both names
+        for name in ("cache_size_limit", "recompile_limit"):  # limits the compilations, one for each model and batch; torch has had both names
             if hasattr(torch._dynamo.config, name):
                 setattr(torch._dynamo.config, name, COMPILATIONS)
         module = torch.compile(module, mode="reduce-overhead", dynamic=False, fullgraph=True)
@@ -85,20 +85,20 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
     path = next(filter(Path.exists, prepared), None)
     if path is None:
         raise EngineError(f"{model.folder} holds no graph of {model.name} in {precision} for batch {batch} and this TensorRT")
-    built, said = work / path.name, []
+    built, messages = work / path.name, []
     header, tensors = enginefile.read(built if built.exists() else path)
     facts = {"rung": header["rung"]}
     if not built.exists():
         start = time.perf_counter()
         source = source_of(header, tensors)
-        of_plan, tensors = engine_parts(source, Builder(work, tactic_sources, said.append).build(source))
+        of_plan, tensors = engine_parts(source, Builder(work, tactic_sources, messages.append).build(source))
         enginefile.write(built, {**header, **of_plan}, tensors)
         facts["build_s"] = time.perf_counter() - start
-    with warnings.catch_warnings(record=True) as warned:  # that it runs without a CUDA graph, for one
+    with warnings.catch_warnings(record=True) as records:  # for example: it runs without a CUDA graph
         warnings.simplefilter("always")
         engine = edgepose.load(built, zero_copy=zero_copy)
-    said += [str(warning.message) for warning in warned if warning.category is RuntimeWarning]
-    return Candidate(engine.run, facts | ({"said": said} if said else {}))
+    messages += [str(warning.message) for warning in records if warning.category is RuntimeWarning]
+    return Candidate(engine.run, facts | ({"said": messages} if messages else {}))
 
 
 @dataclass(frozen=True)

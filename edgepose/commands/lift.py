@@ -34,7 +34,7 @@ from ..enginefile import EngineError, write_atomically
 from ..filters import SMOOTH
 from ..machine import cores
 from ..stream import Pose, Stream
-from ..workers import Crew, Lost, Processes, RayActors, hand_out
+from ..workers import Lost, Processes, RayActors, Workers, hand_out
 
 MOST_TOLD = 20  # recordings in a list of what went wrong
 TOLD_S = 5.0  # between two lines of progress
@@ -305,7 +305,7 @@ class Progress:
                 + f"; {self.empty} with nobody in them" * bool(self.empty) + f"; {len(self.failed)} failed" * bool(self.failed))
 
 
-def lift_archive(jobs: Sequence[Job], crew: Crew) -> Progress:
+def lift_archive(jobs: Sequence[Job], workers: Workers) -> Progress:
     """Lifts what is to be lifted, the largest recording first, and says how it goes.
 
     Raises OSError if results cannot be written, EngineError if the engine cannot run, KeyboardInterrupt; each says how many are done.
@@ -313,7 +313,7 @@ def lift_archive(jobs: Sequence[Job], crew: Crew) -> Progress:
     sizes = {job: _size(job.recording) for job in jobs}
     progress = Progress(sizes)
     try:
-        with closing(hand_out(sorted(jobs, key=lambda job: (-sizes[job], job.name)), crew)) as answers:
+        with closing(hand_out(sorted(jobs, key=lambda job: (-sizes[job], job.name)), workers)) as answers:
             for job, outcome in answers:
                 if isinstance(outcome, Lost):
                     outcome = Outcome(failed=f"{job.recording}: its worker {outcome.reason}")
@@ -381,10 +381,10 @@ def _lift(todo: Sequence[Job], options: Options, made: dict[str, Any], arguments
     """Lifts, and says how it goes; what failed, and the results that are stale by it: see Progress."""
     work = partial(Lifting, options, made)
     size = arguments.processes or (cores() if arguments.ray in (None, "local") else None)
-    crew: Crew = Processes(work, size) if arguments.ray is None else RayActors(work, size, arguments.ray)
+    workers: Workers = Processes(work, size) if arguments.ray is None else RayActors(work, size, arguments.ray)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        progress = lift_archive(todo, crew)
+        progress = lift_archive(todo, workers)
     finally:
         signal.signal(signal.SIGTERM, before)
     print(f"  {progress}")

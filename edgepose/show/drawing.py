@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 SIDES = {"left_": "#d1495b", "right_": "#2a6fbb"}
 MIDLINE = "#30343b"
 REFERENCE = "#c4c9d1"
-MOMENTS = (0.1, 0.5, 0.9)  # of the clip, one column each
+MOMENTS = (0.1, 0.5, 0.9)  # parts of the clip, a column each
 FILMS = (".gif", ".mp4")
 FILM_HZ = 15.0  # frames a second of a film, at most
 FILM_PX = (960, 480)  # its width and height
-HELD_S = 0.2  # a pose is shown for so long when no other follows
+HELD_S = 0.2  # a pose that no other follows is shown for so long
 
 
 def colour_of(joint: str) -> str:
@@ -104,7 +104,7 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
     """
     skeleton = poses[0].skeleton
     figure, flat, solid = _film_axes(clip, poses, backgrounds is not None)
-    # The axes are drawn once; only what is added to them from here on is drawn in every frame.
+    # The axes are drawn once; only the lines added from here on are drawn in every frame.
     canvas = figure.canvas
     canvas.draw()
     empty = canvas.copy_from_bbox(figure.bbox)
@@ -120,7 +120,7 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
         canvas.restore_region(empty)
         if picture is not None:
             background = backgrounds[clip.frame_at(time_s)]
-            thinning = max(1, len(background) // FILM_PX[1])  # most of the time of a frame is its picture's
+            thinning = max(1, len(background) // FILM_PX[1])  # drawing the picture takes most of a frame's time
             picture.set_data(background[::thinning, ::thinning])
             flat.draw_artist(picture)
         clock.set_text(f"{time_s:.2f} s" if pose else f"{time_s:.2f} s, nobody")
@@ -173,7 +173,7 @@ def _write_mp4(frames: Iterator[np.ndarray], rate_hz: float, file: Path) -> None
 
     with av.open(str(file), "w") as film:
         stream = film.add_stream("libx264", rate=Fraction(rate_hz).limit_denominator(1001), options={"crf": "20"})
-        stream.pix_fmt = "yuv420p"  # what every player reads
+        stream.pix_fmt = "yuv420p"  # every player reads this format
         stream.width, stream.height = FILM_PX
         for frame in frames:
             film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

@@ -44,11 +44,11 @@ class Viewer:
 
     def _open(self, views) -> None:
         displays = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
-        if sys.platform == "linux" and not any(map(os.environ.get, displays)):  # rerun would tell it to the log alone
+        if sys.platform == "linux" and not any(map(os.environ.get, displays)):  # rerun says so in its log alone
             raise OSError(f"the rerun viewer needs a display, and none of {', '.join(displays)} is set; record instead, with "
                           "--live FILE.rrd, and open that where there is one")
         path = os.environ.get("PATH", "")
-        # rerun looks for its program in PATH alone, and pip has put it beside the Python that runs.
+        # rerun looks for its program in PATH alone; pip puts it beside the running Python.
         os.environ["PATH"] = os.pathsep.join([path, str(Path(sys.executable).parent)])
         try:
             self._recording.spawn(default_blueprint=views)
@@ -58,7 +58,7 @@ class Viewer:
             os.environ["PATH"] = path
 
     def push(self, pose: Pose) -> None:
-        """Shows a pose at its time. One that nothing follows for HELD_S is gone by then."""
+        """Shows a pose at its time; after HELD_S without another it disappears."""
         if self._last_s is not None and pose.timestamp_s - self._last_s > HELD_S:
             self._recording.set_time("time", duration=self._last_s + HELD_S)
             for entity in (KEYPOINTS, POSE):
@@ -77,7 +77,7 @@ class Viewer:
             self._recording.log(f"{entity}/joints", points(joints, colors=of_joints, radii=point, labels=names, show_labels=False))
 
     def close(self) -> None:
-        """Sends or writes what is left. The viewer stays open."""
+        """Sends or writes the last poses. The viewer stays open."""
         self._recording.disconnect()
 
     def __enter__(self) -> Viewer:

@@ -51,7 +51,7 @@ def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
             names = file["keypoint_names"].tolist()
             neck_and_top_px.append(file["keypoints"][:, [names.index(joint) for joint in ("upper_neck", "head_top")]])
             if name == camera:
-                kept = {key: file[key] for key in KEPT}
+                fields = {key: file[key] for key in KEPT}
     by = cameras[CAMERAS.index(camera)]
     flat_px = np.stack(neck_and_top_px).reshape(len(CAMERAS), -1, 3)
     neck_and_top = np.moveaxis(triangulate(flat_px, cameras).reshape(len(world), 2, 3), 1, 0)
@@ -60,7 +60,7 @@ def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
     reference = joints - joints[:, H36M17.root:H36M17.root + 1]
     if not np.isfinite(reference).all():
         raise ValueError(f"the reference of {camera} has gaps")
-    np.savez_compressed(path, reference_m=reference.astype(np.float32), **kept, **by)
+    np.savez_compressed(path, reference_m=reference.astype(np.float32), **fields, **by)
 
 
 if __name__ == "__main__":

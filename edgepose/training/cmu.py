@@ -27,11 +27,11 @@ from ..skeleton import H36M17
 from .motion_files import Joint, bvh_positions, read_amc, read_asf, read_bvh
 
 INCH_M = 0.0254
-BVH_UNIT = 0.45  # inches, of the conversions, which say nothing of it
+BVH_UNIT = 0.45  # inches; the conversions do not say it
 AMC_HZ = 120.0  # an .amc does not say; some trials have 60
 OUT_HZ = 60.0
 FASTEST_M_S = 24.0  # no joint is as fast: a trial is cut there
-SHORTEST_S = 0.5  # of what is left on either side
+SHORTEST_S = 0.5  # a shorter part on either side of a cut is left out
 
 SIDES = (("left", "l", "Left"), ("right", "r", "Right"))
 # Our joint: the bone of an .asf at whose end it is.

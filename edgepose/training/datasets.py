@@ -36,7 +36,7 @@ class LabelledClip:
     source: the file and the place in it, for error messages. camera: its name, or the scene where that is what counts.
     image_size: (width, height) px.
     keypoints_px: (F, 17, 2), or (F, 17, 3) with confidence. joints_m: (F, 17, 3), camera axes. Both are of H36M17.
-    valid: (F,) bool, the frames that count: the others are only ever beside them in a window.
+    valid: (F,) bool, the frames that count: the others stand only beside them in a window.
     measured: (17,) bool, the joints the data set has; the others are made of them, so that a model can be fed, and no
     figure counts them.
     Raises ValueError, naming the source, if a shape is another, a value that counts is not finite, or the 2D is not in pixels.
@@ -186,4 +186,4 @@ def to_camera(points: np.ndarray, orientation: Sequence[float], position: Sequen
     rotation = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
                          [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
                          [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]])
-    return (points - np.asarray(position)) @ rotation  # from the right: the inverse
+    return (points - np.asarray(position)) @ rotation  # multiplied from the right: the inverse rotation

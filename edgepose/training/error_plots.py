@@ -1,4 +1,4 @@
-"""Where a model errs, and what it looks at, as pictures: for `edgepose evaluate`. Needs matplotlib (the `plot` extra)."""
+"""Pictures of a model's errors and of its attention: for `edgepose evaluate`. Needs matplotlib (the `plot` extra)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .mocap import WINDOW_HZ
 from .models import TorchLifter, lift
 
 PCK_MM = 150.0
-WIDEST_MM = 300.0  # of the distribution's axis
+AXIS_END_MM = 300.0  # right end of the distribution plot
 FAINTEST = 0.45  # the opacity of the last of several sets of windows; the first is opaque
 
 
 def joint_errors_mm(predicted_m: np.ndarray, target_m: np.ndarray) -> np.ndarray:
-    """How far each joint is off after moving both roots to the origin: (N, J, 3) m, (N, J, 3) m -> (N, J) mm.
+    """The distance of each joint from its target after moving both roots to the origin: (N, J, 3) m, (N, J, 3) m -> (N, J) mm.
 
     Its mean is MPJPE."""
     predicted, target = (poses.astype(np.float64) - poses[:, :1] for poses in (predicted_m, target_m))
@@ -97,7 +97,7 @@ def plot_attention(model: Lifter, name: str, keypoints_norm: np.ndarray, file: P
     grid = figure.subplots(layers, heads, sharex=True, sharey=True, squeeze=False)
     for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            picture = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, maps.max()), cmap="viridis")  # weak ones can be told apart
+            picture = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, maps.max()), cmap="viridis")  # weak ones differ to the eye
             axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_ticks(range(joints), _labels(model.skeleton), fontsize=6)
@@ -130,14 +130,14 @@ def _bars(axes, skeleton: Skeleton, errors: Mapping[str, np.ndarray]) -> None:
 
 
 def _distribution(axes, errors: Mapping[str, np.ndarray]) -> None:
-    thresholds_mm = np.linspace(0, WIDEST_MM, 301)
+    thresholds_mm = np.linspace(0, AXIS_END_MM, 301)
     for strength, (kind, of_kind) in _by_strength(errors):
         pck = share_under(of_kind, np.array([PCK_MM]))[0]
         axes.plot(thresholds_mm, share_under(of_kind, thresholds_mm), color=MIDLINE, alpha=strength, linewidth=2,
                   label=f"{kind}: PCK@{PCK_MM:.0f} {pck:.1f} %")
         axes.plot(PCK_MM, pck, "o", color=MIDLINE, alpha=strength)
     axes.axvline(PCK_MM, color=MIDLINE, linestyle=":", linewidth=1)
-    axes.set(xlabel="error, mm", ylabel="joints under it, %", title="distribution", xlim=(0, WIDEST_MM), ylim=(0, 101))
+    axes.set(xlabel="error, mm", ylabel="joints under it, %", title="distribution", xlim=(0, AXIS_END_MM), ylim=(0, 101))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
 

@@ -22,10 +22,10 @@ from ..skeleton import H36M16, H36M17
 from .datasets import LabelledClip, assemble, to_camera
 from .npz import entries, entry, load_npz, points, views
 
-KEYPOINTS = {"gt": "gt", "cpn": "cpn_ft_h36m_dbb"}  # -> how its file is called
+KEYPOINTS = {"gt": "gt", "cpn": "cpn_ft_h36m_dbb"}  # the kind of 2D -> the end of its file's name
 SUBJECTS = {"training": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
 FPS = 50.0
-PICKED = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)  # of the 32 joints, those of H36M17 in its order
+JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)  # H36M17's places among the 32, in its order
 LARGEST_MISFIT_PX = 20.0  # mean distance of true keypoints from the projected joints: another camera is off by hundreds
 
 
@@ -133,7 +133,7 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
 
 
 def _picked(world_m: np.ndarray) -> np.ndarray:
-    return world_m[:, PICKED] if world_m.shape[1] == 32 else world_m
+    return world_m[:, JOINTS] if world_m.shape[1] == 32 else world_m
 
 
 def _cut(view: Any, frames: int, source: str) -> np.ndarray:

@@ -38,15 +38,15 @@ from .runs import average, check_free, pack, resume_run, state_file, step_genera
 from .supervised import learning_rate
 
 BATCH = 32
-SIGMA = 2.0  # px of a heatmap
-RATE = 2.0  # over the lifters' learning rate
+SIGMA = 2.0  # px in a heatmap
+RATE = 2.0  # times the lifters' learning rate
 WEIGHT_DECAY = 1e-4
 AVERAGING = 0.997
 TURN_RAD, TURN_CHANCE = math.radians(20), 0.5  # uniform within; the cameras of rendered people are rolled as well
 SCALE, SHIFT = 0.15, 0.05  # uniform within: factor 1 +- SCALE, part of the picture's side
 HUE_RAD, SATURATION, CONTRAST, BRIGHTNESS, NOISE = 0.5, 0.4, 0.4, 0.2, 0.06  # largest changes; noise's deviation
 VALIDATION_PICTURES = 512
-NEAR = 0.05  # of the crop's height: a keypoint within this of its place is found
+NEAR = 0.05  # a keypoint within this part of the crop's height from its place is found
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -166,8 +166,10 @@ class Trainer:
 
 @torch.no_grad()
 def validate(module: nn.Module, pictures: torch.Tensor, keypoints: torch.Tensor) -> dict[str, float]:
-    """How well a detector finds the keypoints (B, 17, 3) of pictures (B, 3, H, W) in [0, 1] that are in the picture: the part
-    within NEAR of the height, that part if left may stand for right, and the mean distance in percent of the height."""
+    """Scores of a detector on the keypoints (B, 17, 3) that are in the pictures (B, 3, H, W) in [0, 1].
+
+    The part within NEAR of the height, that part if left may stand for right, and the mean distance in percent of the height.
+    """
     found = torch.cat([torch.from_numpy(decode(module(part).numpy())) for part in normalised(pictures).split(64)])
     distance, exchanged = ((STRIDE * found[..., :2] - points[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0] / pictures.shape[-2]
                            for points in (keypoints, keypoints[:, list(COCO17.mirror)]))

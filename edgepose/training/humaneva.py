@@ -22,9 +22,9 @@ from ..skeleton import H36M17
 from .datasets import LabelledClip, assemble, to_camera
 from .npz import entries, entry, load_npz, points, views
 
-KEYPOINTS = {"gt": "gt", "detectron": "detectron_pt_coco"}  # -> how its file is called
+KEYPOINTS = {"gt": "gt", "detectron": "detectron_pt_coco"}  # the kind of 2D -> the end of its file's name
 SUBJECTS = ("S1", "S2", "S3")
-ACTIONS = {"Walking": "Walk", "Jog": "Jog", "Box": "Box"}  # in the files: in the papers
+ACTIONS = {"Walking": "Walk", "Jog": "Jog", "Box": "Box"}  # the name in the files: the name in the papers
 PREFIX = {"training": "Train", "test": "Validate"}
 IMAGE_SIZE, FPS = (640, 480), 60.0
 JOINTS15 = ("pelvis", "thorax", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",

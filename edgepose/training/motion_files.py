@@ -81,7 +81,7 @@ def read_asf(path: Path) -> tuple[dict[str, Bone], float]:
     lines, section, unit = _Lines(path), "", 1.0
     bones, open_bone = {"root": Bone("root")}, None
     order = ["root"]
-    angles, axis = np.zeros(3), "xyz"  # of the root
+    angles, axis = np.zeros(3), "xyz"  # the root's
     for words in lines:
         key, rest = words[0].lower(), words[1:]
         if key.startswith(":"):
@@ -153,7 +153,7 @@ def _order(lines: _Lines, words: Sequence[str]) -> str:
 
 
 def read_amc(path: Path, bones: dict[str, Bone]) -> dict[str, np.ndarray]:
-    """Where each bone ends in every frame of an .amc, in the units of the skeleton: {name: (F, 3)}; "root" is the root itself.
+    """The end of each bone in every frame of an .amc, in the units of the skeleton: {name: (F, 3)}; "root" is the root itself.
 
     Raises ValueError, naming the file and the line, for a bone that the skeleton has not, a missing or repeated one, a wrong
     number of angles, radians, or frames that do not count from one to the next.
@@ -274,7 +274,7 @@ def read_bvh(path: Path) -> tuple[dict[str, Joint], np.ndarray, float]:
 
 
 def bvh_positions(joints: dict[str, Joint], values: np.ndarray) -> dict[str, np.ndarray]:
-    """Where each joint is in every frame: {name: (F, 3)}, in the units of the file. values: (F, C), as read_bvh gives them."""
+    """The place of each joint in every frame: {name: (F, 3)}, in the units of the file. values: (F, C), as from read_bvh."""
     turns, places, column = {}, {}, 0
     for name, joint in joints.items():
         mine = values[:, column:column + len(joint.channels)]

@@ -73,7 +73,7 @@ def entry(table: Any, key: str, source: str) -> Any:
 
 
 def views(value: Any, cameras: Sequence[str], source: str) -> Sequence[Any]:
-    """What there is of each camera. Raises ValueError, naming the source and the cameras, if it is no list of as many."""
+    """The entry of each camera. Raises ValueError, naming the source and the cameras, if it is no list of as many."""
     if not isinstance(value, (list, tuple, np.ndarray)) or getattr(value, "shape", None) == ():
         raise ValueError(f"{source} is {type(value).__name__}; wanted a list of {len(cameras)} cameras: {', '.join(cameras)}")
     if len(value) != len(cameras):

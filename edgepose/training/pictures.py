@@ -36,17 +36,18 @@ HEAD = (("jaw", "brow", 0.075, 0.08, "skin"), ("hair_low", "hair_high", 0.078, 0
         ("left_eye", "left_eye", 0.016, 0.016, "dark"), ("right_eye", "right_eye", 0.016, 0.016, "dark"),
         ("left_ear", "left_ear", 0.025, 0.025, "skin"), ("right_ear", "right_ear", 0.025, 0.025, "skin"))
 CAPSULES = TRUNK + tuple((side + a, side + b, *rest) for side in SIDES for a, b, *rest in LIMBS) + HEAD
-BUILD = (0.85, 1.25)  # of the radii, uniform
-AMBIENT = (0.45, 0.8)  # of the light, uniform; the rest comes from one side
+BUILD = (0.85, 1.25)  # factor of the radii, uniform
+AMBIENT = (0.45, 0.8)  # share of the light from everywhere, uniform; the rest comes from one side
 CAMERAS, MARGIN = 256, 0.85  # a film's; the joints stay within this part of the picture
 BARS = 3  # capsules of any size in the background of half of the pictures, and as many before the person in some
 BARS_BEFORE = 0.05
-ZOOM = (0.5, 1.1)  # of a person over the padded box, log-uniform: a detector looks for people in the whole picture first
+# The size of a person over the padded box, log-uniform: a detector looks for people in the whole picture first.
+ZOOM = (0.5, 1.1)
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What B people wear, and the light: colours (B, len(COLOURS), 3) in [0, 1], build (B,) of their radii, light (B, 3), the
+    """Clothes of B people, and the light: colours (B, len(COLOURS), 3) in [0, 1], build (B,) of their radii, light (B, 3), the
     direction to it in camera axes, and ambient (B,), what comes from everywhere."""
 
     colours: torch.Tensor
@@ -100,7 +101,7 @@ def body_points(joints_m: torch.Tensor, landmarks_m: torch.Tensor) -> dict[str, 
 
 
 def _thigh(joints_m: torch.Tensor) -> torch.Tensor:
-    """How large a person is, (B, 1): 1 for a thigh of 0.42 m."""
+    """The size of a person, (B, 1): 1 for a thigh of 0.42 m."""
     hip, knee = (joints_m[:, [H36M17.index(f"{side}{joint}") for side in SIDES]] for joint in ("hip", "knee"))
     return (hip - knee).norm(dim=-1).mean(1, keepdim=True) / 0.42
 

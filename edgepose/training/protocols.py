@@ -114,9 +114,9 @@ def predict(model: Lifter, clip: LabelledClip, flip: bool = False) -> tuple[np.n
         keypoints = np.ascontiguousarray(keypoints[:, :, rows])
         predicted.append(run_flipped(model, keypoints) if flip else np.array(model.run(keypoints)))
         target.append(joints[:, answered, rows])
-    kept = np.flatnonzero(clip.measured[rows])
-    return (np.concatenate(predicted)[:, kept], np.concatenate(target)[:, kept],
-            [model.skeleton.joints[joint] for joint in kept])
+    indices = np.flatnonzero(clip.measured[rows])
+    return (np.concatenate(predicted)[:, indices], np.concatenate(target)[:, indices],
+            [model.skeleton.joints[joint] for joint in indices])
 
 
 def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: bool = False) -> Table:
@@ -132,7 +132,7 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
             raise ValueError(f"{clip.source}: {column!r} is not in the protocol of {name}; it has {', '.join(of_column)}")
         of_column[column].append(clip)
     table: Table = {row: {} for row in protocol.rows}
-    kept = []
+    pairs = []
     for column, members in of_column.items():
         if members:
             parts = [predict(model, clip, flip) for clip in members]
@@ -140,9 +140,9 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
             for row, metric in protocol.rows.items():
                 table[row][protocol.columns[column]] = metric(*poses, parts[0][2])
             if protocol.is_pooled:
-                kept.append((poses, parts[0][2]))
+                pairs.append((poses, parts[0][2]))
     for row, metric in protocol.rows.items():
-        table[row][AVERAGE] = (metric(*(np.concatenate(poses) for poses in zip(*(poses for poses, _ in kept))), kept[0][1])
+        table[row][AVERAGE] = (metric(*(np.concatenate(poses) for poses in zip(*(poses for poses, _ in pairs))), pairs[0][1])
                                if protocol.is_pooled else statistics.fmean(table[row].values()))
     return table
 

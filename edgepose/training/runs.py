@@ -1,4 +1,4 @@
-"""What every training run does: take options of its model, draw from a step's own generator, average the weights, and be stopped
+"""The common part of all training runs: take options of its model, draw from a step's own generator, average the weights, and be stopped
 and resumed."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..zoo.checkpoints import check_metadata, read_tensors
 
 
 class Resumable(Protocol):
-    """What resume_run() needs of a trainer."""
+    """A trainer as resume_run() needs it."""
 
     def restore(self, state: Mapping[str, torch.Tensor], done: int) -> None: ...
 
@@ -52,13 +52,13 @@ def read_options(model: str, words: Iterable[str]) -> dict[str, Any]:
 
 
 def option_words(options: Mapping[str, Any]) -> list[str]:
-    """What to type for them: the words that read_options() reads, after --option."""
+    """The words to type after --option for these options: read_options() reads them."""
     words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
     return ["--option", *words] if words else []
 
 
 def state_file(checkpoint: Path) -> Path:
-    """Where what it takes to resume lies, beside the checkpoint of a run."""
+    """The file beside a run's checkpoint from which the run is resumed."""
     return checkpoint.with_suffix(".state.safetensors")
 
 
@@ -88,7 +88,7 @@ def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> 
     check_metadata(path, metadata, {"done": int})
     try:
         trainer.restore(state, metadata["done"])
-    except (RuntimeError, ValueError, KeyError) as error:  # what load_state_dict raises for other tensors
+    except (RuntimeError, ValueError, KeyError) as error:  # load_state_dict raises these for other tensors
         raise ValueError(f"{path} does not fit the run: {first_line(error)}") from None
 
 

@@ -8,7 +8,7 @@ kinematic chain space matrix, must not tell the poses from real ones (Wasserstei
 No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through cameras of
 its own, which stand as those of the source's data set do (cameras.STUDIO). No pose is projected but the generator's own.
 
-Decided, where the source says less; in trials with martinez-s each was worse without:
+Decided where the source says less; in trials with martinez-s each was worse without:
 - The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and has the same
   chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
 - The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain matrix, not in
@@ -57,17 +57,17 @@ LEARNING_RATE = 1e-3
 WARM_UP = 100  # steps of the generator
 BETAS = (0.5, 0.9)  # Gulrajani et al. 2017
 GRADIENT_PENALTY = 10.0  # the same
-CRITIC_STEPS = 2  # for one of the generator
+CRITIC_STEPS = 2  # a step of the generator
 WASSERSTEIN, PROJECTION, CAMERA = 0.3, 10.0, 1.0  # weights of the three losses
 AVERAGING = 0.995
 VALIDATION_WINDOWS = 2048
 ROOT = slice(H36M17.root, H36M17.root + 1)
 STATISTICS_WINDOWS = 20_000  # for models that standardise their input and output
 FOCAL = math.sqrt(STUDIO.focal[0] * STUDIO.focal[1])  # over the picture's width
-START_SCALE = 0.4  # of M: half screen widths a metre, seen from 5.7 m
-DEVIATION_M = 0.3  # of a real pose's coordinates, about
-CHAIN_SCALE = 10.0  # of the chain matrix, whose metres squared are small numbers
-LEAST_DISTANCE = 0.3  # of a joint from the camera, in parts of the person's
+START_SCALE = 0.4  # M's: half screen widths a metre, seen from 5.7 m
+DEVIATION_M = 0.3  # about that of a real pose's coordinates
+CHAIN_SCALE = 10.0  # factor of the chain matrix, whose metres squared are small numbers
+LEAST_DISTANCE = 0.3  # a joint's from the camera, in parts of the person's
 
 
 def bones(pose_m: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,7 @@ class CameraNetwork(nn.Module):
 
 
 class Critic(nn.Module):
-    """How real a pose looks, from its coordinates in camera axes and from its kinematic chain space matrix."""
+    """A score of how real a pose looks, from its coordinates in camera axes and from its kinematic chain space matrix."""
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
@@ -109,13 +109,13 @@ class Critic(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * channels, channels), nn.LeakyReLU(), nn.Linear(channels, 1))
 
     @staticmethod
-    def sight(pose_m: torch.Tensor) -> torch.Tensor:
-        """What it sees of a pose: (N, J, 3) -> (N, 3J + (J - 1)^2)."""
+    def inputs(pose_m: torch.Tensor) -> torch.Tensor:
+        """The numbers of a pose that the critic sees: (N, J, 3) -> (N, 3J + (J - 1)^2)."""
         return torch.cat([pose_m.flatten(1) / DEVIATION_M, CHAIN_SCALE * kinematic_chain_space(pose_m).flatten(1)], 1)
 
-    def forward(self, sight: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(N, 3J + (J - 1)^2) -> (N,)."""
-        pose, chains = sight[:, :self.coordinates], sight[:, self.coordinates:]
+        pose, chains = inputs[:, :self.coordinates], inputs[:, self.coordinates:]
         return self.head(torch.cat([self.of_pose(pose), self.of_chains(chains)], 1))[:, 0]
 
 
@@ -132,7 +132,7 @@ _RECIPE = _recipe()
 
 
 def project(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tensor) -> torch.Tensor:
-    """What a detector reports of a pose, from the pelvis: W' = M X, in perspective. (N, 2, 3), (N, J, 3), (N, T, J, 2) -> (N, J, 2).
+    """The keypoints of a pose, from the pelvis, as a detector reports them: W' = M X, in perspective. (N, 2, 3), (N, J, 3), (N, T, J, 2) -> (N, J, 2).
 
     A joint x, y, z from a pelvis that is seen in direction (a, b), at distance d, stands 2 f ((a d + x) / (d + z) - a) from it,
     which is 2 f / d (x - a z) / (1 + z / d). (a, b) is known of the keypoints; M's scale is 2 f / d.
@@ -167,11 +167,11 @@ def projection_loss(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tens
     return ((project(m, pose_m, keypoints) - seen).norm(dim=-1).mean(1) / size).mean()
 
 
-def gradient_penalty(critic: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, made: torch.Tensor,
+def gradient_penalty(critic: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, generated: torch.Tensor,
                      generator: torch.Generator) -> torch.Tensor:
     """(|gradient| - 1)^2 of the critic between what it sees of real and of made poses, (N, K) each. Gulrajani et al. 2017, eq. 3."""
     share = torch.rand(len(real), 1, generator=generator).to(real.device)
-    between = (share * real + (1 - share) * made).requires_grad_()
+    between = (share * real + (1 - share) * generated).requires_grad_()
     gradient, = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return ((gradient.norm(dim=1) - 1) ** 2).mean()
 
@@ -209,7 +209,7 @@ class Trainer:
             self.generator.standardise(self._keypoints(random, STATISTICS_WINDOWS), self._real(random, STATISTICS_WINDOWS))
         for layer in self.generator.modules():
             if isinstance(layer, nn.Dropout):
-                layer.p = 0.0  # the critic learns to tell its noise
+                layer.p = 0.0  # with dropout the critic would learn to recognise its noise
         joints = len(self.generator.skeleton)
         self.camera, self.critic = CameraNetwork(joints), Critic(joints)
         self.averaged = copy.deepcopy(self.generator).eval()
@@ -230,7 +230,7 @@ class Trainer:
         return losses
 
     def _with_pairs(self, random: torch.Generator) -> dict[str, float]:
-        """What the same generator is worth when each keypoint set comes with its pose: for comparison."""
+        """A step of the same generator with the pose of each keypoint set: for comparison."""
         keypoints, target_m = self._observed(self.seen, random, self.noisy, BATCH)
         loss = mean_distance(self.generator(keypoints), target_m)
         self._update(self.making, loss)
@@ -240,13 +240,13 @@ class Trainer:
         for _ in range(CRITIC_STEPS):
             with torch.no_grad():
                 made_m = self.generator(self._keypoints(random, BATCH))
-                made, real = Critic.sight(made_m - made_m[:, ROOT]), Critic.sight(self._real(random, BATCH))
-            judged = self.critic(made).mean() - self.critic(real).mean()
-            self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, made, random))
+                generated, real = Critic.inputs(made_m - made_m[:, ROOT]), Critic.inputs(self._real(random, BATCH))
+            judged = self.critic(generated).mean() - self.critic(real).mean()
+            self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, generated, random))
         keypoints = self._keypoints(random, BATCH)
         made_m, m = self.generator(keypoints), self.camera(keypoints)
         root_m, made_m = made_m[:, ROOT], made_m - made_m[:, ROOT]
-        parts = {"wasserstein": -self.critic(Critic.sight(made_m)).mean(), "projection": projection_loss(m, made_m, keypoints),
+        parts = {"wasserstein": -self.critic(Critic.inputs(made_m)).mean(), "projection": projection_loss(m, made_m, keypoints),
                  "camera": camera_loss(m)}
         self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"]
                      + root_m.norm(dim=-1).mean())
@@ -343,22 +343,22 @@ if __name__ == "__main__":
     parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints (default 200)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--resume", action="store_true")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
 
     def line(done: int, losses: dict[str, float], error: float, floor: float) -> None:
         parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        print(f"step {done}/{given.steps}  {parts}  validation {error:.1f} mm after scaling (mean pose {floor:.1f})", flush=True)
+        print(f"step {done}/{arguments.steps}  {parts}  validation {error:.1f} mm after scaling (mean pose {floor:.1f})", flush=True)
 
     def run() -> None:
         for option in ("steps", "every", "threads"):
-            if getattr(given, option) < 1:
-                raise ValueError(f"--{option} is {getattr(given, option)}; wanted 1 or more")
-        torch.set_num_threads(given.threads)
-        options = read_options(given.model, given.option)
-        print(train(given.model, given.path, given.out, given.steps, options=options, seed=given.seed, noisy=given.noisy,
-                    paired=given.paired, every=given.every, resume=given.resume, report=line,
-                    command=f"python -m edgepose.training.weakly_supervised --model {given.model} --path DIR --out DIR --steps {given.steps} "
-                            f"--seed {given.seed}" + " --noisy" * given.noisy + " --paired" * given.paired
+            if getattr(arguments, option) < 1:
+                raise ValueError(f"--{option} is {getattr(arguments, option)}; wanted 1 or more")
+        torch.set_num_threads(arguments.threads)
+        options = read_options(arguments.model, arguments.option)
+        print(train(arguments.model, arguments.path, arguments.out, arguments.steps, options=options, seed=arguments.seed, noisy=arguments.noisy,
+                    paired=arguments.paired, every=arguments.every, resume=arguments.resume, report=line,
+                    command=f"python -m edgepose.training.weakly_supervised --model {arguments.model} --path DIR --out DIR --steps {arguments.steps} "
+                            f"--seed {arguments.seed}" + " --noisy" * arguments.noisy + " --paired" * arguments.paired
                             + "".join(f" {shlex.quote(word)}" for word in option_words(options))))
 
     sys.exit(reporting("weakly_supervised", run))

@@ -84,10 +84,10 @@ def frames_of(name: str, frames: int | None = None) -> int:
     """
     if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}{near(name, MODELS)}")
-    taken = MODELS[name].frames
-    if frames is not None and frames not in taken:
-        raise ValueError(f"model {name!r} takes {', '.join(map(str, taken))} frames, not {frames}")
-    return taken[0] if frames is None else frames
+    lengths = MODELS[name].frames
+    if frames is not None and frames not in lengths:
+        raise ValueError(f"model {name!r} takes {', '.join(map(str, lengths))} frames, not {frames}")
+    return lengths[0] if frames is None else frames
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 def checkpoint_name(model: str, frames: int) -> str:
-    """What the files of a model are called: its name, with its frames where they are not the usual ones."""
+    """The stem of a model's files: its name, and its frames where they are not the usual ones."""
     return model if model in zoo.MODELS and frames == zoo.MODELS[model].frames[0] else f"{model}{frames}"
 
 
@@ -83,12 +83,12 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any], required: Mapp
             raise ValueError(f"{path}: the metadata's {key!r} is {reprlib.repr(metadata[key])}; wanted {kind.__name__}")
 
 
-def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
     """Raises ValueError, with the path and what it does not fit, if tensors are missing, not known or of another shape."""
-    differences = [f"missing {name}" for name in wanted if name not in given]
-    differences += [f"not known {name}" for name in given if name not in wanted]
-    differences += [f"{name} has shape {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
-                    for name in wanted if name in given and given[name].shape != wanted[name].shape]
+    differences = [f"missing {name}" for name in wanted if name not in tensors]
+    differences += [f"not known {name}" for name in tensors if name not in wanted]
+    differences += [f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
+                    for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
     if differences:
         raise ValueError(f"{path} does not fit {what}: {listed(differences, '; ')}")
 

@@ -15,8 +15,8 @@ FORMAT = "edgepose detector 1"
 REQUIRED = {"model": str, "size": list}
 SIZES = {"hrnet-w8": (128, 96)}  # height and width where no checkpoint says them
 SIZE = (256, 192)
-MULTIPLE = 32  # of height and width: the branch of lowest resolution has a 32nd
-STEP_COUNTER = "num_batches_tracked"  # of a BatchNorm; unused, and old files lack it
+MULTIPLE = 32  # height and width are multiples of it: the coarsest branch has a 32nd of them
+STEP_COUNTER = "num_batches_tracked"  # BatchNorm counts its steps; unused, and old files lack it
 
 
 def save_detector(path: str | Path, module: torch.nn.Module, metadata: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
@@ -73,9 +73,9 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
 
 def _load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
     wanted = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(STEP_COUNTER)}
-    given = {name: tensor for name, tensor in state.items() if not name.endswith(STEP_COUNTER)}
-    check_fits(path, "the detector", wanted, given)
-    module.load_state_dict(given, strict=False)
+    weights = {name: tensor for name, tensor in state.items() if not name.endswith(STEP_COUNTER)}
+    check_fits(path, "the detector", wanted, weights)
+    module.load_state_dict(weights, strict=False)
 
 
 def check_size(size: Sequence[int]) -> None:
@@ -85,7 +85,7 @@ def check_size(size: Sequence[int]) -> None:
 
 
 def is_detector(model: str) -> bool:
-    """Whether `model` is a name of zoo.DETECTORS or a file by save_detector."""
+    """True for a name of zoo.DETECTORS or a file by save_detector."""
     if model in zoo.DETECTORS:
         return True
     try:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-STRIDE = 4  # of the heatmaps: their pixel (i, j) is the crop's pixel (4 i, 4 j), as in the authors' code
-EXPANSION = 4  # of the bottlenecks before the first stage
+STRIDE = 4  # a heatmap's pixel (i, j) is the crop's pixel (4 i, 4 j), as in the authors' code
+EXPANSION = 4  # a bottleneck before the first stage puts out so many times its inner channels
 
 
 def _conv(channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -47,7 +47,7 @@ class Bottleneck(nn.Module):
 
 
 def _resampled(source: int, target: int, channels: tuple[int, ...]) -> nn.Module:
-    """What brings branch `source` to the resolution and width of branch `target`."""
+    """The layers that bring branch `source` to the resolution and width of branch `target`."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -94,7 +94,7 @@ class HRNet(nn.Module):
             self.add_module(f"stage{stage}", nn.Sequential(*(
                 Exchange(channels[:stage], blocks, only_first=stage == 4 and i == count - 1) for i in range(count))))
         self.final_layer = nn.Conv2d(channels[0], keypoints, 1)
-        nn.init.normal_(self.final_layer.weight, std=0.001)  # heatmaps are nearly empty, and so they start; as the authors' code does
+        nn.init.normal_(self.final_layer.weight, std=0.001)  # heatmaps are nearly empty, so they start so, as in the authors' code
         nn.init.zeros_(self.final_layer.bias)
 
     @staticmethod

@@ -16,7 +16,7 @@ from torch import nn
 from ..skeleton import H36M17, Skeleton
 from .layers import NormedLinear, ResidualTower, array, folded_linear, norm_constants
 
-LEAST_DEVIATION = 1e-6  # of a coordinate that the data set does not vary (the root's): it is not divided by zero
+LEAST_DEVIATION = 1e-6  # a coordinate that never changes (the root's) is not divided by zero
 
 
 class Martinez(nn.Module):

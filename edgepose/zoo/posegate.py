@@ -139,7 +139,7 @@ class PoseGateFormer(nn.Module):
         return self.head(self.norm(x))
 
     def attention_weights(self, x: torch.Tensor) -> torch.Tensor:
-        """How each layer's heads weigh the joints, as in Fig. 4: (B, T, J, 2) -> (layers, B, H, J, J)."""
+        """The weights of each layer's heads on the joints, as in Fig. 4: (B, T, J, 2) -> (layers, B, H, J, J)."""
         maps = []
         x = self.embed(x.transpose(1, 2).flatten(2)) + self.position
         for layer in self.layers:

@@ -3,7 +3,7 @@
 It is Martinez's baseline (Martinez et al. 2017) in the form of today's networks: layer norm before each block, GELU, a block of two
 layers. With the same minutes of training it is far better than the baseline, and it learns from columns beside x and y (see
 `columns`): the detector's confidence, the person's own lengths, a depth camera's depth, the rays' elevation. Any of them may be
-left unknown from frame to frame. It also says how far off each joint may be.
+left unknown from frame to frame. It also predicts the error of each joint.
 
 TemporalPoseMLP adds time on top: every third frame of its window goes through the single-frame network, and the answer is
 that of the target frame, corrected by what the others show. It begins as good as the PoseMLP whose weights it begins with
@@ -22,10 +22,10 @@ from ..columns import INPUTS, OUTPUTS
 from ..skeleton import H36M17, Skeleton
 from .layers import array, folded_linear
 
-LEAST_INPUT_DEVIATION = 0.05  # of a column: one that seldom changes is not blown up
-LEAST_OUTPUT_DEVIATION = 0.01  # m; the root's
-ERROR_UNIT_M = 0.05  # what the error head's 1 means
-STRIDE = 3  # frames of the 50 Hz window from one that is seen to the next: 60 ms
+LEAST_INPUT_DEVIATION = 0.05  # a column that seldom changes is not blown up
+LEAST_OUTPUT_DEVIATION = 0.01  # m; the root never moves
+ERROR_UNIT_M = 0.05  # the error head counts in these
+STRIDE = 3  # every third frame of the 50 Hz window is seen: 60 ms apart
 
 
 class Block(nn.Module):
@@ -88,7 +88,7 @@ class PoseMLP(nn.Module):
         return x
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the heads see: (B, T, J, C) -> (B, channels)."""
+        """The features that the heads see: (B, T, J, C) -> (B, channels)."""
         return self.norm(self.encode(x.flatten(1)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

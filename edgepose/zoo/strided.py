@@ -8,7 +8,7 @@ needs the camera's intrinsics and is not built: their `no_refine.pth`.
 
 Decided where the sources are silent or differ:
 - Strides: 27 frames (3, 3, 3), 351 (3, 9, 13); 81 (3, 3, 9), 243 (3, 9, 9).
-- "Sparse" attention: half of the heads local, half strided, in both directions, span = sqrt(tokens) (layers.Sight). "Dense"
+- "Sparse" attention: half of the heads local, half strided, in both directions, span = sqrt(tokens) (layers.AttentionPattern). "Dense"
   is the base model. Heads alternate between the two patterns, so that neighbours in memory, and two threads, share the work.
 - The max pooling beside a strided convolution has kernel 1 in the authors' code: it picks every s-th frame. So here.
 - Positions of a strided layer are as many as its tokens (paper 002, E_2); the authors' code stores as many as frames and uses
@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from ..skeleton import H36M17, Skeleton
-from .layers import Attention, Mlp, NormedLinear, SampleLayerNorm, Sight, array, folded_linear, norm_epsilon
+from .layers import Attention, AttentionPattern, Mlp, NormedLinear, SampleLayerNorm, array, folded_linear, norm_epsilon
 
 STRIDES = {27: (3, 3, 3), 81: (3, 3, 9), 243: (3, 9, 9), 351: (3, 9, 13)}
 ATTENTIONS = ("sparse", "dense")
@@ -39,10 +39,10 @@ TAPS = 3
 class VanillaLayer(nn.Module):
     """Transformer encoder layer, norms first: (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, tokens: int, channels: int, heads: int, sight: Sight, norm: str, dropout: float):
+    def __init__(self, tokens: int, channels: int, heads: int, pattern: AttentionPattern, norm: str, dropout: float):
         super().__init__()
         self.norm_attention = NORMS[norm](channels)
-        self.attention = Attention(channels, heads, sight, tokens, dropout)
+        self.attention = Attention(channels, heads, pattern, tokens, dropout)
         self.norm_mlp = NORMS[norm](channels)
         self.mlp = Mlp(channels, activation="relu", dropout=dropout)
         self.dropout = nn.Dropout(dropout)
@@ -65,15 +65,15 @@ class VanillaLayer(nn.Module):
 class StridedLayer(VanillaLayer):
     """The same with positions of its own and a strided convolution in the MLP: (B, N, C) -> (B, N / stride, C)."""
 
-    def __init__(self, tokens: int, channels: int, heads: int, sight: Sight, norm: str, dropout: float, stride: int):
-        super().__init__(tokens, channels, heads, sight, norm, dropout)
+    def __init__(self, tokens: int, channels: int, heads: int, pattern: AttentionPattern, norm: str, dropout: float, stride: int):
+        super().__init__(tokens, channels, heads, pattern, norm, dropout)
         self.position = nn.Parameter(torch.zeros(tokens, channels))
         nn.init.trunc_normal_(self.position, std=0.02)
         self.mlp.contract = nn.Conv1d(2 * channels, channels, TAPS, stride)
         self.stride, self.tokens = stride, tokens
         # The token that the first output stands at, and the first one its convolution reads.
-        self.at = stride - 1 if sight.is_causal else 0
-        self.reads_from = self.at - (TAPS - 1 if sight.is_causal else TAPS // 2)
+        self.at = stride - 1 if pattern.is_causal else 0
+        self.reads_from = self.at - (TAPS - 1 if pattern.is_causal else TAPS // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.attend(x + self.position)
@@ -88,8 +88,8 @@ class StridedLayer(VanillaLayer):
         hidden = plan.linear(plan.normalize(x, norm_epsilon(self.norm_mlp)), *folded_linear(self.mlp.expand, self.norm_mlp),
                              activation="relu")
         w = array(self.mlp.contract.weight).transpose(2, 1, 0)
-        kept = plan.pick(x, self.at, self.stride, self.tokens // self.stride)
-        return plan.conv(hidden, w, array(self.mlp.contract.bias), self.reads_from, self.stride, residual=kept)
+        rows = plan.pick(x, self.at, self.stride, self.tokens // self.stride)
+        return plan.conv(hidden, w, array(self.mlp.contract.bias), self.reads_from, self.stride, residual=rows)
 
 
 class Head(nn.Module):
@@ -125,18 +125,18 @@ class StridedTransformer(nn.Module):
                 raise ValueError(f"unknown {name} {value!r}; there are {', '.join(map(str, known))}")
         self.skeleton, self.frames, self.is_causal = skeleton, frames, is_causal
 
-        def sight(tokens: int) -> Sight:
-            return Sight(round(math.sqrt(tokens)) if attention == "sparse" else None, is_causal)
+        def pattern(tokens: int) -> AttentionPattern:
+            return AttentionPattern(round(math.sqrt(tokens)) if attention == "sparse" else None, is_causal)
 
         self.embed = NormedLinear(2 * len(skeleton), channels)
         self.embed_dropout = nn.Dropout(embed_dropout)
         self.position = nn.Parameter(torch.zeros(frames, channels))
         nn.init.trunc_normal_(self.position, std=0.02)
-        self.vanilla = nn.ModuleList(VanillaLayer(frames, channels, heads, sight(frames), norm, dropout) for _ in range(depth))
+        self.vanilla = nn.ModuleList(VanillaLayer(frames, channels, heads, pattern(frames), norm, dropout) for _ in range(depth))
         self.strided = nn.ModuleList()
         tokens = frames
         for stride in STRIDES[frames]:
-            self.strided.append(StridedLayer(tokens, channels, heads, sight(tokens), norm, dropout, stride))
+            self.strided.append(StridedLayer(tokens, channels, heads, pattern(tokens), norm, dropout, stride))
             tokens //= stride
         self.sequence_head = Head(channels, len(skeleton))
         self.head = Head(channels, len(skeleton))
