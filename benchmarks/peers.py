@@ -1,7 +1,9 @@
-"""Two runtimes of phones, converted to and run: ncnn, and ExecuTorch with XNNPACK. FP32, a person a call: neither file takes batches.
+"""Two runtimes of phones, converted to and run: ncnn, and ExecuTorch with XNNPACK. FP32, a person a call: neither file
+takes batches.
 
-ncnn gets the native plan written in torch, constants folded: pnnx does not know the models' own unbind and slices with a step. Biases
-stay additions of their own there, which costs `ampose` 6 % and the others nothing that could be measured.
+ncnn gets the native plan written in torch, constants folded: pnnx does not know the models' own unbind and slices with
+a step. Biases stay additions of their own there, which costs `ampose` 6 % and the others nothing that could be
+measured.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.checks import MOST_SAID, need_library
 
-NCNN_IS_HALF = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")  # its options
+# ncnn's options for half precision.
+NCNN_IS_HALF = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
 
 
 class NotConverted(edgepose.EngineError):
@@ -79,7 +82,8 @@ def open_ncnn(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def write_executorch(module: nn.Module, file: Path) -> None:
-    """A .pte file, all that XNNPACK takes given to it. Raises ImportError without ExecuTorch, NotConverted if its exporter fails."""
+    """A .pte file, all that XNNPACK takes given to it. Raises ImportError without ExecuTorch, NotConverted if its
+    exporter fails."""
     need_library("executorch", "this runtime")
     with _quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -94,14 +98,15 @@ def write_executorch(module: nn.Module, file: Path) -> None:
 
 
 def open_executorch(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """(B, T, J, 2) -> (B, J, 3). The process has one pool of threads: a file opened with another number than those before it stops
-    them. Raises ImportError without ExecuTorch."""
+    """(B, T, J, 2) -> (B, J, 3). The process has one pool of threads: a file opened with another number than those
+    before it stops them. Raises ImportError without ExecuTorch."""
     need_library("executorch", "this runtime")
     with _quiet():
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
 
-    if portable_lib._threadpool_get_thread_count() != threads:  # before the file is loaded, which keeps the pool it finds
+    # A file keeps the pool that it finds when it is loaded, so the number of threads is set before.
+    if portable_lib._threadpool_get_thread_count() != threads:
         portable_lib._unsafe_reset_threadpool(threads)
     method = Runtime.get().load_program(file).load_method("forward")
 
@@ -123,4 +128,5 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-RUNTIMES = {"ncnn": (".param", write_ncnn, open_ncnn), "executorch": (".pte", write_executorch, open_executorch)}  # suffix of its file
+# Name: the suffix of its file, the writer, the opener.
+RUNTIMES = {"ncnn": (".param", write_ncnn, open_ncnn), "executorch": (".pte", write_executorch, open_executorch)}

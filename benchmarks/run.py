@@ -1,12 +1,13 @@
 """edgepose bench: latency, error, memory and start of each runtime, side by side in one process, interleaved.
 
 Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), and what one would use
-instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is the library as
-it comes (OpenVINO then computes in bfloat16 where the processor can: see its error). ncnn and executorch run with the
-threads of the row, a person a call; a lifter that their converters cannot express is left out, with the reason.
+instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is the library
+as it comes (OpenVINO then computes in bfloat16 where the processor can: see its error). ncnn and executorch run with
+the threads of the row, a person a call; a lifter that their converters cannot express is left out, with the reason.
 
-int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs in
-accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its own.
+int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs
+in accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its
+own.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ from edgepose.zoo import checkpoints
 PRECISIONS = {"native": ("fp32", "fp16", "w8", "int8"), "stream": ("fp32", "fp16", "w8", "int8"), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",), "onnxruntime-default": ("fp32",),
               "openvino": ("fp32", "int8"), "openvino-default": ("fp32",), **dict.fromkeys(peers.RUNTIMES, ("fp32",))}
-PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino", *peers.RUNTIMES)  # a speed-up is quoted against these
-CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}  # the precision of the peers a row is compared with
+# Speed-ups are quoted against these.
+PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino", *peers.RUNTIMES)
+# The precision of the peers a row is compared with.
+CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}
 ROUND_MS = 40.0  # time of one candidate in one round
 PACED_CALLS = 20
 OVER = "!"  # marks an error over the budget of `edgepose compile`
@@ -61,8 +64,8 @@ OVER = "!"  # marks an error over the budget of `edgepose compile`
 class Candidate:
     """One lifter in one runtime.
 
-    lift: (B, T, J, 2) -> (B, J, 3), for the error. frame: what is timed, the same call but for streams. file: what it was
-    loaded from.
+    lift: (B, T, J, 2) -> (B, J, 3), for the error. frame: what is timed, the same call but for streams. file: what it
+    was loaded from.
     """
 
     runtime: str
@@ -74,7 +77,8 @@ class Candidate:
 
 
 def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
-    """The lifter in a runtime. Raises ImportError if the runtime is not installed, peers.NotConverted if it cannot have the lifter."""
+    """The lifter in a runtime. Raises ImportError if the runtime is not installed, peers.NotConverted if it cannot have
+    the lifter."""
     scales = eight_bit_scales(lifter.module) if CLASS[precision] == "int8" else None
     if runtime in ("native", "stream"):
         file = folder / f"{lifter.name}_{precision}.epose"
@@ -215,7 +219,8 @@ def roofline_ms(lifter: NamedModule, row: dict) -> float:
 
 
 def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console) -> None:
-    """A table for each model, batch and thread count; "x peer" is the speed relative to the best peer of the same class in it."""
+    """A table for each model, batch and thread count; "x peer" is the speed relative to the best peer of the same class
+    in it."""
     groups: dict[tuple, list[tuple[dict, float | None]]] = {}
     for row, limit_ms in zip(rows, limits_ms):
         groups.setdefault((row["model"], row["frames"], row["batch"], row["threads"]), []).append((row, limit_ms))

@@ -1,14 +1,15 @@
-"""docs/results.md: every model of the zoo, its size, its latency in each precision, and its errors on the same validation windows.
+"""docs/results.md: every model of the zoo, its size, its latency in each precision, and its errors on the same
+validation windows.
 
     python -m edgepose.benchmarks.zoo_table --path MOCAP_DIR --weights DIR [DIR ...] --weakly FILE [FILE ...] --out docs/results.md
         --json benchmarks/results/zoo.json
 
-A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has none is
-timed with random weights. --weakly: checkpoints of training.weakly_supervised, with and without pairs; their figures are those
-of their last validation. With --models the rows of all other models come from the --json file; without --weakly those of
-the weakly supervised ones do.
-Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one person, all engines of a model
-interleaved.
+A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has
+none is timed with random weights. --weakly: checkpoints of training.weakly_supervised, with and without pairs; their
+figures are those of their last validation. With --models the rows of all other models come from the --json file;
+without --weakly those of the weakly supervised ones do.
+Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one person, all engines
+of a model interleaved.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class Row:
 
 
 def sequences(path: Path, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Seeded validation motion as a model sees it: keypoints_norm (S, MOMENTS + LONGEST - 1, 17, 2), joints_m of each frame."""
+    """Seeded validation motion as a model sees it: keypoints_norm (S, MOMENTS + LONGEST - 1, 17, 2), joints_m of each
+    frame."""
     generator = torch.Generator().manual_seed(SEED)
     motion = draw_windows(read_motion(path, "validation"), SEQUENCES, MOMENTS + LONGEST, generator)[:, :-1]
     return tuple(part.numpy() for part in observe_frames(motion, generator, noisy))

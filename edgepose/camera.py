@@ -54,8 +54,8 @@ def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: n
     pose_m: (J, 3), root-relative, already scaled to the person's size. keypoints_px: (J, 2), the same joints,
     undistorted. confidence: (J,), the weight of each joint; 0 leaves it out, whatever its coordinates.
     The distance is as wrong as the size of the pose: 5 % of height is 5 % of distance.
-    For a pose of a Stream with a camera: root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence, H36M_FOCAL,
-    H36M_FOCAL, 0, 0), because its rays are those of the camera that the keypoints were normalised for.
+    For a pose of a Stream with a camera: root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence,
+    H36M_FOCAL, H36M_FOCAL, 0, 0), because its rays are those of the camera that the keypoints were normalised for.
     Raises ValueError on wrong shapes, a focal length that is not positive, or if the joints with a confidence
     above 0 do not determine the place (fewer than two, or all in one point of the picture and of the pose).
     Each joint (x, y, z) seen at (u, v) gives two equations that are linear in t: fx tx - (u - cx) tz =
@@ -98,7 +98,8 @@ def flip_left_right(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 
 
 def check_pixels(keypoints: np.ndarray, name: str) -> None:
-    """Raises ValueError, with the name, if (..., 2) keypoints are all as near to the corner as normalised ones. Zeros are nobody."""
+    """Raises ValueError, with the name, if (..., 2) keypoints are all as near to the corner as normalised ones. Zeros
+    are nobody."""
     if 0.0 < np.abs(keypoints).max(initial=0.0) <= LEAST_PX:
         raise ValueError(f"{name} are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: coordinates from "
                          "0 to 1 times the picture's width and height, from -1 to 1 as edgepose.camera.screen_to_px")

@@ -68,7 +68,8 @@ def near(name: Any, known: Collection[str]) -> str:
 def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
     """Checks, before any work is done, that a result can be written to `path`; None is no result.
 
-    Raises ValueError if it cannot be written, and ImportError, naming the extra, without the libraries that write such a file."""
+    Raises ValueError if it cannot be written, and ImportError, naming the extra, without the libraries that write such
+    a file."""
     if path is None:
         return
     path = Path(path)
@@ -89,7 +90,8 @@ def installing(extra: str) -> str:
 
 
 def need_library(module: str, purpose: str) -> None:
-    """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not imported."""
+    """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not
+    imported."""
     is_there = sys.modules[module] is not None if module in sys.modules else importlib.util.find_spec(module) is not None
     if not is_there:
         name, extra = LIBRARIES[module]

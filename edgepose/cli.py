@@ -1,5 +1,5 @@
-"""The console command: `edgepose COMMAND`. Each command is a module with add_arguments(parser) and main(arguments), imported
-only when it is called, so that streaming starts without torch."""
+"""The console command: `edgepose COMMAND`. Each command is a module with add_arguments(parser) and main(arguments),
+imported only when it is called, so that streaming starts without torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     command = overview.parse_args(argv[:1]).command
     module_name, extra, text = COMMANDS[command]
-    if command == "compile" and any(argument.partition("=")[0] == "--rebuild" for argument in argv):  # on a board without torch
+    # Boards without torch rebuild engines too.
+    if command == "compile" and any(argument.partition("=")[0] == "--rebuild" for argument in argv):
         module_name, extra = "edgepose.build_engines.tensorrt.rebuild", "gpu"
     try:
         module = import_module(module_name)

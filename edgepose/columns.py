@@ -1,7 +1,7 @@
 """The columns of what a lifter takes, (B, T, J, C), and of what it answers, (B, J, D), by name.
 
-Every lifter takes x and y; one may take more, so a zoo module and an engine have `inputs` and `outputs`, and an engine file
-has them in its header. A lifter that has neither is of the published form.
+Every lifter takes x and y; one may take more, so a zoo module and an engine have `inputs` and `outputs`, and an engine
+file has them in its header. A lifter that has neither is of the published form.
 
     x, y                        normalised screen coordinates (camera.normalize_screen)
     confidence                  0 to 1; 0: the joint was not found and stands where Hold put it
@@ -18,8 +18,8 @@ from __future__ import annotations
 PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
 INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known")
 OUTPUTS = (*PUBLISHED_OUTPUTS, "error")
-# A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the middle of the hips
-# to that of the shoulders, the others from joint to joint; left and right alike.
+# A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the
+# middle of the hips to that of the shoulders, the others from joint to joint; left and right alike.
 LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist", "right_wrist"), "thigh": ("left_knee", "right_knee"),
            "shank": ("left_ankle", "right_ankle"), "shoulder_width": ("left_shoulder", "right_shoulder"),
            "hip_width": ("left_hip", "right_hip"), "trunk": ("thorax",)}

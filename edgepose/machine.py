@@ -1,4 +1,5 @@
-"""The processor of this machine: its name, and the number of cores this process may use. Imports nothing of edgepose."""
+"""The processor of this machine: its name, and the number of cores this process may use. Imports nothing of
+edgepose."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def commit() -> str | None:
 
 
 def peak_flops(threads: int, seconds: float = 0.3, whole_numbers: bool = False) -> float:
-    """Float32 operations a second of `threads` threads that do nothing but multiply and add registers, or int8 operations; the
-    best of several tries, since the machine may be shared."""
+    """Float32 operations a second of `threads` threads that do nothing but multiply and add registers, or int8
+    operations; the best of several tries, since the machine may be shared."""
     from . import _native
 
     probe, iterations = _native.probe_dots if whole_numbers else _native.probe_flops, 200_000

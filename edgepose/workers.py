@@ -1,4 +1,5 @@
-"""Many jobs, each done whole by one worker: processes of this machine, or actors of Ray. A worker that dies loses its job, not the rest."""
+"""Many jobs, each done whole by one worker: processes of this machine, or actors of Ray. A worker that dies loses its
+job, not the rest."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Workers(Protocol):
 
 
 def hand_out(jobs: Iterable[Any], workers: Workers) -> Iterator[tuple[Any, Any]]:
-    """Each job with its answer, or Lost, as they come; the jobs are begun in their order. All workers are closed at the end, whatever ends it."""
+    """Each job with its answer, or Lost, as they come; the jobs are begun in their order. All workers are closed at the
+    end, whatever ends it."""
     waiting, busy = deque(jobs), {}
     try:
         while waiting or busy:
@@ -68,7 +70,8 @@ def hand_out(jobs: Iterable[Any], workers: Workers) -> Iterator[tuple[Any, Any]]
 
 
 class Processes:
-    """Workers that are processes of this machine. Spawned, not forked: an engine's threads and memory do not cross a fork."""
+    """Workers that are processes of this machine. Spawned, not forked: an engine's threads and memory do not cross a
+    fork."""
 
     def __init__(self, work: Work, size: int) -> None:
         self.size, self._work = size, work
@@ -147,9 +150,10 @@ def _end_of(exitcode: int) -> str:
 class RayActors:
     """Workers that are actors of Ray, one processor each.
 
-    address: of a cluster as ray.init takes it, whose nodes have edgepose and see the same files; "local" starts Ray on this machine, and
-    close() ends it. size: None for the processors of the cluster.
-    Raises ImportError, naming the extra, if Ray is not installed, ConnectionError if there is no cluster, or it does not let us in.
+    address: of a cluster as ray.init takes it, whose nodes have edgepose and see the same files; "local" starts Ray on
+    this machine, and close() ends it. size: None for the processors of the cluster.
+    Raises ImportError, naming the extra, if Ray is not installed, ConnectionError if there is no cluster, or it does
+    not let us in.
     """
 
     def __init__(self, work: Work, size: int | None, address: str = "local") -> None:
@@ -201,7 +205,8 @@ class RayActors:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises ConnectionError, naming it, if nobody answers at host:port or ray://host:port: Ray itself would try for minutes."""
+    """Raises ConnectionError, naming it, if nobody answers at host:port or ray://host:port: Ray itself would try for
+    minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
         return  # a name of Ray's, as "auto"

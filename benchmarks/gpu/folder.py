@@ -1,8 +1,8 @@
 """The folder of the GPU benchmark: written where torch and ONNX are installed, measured also where they are not.
 
-For each model: its checkpoint, for torch; its engines of the cuda backend; its TensorRT engines, not built yet, one for each
-flavour (TensorRT 8.6 takes "legacy", 10 and later "strong") and batch; evaluation windows and torch's poses of them, in
-float32 on the CPU.
+For each model: its checkpoint, for torch; its engines of the cuda backend; its TensorRT engines, not built yet, one for
+each flavour (TensorRT 8.6 takes "legacy", 10 and later "strong") and batch; evaluation windows and torch's poses of
+them, in float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -58,9 +58,11 @@ def read(folder: Path) -> list[Model]:
 
 def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtimes: Sequence[tuple[str, str]],
             flavours: Sequence[str] = FLAVOURS) -> list[Model]:
-    """Writes what these runtimes, (name, precision) each, need. models: checkpoints or zoo names; one without weights gets seeded ones.
+    """Writes what these runtimes, (name, precision) each, need. models: checkpoints or zoo names; one without weights
+    gets seeded ones.
 
-    int8 is every product in eight bits but the first and the last, as in `edgepose bench`: the same scales in every runtime.
+    int8 is every product in eight bits but the first and the last, as in `edgepose bench`: the same scales in every
+    runtime.
     Raises ImportError without torch, ONNX or ONNX Runtime, ValueError for a model that is none.
     """
     import torch

@@ -22,7 +22,8 @@ TIMES_READING = 3.0  # the most time, in times of reading the weights once
 
 
 def read(path: Path) -> dict:
-    """The report at `path`; a new one of this machine if there is none. Raises ValueError, naming the file, if it is something else."""
+    """The report at `path`; a new one of this machine if there is none. Raises ValueError, naming the file, if it is
+    something else."""
     if not path.exists():
         return new()
     try:
@@ -47,13 +48,14 @@ def write(path: Path, report: dict) -> None:
 
 
 def with_run(report: dict, run: dict, rows: list[dict]) -> dict:
-    """A report with the rows of one more run of the benchmark, and what it was run with. A row that was measured replaces what was there of
-    its kind; one that was not replaces none that was."""
+    """A report with the rows of one more run of the benchmark, and what it was run with. A row that was measured
+    replaces what was there of its kind; one that was not replaces none that was."""
     by_key = {_kind(row): row for row in report["rows"]}
     for row in rows:
         if is_measured(row) or not is_measured(by_key.get(_kind(row), {})):
             by_key[_kind(row)] = {**row, "run": len(report["runs"])}
-    together = sorted(by_key.values(), key=lambda row: (row["model"], row["batch"]))  # stable: the runtimes as they came
+    # The sort is stable: runtimes keep their order.
+    together = sorted(by_key.values(), key=lambda row: (row["model"], row["batch"]))
     return {**report, "runs": [*report["runs"], run], "rows": together, "aims": aims(together)}
 
 
@@ -67,7 +69,8 @@ def _kind(row: dict) -> tuple:
 
 
 def aims(rows: list[dict]) -> list[dict]:
-    """The aims of the CUDA engine at batch 1, each with the measured ratio and if that meets it; None where a row is missing."""
+    """The aims of the CUDA engine at batch 1, each with the measured ratio and if that meets it; None where a row is
+    missing."""
     found = {_kind(row): row for row in rows if is_measured(row)}
     answers = []
     for model in AIMED_AT:
@@ -97,7 +100,8 @@ def in_words(aim: dict) -> str:
 
 
 def machine() -> dict:
-    """The GPU, its driver and CUDA as their own tools tell of them, and the computer around it; None where a tool is not there."""
+    """The GPU, its driver and CUDA as their own tools tell of them, and the computer around it; None where a tool is
+    not there."""
     gpu = _said("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
     name, capability, driver = [*(gpu or "").partition("\n")[0].split(", "), None, None, None][:3]
     release = re.search(r"release ([\d.]+)", _said("nvcc", "--version") or "")

@@ -97,7 +97,8 @@ def about_run(commit: str | None, rounds: int) -> dict:
 
 
 def run_once(folder: Path) -> int:
-    """Each cuda engine of the folder once, for two people: for compute-sanitizer, which makes everything slow. 1 if a pose is not finite."""
+    """Each cuda engine of the folder once, for two people: for compute-sanitizer, which makes everything slow. 1 if a
+    pose is not finite."""
     broken = 0
     for model in gpu_folder.read(folder):
         windows, reference = model.reference()

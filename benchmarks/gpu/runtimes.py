@@ -1,7 +1,8 @@
 """The runtimes of the GPU benchmark: a model of a prepared folder (folder.py) -> a call from numpy to numpy.
 
-torch computes in float32 without TF32, its default, or in half precision throughout (HalfModule: no autocast, which costs casts at every
-layer); torch-compile is the same with mode="reduce-overhead", Inductor's kernels in a CUDA graph, none of the model left out of it.
+torch computes in float32 without TF32, its default, or in half precision throughout (HalfModule: no autocast, which
+costs casts at every layer); torch-compile is the same with mode="reduce-overhead", Inductor's kernels in a CUDA graph,
+none of the model left out of it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def open_torch(model: Model, precision: str, batch: int, is_compiled: bool = Fal
     module, _ = checkpoints.load_checkpoint(model.checkpoint)
     module = (HalfModule(module) if precision == "fp16" else module).eval().requires_grad_(False).to(DEVICE)
     if is_compiled:
-        for name in ("cache_size_limit", "recompile_limit"):  # limits the compilations, one for each model and batch; torch has had both names
+        # Limits the compilations, one for each model and batch; torch has had both names.
+        for name in ("cache_size_limit", "recompile_limit"):
             if hasattr(torch._dynamo.config, name):
                 setattr(torch._dynamo.config, name, COMPILATIONS)
         module = torch.compile(module, mode="reduce-overhead", dynamic=False, fullgraph=True)
@@ -75,8 +77,8 @@ def open_cuda(model: Model, precision: str, batch: int) -> Candidate:
 
 
 def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_sources: Sequence[str] | None, zero_copy: bool = False) -> Candidate:
-    """A TensorRT engine, built in the folder `work` if it is not there yet. Raises EngineError if TensorRT, PyCUDA or a GPU is missing, or
-    it does not build or run; nothing is held to a budget."""
+    """A TensorRT engine, built in the folder `work` if it is not there yet. Raises EngineError if TensorRT, PyCUDA or a
+    GPU is missing, or it does not build or run; nothing is held to a budget."""
     if reason := gpu.tensorrt_missing():
         raise EngineError(reason)
     from edgepose.build_engines.tensorrt.builder import Builder, engine_parts, is_offered, source_of

@@ -1,4 +1,5 @@
-"""edgepose lift: a large archive of recorded keypoints, lifted by many processes; what is finished is not done again."""
+"""edgepose lift: a large archive of recorded keypoints, lifted by many processes; what is finished is not done
+again."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """A recording, absolute, and the file its poses go to, absolute; name: its place in the archive and in the output."""
+    """A recording, absolute, and the file its poses go to, absolute; name: its place in the archive and in the
+    output."""
 
     recording: Path
     output: Path
@@ -74,11 +76,12 @@ class Outcome:
 
 
 def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
-    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, also where links lead to it by several names.
+    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, also where links lead to it by
+    several names.
 
     They are sorted within each of `inputs`, what lies there itself before what is reached by a link.
-    A recording keeps its place below the folder, or below the part of the glob before its first wildcard. What lies in `output` is no input
-    where `output` lies in a folder that is searched.
+    A recording keeps its place below the folder, or below the part of the glob before its first wildcard. What lies in
+    `output` is no input where `output` lies in a folder that is searched.
     Raises ValueError if one of `inputs` names no recording, two would be written to one file, or one over a recording.
     """
     output = Path(os.path.abspath(output))
@@ -105,7 +108,8 @@ def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
 
 
 def _search(given: str) -> tuple[Path, list[Path]]:
-    """(the folder that names are relative to, the recordings), absolute. Raises ValueError if there is no such file or folder."""
+    """(the folder that names are relative to, the recordings), absolute. Raises ValueError if there is no such file or
+    folder."""
     path = Path(os.path.abspath(given))
     if path.is_dir():
         return path, sorted(_recordings_below(path))
@@ -122,7 +126,8 @@ def _search(given: str) -> tuple[Path, list[Path]]:
 
 
 def _recordings_below(top: Path) -> Iterator[Path]:
-    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads back into `top`."""
+    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads
+    back into `top`."""
     inside, seen = top.resolve(), {top.resolve()}
     for folder, folders, files in os.walk(top, followlinks=True):
         yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
@@ -132,10 +137,11 @@ def _recordings_below(top: Path) -> Iterator[Path]:
 
 
 def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dict[str, np.ndarray]:
-    """The poses that a Stream of its own gives for each person of a recording, person by person and in the order of time.
+    """The poses that a Stream of its own gives for each person of a recording, person by person and in the order of
+    time.
 
-    Arrays: person (N,), which of `people`; frame (N,), the recording's nearest in time; timestamps_s (N,); joints_m (N, J, 3) float32,
-    metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset (N,): see Pose.
+    Arrays: person (N,), which of `people`; frame (N,), the recording's nearest in time; timestamps_s (N,); joints_m
+    (N, J, 3) float32, metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset (N,): see Pose.
     Raises ValueError, numbering frame and person, for what a Stream does not take.
     """
     tables = [_table([], 0, people[0], len(engine.skeleton))]
@@ -218,7 +224,8 @@ class Lifting:
 def unfinished(jobs: Iterable[Job], made: dict[str, Any], redo: bool = False) -> list[Job]:
     """The jobs without a result that was made of the same recording in the same way.
 
-    redo: also those whose result was made otherwise, or is none. Without it they raise ValueError, which says how they differ.
+    redo: also those whose result was made otherwise, or is none. Without it they raise ValueError, which says how they
+    differ.
     """
     todo, others = [], []
     for job in jobs:
@@ -260,7 +267,8 @@ def _otherwise(was: dict[str, Any], made: dict[str, Any]) -> str:
 
 
 def _difference(job: Job, made: dict[str, Any]) -> str | None:
-    """How the result that is there differs from the one that would be made: "" if it does not, None if there is none to compare."""
+    """How the result that is there differs from the one that would be made: "" if it does not, None if there is none to
+    compare."""
     if not job.output.exists():
         return None
     was = _made_by_of(job.output)
@@ -308,7 +316,8 @@ class Progress:
 def lift_archive(jobs: Sequence[Job], workers: Workers) -> Progress:
     """Lifts what is to be lifted, the largest recording first, and says how it goes.
 
-    Raises OSError if results cannot be written, EngineError if the engine cannot run, KeyboardInterrupt; each says how many are done.
+    Raises OSError if results cannot be written, EngineError if the engine cannot run, KeyboardInterrupt; each says how
+    many are done.
     """
     sizes = {job: _size(job.recording) for job in jobs}
     progress = Progress(sizes)

@@ -56,7 +56,8 @@ def small_frames(path: str | Path, fps: float | None = None) -> list[np.ndarray]
 
 def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0, smoothing: OneEuro | None = None,
           keep: bool = False, live: Callable[[tuple[float, float]], Viewer] | None = None) -> list[Pose]:
-    """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else the last.
+    """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else
+    the last.
 
     live: makes the viewer that shows the poses, of the image size. Raises what camera_frames and `live` raise.
     """

@@ -67,8 +67,8 @@ def plot_poses(clip: Clip, poses: list[Pose], file: Path) -> None:
 def save_film(clip: Clip, poses: list[Pose], file: Path, backgrounds: Sequence[np.ndarray] | None = None) -> int:
     """Writes a .gif or .mp4 that plays in real time; the number of its frames. See `film_frames`.
 
-    Raises ValueError for another name or a number of backgrounds that is not the clip's of frames, and ImportError, naming the
-    extra, if an .mp4 is wanted and PyAV is not installed.
+    Raises ValueError for another name or a number of backgrounds that is not the clip's of frames, and ImportError,
+    naming the extra, if an .mp4 is wanted and PyAV is not installed.
     """
     file = Path(file)
     if file.suffix not in FILMS:
@@ -97,10 +97,11 @@ def film_poses(poses: list[Pose], fps: float) -> tuple[float, list[Pose | None]]
 
 def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz: float,
                 backgrounds: Sequence[np.ndarray] | None = None) -> Iterator[np.ndarray]:
-    """The frames of a film, (height, width, 3) uint8: on the left the keypoints, on the right the pose and the clip's reference.
+    """The frames of a film, (height, width, 3) uint8: on the left the keypoints, on the right the pose and the clip's
+    reference.
 
-    poses: those that the axes must hold; shown: the pose of each frame. backgrounds: the pictures the keypoints were found in,
-    (height, width, 3) uint8, one for each frame of the clip; then the whole picture is shown.
+    poses: those that the axes must hold; shown: the pose of each frame. backgrounds: the pictures the keypoints were
+    found in, (height, width, 3) uint8, one for each frame of the clip; then the whole picture is shown.
     """
     skeleton = poses[0].skeleton
     figure, flat, solid = _film_axes(clip, poses, backgrounds is not None)
@@ -140,7 +141,8 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
 
 
 def _film_axes(clip: Clip, poses: list[Pose], is_whole: bool) -> tuple:
-    """(figure, axes of the keypoints, axes of the pose) that hold all poses, with nobody in them; is_whole: the whole picture."""
+    """(figure, axes of the keypoints, axes of the pose) that hold all poses, with nobody in them; is_whole: the whole
+    picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

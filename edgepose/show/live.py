@@ -1,4 +1,5 @@
-"""Poses in the rerun viewer as they come: keypoints beside the 3D pose, on a timeline. Needs rerun-sdk (the `live` extra)."""
+"""Poses in the rerun viewer as they come: keypoints beside the 3D pose, on a timeline. Needs rerun-sdk (the `live`
+extra)."""
 
 from __future__ import annotations
 

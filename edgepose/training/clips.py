@@ -1,8 +1,10 @@
-"""Writes the clips that ship (edgepose/clip.py reads them): windows of the validation subjects for the build's checks, and real detections with a reference.
+"""Writes the clips that ship (edgepose/clip.py reads them): windows of the validation subjects for the build's checks,
+and real detections with a reference.
 
-`evaluation*.npz`, of validation subjects, `calibration*.npz`, of training subjects: keypoints_norm (N, T, 17, 2) float16, target_m (N, 17, 3) float32 for the middle frame;
-models of fewer frames take those around it. `balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in
-camera axes from the pelvis, fps, image_size, camera_K, camera_dist, camera_R, camera_t.
+`evaluation*.npz`, of validation subjects, `calibration*.npz`, of training subjects: keypoints_norm (N, T, 17, 2)
+float16, target_m (N, 17, 3) float32 for the middle frame; models of fewer frames take those around it.
+`balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in camera axes from the pelvis, fps,
+image_size, camera_K, camera_dist, camera_R, camera_t.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .mocap import draw_windows, read_motion
 from .observation import observe
 from .real_clips import CAMERA_KEYS, triangulate
 
-WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),  # whose, how many, how long
+# File: the split of the subjects, the number of windows, their frames.
+WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),
            "calibration.npz": ("training", 128, 27), "calibration351.npz": ("training", 16, 351)}
 CAMERAS = ("cam1", "cam2", "cam3")
 KEPT = ("coco17", "fps", "image_size")

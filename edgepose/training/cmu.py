@@ -2,14 +2,14 @@
 
     python -m edgepose.training.cmu --files DIR --out DIR
 
-reads every SUBJECT_TRIAL.amc under DIR with the SUBJECT.asf in its folder, and every SUBJECT_TRIAL.bvh, and writes one .npz a
-subject. Lengths in these files are inches times 0.45.
+reads every SUBJECT_TRIAL.amc under DIR with the SUBJECT.asf in its folder, and every SUBJECT_TRIAL.bvh, and writes one
+.npz a subject. Lengths in these files are inches times 0.45.
 
-Pelvis: the middle of the hip joints. Spine: the top of `lowerback`. Thorax: the top of `thorax`. Nose: the top of `upperneck`,
-the base of the skull. Head: the end of `head`. Shoulders: the ends of the clavicles. Wrists: the ends of the `wrist` bones.
-The BVH conversions that are passed on have lost some bones, which are put back where their length is 0: the thorax bone, as
-long as the one below it and straight up at rest; the wrist bones, half as long as the forearm; the head, as long as the neck
-below it and straight up.
+Pelvis: the middle of the hip joints. Spine: the top of `lowerback`. Thorax: the top of `thorax`. Nose: the top of
+`upperneck`, the base of the skull. Head: the end of `head`. Shoulders: the ends of the clavicles. Wrists: the ends of
+the `wrist` bones. The BVH conversions that are passed on have lost some bones, which are put back where their length is
+0: the thorax bone, as long as the one below it and straight up at rest; the wrist bones, half as long as the forearm;
+the head, as long as the neck below it and straight up.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ JOINTS = {"spine": "Spine", "thorax": "Neck", "nose": "Head", "head": "Head end"
 
 
 def joints_of_amc(amc: Path, asf: Path) -> np.ndarray:
-    """(F, 17, 3) m, y up, of an .amc and its skeleton. Raises what read_asf and read_amc raise, and ValueError, naming the
-    file, for a bone that is missing."""
+    """(F, 17, 3) m, y up, of an .amc and its skeleton. Raises what read_asf and read_amc raise, and ValueError, naming
+    the file, for a bone that is missing."""
     bones, unit = read_asf(asf)
     return _ours(read_amc(amc, bones), BONES, asf) * (INCH_M / unit)
 
@@ -92,8 +92,8 @@ def _ours(places: Mapping[str, np.ndarray], names: Mapping[str, str], path: Path
 
 
 def parts(joints_m: np.ndarray, fps: float) -> list[np.ndarray]:
-    """The trial without its glitches, at OUT_HZ: it is cut where a joint moves faster than FASTEST_M_S, and parts shorter than
-    SHORTEST_S are left out. (F, 17, 3) m -> several (F, 17, 3) m."""
+    """The trial without its glitches, at OUT_HZ: it is cut where a joint moves faster than FASTEST_M_S, and parts
+    shorter than SHORTEST_S are left out. (F, 17, 3) m -> several (F, 17, 3) m."""
     steps = np.linalg.norm(np.diff(joints_m, axis=0), axis=-1).max(-1)
     pieces = np.split(joints_m, np.flatnonzero(steps * fps > FASTEST_M_S) + 1)
     return [_resampled(piece, fps) for piece in pieces if len(piece) >= SHORTEST_S * fps]
@@ -114,8 +114,8 @@ def subject_name(subject: str) -> str:
 
 
 def convert(files: Path, out: Path, amc_hz: float = AMC_HZ) -> dict[str, int]:
-    """Writes OUT/<subject>.npz for every subject with files under `files`: {its name: frames}. Where a trial is there as .amc
-    and as .bvh, the .amc is taken.
+    """Writes OUT/<subject>.npz for every subject with files under `files`: {its name: frames}. Where a trial is there
+    as .amc and as .bvh, the .amc is taken.
 
     amc_hz: the frame rate of the .amc files. Raises ValueError, naming what is wrong, before anything is written.
     """

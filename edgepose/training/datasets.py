@@ -1,9 +1,9 @@
 """The labelled data sets, all in one form: DATASETS by name, clips of 2D keypoints with the joints they belong to, and
 windows drawn from them for training.
 
-A window is made of frames that follow each other as they were recorded, whatever the frame rate: the papers' convention. Training
-takes every second frame, or third, of clips that were recorded faster than others of their set (`common_rate_hz`).
-Motion capture without cameras is another thing, and lies in `mocap`.
+A window is made of frames that follow each other as they were recorded, whatever the frame rate: the papers'
+convention. Training takes every second frame, or third, of clips that were recorded faster than others of their set
+(`common_rate_hz`). Motion capture without cameras is another thing, and lies in `mocap`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class LabelledClip:
     valid: (F,) bool, the frames that count: the others stand only beside them in a window.
     measured: (17,) bool, the joints the data set has; the others are made of them, so that a model can be fed, and no
     figure counts them.
-    Raises ValueError, naming the source, if a shape is another, a value that counts is not finite, or the 2D is not in pixels.
+    Raises ValueError, naming the source, if a shape is another, a value that counts is not finite, or the 2D is not in
+    pixels.
     """
 
     source: str
@@ -76,8 +77,8 @@ class LabelledClip:
         return np.flatnonzero(self.valid)
 
     def around(self, frame: int | np.ndarray, frames: int, target: int | None = None, step: int = 1) -> np.ndarray:
-        """The numbers of the frames of a window that has `frame` at its place `target`, the middle for None: (frames,), or
-        (N, frames) for frames (N, 1). step: from one frame of the window to the next."""
+        """The numbers of the frames of a window that has `frame` at its place `target`, the middle for None: (frames,),
+        or (N, frames) for frames (N, 1). step: from one frame of the window to the next."""
         target = frames // 2 if target is None else target
         return np.clip(frame + step * (np.arange(frames) - target), 0, len(self.valid) - 1)
 
@@ -133,11 +134,11 @@ def common_rate_hz(clips: Sequence[LabelledClip]) -> float:
 
 def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, generator: torch.Generator,
                   flip: bool = False, target: int | None = None, rate_hz: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` random windows: keypoints_norm (count, frames, 17, 2), and joints_m (count, frames, 17, 3) in camera axes,
-    each frame from its own root. Every frame that counts is equally likely to stand at the place `target` of one.
+    """`count` random windows: keypoints_norm (count, frames, 17, 2), and joints_m (count, frames, 17, 3) in camera
+    axes, each frame from its own root. Every frame that counts is equally likely to stand at the place `target` of one.
 
-    target: None for the middle. flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike. rate_hz: of the
-    windows, as common_rate_hz says; None takes every frame.
+    target: None for the middle. flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike.
+    rate_hz: of the windows, as common_rate_hz says; None takes every frame.
     Raises ValueError if there are no clips, or if a joint beside the middle frame is not finite.
     """
     if not clips:

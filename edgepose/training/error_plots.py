@@ -22,7 +22,8 @@ FAINTEST = 0.45  # the opacity of the last of several sets of windows; the first
 
 
 def joint_errors_mm(predicted_m: np.ndarray, target_m: np.ndarray) -> np.ndarray:
-    """The distance of each joint from its target after moving both roots to the origin: (N, J, 3) m, (N, J, 3) m -> (N, J) mm.
+    """The distance of each joint from its target after moving both roots to the origin: (N, J, 3) m, (N, J, 3) m ->
+    (N, J) mm.
 
     Its mean is MPJPE."""
     predicted, target = (poses.astype(np.float64) - poses[:, :1] for poses in (predicted_m, target_m))
@@ -35,7 +36,8 @@ def share_under(errors_mm: np.ndarray, thresholds_mm: np.ndarray) -> np.ndarray:
 
 
 def with_delay(keypoints_norm: np.ndarray, delay_frames: int) -> np.ndarray:
-    """Whole windows (N, T, J, 2) as `Window` has them with this delay: the last frame that has come stands for the later ones."""
+    """Whole windows (N, T, J, 2) as `Window` has them with this delay: the last frame that has come stands for the
+    later ones."""
     newest = keypoints_norm.shape[1] // 2 + delay_frames
     return np.take(keypoints_norm, np.minimum(np.arange(keypoints_norm.shape[1]), newest), axis=1)
 
@@ -47,13 +49,15 @@ def delays(frames: int) -> list[int]:
 
 
 def error_by_delay(model: Lifter, keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[int, float]:
-    """{delay_frames: MPJPE in mm} of a model that answers for the middle frame; the longest delay is the whole window."""
+    """{delay_frames: MPJPE in mm} of a model that answers for the middle frame; the longest delay is the whole
+    window."""
     return {delay: float(joint_errors_mm(lift(model, with_delay(keypoints_norm, delay)), target_m).mean())
             for delay in delays(model.frames)}
 
 
 def attention_maps(model: Lifter, name: str, keypoints_norm: np.ndarray) -> np.ndarray:
-    """Each layer's heads' weights from joint (row) to joint (column), the mean over windows: (N, T, J, 2) -> (layers, H, J, J).
+    """Each layer's heads' weights from joint (row) to joint (column), the mean over windows: (N, T, J, 2) -> (layers,
+    H, J, J).
 
     Raises ValueError, naming those that do, if the model does not tell its weights, as no engine file does.
     """
@@ -97,7 +101,8 @@ def plot_attention(model: Lifter, name: str, keypoints_norm: np.ndarray, file: P
     grid = figure.subplots(layers, heads, sharex=True, sharey=True, squeeze=False)
     for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            picture = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, maps.max()), cmap="viridis")  # weak ones differ to the eye
+            # The power makes differences between weak weights visible.
+            picture = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, maps.max()), cmap="viridis")
             axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_ticks(range(joints), _labels(model.skeleton), fontsize=6)

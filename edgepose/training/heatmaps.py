@@ -2,11 +2,12 @@
 
     python -m edgepose.training.heatmaps --path DIR --out DIR --model hrnet-w8 --steps N
 
-Targets and loss are HRNet's (Sun et al. 2019, section 3): a Gaussian of SIGMA px of the heatmap around each keypoint, squared
-error, keypoints out of the picture left out. The augmentations are those of Ahmed and Marti, "Deep 3D Human Pose Estimation",
-section 2.1 (hue, contrast, saturation, brightness, noise, rotation, shift) with HRNet's scale and flip; they turn their square
-pictures by multiples of 90 degrees, our upright ones are turned by up to TURN_RAD (HRNet's code: 40 degrees). Learning rate, warm-up
-and averaging as in `supervised`; what a step draws depends on the seed and the step's number alone.
+Targets and loss are HRNet's (Sun et al. 2019, section 3): a Gaussian of SIGMA px of the heatmap around each keypoint,
+squared error, keypoints out of the picture left out. The augmentations are those of Ahmed and Marti, "Deep 3D Human
+Pose Estimation", section 2.1 (hue, contrast, saturation, brightness, noise, rotation, shift) with HRNet's scale and
+flip; they turn their square pictures by multiples of 90 degrees, our upright ones are turned by up to TURN_RAD
+(HRNet's code: 40 degrees). Learning rate, warm-up and averaging as in `supervised`; what a step draws depends on the
+seed and the step's number alone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def gaussian_targets(keypoints_px: torch.Tensor, size: tuple[int, int], sigma: float = SIGMA) -> torch.Tensor:
-    """Heatmaps with a Gaussian of height 1 around each keypoint: (B, K, 2) px of the picture -> (B, K, height / 4, width / 4).
+    """Heatmaps with a Gaussian of height 1 around each keypoint: (B, K, 2) px of the picture ->
+    (B, K, height / 4, width / 4).
 
     size: height and width of the picture. sigma: px of the heatmap.
     """
@@ -168,7 +170,8 @@ class Trainer:
 def validate(module: nn.Module, pictures: torch.Tensor, keypoints: torch.Tensor) -> dict[str, float]:
     """Scores of a detector on the keypoints (B, 17, 3) that are in the pictures (B, 3, H, W) in [0, 1].
 
-    The part within NEAR of the height, that part if left may stand for right, and the mean distance in percent of the height.
+    The part within NEAR of the height, that part if left may stand for right, and the mean distance in percent of the
+    height.
     """
     found = torch.cat([torch.from_numpy(decode(module(part).numpy())) for part in normalised(pictures).split(64)])
     distance, exchanged = ((STRIDE * found[..., :2] - points[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0] / pictures.shape[-2]
@@ -183,12 +186,13 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
           pictures: int = VALIDATION_PICTURES, report: Callable[[int, float, dict[str, float], float], None] | None = None) -> Path:
     """Trains a detector of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
-    data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on `pictures` rendered
-    pictures of the validation subjects and written to the checkpoint, and what is needed to resume to a file beside it.
-    resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each step with
-    (steps done, loss, what validate says or {}, seconds left).
-    Raises ValueError for an unknown model or precision, a state of another run, or a checkpoint that is there already and not
-    resumed; FileNotFoundError if there is nothing to resume.
+    data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on
+    `pictures` rendered pictures of the validation subjects and written to the checkpoint, and what is needed to resume
+    to a file beside it.
+    resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
+    step with (steps done, loss, what validate says or {}, seconds left).
+    Raises ValueError for an unknown model or precision, a state of another run, or a checkpoint that is there already
+    and not resumed; FileNotFoundError if there is nothing to resume.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")

@@ -1,13 +1,13 @@
 """HumanEva-I, from the files of VideoPose3D: `data_3d_humaneva15.npz` and `data_2d_humaneva15_gt.npz` or
 `..._detectron_pt_coco.npz`.
 
-`positions_3d` {"Train/S1": {"Walking 1 chunk0": (F, 15, 3)}}, metres, world axes with z up; `positions_2d` the same with
-three arrays each, one a camera, of 15 joints or of COCO's 17; `metadata` {"layout_name": "humaneva15" or "coco"}. 60 Hz.
-A take is cut into chunks where the motion capture has gaps. Protocol: S1, S2 and S3, who walk, jog and box; the frames of
-"Train/" are for training, those of "Validate/" the test. "Unlabeled/" has no 3D and is left out.
+`positions_3d` {"Train/S1": {"Walking 1 chunk0": (F, 15, 3)}}, metres, world axes with z up; `positions_2d` the same
+with three arrays each, one a camera, of 15 joints or of COCO's 17; `metadata` {"layout_name": "humaneva15" or "coco"}.
+60 Hz. A take is cut into chunks where the motion capture has gaps. Protocol: S1, S2 and S3, who walk, jog and box; the
+frames of "Train/" are for training, those of "Validate/" the test. "Unlabeled/" has no 3D and is left out.
 
-Of our joints it lacks the spine and the nose: put half way between pelvis and thorax, and thorax and head, they are there
-for the model, but no figure counts them. The cameras are as VideoPose3D (common/humaneva_dataset.py) states them.
+Of our joints it lacks the spine and the nose: put half way between pelvis and thorax, and thorax and head, they are
+there for the model, but no figure counts them. The cameras are as VideoPose3D (common/humaneva_dataset.py) states them.
 """
 
 from __future__ import annotations

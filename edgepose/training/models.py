@@ -1,4 +1,5 @@
-"""The models that a command names, torch modules and engine files alike, as `Stream` runs them; and the poses of many windows."""
+"""The models that a command names, torch modules and engine files alike, as `Stream` runs them; and the poses of many
+windows."""
 
 from __future__ import annotations
 

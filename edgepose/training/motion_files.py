@@ -1,5 +1,5 @@
-"""Files of motion capture: Acclaim's skeleton (.asf) with its motion (.amc), and BVH. Both give where every joint is, in the
-units of the file, world axes as the file has them.
+"""Files of motion capture: Acclaim's skeleton (.asf) with its motion (.amc), and BVH. Both give where every joint is,
+in the units of the file, world axes as the file has them.
 
 Sources: the Acclaim and BVH descriptions of M. Meredith and S. Maddock, "Motion capture file formats explained", 2001.
 """
@@ -29,10 +29,11 @@ def rotations(degrees: np.ndarray, axes: str) -> np.ndarray:
 
 @dataclass
 class Bone:
-    """A bone of an .asf. direction: (3,), from its start to its end at rest, of length 1. axes: (3, 3), what its angles are about.
+    """A bone of an .asf. direction: (3,), from its start to its end at rest, of length 1. axes: (3, 3), what its angles
+    are about.
 
-    dof: the angles that the motion has for it, in the order in which they turn it: "xyz", "x", ...; for the root with the
-    letters of its translation in front, "XYZxyz".
+    dof: the angles that the motion has for it, in the order in which they turn it: "xyz", "x", ...; for the root with
+    the letters of its translation in front, "XYZxyz".
     """
 
     name: str
@@ -153,10 +154,11 @@ def _order(lines: _Lines, words: Sequence[str]) -> str:
 
 
 def read_amc(path: Path, bones: dict[str, Bone]) -> dict[str, np.ndarray]:
-    """The end of each bone in every frame of an .amc, in the units of the skeleton: {name: (F, 3)}; "root" is the root itself.
+    """The end of each bone in every frame of an .amc, in the units of the skeleton: {name: (F, 3)}; "root" is the root
+    itself.
 
-    Raises ValueError, naming the file and the line, for a bone that the skeleton has not, a missing or repeated one, a wrong
-    number of angles, radians, or frames that do not count from one to the next.
+    Raises ValueError, naming the file and the line, for a bone that the skeleton has not, a missing or repeated one, a
+    wrong number of angles, radians, or frames that do not count from one to the next.
     """
     lines = _Lines(path)
     moved = {name: bone for name, bone in bones.items() if bone.dof}
@@ -214,8 +216,8 @@ def _ends(bones: dict[str, Bone], values: dict[str, np.ndarray], frames: int) ->
 
 @dataclass
 class Joint:
-    """A joint of a BVH. offset: (3,), from its parent in the parent's axes. channels: as in the file. An end site is called
-    "<its joint> end"."""
+    """A joint of a BVH. offset: (3,), from its parent in the parent's axes. channels: as in the file. An end site is
+    called "<its joint> end"."""
 
     name: str
     parent: str
@@ -274,7 +276,8 @@ def read_bvh(path: Path) -> tuple[dict[str, Joint], np.ndarray, float]:
 
 
 def bvh_positions(joints: dict[str, Joint], values: np.ndarray) -> dict[str, np.ndarray]:
-    """The place of each joint in every frame: {name: (F, 3)}, in the units of the file. values: (F, C), as from read_bvh."""
+    """The place of each joint in every frame: {name: (F, 3)}, in the units of the file. values: (F, C), as from
+    read_bvh."""
     turns, places, column = {}, {}, 0
     for name, joint in joints.items():
         mine = values[:, column:column + len(joint.channels)]

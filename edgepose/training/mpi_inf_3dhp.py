@@ -1,17 +1,20 @@
 """MPI-INF-3DHP, as its authors give it out or as the papers' code has converted it.
 
 As given out (read with h5py and scipy: pip install 'edgepose[data]'):
-- Test: `TS1/annot_data.mat` to `TS6/annot_data.mat`, HDF5 (Matlab 7.3, so the axes are reversed): `annot2` (F, 1, 17, 2) px,
-  `univ_annot3` (F, 1, 17, 3) mm, `valid_frame` and `activity_annotation`, one number a frame. The folder may also be called
-  mpi_inf_3dhp_test_set inside the one given.
-- Training: `S1/Seq1/annot.mat` to `S8/Seq2/annot.mat`, cells of 14 cameras: `annot2` (F, 56) px, `univ_annot3` (F, 84) mm, of 28
-  joints. Used are CAMERAS, the eight of VNect, as in all papers that train on the set, and the frames that have a picture.
+- Test: `TS1/annot_data.mat` to `TS6/annot_data.mat`, HDF5 (Matlab 7.3, so the axes are reversed): `annot2`
+  (F, 1, 17, 2) px, `univ_annot3` (F, 1, 17, 3) mm, `valid_frame` and `activity_annotation`, one number a frame. The
+  folder may also be called mpi_inf_3dhp_test_set inside the one given.
+- Training: `S1/Seq1/annot.mat` to `S8/Seq2/annot.mat`, cells of 14 cameras: `annot2` (F, 56) px, `univ_annot3` (F, 84)
+  mm, of 28 joints. Used are CAMERAS, the eight of VNect, as in all papers that train on the set, and the frames that
+  have a picture.
 Converted (P-STMO's data_to_npz_3dhp.py and after it PoseFormerV2, MotionAGFormer and others), one key `data`:
-- `data_test_3dhp.npz` {"TS1": {"data_2d": (F, 17, 2), "data_3d": (F, 17, 3), "valid": (F,)}}; it has lost the activities.
+- `data_test_3dhp.npz` {"TS1": {"data_2d": (F, 17, 2), "data_3d": (F, 17, 3), "valid": (F,)}}; it has lost the
+  activities.
 - `data_train_3dhp.npz` {"S1 Seq1": [{"0": {"data_2d": ..., "data_3d": ...}}, fps]}, the keys being the cameras.
 
-The joints are in camera axes, scaled to the height of Human3.6M's people ("univ"): what the papers train on and test with.
-Its neck is our thorax, its head our nose and its head_top our head. The 2D is the ground truth; there is no other.
+The joints are in camera axes, scaled to the height of Human3.6M's people ("univ"): what the papers train on and test
+with. Its neck is our thorax, its head our nose and its head_top our head. The 2D is the ground truth; there is no
+other.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ TESTS = {  # -> its scene and picture
     "TS1": ("green screen", (2048, 2048)), "TS2": ("green screen", (2048, 2048)), "TS3": ("no green screen", (2048, 2048)),
     "TS4": ("no green screen", (2048, 2048)), "TS5": ("outdoor", (1920, 1080)), "TS6": ("outdoor", (1920, 1080))}
 TEST_FPS = 25.0  # not in the files; the rate of most of the training
-ACTIVITIES = ("Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports", "Miscellaneous")  # 1 to 7
+# The file counts them from 1 to 7.
+ACTIVITIES = ("Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports", "Miscellaneous")
 SEQUENCES = {  # subject and sequence -> frames that have a picture, and their rate
     ("S1", "Seq1"): (6416, 25), ("S1", "Seq2"): (12430, 50), ("S2", "Seq1"): (6502, 25), ("S2", "Seq2"): (6081, 25),
     ("S3", "Seq1"): (12488, 50), ("S3", "Seq2"): (12283, 50), ("S4", "Seq1"): (6171, 25), ("S4", "Seq2"): (6675, 25),
@@ -49,8 +53,9 @@ TRAINING_SIZE = (2048, 2048)
 
 
 def read(path: Path, split: str, keypoints: str, cameras: Sequence[int] = CAMERAS) -> list[LabelledClip]:
-    """The clips of a split: of the test, one for each activity of a sequence, whose frames count there, its scene in the place
-    of the camera; of the training, one for each camera of a sequence. Files as given out go before converted ones.
+    """The clips of a split: of the test, one for each activity of a sequence, whose frames count there, its scene in
+    the place of the camera; of the training, one for each camera of a sequence. Files as given out go before converted
+    ones.
 
     keypoints: "gt", there is no other. cameras: which of the 14, 0 to 13, of the training as given out.
     Raises ValueError if a file, key, sequence or camera is missing, or something has another shape, naming it.

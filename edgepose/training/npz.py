@@ -25,10 +25,11 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def load_npz(path: Path, *keys: str) -> list[Any]:
-    """The values under these keys of an .npz file, in their order; one that holds a dict, as VideoPose3D's do, as a dict.
+    """The values under these keys of an .npz file, in their order; one that holds a dict, as VideoPose3D's do, as a
+    dict.
 
-    Raises ValueError, naming the file and the key, if the file is missing or damaged, has no such key, or holds anything
-    but numbers, text and containers of them.
+    Raises ValueError, naming the file and the key, if the file is missing or damaged, has no such key, or holds
+    anything but numbers, text and containers of them.
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing")
@@ -82,7 +83,8 @@ def views(value: Any, cameras: Sequence[str], source: str) -> Sequence[Any]:
 
 
 def points(value: Any, joints: Sequence[int], last: Sequence[int], source: str, why: str = "") -> np.ndarray:
-    """(F, one of `joints`, one of `last`) numbers. Raises ValueError, naming the source and what came, if it is something else."""
+    """(F, one of `joints`, one of `last`) numbers. Raises ValueError, naming the source and what came, if it is
+    something else."""
     wanted = " or ".join(f"(F, {count}, {' or '.join(map(str, last))})" for count in joints) + why
     try:
         array = np.asarray(value)

@@ -1,10 +1,12 @@
-"""Rendered people, for training a detector where there are no pictures that may be used: capsules along the bones of real
-motion, in random clothes and light, before backgrounds of noise, gradients and bars, with the COCO-17 keypoints in the picture.
+"""Rendered people, for training a detector where there are no pictures that may be used: capsules along the bones of
+real motion, in random clothes and light, before backgrounds of noise, gradients and bars, with the COCO-17 keypoints in
+the picture.
 
-A capsule is drawn in the picture's plane: a pixel is on it if its distance from the projected axis is below the projected
-radius there; its depth is that of the axis less the bulge towards the camera, and the nearest capsule of a pixel is seen. Limbs
-run from landmark to landmark, so a keypoint lies on the axis of its limb. What tells front from back, and so left from right, is
-what tells it on real people: face and hair, feet, a strip down the chest. Pixels: (0, 0) is the centre of the top left one.
+A capsule is drawn in the picture's plane: a pixel is on it if its distance from the projected axis is below the
+projected radius there; its depth is that of the axis less the bulge towards the camera, and the nearest capsule of a
+pixel is seen. Limbs run from landmark to landmark, so a keypoint lies on the axis of its limb. What tells front from
+back, and so left from right, is what tells it on real people: face and hair, feet, a strip down the chest. Pixels:
+(0, 0) is the centre of the top left one.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ ZOOM = (0.5, 1.1)
 
 @dataclass(frozen=True)
 class Looks:
-    """Clothes of B people, and the light: colours (B, len(COLOURS), 3) in [0, 1], build (B,) of their radii, light (B, 3), the
-    direction to it in camera axes, and ambient (B,), what comes from everywhere."""
+    """Clothes of B people, and the light: colours (B, len(COLOURS), 3) in [0, 1], build (B,) of their radii, light
+    (B, 3), the direction to it in camera axes, and ambient (B,), what comes from everywhere."""
 
     colours: torch.Tensor
     build: torch.Tensor
@@ -77,7 +79,8 @@ def random_looks(batch: int, generator: torch.Generator) -> Looks:
 
 
 def body_points(joints_m: torch.Tensor, landmarks_m: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The ends of all capsules by name, each (B, 3): joints_m (B, 17, 3) H36M, landmarks_m (B, 17, 3) COCO, same axes."""
+    """The ends of all capsules by name, each (B, 3): joints_m (B, 17, 3) H36M, landmarks_m (B, 17, 3) COCO, same
+    axes."""
     points = dict(zip(COCO17.joints, landmarks_m.unbind(1)))
     thorax, base, crown = (joints_m[:, H36M17.index(joint)] for joint in ("thorax", "nose", "head"))
     size = _thigh(joints_m)
@@ -108,8 +111,8 @@ def _thigh(joints_m: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Capsules:
-    """N capsules in each of B pictures: ends_px (B, N, 2, 2), depth_m (B, N, 2), radius_m (B, N, 2), colours (B, N, 3); scale_px is
-    px a metre, (B, N, 2)."""
+    """N capsules in each of B pictures: ends_px (B, N, 2, 2), depth_m (B, N, 2), radius_m (B, N, 2), colours (B, N, 3);
+    scale_px is px a metre, (B, N, 2)."""
 
     ends_px: torch.Tensor
     depth_m: torch.Tensor
@@ -120,7 +123,8 @@ class Capsules:
 
 def body_capsules(joints_m: torch.Tensor, landmarks_m: torch.Tensor, looks: Looks, focal_px: torch.Tensor,
                   centre_px: torch.Tensor) -> Capsules:
-    """People as capsules in the picture: joints_m and landmarks_m (B, 17, 3) in camera axes, focal_px (B,), centre_px (B, 2)."""
+    """People as capsules in the picture: joints_m and landmarks_m (B, 17, 3) in camera axes, focal_px (B,), centre_px
+    (B, 2)."""
     points = body_points(joints_m, landmarks_m)
     ends = torch.stack([torch.stack([points[a], points[b]], 1) for a, b, *_ in CAPSULES], 1)
     radius = torch.tensor([[ra, rb] for _, _, ra, rb, _ in CAPSULES]) * (looks.build[:, None] * _thigh(joints_m))[..., None]
@@ -176,7 +180,8 @@ def random_backgrounds(batch: int, size: tuple[int, int], generator: torch.Gener
 
 
 def random_bars(batch: int, size: tuple[int, int], depth_m: torch.Tensor, generator: torch.Generator) -> Capsules:
-    """Bars of any place and colour: furniture, poles, other people's arms. depth_m: (B,); beyond anything leaves them out."""
+    """Bars of any place and colour: furniture, poles, other people's arms. depth_m: (B,); beyond anything leaves them
+    out."""
     height, width = size
     ends = torch.rand(batch, BARS, 2, 2, generator=generator) * torch.tensor([width, height])
     radius = 0.01 * math.hypot(*size) * torch.rand(batch, BARS, 1, generator=generator).mul(1.8).exp().expand(-1, -1, 2)
@@ -191,10 +196,11 @@ def in_picture(points_px: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def draw_pictures(motion: Motion, count: int, size: tuple[int, int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """People in crops of their own, as a detector of boxes or the last frame's keypoints would place them: anywhere in the crop
-    where there is room, smaller or larger by ZOOM than in a box with PADDING.
+    """People in crops of their own, as a detector of boxes or the last frame's keypoints would place them: anywhere in
+    the crop where there is room, smaller or larger by ZOOM than in a box with PADDING.
 
-    Returns pictures (count, 3, height, width) in [0, 1] and the keypoints (count, 17, 3): px, and 1 where in the picture.
+    Returns pictures (count, 3, height, width) in [0, 1] and the keypoints (count, 17, 3): px, and 1 where in the
+    picture.
     """
     positions = vary_bodies(draw_windows(motion, count, 1, generator), generator)
     cameras = random_cameras(positions[:, 0, H36M17.root], generator)
@@ -223,8 +229,8 @@ def draw_pictures(motion: Motion, count: int, size: tuple[int, int], generator: 
 
 @dataclass(frozen=True)
 class Film:
-    """A rendered video of one person: frames (F, height, width, 3) uint8 RGB, keypoints_px (F, 17, 2) COCO, joints_m (F, 17, 3) H36M,
-    metres from the root in camera axes, fps."""
+    """A rendered video of one person: frames (F, height, width, 3) uint8 RGB, keypoints_px (F, 17, 2) COCO, joints_m
+    (F, 17, 3) H36M, metres from the root in camera axes, fps."""
 
     frames: torch.Tensor
     keypoints_px: torch.Tensor
@@ -233,8 +239,8 @@ class Film:
 
 
 def draw_film(positions_m: torch.Tensor, fps: float, size: tuple[int, int], generator: torch.Generator) -> Film:
-    """One person's motion (F, 17, 3), metres, world axes, y up, before one background, through a camera that does not move: of CAMERAS
-    random ones that in which the person is largest and never leaves the picture.
+    """One person's motion (F, 17, 3), metres, world axes, y up, before one background, through a camera that does not
+    move: of CAMERAS random ones that in which the person is largest and never leaves the picture.
 
     Raises ValueError if there is none.
     """

@@ -1,7 +1,8 @@
-"""The papers' tables: how each data set's test is cut into columns, which figures stand in its rows, and what its average is.
+"""The papers' tables: how each data set's test is cut into columns, which figures stand in its rows, and what its
+average is.
 
-A model of T frames gets the window around each frame that counts, the clip's ends repeated, and answers for its middle, a causal
-one for its last frame.
+A model of T frames gets the window around each frame that counts, the clip's ends repeated, and answers for its middle,
+a causal one for its last frame.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from .datasets import LabelledClip
 BATCH = 256
 TIMED, WARM_UP = 100, 10  # calls of a model whose time is taken
 AVERAGE = "Avg."
-UNCOUNTED = ("pelvis", "spine", "nose")  # by PCK and AUC of MPI-INF-3DHP, as in the authors' mpii_get_pck_auc_joint_groups.m
+# PCK and AUC of MPI-INF-3DHP leave these out, as in the authors' mpii_get_pck_auc_joint_groups.m.
+UNCOUNTED = ("pelvis", "spine", "nose")
 
 # (N, J, 3) mm, (N, J, 3) mm, the names of the J joints -> a figure
 Metric = Callable[[np.ndarray, np.ndarray, Sequence[str]], float]
@@ -148,7 +150,8 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
 
 
 def flip_cost(model: Lifter, keypoints_norm: np.ndarray) -> tuple[float, float]:
-    """Medians in ms of a call for one window, without and with flip averaging, taken in turns. keypoints_norm: (1, T, J, 2)."""
+    """Medians in ms of a call for one window, without and with flip averaging, taken in turns. keypoints_norm:
+    (1, T, J, 2)."""
     times: dict[bool, list[float]] = {False: [], True: []}
     for i in range(WARM_UP + TIMED):
         for flip, runs in times.items():

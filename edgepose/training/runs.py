@@ -1,5 +1,5 @@
-"""The common part of all training runs: take options of its model, draw from a step's own generator, average the weights, and be stopped
-and resumed."""
+"""The common part of all training runs: take options of its model, draw from a step's own generator, average the
+weights, and be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def add_option_argument(parser: argparse.ArgumentParser) -> None:
 def read_options(model: str, words: Iterable[str]) -> dict[str, Any]:
     """The options of zoo.build in NAME=VALUE words. A value is JSON where it is that, or True or False, else text.
 
-    Raises ValueError for a word without "=", a name that is given twice or that is no option of the model, TypeError for a value
-    of another kind than the option's.
+    Raises ValueError for a word without "=", a name that is given twice or that is no option of the model, TypeError
+    for a value of another kind than the option's.
     """
     options: dict[str, Any] = {}
     for word in words:
@@ -63,7 +63,8 @@ def state_file(checkpoint: Path) -> Path:
 
 
 def check_free(checkpoint: Path, resume: bool) -> None:
-    """Raises ValueError if a run that does not resume would write over the checkpoint, or the state, of an earlier one."""
+    """Raises ValueError if a run that does not resume would write over the checkpoint, or the state, of an earlier
+    one."""
     there = [file for file in (checkpoint, state_file(checkpoint)) if file.exists()]
     if there and not resume:
         raise ValueError(f"{there[0]} is there already, of an earlier run: --resume goes on with that run, another --out keeps it")
@@ -72,9 +73,10 @@ def check_free(checkpoint: Path, resume: bool) -> None:
 def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> None:
     """Puts a trainer where the run stopped that wrote `checkpoint`.
 
-    run: what makes it the same run, as it stands in the state's metadata beside `done`. A state that lacks some of it, as those that
-    earlier versions wrote do, is refused: nobody can say whether it would end as the uninterrupted run.
-    Raises FileNotFoundError if there is no state, ValueError, naming its file, if it is of another run or something else.
+    run: what makes it the same run, as it stands in the state's metadata beside `done`. A state that lacks some of it,
+    as those that earlier versions wrote do, is refused: nobody can say whether it would end as the uninterrupted run.
+    Raises FileNotFoundError if there is no state, ValueError, naming its file, if it is of another run or something
+    else.
     """
     path = state_file(checkpoint)
     state, metadata = read_tensors(path)
@@ -99,7 +101,8 @@ def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
 
 @torch.no_grad()
 def average(mean: nn.Module, new: nn.Module, keep: float, done: int) -> None:
-    """Moves `mean` towards `new`: an exponential moving average that forgets the first steps faster; counters are copied."""
+    """Moves `mean` towards `new`: an exponential moving average that forgets the first steps faster; counters are
+    copied."""
     keep = min(keep, (1 + done) / (10 + done))
     for old, tensor in zip(mean.state_dict().values(), new.state_dict().values()):
         if old.is_floating_point():

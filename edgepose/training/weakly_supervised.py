@@ -1,25 +1,26 @@
 """Weakly supervised training: a lifter learns from 2D keypoints and from 3D poses that do not belong together.
 
-Source: PoseGate-Former (003), sections 3.2 and 3.3, after RepNet (Wandt and Rosenhahn 2019). A generator (any single-frame
-lifter of the zoo) makes a pose of the keypoints, a camera network a 2 x 3 matrix M; W' = M X must give the keypoints back
-(projection loss), M must be a scaled part of a rotation (camera loss), and a critic, trained as WGAN-GP on the pose and on its
-kinematic chain space matrix, must not tell the poses from real ones (Wasserstein loss).
+Source: PoseGate-Former (003), sections 3.2 and 3.3, after RepNet (Wandt and Rosenhahn 2019). A generator (any
+single-frame lifter of the zoo) makes a pose of the keypoints, a camera network a 2 x 3 matrix M; W' = M X must give the
+keypoints back (projection loss), M must be a scaled part of a rotation (camera loss), and a critic, trained as WGAN-GP
+on the pose and on its kinematic chain space matrix, must not tell the poses from real ones (Wasserstein loss).
 
-No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through cameras of
-its own, which stand as those of the source's data set do (cameras.STUDIO). No pose is projected but the generator's own.
+No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through
+cameras of its own, which stand as those of the source's data set do (cameras.STUDIO). No pose is projected but the
+generator's own.
 
 Decided where the source says less; in trials with martinez-s each was worse without:
-- The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and has the same
-  chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
-- The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain matrix, not in
-  the pose.
-- X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm before the
-  base of the skull, and a pose that must put its joint there is not a real one.
-- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is taken as known, so the pelvis
-  gives the direction and M's scale the distance. The source's camera network has to find the lens too.
+- The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and
+  has the same chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
+- The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain
+  matrix, not in the pose.
+- X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm
+  before the base of the skull, and a pose that must put its joint there is not a real one.
+- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is taken as known,
+  so the pelvis gives the direction and M's scale the distance. The source's camera network has to find the lens too.
 What it reaches, with pairs and without: docs/results.md.
-The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
-from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
+The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged
+and projected from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def bones(pose_m: torch.Tensor) -> torch.Tensor:
 
 
 def kinematic_chain_space(pose_m: torch.Tensor) -> torch.Tensor:
-    """Psi = B^T B: bone lengths squared on the diagonal, angles between bones elsewhere. (N, J, 3) -> (N, J - 1, J - 1)."""
+    """Psi = B^T B: bone lengths squared on the diagonal, angles between bones elsewhere. (N, J, 3) ->
+    (N, J - 1, J - 1)."""
     b = bones(pose_m)
     return b.transpose(1, 2) @ b
 
@@ -98,7 +100,8 @@ class CameraNetwork(nn.Module):
 
 
 class Critic(nn.Module):
-    """A score of how real a pose looks, from its coordinates in camera axes and from its kinematic chain space matrix."""
+    """A score of how real a pose looks, from its coordinates in camera axes and from its kinematic chain space
+    matrix."""
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
@@ -132,10 +135,11 @@ _RECIPE = _recipe()
 
 
 def project(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tensor) -> torch.Tensor:
-    """The keypoints of a pose, from the pelvis, as a detector reports them: W' = M X, in perspective. (N, 2, 3), (N, J, 3), (N, T, J, 2) -> (N, J, 2).
+    """The keypoints of a pose, from the pelvis, as a detector reports them: W' = M X, in perspective. (N, 2, 3),
+    (N, J, 3), (N, T, J, 2) -> (N, J, 2).
 
-    A joint x, y, z from a pelvis that is seen in direction (a, b), at distance d, stands 2 f ((a d + x) / (d + z) - a) from it,
-    which is 2 f / d (x - a z) / (1 + z / d). (a, b) is known of the keypoints; M's scale is 2 f / d.
+    A joint x, y, z from a pelvis that is seen in direction (a, b), at distance d, stands 2 f ((a d + x) / (d + z) - a)
+    from it, which is 2 f / d (x - a z) / (1 + z / d). (a, b) is known of the keypoints; M's scale is 2 f / d.
     """
     points = coco_landmarks(pose_m[:, None], None)[:, 0]
     direction = keypoints[:, keypoints.shape[1] // 2, ROOT] / (2 * FOCAL)
@@ -154,7 +158,8 @@ def from_root(keypoints: torch.Tensor) -> torch.Tensor:
 
 
 def camera_loss(m: torch.Tensor) -> torch.Tensor:
-    """|2 / trace(M M^T) M M^T - I|, Frobenius, mean: zero where M's rows are orthogonal and of one length. (N, 2, 3) -> ()."""
+    """|2 / trace(M M^T) M M^T - I|, Frobenius, mean: zero where M's rows are orthogonal and of one length. (N, 2, 3) ->
+    ()."""
     square = m @ m.transpose(1, 2)
     trace = square.diagonal(dim1=1, dim2=2).sum(1)
     return (2 / trace[:, None, None] * square - torch.eye(2, device=m.device)).norm(dim=(1, 2)).mean()
@@ -169,7 +174,8 @@ def projection_loss(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tens
 
 def gradient_penalty(critic: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, generated: torch.Tensor,
                      generator: torch.Generator) -> torch.Tensor:
-    """(|gradient| - 1)^2 of the critic between what it sees of real and of made poses, (N, K) each. Gulrajani et al. 2017, eq. 3."""
+    """(|gradient| - 1)^2 of the critic between what it sees of real and of made poses, (N, K) each. Gulrajani et al.
+    2017, eq. 3."""
     share = torch.rand(len(real), 1, generator=generator).to(real.device)
     between = (share * real + (1 - share) * generated).requires_grad_()
     gradient, = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -288,12 +294,14 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
           report: Callable[[int, dict[str, float], float, float], None] | None = None) -> Path:
     """Trains a single-frame lifter without 2D-3D pairs; the path of its checkpoint, OUT/<model>-weak.safetensors.
 
-    paired: the same generator and steps with 2D-3D pairs, OUT/<model>-paired.safetensors, to see what the pairs are worth.
-    data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they are.
-    report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects, and that of
-    the training poses' mean).
-    Raises ValueError for an unknown model or option, a state of another run, or a checkpoint that is there already and not resumed;
-    TypeError for an option of another kind; FileNotFoundError if there is nothing to resume.
+    paired: the same generator and steps with 2D-3D pairs, OUT/<model>-paired.safetensors, to see what the pairs are
+    worth.
+    data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they
+    are.
+    report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects,
+    and that of the training poses' mean).
+    Raises ValueError for an unknown model or option, a state of another run, or a checkpoint that is there already and
+    not resumed; TypeError for an option of another kind; FileNotFoundError if there is nothing to resume.
     """
     path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
     check_free(path, resume)

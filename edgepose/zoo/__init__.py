@@ -26,8 +26,8 @@ FRAMES = (1, 9, 27)
 
 @dataclass(frozen=True)
 class Entry:
-    """A named model: the class that builds it, the options that make it this size, and the window lengths it takes, the usual
-    one first."""
+    """A named model: the class that builds it, the options that make it this size, and the window lengths it takes, the
+    usual one first."""
 
     build: Callable[..., nn.Module]
     options: dict[str, Any]
@@ -120,10 +120,10 @@ def check_option(model: str, option: str, value: Any) -> None:
 def build(name: str, frames: int | None = None, skeleton: Skeleton = H36M17, **options: Any) -> nn.Module:
     """The model `name` with fresh weights (seed torch first), in training mode; options override those of MODELS.
 
-    It maps (B, frames, J, C) normalised screen coordinates, and what else its `inputs` name, to (B, J, 3) metres, or 4 columns where
-    its `outputs` say so; frames: None for the usual length.
-    Raises ValueError for an unknown name or option, a window length the model does not take or an option it cannot be built with,
-    TypeError for an option of another kind.
+    It maps (B, frames, J, C) normalised screen coordinates, and what else its `inputs` name, to (B, J, 3) metres, or 4
+    columns where its `outputs` say so; frames: None for the usual length.
+    Raises ValueError for an unknown name or option, a window length the model does not take or an option it cannot be
+    built with, TypeError for an option of another kind.
     """
     frames = frames_of(name, frames)
     entry = MODELS[name]

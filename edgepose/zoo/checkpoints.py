@@ -29,8 +29,8 @@ def checkpoint_name(model: str, frames: int) -> str:
 def find_checkpoint(model: str, frames: int | None = None) -> Path:
     """The file of `model`: itself if it is one, else the weights that ship under that zoo name.
 
-    Raises ValueError if it is neither a .safetensors file nor a name of the zoo, and FileNotFoundError, saying how to train
-    it, if no weights of that name ship.
+    Raises ValueError if it is neither a .safetensors file nor a name of the zoo, and FileNotFoundError, saying how to
+    train it, if no weights of that name ship.
     """
     if model.endswith(".safetensors") or Path(model).is_file():
         return Path(model)
@@ -74,7 +74,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
 
 
 def check_metadata(path: str | Path, metadata: Mapping[str, Any], required: Mapping[str, type]) -> None:
-    """Raises ValueError, with the path and the key, if the metadata of a file lacks one of these keys or has something else there."""
+    """Raises ValueError, with the path and the key, if the metadata of a file lacks one of these keys or has something
+    else there."""
     missing = [key for key in required if key not in metadata]
     if missing:
         raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}")
@@ -84,7 +85,8 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any], required: Mapp
 
 
 def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raises ValueError, with the path and what it does not fit, if tensors are missing, not known or of another shape."""
+    """Raises ValueError, with the path and what it does not fit, if tensors are missing, not known or of another
+    shape."""
     differences = [f"missing {name}" for name in wanted if name not in tensors]
     differences += [f"not known {name}" for name in tensors if name not in wanted]
     differences += [f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
@@ -114,8 +116,8 @@ def load_checkpoint(path: str | Path, frames: int | None = None) -> tuple[torch.
 
     frames: the window length it must have; None takes what it has.
     Raises FileNotFoundError if there is none; ValueError if it is something else, names a model this version does not
-    build, is of another window length, or its tensors are not the model's (which are missing, not known, or of another shape is in
-    the message).
+    build, is of another window length, or its tensors are not the model's (which are missing, not known, or of another
+    shape is in the message).
     """
     state, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:

@@ -22,7 +22,8 @@ STEP_COUNTER = "num_batches_tracked"  # BatchNorm counts its steps; unused, and 
 def save_detector(path: str | Path, module: torch.nn.Module, metadata: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
     """Writes a detector's state with its floating-point tensors as `dtype`.
 
-    metadata: anything JSON can hold; `model`, a name of zoo.DETECTORS, and `size`, height and width of the crops, are needed.
+    metadata: anything JSON can hold; `model`, a name of zoo.DETECTORS, and `size`, height and width of the crops, are
+    needed.
     Raises ValueError if one of them is missing.
     """
     missing = [key for key in REQUIRED if key not in metadata]
@@ -36,8 +37,9 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
                   ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """(module in evaluation mode, metadata) of a detector.
 
-    name_or_file: a file by save_detector, or a name of zoo.DETECTORS, whose weights are those that ship, those of `published`, a
-    .pth file by the authors' code (bare or under "state_dict", names with or without "module."), or with `untrained` random.
+    name_or_file: a file by save_detector, or a name of zoo.DETECTORS, whose weights are those that ship, those of
+    `published`, a .pth file by the authors' code (bare or under "state_dict", names with or without "module."), or with
+    `untrained` random.
     Raises ValueError or FileNotFoundError, saying what there is.
     """
     if published and untrained:

@@ -1,9 +1,10 @@
 """HRNet for one person: a crop of a picture -> 17 heatmaps at a quarter of its size.
 
-Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019, Table 1: W32 28.5 M
-parameters and 7.1 GMACs, W48 63.6 M and 14.6 at 256 x 192 (their G is 2^30: 7.64e9 and 15.69e9). The names of the parameters are
-those of the authors' code, so their checkpoints (pose_hrnet_w32_256x192.pth and its like) load. Differences: `stem`, `modules` and
-`blocks` are options, for a network small enough to ship; at their defaults it is the paper's.
+Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019, Table 1: W32
+28.5 M parameters and 7.1 GMACs, W48 63.6 M and 14.6 at 256 x 192 (their G is 2^30: 7.64e9 and 15.69e9). The names of
+the parameters are those of the authors' code, so their checkpoints (pose_hrnet_w32_256x192.pth and its like) load.
+Differences: `stem`, `modules` and `blocks` are options, for a network small enough to ship; at their defaults it is the
+paper's.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Exchange(nn.Module):
 class HRNet(nn.Module):
     """(B, 3, H, W) normalised RGB -> (B, keypoints, H / 4, W / 4) heatmaps; H and W are multiples of 32.
 
-    width: channels of the branch of highest resolution; each next one has twice as many. modules: of the stages 2 to 4, 2 to 4
-    branches wide. blocks: in each branch of a module. stem: channels before the first stage.
+    width: channels of the branch of highest resolution; each next one has twice as many. modules: of the stages 2 to 4,
+    2 to 4 branches wide. blocks: in each branch of a module. stem: channels before the first stage.
     """
 
     def __init__(self, width: int = 32, modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4, stem: int = 64, keypoints: int = 17):
@@ -94,7 +95,8 @@ class HRNet(nn.Module):
             self.add_module(f"stage{stage}", nn.Sequential(*(
                 Exchange(channels[:stage], blocks, only_first=stage == 4 and i == count - 1) for i in range(count))))
         self.final_layer = nn.Conv2d(channels[0], keypoints, 1)
-        nn.init.normal_(self.final_layer.weight, std=0.001)  # heatmaps are nearly empty, so they start so, as in the authors' code
+        # Heatmaps are nearly empty, so they start so, as in the authors' code.
+        nn.init.normal_(self.final_layer.weight, std=0.001)
         nn.init.zeros_(self.final_layer.bias)
 
     @staticmethod
@@ -111,7 +113,8 @@ class HRNet(nn.Module):
 
 
 def conv_macs(module: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of the convolutions for one crop of (height, width), counted while the module runs on one."""
+    """Multiply-accumulates of the convolutions for one crop of (height, width), counted while the module runs on
+    one."""
     counted = 0
 
     def count(conv: nn.Conv2d, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:

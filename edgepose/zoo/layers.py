@@ -24,7 +24,8 @@ def array(tensor: torch.Tensor) -> np.ndarray:
 
 
 class SampleLayerNorm(nn.Module):
-    """LayerNorm as the Strided Transformer's authors wrote it: over the sample standard deviation plus eps. (..., C) -> same.
+    """LayerNorm as the Strided Transformer's authors wrote it: over the sample standard deviation plus eps. (..., C) ->
+    same.
 
     It is there for published weights alone; ours are trained with nn.LayerNorm.
     """
@@ -40,8 +41,8 @@ class SampleLayerNorm(nn.Module):
 
 
 def norm_constants(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """(gain, shift), (C,) each, that a norm puts on a row whose mean and deviation are taken out. BatchNorm puts them on any
-    row: its statistics are constants after training."""
+    """(gain, shift), (C,) each, that a norm puts on a row whose mean and deviation are taken out. BatchNorm puts them
+    on any row: its statistics are constants after training."""
     gain, shift = array(norm.weight), array(norm.bias)
     if isinstance(norm, nn.BatchNorm1d):
         gain = gain / np.sqrt(array(norm.running_var) + norm.eps)
@@ -52,8 +53,8 @@ def norm_constants(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
 
 
 def norm_epsilon(norm: nn.Module) -> float:
-    """The number added to the variance. SampleLayerNorm's 1e-6 beside a deviation is of the order of float32's own error: only
-    a row of equal numbers must not be divided by zero."""
+    """The number added to the variance. SampleLayerNorm's 1e-6 beside a deviation is of the order of float32's own
+    error: only a row of equal numbers must not be divided by zero."""
     return 1e-12 if isinstance(norm, SampleLayerNorm) else norm.eps
 
 
@@ -87,7 +88,8 @@ class NormedLinear(nn.Module):
 
 
 class ResidualTower(nn.Module):
-    """Martinez et al. 2017: blocks of two layers [Linear, BatchNorm, ReLU, dropout], each with a skip: (..., C) -> same."""
+    """Martinez et al. 2017: blocks of two layers [Linear, BatchNorm, ReLU, dropout], each with a skip: (..., C) ->
+    same."""
 
     def __init__(self, channels: int, blocks: int, dropout: float):
         super().__init__()
@@ -197,7 +199,8 @@ class Mlp(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Transformer encoder, norms first: (B, N, C) -> (B, N, C), with a learned position of its own. AMPose eq. 3.5-3.7."""
+    """Transformer encoder, norms first: (B, N, C) -> (B, N, C), with a learned position of its own. AMPose eq.
+    3.5-3.7."""
 
     def __init__(self, tokens: int, channels: int, heads: int):
         super().__init__()
@@ -271,7 +274,8 @@ class GraphConv(nn.Module):
         self.norm = nn.BatchNorm1d(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # One product for all groups, then one that mixes: the form that ONNX Runtime, OpenVINO and TorchScript run fastest.
+        # One product for all groups, then one that mixes: the form that ONNX Runtime, OpenVINO and TorchScript run
+        # fastest.
         groups, joints, _ = self.adjacency.shape
         channels = self.norm.num_features
         z = self.theta(x).reshape(-1, joints * groups, channels)

@@ -3,10 +3,11 @@
 Source: "PoseGate-Former" (003), sections 3.1 and 4; reported on Human3.6M with 2D ground truth 35.2 mm (protocol 1), on
 HumanEva-I 12.3 mm (protocol 2, average). Weakly supervised training: training/weakly_supervised.py.
 
-Head i gives g_i softmax(q_i k_i^T / sqrt(d)) v_i + (1 - b_i) g_i v_i (eq. 1), with a gate g and a bias b of one number a head,
-from two paths of fully connected layers. Decided where the source is silent: each path reads the flattened joints that enter
-its layer, Linear -> 100 -> sigmoid -> Linear -> 100 -> sigmoid -> Linear -> heads -> sigmoid; 4 encoder layers, norms first, an
-MLP of ratio 2 with ReLU; learned positions at the entrance. The ablations of Table 3 are values of `gate`.
+Head i gives g_i softmax(q_i k_i^T / sqrt(d)) v_i + (1 - b_i) g_i v_i (eq. 1), with a gate g and a bias b of one number
+a head, from two paths of fully connected layers. Decided where the source is silent: each path reads the flattened
+joints that enter its layer, Linear -> 100 -> sigmoid -> Linear -> 100 -> sigmoid -> Linear -> heads -> sigmoid; 4
+encoder layers, norms first, an MLP of ratio 2 with ReLU; learned positions at the entrance. The ablations of Table 3
+are values of `gate`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class GatePath(nn.Sequential):
 class GatedAttention(Attention):
     """Self-attention over joints with PoseGate-Former's gate: (B, J, C), what the gate reads (B, J, C) -> (B, J, C).
 
-    gate: "trained"; "fixed bias", the bias is 1/n for n joints; "none", plain attention; "fixed attention", every weight is
-    1/n, and there is no gate.
+    gate: "trained"; "fixed bias", the bias is 1/n for n joints; "none", plain attention; "fixed attention", every
+    weight is 1/n, and there is no gate.
     """
 
     def __init__(self, joints: int, channels: int, heads: int, gate: str):

@@ -1,14 +1,14 @@
 """PoseMLP: a lifter of our own, a fully connected network with normalised residual blocks and optional inputs.
 
-It is Martinez's baseline (Martinez et al. 2017) in the form of today's networks: layer norm before each block, GELU, a block of two
-layers. With the same minutes of training it is far better than the baseline, and it learns from columns beside x and y (see
-`columns`): the detector's confidence, the person's own lengths, a depth camera's depth, the rays' elevation. Any of them may be
-left unknown from frame to frame. It also predicts the error of each joint.
+It is Martinez's baseline (Martinez et al. 2017) in the form of today's networks: layer norm before each block, GELU, a
+block of two layers. With the same minutes of training it is far better than the baseline, and it learns from columns
+beside x and y (see `columns`): the detector's confidence, the person's own lengths, a depth camera's depth, the rays'
+elevation. Any of them may be left unknown from frame to frame. It also predicts the error of each joint.
 
-TemporalPoseMLP adds time on top: every third frame of its window goes through the single-frame network, and the answer is
-that of the target frame, corrected by what the others show. It begins as good as the PoseMLP whose weights it begins with
-(`edgepose train --start`): frames of one sequence share person and camera and teach little, so poses are learnt from single
-frames, and time afterwards.
+TemporalPoseMLP adds time on top: every third frame of its window goes through the single-frame network, and the answer
+is that of the target frame, corrected by what the others show. It begins as good as the PoseMLP whose weights it begins
+with (`edgepose train --start`): frames of one sequence share person and camera and teach little, so poses are learnt
+from single frames, and time afterwards.
 
 No checkpoint is published for either.
 """
@@ -47,7 +47,8 @@ class Block(nn.Module):
 
 
 class PoseMLP(nn.Module):
-    """Lifts keypoints to a 3D pose: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in m.
+    """Lifts keypoints to a 3D pose: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in
+    m.
 
     The T frames are concatenated; the answer is for the middle one. inputs: names of columns.INPUTS, in their order.
     Raises ValueError for inputs that are no columns or in another order.
@@ -123,10 +124,11 @@ class PoseMLP(nn.Module):
 
 
 class TemporalPoseMLP(PoseMLP):
-    """A PoseMLP that sees other frames too: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in m.
+    """A PoseMLP that sees other frames too: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the
+    error in m.
 
-    The answer is for the middle frame, or the newest if is_causal. Frames STRIDE apart are encoded one by one; what the encoder makes
-    of them, `reduced` numbers a frame, side by side, corrects the target frame's features.
+    The answer is for the middle frame, or the newest if is_causal. Frames STRIDE apart are encoded one by one; what the
+    encoder makes of them, `reduced` numbers a frame, side by side, corrects the target frame's features.
     """
 
     def __init__(self, skeleton: Skeleton = H36M17, frames: int = 27, channels: int = 640, blocks: int = 4,

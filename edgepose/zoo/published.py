@@ -1,8 +1,8 @@
 """Weights that the authors of a model published, under their names, as our modules.
 
-Strided Transformer (Li et al. 2022, the base model): names of the public repository StridedTransformer-Pose3D. What loads is
-the model without the authors' `post_refine` network, which needs the camera's intrinsics and is not built: their `no_refine.pth`.
-The paper's 43.7 mm on Human3.6M is not measured here.
+Strided Transformer (Li et al. 2022, the base model): names of the public repository StridedTransformer-Pose3D. What
+loads is the model without the authors' `post_refine` network, which needs the camera's intrinsics and is not built:
+their `no_refine.pth`. The paper's 43.7 mm on Human3.6M is not measured here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def strided_transformer(state: Mapping[str, torch.Tensor], skeleton: Skeleton = 
             raise ValueError(f"{listed(theirs[name])} have shapes {listed(tuple(part.shape) for part in parts)}; wanted the same")
         value = torch.cat(parts) if len(parts) > 1 else parts[0]
         if name.endswith("position") and value.ndim > 1:
-            value = value.flatten(0, -2)[:len(tensor)]  # stored for all frames, whatever the layer's stride has left of them
+            # Stored for all frames, whatever the layer's stride has left of them.
+            value = value.flatten(0, -2)[:len(tensor)]
         elif value.ndim == 3 and tensor.ndim == 2:
             value = value.squeeze(-1)  # a convolution with kernel 1
         if value.shape != tensor.shape:
@@ -90,7 +91,8 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch and pickle make of other bytes: KeyError, UnpicklingError, RuntimeError, ...
+    # Whatever torch and pickle make of other bytes: KeyError, UnpicklingError, RuntimeError, ...
+    except Exception as error:
         raise ValueError(f"{path} is no .pth file of tensors, as torch.save writes them ({first_line(error)})") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not state:

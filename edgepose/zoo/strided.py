@@ -1,23 +1,24 @@
 """Strided Transformer: a transformer over frames, whose second half strides over them until one is left.
 
 Sources: "Strided Transformer with strided sparse attention" (002), and the base model it changes, Li et al. 2022,
-"Exploiting Temporal Contexts with Strided Transformer for 3D Human Pose Estimation" (IEEE TMM); reported by the base model
-with 351 frames of CPN's 2D on Human3.6M: 43.7 mm (protocol 1), 35.2 mm (protocol 2); the paper's figures, not measured here.
-Checkpoints that load (`published.py`): the base model's, 27 and 351 frames, without the authors' `post_refine` network, which
-needs the camera's intrinsics and is not built: their `no_refine.pth`.
+"Exploiting Temporal Contexts with Strided Transformer for 3D Human Pose Estimation" (IEEE TMM); reported by the base
+model with 351 frames of CPN's 2D on Human3.6M: 43.7 mm (protocol 1), 35.2 mm (protocol 2); the paper's figures, not
+measured here. Checkpoints that load (`published.py`): the base model's, 27 and 351 frames, without the authors'
+`post_refine` network, which needs the camera's intrinsics and is not built: their `no_refine.pth`.
 
 Decided where the sources are silent or differ:
 - Strides: 27 frames (3, 3, 3), 351 (3, 9, 13); 81 (3, 3, 9), 243 (3, 9, 9).
-- "Sparse" attention: half of the heads local, half strided, in both directions, span = sqrt(tokens) (layers.AttentionPattern). "Dense"
-  is the base model. Heads alternate between the two patterns, so that neighbours in memory, and two threads, share the work.
+- "Sparse" attention: half of the heads local, half strided, in both directions, span = sqrt(tokens)
+  (layers.AttentionPattern). "Dense" is the base model. Heads alternate between the two patterns, so that neighbours in
+  memory, and two threads, share the work.
 - The max pooling beside a strided convolution has kernel 1 in the authors' code: it picks every s-th frame. So here.
-- Positions of a strided layer are as many as its tokens (paper 002, E_2); the authors' code stores as many as frames and uses
-  the first of them.
-- `is_causal`: no token looks ahead, in attention, convolution or pooling: the convolutions are padded on the left, and each token
-  of a strided layer stands at the last frame of its stride; the answer is for the newest frame. Each answer is of a whole window
-  all the same: positions, and the grid of the strides, count from the window's first frame, so what one window computed is of
-  other positions in the next. To keep keys and values in a ring buffer, both would count frames modulo T, and the model would
-  be trained with windows that begin at any of them.
+- Positions of a strided layer are as many as its tokens (paper 002, E_2); the authors' code stores as many as frames
+  and uses the first of them.
+- `is_causal`: no token looks ahead, in attention, convolution or pooling: the convolutions are padded on the left, and
+  each token of a strided layer stands at the last frame of its stride; the answer is for the newest frame. Each answer
+  is of a whole window all the same: positions, and the grid of the strides, count from the window's first frame, so
+  what one window computed is of other positions in the next. To keep keys and values in a ring buffer, both would count
+  frames modulo T, and the model would be trained with windows that begin at any of them.
 - The authors' LayerNorm divides by (sample deviation + eps): `norm="sample"`, for published weights only.
 """
 
@@ -111,9 +112,10 @@ class Head(nn.Module):
 class StridedTransformer(nn.Module):
     """Lifts 2D keypoints to a 3D pose: (B, T, J, 2) normalised screen -> (B, J, 3) metres from the root, camera axes.
 
-    The answer is for the middle frame, with is_causal for the newest. frames: a key of STRIDES. depth: vanilla layers; there
-    are as many strided ones as strides. attention: one of ATTENTIONS. norm: a key of NORMS. dropout: inside the layers;
-    embed_dropout: after the embedding. Raises ValueError for an unknown option or heads that do not divide the channels.
+    The answer is for the middle frame, with is_causal for the newest. frames: a key of STRIDES. depth: vanilla layers;
+    there are as many strided ones as strides. attention: one of ATTENTIONS. norm: a key of NORMS. dropout: inside the
+    layers; embed_dropout: after the embedding. Raises ValueError for an unknown option or heads that do not divide the
+    channels.
     """
 
     def __init__(self, skeleton: Skeleton = H36M17, frames: int = 27, channels: int = 256, heads: int = 8, depth: int = 3,
@@ -158,7 +160,8 @@ class StridedTransformer(nn.Module):
         return self.single(self.encode(x))
 
     def full_to_single(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both of training's answers: every frame's pose (B, T, J, 3), from the vanilla layers, and the one (B, J, 3)."""
+        """Both of training's answers: every frame's pose (B, T, J, 3), from the vanilla layers, and the one
+        (B, J, 3)."""
         encoded = self.encode(x)
         return self.sequence_head(encoded), self.single(encoded)
 
