@@ -47,10 +47,12 @@ def write_ncnn(module: nn.Module, file: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "lifter.pt").write_bytes(export.to_torchscript(PlanModule(*lower(module, "fp32")).eval()))
         shape = f"inputshape=[1,{module.frames},{len(module.skeleton)},2]f32"
-        done = subprocess.run([pnnx.EXEC_PATH, "lifter.pt", shape, "fp16=0"], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([pnnx.EXEC_PATH, "lifter.pt", shape, "fp16=0"], cwd=folder, capture_output=True,
+                              text=True)
         param = Path(folder, "lifter.ncnn.param")
         if done.returncode or not param.is_file():
-            raise NotConverted(f"pnnx gave up: {(done.stderr.strip() or 'without a word').splitlines()[-1][:MOST_SAID]}")
+            raise NotConverted("pnnx gave up: "
+                               f"{(done.stderr.strip() or 'without a word').splitlines()[-1][:MOST_SAID]}")
         if unknown := unknown_layers(param.read_text()):
             raise NotConverted(f"pnnx found no layer of ncnn for {', '.join(unknown)}")
         enginefile.write_atomically(file.with_suffix(".bin"), Path(folder, "lifter.ncnn.bin").read_bytes())
@@ -93,7 +95,8 @@ def write_executorch(module: nn.Module, file: Path) -> None:
             exported = torch.export.export(module, (torch.zeros(1, module.frames, len(module.skeleton), 2),))
             program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
         except Exception as error:  # every pass of the exporter has its own class of errors
-            raise NotConverted(f"ExecuTorch's exporter: {(str(error) or repr(error)).splitlines()[0][:MOST_SAID]}") from error
+            raise NotConverted("ExecuTorch's exporter: "
+                               f"{(str(error) or repr(error)).splitlines()[0][:MOST_SAID]}") from error
     enginefile.write_atomically(file, program.buffer)
 
 

@@ -101,8 +101,9 @@ def check_pixels(keypoints: np.ndarray, name: str) -> None:
     """Raises ValueError, with the name, if (..., 2) keypoints are all as near to the corner as normalised ones. Zeros
     are nobody."""
     if 0.0 < np.abs(keypoints).max(initial=0.0) <= LEAST_PX:
-        raise ValueError(f"{name} are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: coordinates from "
-                         "0 to 1 times the picture's width and height, from -1 to 1 as edgepose.camera.screen_to_px")
+        raise ValueError(f"{name} are all within {LEAST_PX:g} px of the corner, as normalised ones are; "
+                         "wanted pixels: coordinates from 0 to 1 times the picture's width and height, from -1 to 1 as "
+                         "edgepose.camera.screen_to_px")
 
 
 def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:

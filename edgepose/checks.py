@@ -13,11 +13,13 @@ from typing import Any
 MOST_LISTED = 5  # names in a message
 MOST_SAID = 160  # characters of another library's message
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-WRITERS = dict.fromkeys(PICTURES, ("matplotlib",)) | {".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
+WRITERS = {**dict.fromkeys(PICTURES, ("matplotlib",)),
+           ".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
 LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
     "rerun": ("rerun", "live"), "ray": ("Ray", "ray"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
-    "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"), "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
+    "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"),
+    "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
     "ncnn": ("ncnn", "peers"), "pnnx": ("pnnx", "peers"), "executorch": ("ExecuTorch", "peers"),
 }
 
@@ -35,7 +37,8 @@ def checked_number(name: str, value: Any, at_least: float | None = None, at_most
     if above is not None:
         wanted = f"{noun} above {above:g}" + (f", at most {at_most:g}" if at_most < sys.float_info.max else "")
     elif at_least is not None:
-        wanted = f"{at_least:g} or more" if at_most >= sys.float_info.max else f"{noun} from {at_least:g} to {at_most:g}"
+        wanted = (f"{at_least:g} or more" if at_most >= sys.float_info.max
+                  else f"{noun} from {at_least:g} to {at_most:g}")
     else:
         wanted = noun
     if isinstance(value, bool) or not isinstance(value, kind):
@@ -85,14 +88,16 @@ def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
 
 def installing(extra: str) -> str:
     """The command that installs an extra. A board has its GPU's libraries from its system."""
-    on_board = "; on a Jetson the system's package, in a virtual environment with --system-site-packages (docs/jetson.md)"
+    on_board = ("; on a Jetson the system's package, in a virtual environment with --system-site-packages "
+                "(docs/jetson.md)")
     return f"pip install 'edgepose[{extra}]'" + on_board * (extra in ("gpu", "torch-tensorrt"))
 
 
 def need_library(module: str, purpose: str) -> None:
     """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not
     imported."""
-    is_there = sys.modules[module] is not None if module in sys.modules else importlib.util.find_spec(module) is not None
+    is_there = (sys.modules[module] is not None if module in sys.modules
+                else importlib.util.find_spec(module) is not None)
     if not is_there:
         name, extra = LIBRARIES[module]
         raise ImportError(f"{purpose} needs {name}, which is not installed: {installing(extra)}")

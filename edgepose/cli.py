@@ -17,7 +17,8 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "compile": ("edgepose.build_engines.compile", "build", "a trained lifter -> engine files for this machine"),
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
-    "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on real detections, motion capture and the papers' data sets"),
+    "evaluate": ("edgepose.training.evaluate", "train",
+                 "the error of a lifter on real detections, motion capture and the papers' data sets"),
     "stream": ("edgepose.commands.stream", None, "lift a recorded clip, a video or a camera frame by frame"),
     "lift": ("edgepose.commands.lift", None, "lift an archive of recorded clips by many processes, resumable"),
     "doctor": ("edgepose.commands.doctor", None, "what this machine has, and which engine it would run"),
@@ -28,8 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     """Runs `edgepose COMMAND ...`; the exit status: 0, 1 if the command failed, 2 if it was not understood."""
     argv = sys.argv[1:] if argv is None else argv
     overview = argparse.ArgumentParser(prog="edgepose", formatter_class=argparse.RawDescriptionHelpFormatter,
-                                       epilog="\n".join(f"  {name:<10}{text}" for name, (_, _, text) in COMMANDS.items()))
-    overview.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below; each has its own --help")
+                                       epilog="\n".join(f"  {name:<10}{text}"
+                                                        for name, (_, _, text) in COMMANDS.items()))
+    overview.add_argument("command", choices=COMMANDS, metavar="COMMAND",
+                          help="one of those below; each has its own --help")
     overview.add_argument("--version", action="version", version=f"edgepose {version('edgepose')}")
     if not argv:
         overview.print_help()

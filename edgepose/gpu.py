@@ -68,7 +68,8 @@ class Gpu:
         """What a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine file's
         header."""
         return {"tensorrt": trt.__version__, "compute_capability": "%d.%d" % self._device.compute_capability(),
-                "system": platform.system(), "architecture": platform.machine(), "cuda": str(self.cuda.get_version()[0])}
+                "system": platform.system(), "architecture": platform.machine(),
+                "cuda": str(self.cuda.get_version()[0])}
 
 
 def check_machine(built_on: dict[str, str], here: dict[str, str]) -> None:

@@ -55,7 +55,8 @@ class Skeleton:
         try:
             return self.joints.index(joint)
         except ValueError:
-            raise ValueError(f"skeleton {self.name!r} has no joint {joint!r}; it has {', '.join(self.joints)}") from None
+            raise ValueError(f"skeleton {self.name!r} has no joint {joint!r}; it has "
+                             f"{', '.join(self.joints)}") from None
 
     @cached_property
     def root(self) -> int:

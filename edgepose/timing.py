@@ -78,7 +78,8 @@ def commit() -> str | None:
     if not (here / "csrc").is_dir():
         return None
     try:
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True,
+                              check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=here).returncode
     except (OSError, subprocess.CalledProcessError):
         return None

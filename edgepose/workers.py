@@ -163,7 +163,8 @@ class RayActors:
 
         self._ray = ray
         _check_reachable(address)
-        local = {"num_cpus": size, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
+        local = ({"num_cpus": size, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+                 if address == "local" else {})
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (OSError, RuntimeError, ray.exceptions.RayError) as error:

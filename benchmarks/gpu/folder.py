@@ -53,7 +53,8 @@ def read(folder: Path) -> list[Model]:
     try:
         return [Model(folder, *row) for row in json.loads((folder / CONTENTS).read_text())]
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{folder} is not prepared ({error}); --prepare {folder} writes it, where torch and ONNX are installed") from error
+        raise ValueError(f"{folder} is not prepared ({error}); --prepare {folder} writes it, where torch and "
+                         "ONNX are installed") from error
 
 
 def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtimes: Sequence[tuple[str, str]],
@@ -79,8 +80,9 @@ def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtime
     for lifter in map(trained_or_seeded, dict.fromkeys(models)):
         module, model = lifter.module, Model(folder, lifter.file_stem, lifter.module.frames, lifter.is_trained)
         scales = eight_bit_scales(module) if any(precision == "int8" for _, precision in runtimes) else None
-        checkpoints.save_checkpoint(model.checkpoint, module, {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name,
-                                                               "options": lifter.options})
+        checkpoints.save_checkpoint(model.checkpoint, module,
+                                    {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name,
+                                     "options": lifter.options})
         windows, _ = evaluation_windows(module)
         windows = np.ascontiguousarray(windows[::max(1, len(windows) // WINDOWS)])
         with torch.inference_mode():
@@ -92,7 +94,8 @@ def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtime
         for precision in sorted({precision for runtime, precision in runtimes if runtime.startswith("tensorrt")}):
             for batch, flavour in ((batch, flavour) for batch in batches for flavour in flavours):
                 source = boards.source_for_board(lifter, precision, batch, flavour, scales, calibration)
-                boards.write_unbuilt(model.tensorrt(precision, batch, flavour), tensorrt_header(lifter, precision, scales), source)
+                boards.write_unbuilt(model.tensorrt(precision, batch, flavour),
+                                     tensorrt_header(lifter, precision, scales), source)
         prepared.append(model)
     rows = [[model.name, model.frames, model.is_trained] for model in prepared]
     enginefile.write_atomically(folder / CONTENTS, (json.dumps(rows) + "\n").encode())

@@ -73,10 +73,12 @@ def open_cuda(model: Model, precision: str, batch: int) -> Candidate:
     context.device_ms(1)
     device_ms = context.device_ms(max(3, int(DEVICE_MS / max(context.device_ms(1), 0.01))))
     return Candidate(engine.run, {"device_ms": device_ms, "read_ms": _cuda.read_ms(plan.constant_bytes, READS),
-                                  "constant_bytes": plan.constant_bytes, "steps": plan.steps, "uses_tensor_cores": plan.uses_tensor_cores})
+                                  "constant_bytes": plan.constant_bytes, "steps": plan.steps,
+                                  "uses_tensor_cores": plan.uses_tensor_cores})
 
 
-def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_sources: Sequence[str] | None, zero_copy: bool = False) -> Candidate:
+def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_sources: Sequence[str] | None,
+                  zero_copy: bool = False) -> Candidate:
     """A TensorRT engine, built in the folder `work` if it is not there yet. Raises EngineError if TensorRT, PyCUDA or a
     GPU is missing, or it does not build or run; nothing is held to a budget."""
     if reason := gpu.tensorrt_missing():
@@ -86,7 +88,8 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
     prepared = [model.tensorrt(precision, batch, flavour) for flavour in FLAVOURS if is_offered(flavour)]
     path = next(filter(Path.exists, prepared), None)
     if path is None:
-        raise EngineError(f"{model.folder} holds no graph of {model.name} in {precision} for batch {batch} and this TensorRT")
+        raise EngineError(f"{model.folder} holds no graph of {model.name} in {precision} for "
+                          f"batch {batch} and this TensorRT")
     built, messages = work / path.name, []
     header, tensors = enginefile.read(built if built.exists() else path)
     facts = {"rung": header["rung"]}
@@ -115,10 +118,11 @@ class Opener:
         if runtime == "cuda":
             return open_cuda(model, precision, batch)
         if runtime in ("tensorrt", ZERO_COPY):
-            return open_tensorrt(model, precision, batch, self.work, self.tactic_sources, zero_copy=runtime == ZERO_COPY)
+            return open_tensorrt(model, precision, batch, self.work, self.tactic_sources,
+                                 zero_copy=runtime == ZERO_COPY)
         return open_torch(model, precision, batch, is_compiled=runtime == "torch-compile")
 
 
 RUNTIMES = {f"{runtime}-{precision}": (runtime, precision) for runtime, precisions in {
-    "cuda": ("fp32", "fp16", "int8"), "tensorrt": ("fp16", "int8"), ZERO_COPY: ("fp16", "int8"), "torch": ("fp32", "fp16"),
-    "torch-compile": ("fp32", "fp16")}.items() for precision in precisions}
+    "cuda": ("fp32", "fp16", "int8"), "tensorrt": ("fp16", "int8"), ZERO_COPY: ("fp16", "int8"),
+    "torch": ("fp32", "fp16"), "torch-compile": ("fp32", "fp16")}.items() for precision in precisions}

@@ -74,7 +74,8 @@ def save_film(clip: Clip, poses: list[Pose], file: Path, backgrounds: Sequence[n
     if file.suffix not in FILMS:
         raise ValueError(f"{file}: wanted a name that ends in {', '.join(FILMS)}")
     if backgrounds is not None and len(backgrounds) != len(clip.keypoints_px):
-        raise ValueError(f"there are {len(backgrounds)} backgrounds; clip {clip.name} has {len(clip.keypoints_px)} frames")
+        raise ValueError(f"there are {len(backgrounds)} backgrounds; clip {clip.name} has "
+                         f"{len(clip.keypoints_px)} frames")
     rate_hz, shown = film_poses(poses, clip.fps)
     frames = film_frames(clip, poses, shown, rate_hz, backgrounds)
     write = _write_gif if file.suffix == ".gif" else _write_mp4
@@ -153,7 +154,8 @@ def _film_axes(clip: Clip, poses: list[Pose], is_whole: bool) -> tuple:
         flat.set(xlim=(0, clip.image_size[0]), ylim=(clip.image_size[1], 0))
     flat.set_title("keypoints, px", fontsize=10)
     _frame_3d(solid, max(0.8, math.ceil(10 * max(np.abs(pose.joints_m).max() for pose in poses)) / 10))
-    solid.set_title("3D pose, m from the pelvis" + ("" if clip.reference_m is None else "; reference in grey"), fontsize=10)
+    solid.set_title("3D pose, m from the pelvis" + ("" if clip.reference_m is None else "; reference in grey"),
+                    fontsize=10)
     figure.legend(handles=[flat.plot([], [], color=colour, label=side.strip("_"))[0] for side, colour in SIDES.items()],
                   loc="upper center", ncols=2, fontsize=8, frameon=False)
     return figure, flat, solid
@@ -162,7 +164,8 @@ def _film_axes(clip: Clip, poses: list[Pose], is_whole: bool) -> tuple:
 def _write_gif(frames: Iterator[np.ndarray], rate_hz: float, file: Path) -> None:
     from PIL import Image
 
-    images = [Image.fromarray(frame).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for frame in frames]
+    images = [Image.fromarray(frame).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+              for frame in frames]
     # A GIF counts in hundredths of a second: frames of unequal length, so that the film keeps time.
     ends = np.round(100 * np.arange(len(images) + 1) / rate_hz).astype(int)
     images[0].save(file, save_all=True, append_images=images[1:], loop=0,

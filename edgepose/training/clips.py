@@ -28,7 +28,8 @@ CAMERAS = ("cam1", "cam2", "cam3")
 KEPT = ("coco17", "fps", "image_size")
 
 
-def write_windows(path: str | Path, data: str | Path, count: int, frames: int, seed: int = 0, split: str = "validation") -> None:
+def write_windows(path: str | Path, data: str | Path, count: int, frames: int, seed: int = 0,
+                  split: str = "validation") -> None:
     """Writes `count` windows of the subjects of a split, each through its own camera and a simulated detector.
 
     float16 rounds a keypoint by up to 0.00025, half a pixel in 4000: a tenth of the detector's jitter.

@@ -42,7 +42,8 @@ BONES = {"spine": "lowerback", "thorax": "thorax", "nose": "upperneck", "head": 
 # Our joint: the joint of a BVH.
 JOINTS = {"spine": "Spine", "thorax": "Neck", "nose": "Head", "head": "Head end"} | {
     f"{side}_{joint}": f"{word}{name}" for side, _, word in SIDES for joint, name in (
-        ("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot"), ("shoulder", "Arm"), ("elbow", "ForeArm"), ("wrist", "FingerBase"))}
+        ("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot"), ("shoulder", "Arm"), ("elbow", "ForeArm"),
+        ("wrist", "FingerBase"))}
 
 
 def joints_of_amc(amc: Path, asf: Path) -> np.ndarray:
@@ -136,23 +137,28 @@ def convert(files: Path, out: Path, amc_hz: float = AMC_HZ) -> dict[str, int]:
             joints_m, fps = joints_of_bvh(path)
         pieces = parts(joints_m, fps)
         for n, piece in enumerate(pieces, 1):
-            subjects[subject_name(subject)].append((f"{trial}_p{n}" if len(pieces) > 1 else trial, path.suffix[1:].upper(), piece))
+            subjects[subject_name(subject)].append((f"{trial}_p{n}" if len(pieces) > 1 else trial,
+                                                    path.suffix[1:].upper(), piece))
     Path(out).mkdir(parents=True, exist_ok=True)
     for subject, clips in subjects.items():
         names, kinds, pieces = zip(*clips)
         np.savez_compressed(
             Path(out) / f"{subject}.npz", positions=np.concatenate(pieces).astype(np.float32),
-            clip_starts=np.cumsum([0, *(len(piece) for piece in pieces[:-1])]).astype(np.int32), clip_names=np.array(names),
-            clip_descriptions=np.array([""] * len(names)), clip_sources=np.array([f"mocap.cs.cmu.edu ({kind})" for kind in kinds]),
+            clip_starts=np.cumsum([0, *(len(piece) for piece in pieces[:-1])]).astype(np.int32),
+            clip_names=np.array(names),
+            clip_descriptions=np.array([""] * len(names)),
+            clip_sources=np.array([f"mocap.cs.cmu.edu ({kind})" for kind in kinds]),
             fps=np.float32(OUT_HZ), joint_names=np.array(H36M17.joints), parents=np.array(H36M17.parents))
     return {subject: sum(len(piece) for _, _, piece in clips) for subject, clips in subjects.items()}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--files", required=True, type=Path, metavar="DIR", help="with .asf and .amc, or .bvh files, at any depth")
+    parser.add_argument("--files", required=True, type=Path, metavar="DIR",
+                        help="with .asf and .amc, or .bvh files, at any depth")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the .npz files go, one a subject")
-    parser.add_argument("--amc-hz", type=float, default=AMC_HZ, help=f"frame rate of the .amc files (default {AMC_HZ:g})")
+    parser.add_argument("--amc-hz", type=float, default=AMC_HZ,
+                        help=f"frame rate of the .amc files (default {AMC_HZ:g})")
     options = parser.parse_args()
 
     def run() -> None:

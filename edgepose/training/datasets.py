@@ -62,14 +62,16 @@ class LabelledClip:
         for name, shapes in wanted.items():
             shape = getattr(self, name).shape
             if shape not in shapes or not frames:
-                raise ValueError(f"{self.source}: {name} has shape {shape}; wanted {' or '.join(map(str, shapes))}, not empty")
+                raise ValueError(f"{self.source}: {name} has shape {shape}; wanted "
+                                 f"{' or '.join(map(str, shapes))}, not empty")
         for name, values in (("2D", self.keypoints_px), ("3D", self.joints_m[self.valid])):
             if not np.isfinite(values).all():
                 raise ValueError(f"{self.source}: the {name} is NaN or infinite in a frame that counts, or beside one")
         check_pixels(self.keypoints_px[..., :2], f"{self.source}: the keypoints")
         checked_image_size(self.image_size)
         if self.split not in SPLITS or not self.fps > 0:
-            raise ValueError(f"{self.source}: split {self.split!r} at {self.fps} Hz; wanted {' or '.join(SPLITS)}, above 0 Hz")
+            raise ValueError(f"{self.source}: split {self.split!r} at {self.fps} Hz; wanted "
+                             f"{' or '.join(SPLITS)}, above 0 Hz")
 
     @cached_property
     def centres(self) -> np.ndarray:
@@ -133,7 +135,8 @@ def common_rate_hz(clips: Sequence[LabelledClip]) -> float:
 
 
 def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, generator: torch.Generator,
-                  flip: bool = False, target: int | None = None, rate_hz: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+                  flip: bool = False, target: int | None = None,
+                  rate_hz: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` random windows: keypoints_norm (count, frames, 17, 2), and joints_m (count, frames, 17, 3) in camera
     axes, each frame from its own root. Every frame that counts is equally likely to stand at the place `target` of one.
 
@@ -155,7 +158,8 @@ def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, genera
         keypoints[i], joints[i] = clip.keypoints_px[index, :, :2], clip.joints_m[index]
         of_size[clip.image_size].append(i)
         if not np.isfinite(joints[i]).all():
-            raise ValueError(f"{clip.source}: the 3D around frame {centre} is NaN or infinite; training needs whole windows")
+            raise ValueError(f"{clip.source}: the 3D around frame {centre} is NaN or infinite; "
+                             "training needs whole windows")
     joints -= joints[:, :, H36M17.root, None]
     for image_size, rows in of_size.items():
         keypoints[rows] = normalize_screen(keypoints[rows], image_size)

@@ -78,7 +78,8 @@ def plot_errors(model: Lifter, name: str, windows: Mapping[str, tuple[np.ndarray
     errors = {kind: joint_errors_mm(lift(model, keypoints), target) for kind, (keypoints, target) in windows.items()}
     has_delay = model.frames > 1 and not getattr(model, "is_causal", False)
     figure = Figure(figsize=(12, 7.5 if has_delay else 6), layout="constrained")
-    figure.suptitle(f"{Path(name).stem}, {model.frames} frame{'s' * (model.frames > 1)}: error after moving both pelvises to the origin")
+    figure.suptitle(f"{Path(name).stem}, {model.frames} frame{'s' * (model.frames > 1)}: error after moving "
+                    "both pelvises to the origin")
     grid = figure.add_gridspec(1 + has_delay, 2, width_ratios=(1.1, 1))
     _bars(figure.add_subplot(grid[:, 0]), model.skeleton, errors)
     _distribution(figure.add_subplot(grid[0, 1]), errors)
@@ -96,8 +97,8 @@ def plot_attention(model: Lifter, name: str, keypoints_norm: np.ndarray, file: P
     maps = attention_maps(model, name, keypoints_norm)
     layers, heads, joints, _ = maps.shape
     figure = Figure(figsize=(1.2 + 2.1 * heads, 1.4 + 2.2 * layers), layout="constrained")
-    figure.suptitle(f"{Path(name).stem}: attention of each joint (row) to each joint (column), mean over {len(keypoints_norm)} windows",
-                    fontsize=14)
+    figure.suptitle(f"{Path(name).stem}: attention of each joint (row) to each joint (column), mean over "
+                    f"{len(keypoints_norm)} windows", fontsize=14)
     grid = figure.subplots(layers, heads, sharex=True, sharey=True, squeeze=False)
     for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
@@ -142,7 +143,8 @@ def _distribution(axes, errors: Mapping[str, np.ndarray]) -> None:
                   label=f"{kind}: PCK@{PCK_MM:.0f} {pck:.1f} %")
         axes.plot(PCK_MM, pck, "o", color=MIDLINE, alpha=strength)
     axes.axvline(PCK_MM, color=MIDLINE, linestyle=":", linewidth=1)
-    axes.set(xlabel="error, mm", ylabel="joints under it, %", title="distribution", xlim=(0, AXIS_END_MM), ylim=(0, 101))
+    axes.set(xlabel="error, mm", ylabel="joints under it, %", title="distribution", xlim=(0, AXIS_END_MM),
+             ylim=(0, 101))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
 

@@ -69,7 +69,8 @@ def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor, weight: torch.Te
     return (weight * (predicted - target).square().mean((-2, -1))).sum() / weight.sum().clamp(min=1)
 
 
-def move(pictures: torch.Tensor, keypoints: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def move(pictures: torch.Tensor, keypoints: torch.Tensor,
+         generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures turned, scaled, shifted and half of them mirrored, black where there was nothing, with their keypoints.
 
     pictures: (B, 3, H, W). keypoints: (B, 17, 3) COCO: px, and 0 for what is not to be learnt. The same shapes.
@@ -87,7 +88,8 @@ def move(pictures: torch.Tensor, keypoints: torch.Tensor, generator: torch.Gener
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(batch, 2, 2)
     turn = turn * torch.stack([torch.where(mirrored, -1.0, 1.0), torch.ones(batch)], -1)[:, None]
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
-    x, y = torch.meshgrid(torch.arange(width, dtype=torch.float), torch.arange(height, dtype=torch.float), indexing="xy")
+    x, y = torch.meshgrid(torch.arange(width, dtype=torch.float), torch.arange(height, dtype=torch.float),
+                          indexing="xy")
     places = torch.stack([x, y], -1).reshape(1, -1, 2) - centre - shift[:, None]
     source = places @ turn / scale[:, None, None]  # R transposed: places are rows
     grid = (source / (centre + 0.5)).reshape(batch, height, width, 2)
@@ -96,7 +98,9 @@ def move(pictures: torch.Tensor, keypoints: torch.Tensor, generator: torch.Gener
     weight = keypoints[..., 2:]
     swapped = torch.cat([points, weight], -1)
     swapped = torch.where(mirrored[:, None, None], swapped[:, list(COCO17.mirror)], swapped)
-    return moved, torch.cat([swapped[..., :2], in_picture(swapped[..., :2], (height, width))[..., 2:] * swapped[..., 2:]], -1)
+    return (moved,
+            torch.cat([swapped[..., :2], in_picture(swapped[..., :2], (height, width))[..., 2:] * swapped[..., 2:]],
+                      -1))
 
 
 def recolour(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -126,12 +130,14 @@ def normalised(pictures: torch.Tensor) -> torch.Tensor:
 class Trainer:
     """A detector in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
-    def __init__(self, model: str, size: tuple[int, int], motion: Motion, steps: int, seed: int, precision: str, batch: int):
+    def __init__(self, model: str, size: tuple[int, int], motion: Motion, steps: int, seed: int, precision: str,
+                 batch: int):
         torch.manual_seed(seed)
         self.module = zoo.build_detector(model).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.module).eval()
         self.optimiser = torch.optim.AdamW(self.module.parameters(), weight_decay=WEIGHT_DECAY)
-        self.motion, self.size, self.steps, self.seed, self.precision, self.batch = motion, size, steps, seed, precision, batch
+        self.motion, self.size, self.steps, self.seed, self.precision, self.batch = (motion, size, steps, seed,
+                                                                                     precision, batch)
         self.done = 0
 
     def step(self) -> float:
@@ -174,16 +180,19 @@ def validate(module: nn.Module, pictures: torch.Tensor, keypoints: torch.Tensor)
     height.
     """
     found = torch.cat([torch.from_numpy(decode(module(part).numpy())) for part in normalised(pictures).split(64)])
-    distance, exchanged = ((STRIDE * found[..., :2] - points[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0] / pictures.shape[-2]
+    distance, exchanged = ((STRIDE * found[..., :2] - points[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0]
+                           / pictures.shape[-2]
                            for points in (keypoints, keypoints[:, list(COCO17.mirror)]))
     return {"found_percent": round(100 * (distance < NEAR).float().mean().item(), 2),
-            "found_either_side_percent": round(100 * (torch.minimum(distance, exchanged) < NEAR).float().mean().item(), 2),
+            "found_either_side_percent": round(100 * (torch.minimum(distance, exchanged) < NEAR).float().mean().item(),
+                                               2),
             "mean_error_percent": round(100 * distance.mean().item(), 2)}
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tuple[int, int] | None = None, seed: int = 0,
-          precision: str = "float32", every: int = 250, resume: bool = False, command: str = "",
-          pictures: int = VALIDATION_PICTURES, report: Callable[[int, float, dict[str, float], float], None] | None = None) -> Path:
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tuple[int, int] | None = None,
+          seed: int = 0, precision: str = "float32", every: int = 250, resume: bool = False, command: str = "",
+          pictures: int = VALIDATION_PICTURES,
+          report: Callable[[int, float, dict[str, float], float], None] | None = None) -> Path:
     """Trains a detector of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
     data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on
@@ -212,8 +221,9 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
         figures: dict[str, float] = {}
         if trainer.done % every == 0 or trainer.done == steps:
             figures = validate(trainer.averaged, *validation)
-            save_detector(path, trainer.averaged, {**run, "command": command, "data": "CMU Graphics Lab Motion Capture Database, rendered",
-                                                   "figures": {**figures, "steps": trainer.done}})
+            save_detector(path, trainer.averaged,
+                          {**run, "command": command, "data": "CMU Graphics Lab Motion Capture Database, rendered",
+                           "figures": {**figures, "steps": trainer.done}})
             write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
         if report:
             report(trainer.done, loss, figures, statistics.median(durations) * (steps - trainer.done))
@@ -222,7 +232,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command: a line for every checkpoint. The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m edgepose.training.heatmaps", description="train a detector on rendered people")
+    parser = argparse.ArgumentParser(prog="python -m edgepose.training.heatmaps",
+                                     description="train a detector on rendered people")
     parser.add_argument("--model", default="hrnet-w8", choices=zoo.DETECTORS)
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes")
@@ -249,11 +260,12 @@ def _run(args: argparse.Namespace) -> None:
     def report(done: int, loss: float, figures: dict[str, float], left_s: float) -> None:
         recent.append(loss)
         if figures:
-            print(f"step {done}/{args.steps}  loss {1e3 * statistics.fmean(recent):.3f}e-3  found {figures['found_percent']:.1f} %  "
-                  f"error {figures['mean_error_percent']:.2f} % of the height  {left_s / 60:.1f} min left", flush=True)
+            print(f"step {done}/{args.steps}  loss {1e3 * statistics.fmean(recent):.3f}e-3  found "
+                  f"{figures['found_percent']:.1f} %  error {figures['mean_error_percent']:.2f} % of the height  "
+                  f"{left_s / 60:.1f} min left", flush=True)
 
-    print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision, every=args.every,
-                resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
+    print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision,
+                every=args.every, resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
 
 
 if __name__ == "__main__":

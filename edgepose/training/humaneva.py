@@ -27,8 +27,8 @@ SUBJECTS = ("S1", "S2", "S3")
 ACTIONS = {"Walking": "Walk", "Jog": "Jog", "Box": "Box"}  # the name in the files: the name in the papers
 PREFIX = {"training": "Train", "test": "Validate"}
 IMAGE_SIZE, FPS = (640, 480), 60.0
-JOINTS15 = ("pelvis", "thorax", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
-            "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "head")
+JOINTS15 = ("pelvis", "thorax", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow",
+            "right_wrist", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "head")
 MADE = {"spine": ("pelvis", "thorax"), "nose": ("thorax", "head")}
 CAMERAS = ("C1", "C2", "C3")
 # For each subject the three cameras: orientation (a quaternion w, x, y, z) and position in mm.
@@ -57,13 +57,15 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
     Raises ValueError if a file, a subject, a chunk or a camera is missing, or something has another shape, naming it.
     """
     file_3d, file_2d = path / "data_3d_humaneva15.npz", path / f"data_2d_humaneva15_{KEYPOINTS[keypoints]}.npz"
-    (positions_3d,), (positions_2d, metadata) = load_npz(file_3d, "positions_3d"), load_npz(file_2d, "positions_2d", "metadata")
+    (positions_3d,), (positions_2d, metadata) = load_npz(file_3d, "positions_3d"), load_npz(file_2d, "positions_2d",
+                                                                                            "metadata")
     layout = entry(metadata, "layout_name", f"{file_2d}: metadata")
     clips = []
     for subject in SUBJECTS:
         key = f"{PREFIX[split]}/{subject}"
         in_2d = entry(positions_2d, key, f"{file_2d}: positions_2d")
-        for chunk, world_m in entries(entry(positions_3d, key, f"{file_3d}: positions_3d"), f"{file_3d}: positions_3d, {key}").items():
+        for chunk, world_m in entries(entry(positions_3d, key, f"{file_3d}: positions_3d"),
+                                      f"{file_3d}: positions_3d, {key}").items():
             action = ACTIONS.get(chunk.partition(" ")[0])
             if action is None:
                 continue
@@ -85,4 +87,5 @@ def _keypoints(view: Any, layout: Any, source: str) -> np.ndarray:
     if joints is None:
         raise ValueError(f"{source}: its metadata says the layout is {layout!r}; wanted humaneva15 or coco")
     keypoints = points(view, (joints,), (2, 3), source, f", as its layout is {layout}")[..., :2]
-    return (ADAPTERS["coco17"](keypoints)[0] if layout == "coco" else assemble(keypoints, JOINTS15, MADE)).astype(np.float32)
+    return (ADAPTERS["coco17"](keypoints)[0] if layout == "coco"
+            else assemble(keypoints, JOINTS15, MADE)).astype(np.float32)

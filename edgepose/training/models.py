@@ -39,7 +39,8 @@ def open_model(name_or_file: str, frames: int | None = None) -> tuple[Lifter, di
     if name_or_file.endswith(".epose"):
         engine = load(name_or_file)
         if frames not in (None, engine.frames):
-            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of {frames}: leave --frames out")
+            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of "
+                             f"{frames}: leave --frames out")
         return engine, {key: value for key, value in engine.header.items() if key != "plan"}
     module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames), frames)
     return TorchLifter(module), metadata

@@ -180,7 +180,8 @@ def read_amc(path: Path, bones: dict[str, Bone]) -> dict[str, np.ndarray]:
         elif words[0] not in moved:
             raise lines.error(f"{words[0]!r} is no bone that moves; the skeleton has {', '.join(moved)}")
         elif frame is None or len(values[words[0]]) != frame - first:
-            raise lines.error(f"{words[0]!r} " + ("before the first frame" if frame is None else f"twice in frame {frame}"))
+            raise lines.error(f"{words[0]!r} " + ("before the first frame" if frame is None
+                                                  else f"twice in frame {frame}"))
         else:
             values[words[0]].append(lines.numbers(words[1:], len(moved[words[0]].dof)))
     if frame is None:
@@ -202,7 +203,8 @@ def _ends(bones: dict[str, Bone], values: dict[str, np.ndarray], frames: int) ->
         angles = [i for i, letter in enumerate(bone.dof) if letter.islower()]
         turn = np.broadcast_to(np.eye(3), (frames, 3, 3))
         if angles:  # the first angle turns first: it is the innermost
-            turn = bone.axes @ rotations(values[name][:, angles[::-1]], "".join(bone.dof[i] for i in angles[::-1])) @ bone.axes.T
+            turn = bone.axes @ rotations(values[name][:, angles[::-1]],
+                                         "".join(bone.dof[i] for i in angles[::-1])) @ bone.axes.T
         if not bone.parent:
             turns[name], ends[name] = turn, np.zeros((frames, 3))
             for i, letter in enumerate(bone.dof):

@@ -32,18 +32,22 @@ from .npz import entries, entry, load_npz, points
 KEYPOINTS = ("gt",)
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at the height of the chest and the knee, and two that look down
 NAMED = {"thorax": "neck", "nose": "head", "head": "head_top"}  # ours: theirs
-JOINTS17 = ("head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+JOINTS17 = ("head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+            "left_wrist",
             "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "pelvis", "spine", "head")
-JOINTS28 = ("spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top", "left_clavicle", "left_shoulder",
+JOINTS28 = ("spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top", "left_clavicle",
+            "left_shoulder",
             "left_elbow", "left_wrist", "left_hand", "right_clavicle", "right_shoulder", "right_elbow", "right_wrist",
             "right_hand", "left_hip", "left_knee", "left_ankle", "left_foot", "left_toe", "right_hip", "right_knee",
             "right_ankle", "right_foot", "right_toe")
 TESTS = {  # -> its scene and picture
-    "TS1": ("green screen", (2048, 2048)), "TS2": ("green screen", (2048, 2048)), "TS3": ("no green screen", (2048, 2048)),
+    "TS1": ("green screen", (2048, 2048)), "TS2": ("green screen", (2048, 2048)),
+    "TS3": ("no green screen", (2048, 2048)),
     "TS4": ("no green screen", (2048, 2048)), "TS5": ("outdoor", (1920, 1080)), "TS6": ("outdoor", (1920, 1080))}
 TEST_FPS = 25.0  # not in the files; the rate of most of the training
 # The file counts them from 1 to 7.
-ACTIVITIES = ("Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports", "Miscellaneous")
+ACTIVITIES = ("Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports",
+              "Miscellaneous")
 SEQUENCES = {  # subject and sequence -> frames that have a picture, and their rate
     ("S1", "Seq1"): (6416, 25), ("S1", "Seq2"): (12430, 50), ("S2", "Seq1"): (6502, 25), ("S2", "Seq2"): (6081, 25),
     ("S3", "Seq1"): (12488, 50), ("S3", "Seq2"): (12283, 50), ("S4", "Seq1"): (6171, 25), ("S4", "Seq2"): (6675, 25),
@@ -71,7 +75,8 @@ def read(path: Path, split: str, keypoints: str, cameras: Sequence[int] = CAMERA
                     for clip in _read_annot(path / subject / sequence / "annot.mat", subject, sequence, cameras)]
         converted = path / "data_train_3dhp.npz"
     if not converted.is_file():
-        wanted = "TS1/annot_data.mat to TS6/annot_data.mat" if split == "test" else "S1/Seq1/annot.mat to S8/Seq2/annot.mat"
+        wanted = ("TS1/annot_data.mat to TS6/annot_data.mat" if split == "test"
+                  else "S1/Seq1/annot.mat to S8/Seq2/annot.mat")
         raise ValueError(f"{path} has no {split} split of MPI-INF-3DHP; wanted {wanted}, or {converted.name}")
     return _read_converted(converted, split)
 
@@ -114,10 +119,12 @@ def _read_annot(file: Path, subject: str, sequence: str, cameras: Sequence[int])
         for key, last in (("annot2", 2), ("univ_annot3", 3)):
             cell = entry(data, key, str(file))
             if cell.dtype != object or not 0 <= camera < cell.size:
-                raise ValueError(f"{file}: {key} is {cell.dtype} of shape {cell.shape}; wanted a cell of 14 cameras, {camera} among them")
+                raise ValueError(f"{file}: {key} is {cell.dtype} of shape {cell.shape}; wanted a cell of 14 "
+                                 f"cameras, {camera} among them")
             rows = cell.ravel()[camera]
             if rows.ndim != 2 or rows.shape[1] != last * len(JOINTS28):
-                raise ValueError(f"{file}: {key}, camera {camera}, has shape {rows.shape}; wanted (F, {last * len(JOINTS28)})")
+                raise ValueError(f"{file}: {key}, camera {camera}, has shape {rows.shape}; wanted "
+                                 f"(F, {last * len(JOINTS28)})")
             seen.append(assemble(rows[:frames].reshape(-1, len(JOINTS28), last), JOINTS28, NAMED))
         clips.append(_training_clip(f"{file}: camera {camera}", subject, sequence, str(camera), fps, *seen))
     return clips
@@ -141,7 +148,8 @@ def _read_converted(file: Path, split: str) -> list[LabelledClip]:
         for camera, view in entries(part[0], f"{source}, its first part").items():
             seen = [assemble(_seventeen(view, key, last, f"{source}, camera {camera}"), JOINTS17, NAMED)
                       for key, last in (("data_2d", 2), ("data_3d", 3))]
-            clips.append(_training_clip(f"{source}, camera {camera}", *name.split(), str(camera), float(part[1]), *seen))
+            clips.append(_training_clip(f"{source}, camera {camera}", *name.split(), str(camera), float(part[1]),
+                                        *seen))
     return clips
 
 
@@ -157,7 +165,8 @@ def _test_clips(source: str, name: str, keypoints_px: np.ndarray, joints_mm: np.
         counted = {"any": valid}
     else:
         if len(activities) != len(valid):
-            raise ValueError(f"{source}: activity_annotation is of {len(activities)} frames, valid_frame of {len(valid)}")
+            raise ValueError(f"{source}: activity_annotation is of {len(activities)} frames, "
+                             f"valid_frame of {len(valid)}")
         unknown = set(activities[valid].tolist()) - set(range(1, len(ACTIVITIES) + 1))
         if unknown:
             raise ValueError(f"{source}: activity_annotation has {sorted(unknown)}; wanted 1 to {len(ACTIVITIES)}")
@@ -171,5 +180,7 @@ def _test_clips(source: str, name: str, keypoints_px: np.ndarray, joints_mm: np.
 
 def _training_clip(source: str, subject: str, sequence: str, camera: str, fps: float, keypoints_px: np.ndarray,
                    joints_mm: np.ndarray) -> LabelledClip:
-    return LabelledClip(source, subject, sequence, camera, "training", TRAINING_SIZE, fps, keypoints_px.astype(np.float32),
-                        (joints_mm / 1000).astype(np.float32), np.ones(len(joints_mm), bool), np.ones(len(H36M17), bool))
+    return LabelledClip(source, subject, sequence, camera, "training", TRAINING_SIZE, fps,
+                        keypoints_px.astype(np.float32),
+                        (joints_mm / 1000).astype(np.float32), np.ones(len(joints_mm), bool),
+                        np.ones(len(H36M17), bool))

@@ -14,14 +14,15 @@ import numpy as np
 class _ArraysOnly(pickle.Unpickler):
     """Takes numpy arrays and plain containers out of a pickle and nothing else, so that a data file cannot run code."""
 
-    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"), ("numpy", "ndarray"),
-               ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
+    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"),
+               ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
 
     def find_class(self, module: str, name: str) -> Any:
         part = module.rpartition(".")[2] if module.startswith(("numpy.core.", "numpy._core.")) else module
         if (part, name) not in self.ALLOWED:
             raise ValueError(f"it holds a {module}.{name}; wanted arrays, dicts and lists of numbers and text only")
-        return super().find_class(module.replace("numpy.core.", "numpy._core.") if hasattr(np, "_core") else module, name)
+        return super().find_class(module.replace("numpy.core.", "numpy._core.") if hasattr(np, "_core") else module,
+                                  name)
 
 
 def load_npz(path: Path, *keys: str) -> list[Any]:
@@ -42,7 +43,8 @@ def load_npz(path: Path, *keys: str) -> list[Any]:
                     raise ValueError(f"it has no key {key!r}; it has {', '.join(there)}")
                 with archive.open(f"{key}.npy") as stream:
                     values.append(_load_array(stream))
-    except (ValueError, TypeError, AttributeError, ImportError, zipfile.BadZipFile, EOFError, OSError, pickle.UnpicklingError) as error:
+    except (ValueError, TypeError, AttributeError, ImportError, zipfile.BadZipFile, EOFError, OSError,
+            pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: {error}") from error
     return values
 
@@ -76,7 +78,8 @@ def entry(table: Any, key: str, source: str) -> Any:
 def views(value: Any, cameras: Sequence[str], source: str) -> Sequence[Any]:
     """The entry of each camera. Raises ValueError, naming the source and the cameras, if it is no list of as many."""
     if not isinstance(value, (list, tuple, np.ndarray)) or getattr(value, "shape", None) == ():
-        raise ValueError(f"{source} is {type(value).__name__}; wanted a list of {len(cameras)} cameras: {', '.join(cameras)}")
+        raise ValueError(f"{source} is {type(value).__name__}; wanted a list of {len(cameras)} "
+                         f"cameras: {', '.join(cameras)}")
     if len(value) != len(cameras):
         raise ValueError(f"{source} has {len(value)} cameras; wanted {len(cameras)}: {', '.join(cameras)}")
     return value

@@ -28,13 +28,16 @@ from .mocap import Motion, draw_windows
 SIDES = ("left_", "right_")
 COLOURS = ("skin", "shirt", "trousers", "shoes", "hair", "dark", "strip", "sleeve", "shank")
 LIMBS = (  # from, to, radii in metres of a person of average build, colour
-    ("hip", "knee", 0.085, 0.06, "trousers"), ("knee", "ankle", 0.055, 0.042, "shank"), ("ankle", "toe", 0.045, 0.035, "shoes"),
-    ("shoulder", "elbow", 0.056, 0.045, "shirt"), ("elbow", "wrist", 0.043, 0.034, "sleeve"), ("wrist", "hand", 0.034, 0.032, "skin"))
+    ("hip", "knee", 0.085, 0.06, "trousers"), ("knee", "ankle", 0.055, 0.042, "shank"),
+    ("ankle", "toe", 0.045, 0.035, "shoes"),
+    ("shoulder", "elbow", 0.056, 0.045, "shirt"), ("elbow", "wrist", 0.043, 0.034, "sleeve"),
+    ("wrist", "hand", 0.034, 0.032, "skin"))
 TRUNK = (("left_shoulder", "left_hip", 0.075, 0.085, "shirt"), ("right_shoulder", "right_hip", 0.075, 0.085, "shirt"),
          ("chest", "belly", 0.12, 0.11, "shirt"), ("left_shoulder", "right_shoulder", 0.07, 0.07, "shirt"),
          ("left_hip", "right_hip", 0.095, 0.095, "trousers"), ("chest_front", "belly_front", 0.03, 0.02, "strip"),
          ("chest", "skull", 0.055, 0.055, "skin"))
-HEAD = (("jaw", "brow", 0.075, 0.08, "skin"), ("hair_low", "hair_high", 0.078, 0.088, "hair"), ("nose", "nose_root", 0.018, 0.012, "skin"),
+HEAD = (("jaw", "brow", 0.075, 0.08, "skin"), ("hair_low", "hair_high", 0.078, 0.088, "hair"),
+        ("nose", "nose_root", 0.018, 0.012, "skin"),
         ("left_eye", "left_eye", 0.016, 0.016, "dark"), ("right_eye", "right_eye", 0.016, 0.016, "dark"),
         ("left_ear", "left_ear", 0.025, 0.025, "skin"), ("right_ear", "right_ear", 0.025, 0.025, "skin"))
 CAPSULES = TRUNK + tuple((side + a, side + b, *rest) for side in SIDES for a, b, *rest in LIMBS) + HEAD
@@ -59,7 +62,8 @@ class Looks:
 
     def repeated(self, frames: int) -> Looks:
         """The looks of one person for each of many frames."""
-        return Looks(*(part.expand(frames, *part.shape[1:]) for part in (self.colours, self.build, self.light, self.ambient)))
+        return Looks(*(part.expand(frames, *part.shape[1:])
+                       for part in (self.colours, self.build, self.light, self.ambient)))
 
 
 def random_looks(batch: int, generator: torch.Generator) -> Looks:
@@ -84,9 +88,11 @@ def body_points(joints_m: torch.Tensor, landmarks_m: torch.Tensor) -> dict[str, 
     points = dict(zip(COCO17.joints, landmarks_m.unbind(1)))
     thorax, base, crown = (joints_m[:, H36M17.index(joint)] for joint in ("thorax", "nose", "head"))
     size = _thigh(joints_m)
-    across = functional.normalize(points["left_shoulder"] - points["right_shoulder"] + points["left_hip"] - points["right_hip"], dim=-1)
+    across = functional.normalize(points["left_shoulder"] - points["right_shoulder"]
+                                  + points["left_hip"] - points["right_hip"], dim=-1)
     hips = (points["left_hip"] + points["right_hip"]) / 2
-    front = functional.normalize(torch.linalg.cross(across, functional.normalize(thorax - hips, dim=-1), dim=-1), dim=-1)
+    front = functional.normalize(torch.linalg.cross(across, functional.normalize(thorax - hips, dim=-1), dim=-1),
+                                 dim=-1)
     for side in SIDES:
         shin = functional.normalize(points[side + "ankle"] - points[side + "knee"], dim=-1)
         ahead = functional.normalize(front - 0.9 * (front * shin).sum(-1, keepdim=True) * shin + 0.15 * shin, dim=-1)
@@ -97,8 +103,10 @@ def body_points(joints_m: torch.Tensor, landmarks_m: torch.Tensor) -> dict[str, 
     points["chest_front"], points["belly_front"] = (points[end] + 0.105 * size * front for end in ("chest", "belly"))
     ears = (points["left_ear"] + points["right_ear"]) / 2
     up, gaze = functional.normalize(crown - base, dim=-1), functional.normalize(points["nose"] - ears, dim=-1)
-    points["skull"], points["jaw"], points["brow"] = base, ears + size * (0.025 * gaze - 0.03 * up), ears + size * (0.02 * gaze + 0.045 * up)
-    points["hair_low"], points["hair_high"] = ears + size * (-0.035 * gaze - 0.01 * up), ears + size * (-0.015 * gaze + 0.06 * up)
+    points["skull"], points["jaw"], points["brow"] = (base, ears + size * (0.025 * gaze - 0.03 * up),
+                                                      ears + size * (0.02 * gaze + 0.045 * up))
+    points["hair_low"], points["hair_high"] = (ears + size * (-0.035 * gaze - 0.01 * up),
+                                               ears + size * (-0.015 * gaze + 0.06 * up))
     points["nose_root"] = points["nose"] + size * (0.025 * up - 0.01 * gaze)
     return points
 
@@ -127,7 +135,9 @@ def body_capsules(joints_m: torch.Tensor, landmarks_m: torch.Tensor, looks: Look
     (B, 2)."""
     points = body_points(joints_m, landmarks_m)
     ends = torch.stack([torch.stack([points[a], points[b]], 1) for a, b, *_ in CAPSULES], 1)
-    radius = torch.tensor([[ra, rb] for _, _, ra, rb, _ in CAPSULES]) * (looks.build[:, None] * _thigh(joints_m))[..., None]
+    radius = torch.tensor([[ra, rb] for _, _, ra, rb, _ in CAPSULES]) * (looks.build[:,
+                                                                                     None]
+                                                                         * _thigh(joints_m))[..., None]
     depth = ends[..., 2].clamp(min=NEAR_M)
     scale = focal_px[:, None, None] / depth
     colours = looks.colours[:, [COLOURS.index(colour) for *_, colour in CAPSULES]]
@@ -173,7 +183,8 @@ def random_backgrounds(batch: int, size: tuple[int, int], generator: torch.Gener
     """Gradients and noise of several grain sizes: (B, 3, height, width) in [0, 1]."""
     pictures = torch.rand(batch, 3, 1, 1, generator=generator).expand(batch, 3, *size).clone()
     for grain in (2, 4, 12, 48):
-        rough = torch.rand(batch, 3, *(max(2, math.ceil(side / (max(size) / grain))) for side in size), generator=generator) - 0.5
+        rough = torch.rand(batch, 3, *(max(2, math.ceil(side / (max(size) / grain))) for side in size),
+                           generator=generator) - 0.5
         amount = 0.8 * torch.rand(batch, 1, 1, 1, generator=generator) ** 2
         pictures += amount * functional.interpolate(rough, size=size, mode="bilinear", align_corners=True)
     return pictures.clamp(0, 1)
@@ -195,7 +206,8 @@ def in_picture(points_px: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return torch.cat([points_px, inside.float()], -1)
 
 
-def draw_pictures(motion: Motion, count: int, size: tuple[int, int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_pictures(motion: Motion, count: int, size: tuple[int, int],
+                  generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """People in crops of their own, as a detector of boxes or the last frame's keypoints would place them: anywhere in
     the crop where there is room, smaller or larger by ZOOM than in a box with PADDING.
 
@@ -221,7 +233,8 @@ def draw_pictures(motion: Motion, count: int, size: tuple[int, int], generator: 
     focal_px = zoom * 2 * cameras.focal
     looks = random_looks(count, generator)
     people = body_capsules(joints[:, 0], landmarks, looks, focal_px, centre)
-    bars = [random_bars(count, size, torch.where(torch.rand(count, generator=generator) < part, depth, math.inf), generator)
+    bars = [random_bars(count, size, torch.where(torch.rand(count, generator=generator) < part, depth, math.inf),
+                        generator)
             for part, depth in ((0.5, 100.0), (BARS_BEFORE, NEAR_M))]
     pictures = draw(_joined(people, *bars), random_backgrounds(count, size, generator), looks)
     return pictures, in_picture(points * zoom[:, None, None] + centre[:, None], size)

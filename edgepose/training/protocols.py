@@ -68,14 +68,16 @@ class Protocol:
 PROTOCOLS = {
     # Protocols 1 and 2: all 17 joints, the root among them; every action counts alike, however long its takes are.
     "h36m": Protocol(lambda clip: clip.action, {
-        "Directions": "Dir.", "Discussion": "Disc.", "Eating": "Eat", "Greeting": "Greet", "Phoning": "Phone", "Photo": "Photo",
-        "Posing": "Pose", "Purchases": "Purch.", "Sitting": "Sit", "SittingDown": "SitD.", "Smoking": "Smoke", "Waiting": "Wait",
-        "WalkDog": "WalkD.", "Walking": "Walk", "WalkTogether": "WalkT."}, {"P1": _p1, "P2": _p2}),
-    "mpi-inf-3dhp": Protocol(lambda clip: clip.camera, {"green screen": "GS", "no green screen": "no GS", "outdoor": "Outdoor"},
+        "Directions": "Dir.", "Discussion": "Disc.", "Eating": "Eat", "Greeting": "Greet", "Phoning": "Phone",
+        "Photo": "Photo",
+        "Posing": "Pose", "Purchases": "Purch.", "Sitting": "Sit", "SittingDown": "SitD.", "Smoking": "Smoke",
+        "Waiting": "Wait", "WalkDog": "WalkD.", "Walking": "Walk", "WalkTogether": "WalkT."}, {"P1": _p1, "P2": _p2}),
+    "mpi-inf-3dhp": Protocol(lambda clip: clip.camera,
+                             {"green screen": "GS", "no green screen": "no GS", "outdoor": "Outdoor"},
                              {"PCK": _pck, "AUC": _auc, "MPJPE": _p1}, is_pooled=True),
     "humaneva": Protocol(lambda clip: f"{clip.action} {clip.subject}", {
-        f"{action} {subject}": f"{action} {subject}" for action in ("Walk", "Jog", "Box") for subject in ("S1", "S2", "S3")},
-        {"P1": _p1, "P2": _p2}),
+        f"{action} {subject}": f"{action} {subject}" for action in ("Walk", "Jog", "Box")
+        for subject in ("S1", "S2", "S3")}, {"P1": _p1, "P2": _p2}),
 }
 
 
@@ -131,7 +133,8 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
     for clip in clips:
         column = protocol.column(clip)
         if column not in of_column:
-            raise ValueError(f"{clip.source}: {column!r} is not in the protocol of {name}; it has {', '.join(of_column)}")
+            raise ValueError(f"{clip.source}: {column!r} is not in the protocol of {name}; it "
+                             f"has {', '.join(of_column)}")
         of_column[column].append(clip)
     table: Table = {row: {} for row in protocol.rows}
     pairs = []
@@ -144,7 +147,8 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
             if protocol.is_pooled:
                 pairs.append((poses, parts[0][2]))
     for row, metric in protocol.rows.items():
-        table[row][AVERAGE] = (metric(*(np.concatenate(poses) for poses in zip(*(poses for poses, _ in pairs))), pairs[0][1])
+        table[row][AVERAGE] = (metric(*(np.concatenate(poses) for poses in zip(*(poses for poses, _ in pairs))),
+                                      pairs[0][1])
                                if protocol.is_pooled else statistics.fmean(table[row].values()))
     return table
 

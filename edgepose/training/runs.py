@@ -26,7 +26,8 @@ class Resumable(Protocol):
 def add_option_argument(parser: argparse.ArgumentParser) -> None:
     """`--option`, whose words read_options() reads."""
     parser.add_argument("--option", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
-                        help="options of the model: is_causal=true channels=64; one that it does not have is answered with those it has")
+                        help="options of the model: is_causal=true channels=64; one that it does not have "
+                             "is answered with those it has")
 
 
 def read_options(model: str, words: Iterable[str]) -> dict[str, Any]:
@@ -67,7 +68,8 @@ def check_free(checkpoint: Path, resume: bool) -> None:
     one."""
     there = [file for file in (checkpoint, state_file(checkpoint)) if file.exists()]
     if there and not resume:
-        raise ValueError(f"{there[0]} is there already, of an earlier run: --resume goes on with that run, another --out keeps it")
+        raise ValueError(f"{there[0]} is there already, of an earlier run: --resume goes on with that "
+                         "run, another --out keeps it")
 
 
 def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> None:
@@ -82,8 +84,8 @@ def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> 
     state, metadata = read_tensors(path)
     missing = [key for key in (*run, "done") if key not in metadata]
     if missing:
-        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}, as an earlier version's does: it cannot be resumed; "
-                         f"{checkpoint.name} has the weights")
+        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}, as an earlier version's "
+                         f"does: it cannot be resumed; {checkpoint.name} has the weights")
     other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
     if other:
         raise ValueError(f"{path} is of a run with {other}; this one has {({key: run[key] for key in other})}")
@@ -113,7 +115,8 @@ def average(mean: nn.Module, new: nn.Module, keep: float, done: int) -> None:
 
 def pack(modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
     """Everything a resumed run needs, as tensors: the modules' and the optimisers' states under their names."""
-    state = {f"{part}.{name}": tensor for part, module in modules.items() for name, tensor in module.state_dict().items()}
+    state = {f"{part}.{name}": tensor for part, module in modules.items()
+             for name, tensor in module.state_dict().items()}
     for part, optimiser in optimisers.items():
         for index, moments in optimiser.state_dict()["state"].items():
             state |= {f"{part}.{index}.{name}": tensor for name, tensor in moments.items()}

@@ -49,8 +49,8 @@ from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .observation import AS_CAPTURED, observe
-from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
-                   unpack)
+from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file,
+                   step_generator, unpack)
 
 SEEN_IN_STUDIO = replace(AS_CAPTURED, rig=STUDIO)
 BATCH = 256
@@ -89,7 +89,8 @@ class CameraNetwork(nn.Module):
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.layers = nn.Sequential(nn.Linear(2 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels),
+                                    nn.LeakyReLU())
         self.head = nn.Linear(channels, 6)
         nn.init.zeros_(self.head.weight)
         with torch.no_grad():
@@ -197,7 +198,8 @@ def half_of(motion: Motion, half: int) -> Motion:
     subjects = sorted({name.split("/")[0] for name in motion.clip_names})[half::2]
     clips = [i for i, name in enumerate(motion.clip_names) if name.split("/")[0] in subjects]
     if not clips:
-        raise ValueError(f"weakly supervised training needs 2 training subjects or more; there are {len(set(motion.clip_names))} clips of 1")
+        raise ValueError("weakly supervised training needs 2 training subjects or more; there are "
+                         f"{len(set(motion.clip_names))} clips of 1")
     frames = [motion.positions_m[motion.clip_bounds[i]:motion.clip_bounds[i + 1]] for i in clips]
     bounds = torch.tensor([0, *(len(f) for f in frames)]).cumsum(0)
     return Motion(torch.cat(frames), bounds, tuple(motion.clip_names[i] for i in clips), motion.fps)
@@ -206,13 +208,15 @@ def half_of(motion: Motion, half: int) -> Motion:
 class Trainer:
     """Generator, camera network and critic in training."""
 
-    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: Mapping[str, Any], paired: bool = False):
+    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: Mapping[str, Any],
+                 paired: bool = False):
         torch.manual_seed(seed)
         self.generator = zoo.build(model, 1, **options)
         self.seen, self.posed, self.noisy, self.paired = half_of(motion, 0), half_of(motion, 1), noisy, paired
         if hasattr(self.generator, "standardise"):
             random = step_generator(seed, -1)
-            self.generator.standardise(self._keypoints(random, STATISTICS_WINDOWS), self._real(random, STATISTICS_WINDOWS))
+            self.generator.standardise(self._keypoints(random, STATISTICS_WINDOWS),
+                                       self._real(random, STATISTICS_WINDOWS))
         for layer in self.generator.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0  # with dropout the critic would learn to recognise its noise
@@ -248,13 +252,15 @@ class Trainer:
                 made_m = self.generator(self._keypoints(random, BATCH))
                 generated, real = Critic.inputs(made_m - made_m[:, ROOT]), Critic.inputs(self._real(random, BATCH))
             judged = self.critic(generated).mean() - self.critic(real).mean()
-            self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, generated, random))
+            self._update(self.judging,
+                         judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, generated, random))
         keypoints = self._keypoints(random, BATCH)
         made_m, m = self.generator(keypoints), self.camera(keypoints)
         root_m, made_m = made_m[:, ROOT], made_m - made_m[:, ROOT]
-        parts = {"wasserstein": -self.critic(Critic.inputs(made_m)).mean(), "projection": projection_loss(m, made_m, keypoints),
-                 "camera": camera_loss(m)}
-        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"]
+        parts = {"wasserstein": -self.critic(Critic.inputs(made_m)).mean(),
+                 "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
+        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"]
+                     + CAMERA * parts["camera"]
                      + root_m.norm(dim=-1).mean())
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
 
@@ -272,7 +278,8 @@ class Trainer:
         loss.backward()
         optimiser.step()
 
-    def _observed(self, motion: Motion, random: torch.Generator, noisy: bool, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _observed(self, motion: Motion, random: torch.Generator, noisy: bool,
+                  count: int) -> tuple[torch.Tensor, torch.Tensor]:
         return observe(vary_bodies(draw_windows(motion, count, 1, random), random), random, noisy, SEEN_IN_STUDIO)
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
@@ -289,8 +296,8 @@ class Trainer:
         self.done = done
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, options: Mapping[str, Any] = {}, seed: int = 0, noisy: bool = False,
-          paired: bool = False, every: int = 200, resume: bool = False, command: str = "",
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, options: Mapping[str, Any] = {}, seed: int = 0,
+          noisy: bool = False, paired: bool = False, every: int = 200, resume: bool = False, command: str = "",
           report: Callable[[int, dict[str, float], float, float], None] | None = None) -> Path:
     """Trains a single-frame lifter without 2D-3D pairs; the path of its checkpoint, OUT/<model>-weak.safetensors.
 
@@ -309,8 +316,10 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     motion = read_motion(data, "training")
     trainer = Trainer(model, motion, seed, noisy, options, paired)
     random = step_generator(seed, -1)
-    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy, SEEN_IN_STUDIO)
-    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, recipe=SEEN_IN_STUDIO)[1].mean(0, keepdim=True)
+    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random,
+                                noisy, SEEN_IN_STUDIO)
+    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random,
+                        recipe=SEEN_IN_STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
     run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
     if resume:
@@ -319,9 +328,11 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     def keep() -> float:
         with torch.no_grad():
             error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
-        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
+        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2),
+                   "steps": trainer.done}
         save_checkpoint(path, trainer.averaged, {
-            "model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed, "command": command,
+            "model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
+            "command": command,
             "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures})
         write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
         return error
@@ -339,7 +350,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="martinez-s", choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
+    parser.add_argument("--model", default="martinez-s",
+                        choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
                         metavar="NAME", help="the generator, a model of one frame (default martinez-s)")
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR")
@@ -348,14 +360,16 @@ if __name__ == "__main__":
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
     parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
     add_option_argument(parser)
-    parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints (default 200)")
+    parser.add_argument("--every", type=int, default=200, metavar="N",
+                        help="steps between two checkpoints (default 200)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
 
     def line(done: int, losses: dict[str, float], error: float, floor: float) -> None:
         parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        print(f"step {done}/{arguments.steps}  {parts}  validation {error:.1f} mm after scaling (mean pose {floor:.1f})", flush=True)
+        print(f"step {done}/{arguments.steps}  {parts}  validation {error:.1f} mm after scaling (mean "
+              f"pose {floor:.1f})", flush=True)
 
     def run() -> None:
         for option in ("steps", "every", "threads"):
@@ -363,10 +377,12 @@ if __name__ == "__main__":
                 raise ValueError(f"--{option} is {getattr(arguments, option)}; wanted 1 or more")
         torch.set_num_threads(arguments.threads)
         options = read_options(arguments.model, arguments.option)
-        print(train(arguments.model, arguments.path, arguments.out, arguments.steps, options=options, seed=arguments.seed, noisy=arguments.noisy,
+        print(train(arguments.model, arguments.path, arguments.out, arguments.steps, options=options,
+                    seed=arguments.seed, noisy=arguments.noisy,
                     paired=arguments.paired, every=arguments.every, resume=arguments.resume, report=line,
-                    command=f"python -m edgepose.training.weakly_supervised --model {arguments.model} --path DIR --out DIR --steps {arguments.steps} "
-                            f"--seed {arguments.seed}" + " --noisy" * arguments.noisy + " --paired" * arguments.paired
+                    command=f"python -m edgepose.training.weakly_supervised --model {arguments.model} --path DIR --out "
+                            f"DIR --steps {arguments.steps} --seed {arguments.seed}" + " --noisy" * arguments.noisy
+                    + " --paired" * arguments.paired
                             + "".join(f" {shlex.quote(word)}" for word in option_words(options))))
 
     sys.exit(reporting("weakly_supervised", run))

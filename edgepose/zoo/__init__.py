@@ -58,7 +58,8 @@ for _frames in STRIDES:  # -s: for machines and training budgets that are small
     for _suffix, _attention in (("", "sparse"), ("-dense", "dense")):
         MODELS[f"strided{_frames}{_suffix}"] = Entry(StridedTransformer, {"attention": _attention}, (_frames,))
         MODELS[f"strided{_frames}{_suffix}-s"] = Entry(
-            StridedTransformer, {"attention": _attention, "channels": 128, "dropout": 0.0, "embed_dropout": 0.0}, (_frames,))
+            StridedTransformer, {"attention": _attention, "channels": 128, "dropout": 0.0, "embed_dropout": 0.0},
+            (_frames,))
 
 DETECTORS: dict[str, dict[str, Any]] = {  # picture -> heatmaps; the options of HRNet
     "hrnet-w32": {"width": 32},
@@ -157,7 +158,8 @@ def macs(model: nn.Module) -> int:
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d))]
     training = model.training
     with torch.no_grad():
-        model.eval()(torch.zeros(1, model.frames, len(model.skeleton), len(inputs_of(model)), device=next(model.parameters()).device))
+        model.eval()(torch.zeros(1, model.frames, len(model.skeleton), len(inputs_of(model)),
+                                 device=next(model.parameters()).device))
     model.train(training)
     for hook in hooks:
         hook.remove()

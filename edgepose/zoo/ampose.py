@@ -104,8 +104,8 @@ class AMPose(nn.Module):
     layers.NEIGHBOUR_GROUPS. Raises ValueError for an unknown option or heads that do not divide the channels.
     """
 
-    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, depth: int = 5, channels: int = 512, heads: int = 8,
-                 block: str = "plain then residual", order: str = "encoder first",
+    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, depth: int = 5, channels: int = 512,
+                 heads: int = 8, block: str = "plain then residual", order: str = "encoder first",
                  groups: str = "centre|closer|farther"):
         super().__init__()
         if block not in BLOCKS:

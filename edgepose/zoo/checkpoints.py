@@ -35,15 +35,19 @@ def find_checkpoint(model: str, frames: int | None = None) -> Path:
     if model.endswith(".safetensors") or Path(model).is_file():
         return Path(model)
     if model in zoo.DETECTORS:
-        raise ValueError(f"model {model!r} is a detector; wanted a .safetensors checkpoint or one of {', '.join(zoo.MODELS)}")
+        raise ValueError(f"model {model!r} is a detector; wanted a .safetensors checkpoint or one "
+                         f"of {', '.join(zoo.MODELS)}")
     if model not in zoo.MODELS:
-        raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}{near(model, zoo.MODELS)}")
+        raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of "
+                         f"{', '.join(zoo.MODELS)}{near(model, zoo.MODELS)}")
     frames = zoo.frames_of(model, frames)
     path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
     if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors") if file.stem not in zoo.DETECTORS))
-        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {shipped}). Train them: edgepose train "
-                                f"--model {model} --frames {frames} --path DIR --out runs; then give --model runs/{path.name}")
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")
+                                   if file.stem not in zoo.DETECTORS))
+        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: "
+                                f"{shipped}). Train them: edgepose train --model {model} --frames {frames} --path DIR "
+                                f"--out runs; then give --model runs/{path.name}")
     return path
 
 
@@ -84,7 +88,8 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any], required: Mapp
             raise ValueError(f"{path}: the metadata's {key!r} is {reprlib.repr(metadata[key])}; wanted {kind.__name__}")
 
 
-def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor],
+               tensors: Mapping[str, torch.Tensor]) -> None:
     """Raises ValueError, with the path and what it does not fit, if tensors are missing, not known or of another
     shape."""
     differences = [f"missing {name}" for name in wanted if name not in tensors]

@@ -40,7 +40,8 @@ class Bottleneck(nn.Module):
         self.conv1, self.bn1 = _conv(channels, inner, 1)
         self.conv2, self.bn2 = _conv(inner, inner)
         self.conv3, self.bn3 = _conv(inner, EXPANSION * inner, 1)
-        self.downsample = nn.Sequential(*_conv(channels, EXPANSION * inner, 1)) if channels != EXPANSION * inner else nn.Identity()
+        self.downsample = (nn.Sequential(*_conv(channels, EXPANSION * inner, 1)) if channels != EXPANSION * inner
+                           else nn.Identity())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
@@ -52,8 +53,10 @@ def _resampled(source: int, target: int, channels: tuple[int, ...]) -> nn.Module
     if source == target:
         return nn.Identity()
     if source > target:
-        return nn.Sequential(*_conv(channels[source], channels[target], 1), nn.Upsample(scale_factor=2 ** (source - target)))
-    halvings = [nn.Sequential(*_conv(channels[source], channels[source], stride=2), nn.ReLU()) for _ in range(target - source - 1)]
+        return nn.Sequential(*_conv(channels[source], channels[target], 1),
+                             nn.Upsample(scale_factor=2 ** (source - target)))
+    halvings = [nn.Sequential(*_conv(channels[source], channels[source], stride=2), nn.ReLU())
+                for _ in range(target - source - 1)]
     return nn.Sequential(*halvings, nn.Sequential(*_conv(channels[source], channels[target], stride=2)))
 
 
@@ -66,7 +69,8 @@ class Exchange(nn.Module):
     def __init__(self, channels: tuple[int, ...], blocks: int, only_first: bool):
         super().__init__()
         self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
-        self.fuse_layers = nn.ModuleList(nn.ModuleList(_resampled(source, target, channels) for source in range(len(channels)))
+        self.fuse_layers = nn.ModuleList(nn.ModuleList(_resampled(source, target, channels)
+                                                       for source in range(len(channels)))
                                          for target in range(1 if only_first else len(channels)))
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -81,7 +85,8 @@ class HRNet(nn.Module):
     2 to 4 branches wide. blocks: in each branch of a module. stem: channels before the first stage.
     """
 
-    def __init__(self, width: int = 32, modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4, stem: int = 64, keypoints: int = 17):
+    def __init__(self, width: int = 32, modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4, stem: int = 64,
+                 keypoints: int = 17):
         super().__init__()
         self.conv1, self.bn1 = _conv(3, stem, stride=2)
         self.conv2, self.bn2 = _conv(stem, stem, stride=2)
@@ -106,7 +111,8 @@ class HRNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
         branches = [self.layer1(x)]
-        for transition, stage in ((self.transition1, self.stage2), (self.transition2, self.stage3), (self.transition3, self.stage4)):
+        for transition, stage in ((self.transition1, self.stage2), (self.transition2, self.stage3),
+                                  (self.transition3, self.stage4)):
             # A new branch grows from the last one; the others go on as they are.
             branches = stage([layer(branches[min(i, len(branches) - 1)]) for i, layer in enumerate(transition)])
         return self.final_layer(branches[0])

@@ -137,7 +137,8 @@ class Attention(nn.Module):
     Raises ValueError if the heads do not divide the channels.
     """
 
-    def __init__(self, channels: int, heads: int, pattern: AttentionPattern = AttentionPattern(), tokens: int = 0, dropout: float = 0.0):
+    def __init__(self, channels: int, heads: int, pattern: AttentionPattern = AttentionPattern(), tokens: int = 0,
+                 dropout: float = 0.0):
         super().__init__()
         if channels % heads:
             raise ValueError(f"{heads} heads do not divide {channels} channels")
@@ -145,7 +146,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("hidden", None if pattern == AttentionPattern() else ~pattern.mask(tokens, heads), persistent=False)
+        self.register_buffer("hidden", None if pattern == AttentionPattern() else ~pattern.mask(tokens, heads),
+                             persistent=False)
 
     def weights(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         """The share of each token in each token's answer: (B, H, N, N), rows sum to 1."""

@@ -70,11 +70,13 @@ class GatedAttention(Attention):
         # Queries of zero weigh all keys the same.
         w, b = folded_linear(self.qkv, norm)
         shown = np.repeat([0.0, 1.0, 1.0], w.shape[0])
-        return plan.linear(plan.attention(plan.linear(x, w * shown, b * shown), self.heads), *folded_linear(self.out), residual=residual)
+        return plan.linear(plan.attention(plan.linear(x, w * shown, b * shown), self.heads), *folded_linear(self.out),
+                           residual=residual)
 
     def _lower_gate(self, plan, pose):
         """g | b, (1, 2 heads): both paths as one, side by side."""
-        w = [[array(path[i].weight).T for path in (self.gate_path, self.bias_path) if path is not None] for i in (0, 2, 4)]
+        w = [[array(path[i].weight).T for path in (self.gate_path, self.bias_path) if path is not None]
+             for i in (0, 2, 4)]
         b = [[array(path[i].bias) for path in (self.gate_path, self.bias_path) if path is not None] for i in (0, 2, 4)]
         if self.bias_path is None:  # a constant is a sigmoid of one
             w[2].append(np.zeros((0, self.heads)))
@@ -121,8 +123,8 @@ class PoseGateFormer(nn.Module):
     Raises ValueError for another gate or heads that do not divide the channels.
     """
 
-    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, channels: int = 256, heads: int = 8, depth: int = 4,
-                 gate: str = "trained"):
+    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, channels: int = 256, heads: int = 8,
+                 depth: int = 4, gate: str = "trained"):
         super().__init__()
         self.skeleton, self.frames = skeleton, frames
         joints = len(skeleton)

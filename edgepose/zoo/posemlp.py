@@ -77,7 +77,8 @@ class PoseMLP(nn.Module):
     @torch.no_grad()
     def standardise(self, keypoints: torch.Tensor, target: torch.Tensor) -> None:
         """Takes the mean and deviation of both sides from a training set: (N, T, J, C), (N, J, 3)."""
-        for side, values, least in (("input", keypoints, LEAST_INPUT_DEVIATION), ("output", target, LEAST_OUTPUT_DEVIATION)):
+        for side, values, least in (("input", keypoints, LEAST_INPUT_DEVIATION),
+                                    ("output", target, LEAST_OUTPUT_DEVIATION)):
             getattr(self, f"{side}_mean").copy_(values.flatten(1).mean(0))
             getattr(self, f"{side}_deviation").copy_(values.flatten(1).std(0).clamp(min=least))
 

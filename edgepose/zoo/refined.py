@@ -30,7 +30,8 @@ class RefinedAMPose(AMPose):
     def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, **options):
         super().__init__(skeleton, frames, **options)
         joints = len(skeleton)
-        self.refine = nn.Sequential(nn.Linear(5 * joints, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, 3 * joints))
+        self.refine = nn.Sequential(nn.Linear(5 * joints, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT),
+                                    nn.Linear(HIDDEN, 3 * joints))
         nn.init.zeros_(self.refine[-1].weight)
         nn.init.zeros_(self.refine[-1].bias)
 

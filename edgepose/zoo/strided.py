@@ -56,7 +56,8 @@ class VanillaLayer(nn.Module):
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
 
     def lower_attend(self, plan, x):
-        return self.attention.lower(plan, plan.normalize(x, norm_epsilon(self.norm_attention)), self.norm_attention, residual=x)
+        return self.attention.lower(plan, plan.normalize(x, norm_epsilon(self.norm_attention)), self.norm_attention,
+                                    residual=x)
 
     def lower(self, plan, x):
         x = self.lower_attend(plan, x)
@@ -66,7 +67,8 @@ class VanillaLayer(nn.Module):
 class StridedLayer(VanillaLayer):
     """The same with positions of its own and a strided convolution in the MLP: (B, N, C) -> (B, N / stride, C)."""
 
-    def __init__(self, tokens: int, channels: int, heads: int, pattern: AttentionPattern, norm: str, dropout: float, stride: int):
+    def __init__(self, tokens: int, channels: int, heads: int, pattern: AttentionPattern, norm: str, dropout: float,
+                 stride: int):
         super().__init__(tokens, channels, heads, pattern, norm, dropout)
         self.position = nn.Parameter(torch.zeros(tokens, channels))
         nn.init.trunc_normal_(self.position, std=0.02)
@@ -86,8 +88,8 @@ class StridedLayer(VanillaLayer):
 
     def lower(self, plan, x):
         x = self.lower_attend(plan, plan.add_constant(x, array(self.position)))
-        hidden = plan.linear(plan.normalize(x, norm_epsilon(self.norm_mlp)), *folded_linear(self.mlp.expand, self.norm_mlp),
-                             activation="relu")
+        hidden = plan.linear(plan.normalize(x, norm_epsilon(self.norm_mlp)),
+                             *folded_linear(self.mlp.expand, self.norm_mlp), activation="relu")
         w = array(self.mlp.contract.weight).transpose(2, 1, 0)
         rows = plan.pick(x, self.at, self.stride, self.tokens // self.stride)
         return plan.conv(hidden, w, array(self.mlp.contract.bias), self.reads_from, self.stride, residual=rows)
@@ -118,11 +120,13 @@ class StridedTransformer(nn.Module):
     channels.
     """
 
-    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 27, channels: int = 256, heads: int = 8, depth: int = 3,
+    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 27, channels: int = 256, heads: int = 8,
+                 depth: int = 3,
                  attention: str = "sparse", is_causal: bool = False, norm: str = "layer", dropout: float = 0.1,
                  embed_dropout: float = 0.25):
         super().__init__()
-        for name, value, known in (("frames", frames, STRIDES), ("attention", attention, ATTENTIONS), ("norm", norm, NORMS)):
+        for name, value, known in (("frames", frames, STRIDES), ("attention", attention, ATTENTIONS),
+                                   ("norm", norm, NORMS)):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; there are {', '.join(map(str, known))}")
         self.skeleton, self.frames, self.is_causal = skeleton, frames, is_causal
@@ -134,7 +138,8 @@ class StridedTransformer(nn.Module):
         self.embed_dropout = nn.Dropout(embed_dropout)
         self.position = nn.Parameter(torch.zeros(frames, channels))
         nn.init.trunc_normal_(self.position, std=0.02)
-        self.vanilla = nn.ModuleList(VanillaLayer(frames, channels, heads, pattern(frames), norm, dropout) for _ in range(depth))
+        self.vanilla = nn.ModuleList(VanillaLayer(frames, channels, heads, pattern(frames), norm, dropout)
+                                     for _ in range(depth))
         self.strided = nn.ModuleList()
         tokens = frames
         for stride in STRIDES[frames]:
