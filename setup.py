@@ -17,11 +17,11 @@ ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
 ASKED_FOR = os.environ.get("EDGEPOSE_CUDA_ARCHITECTURES", "").split()
 NVCC = None if ASKED_FOR == ["none"] else shutil.which("nvcc")
 OLDEST_CUDA = 12  # cudaGraphInstantiate of three arguments, __CUDA_ARCH_LIST__
-HEADERS = glob("csrc/*.h") + glob("csrc/*.inl")
+HEADERS = glob("csrc/*.h") + glob("csrc/*.inl") + glob("csrc/runtime/*.h") + glob("csrc/python/*.h")
 
 native = Pybind11Extension(
     "edgepose._native",
-    sorted(glob("csrc/*.cpp")),
+    sorted({*glob("csrc/*.cpp"), *glob("csrc/python/*.cpp"), *glob("csrc/runtime/*.cpp")} - {"csrc/runtime/edgepose.cpp"}),
     depends=HEADERS,
     cxx_std=17,
     # -fno-math-errno: sqrt is an instruction. -Wno-psabi: no vector crosses a function that is not inlined.
@@ -38,7 +38,22 @@ cuda = Pybind11Extension(
 
 
 class BuildExtensions(build_ext):
-    """Links _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
+    """Compiles the runtime without fused multiply-adds, as CMakeLists.txt does: its poses are the same on every CPU, to the bit. Links
+    _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
+
+    def build_extensions(self):
+        compile_one = self.compiler._compile
+
+        def compile_exactly(object_file, source, extension, arguments, more, preprocessor):
+            exact = ["-ffp-contract=off"] if source.startswith("csrc/runtime/") else []
+            compile_one(object_file, source, extension, arguments, [*more, *exact], preprocessor)
+
+        self.compiler._compile = compile_exactly
+        super().build_extensions()
+
+    def build_extensions(self):
+        need_compiler(self.compiler)
+        super().build_extensions()
 
     def build_extension(self, extension):
         if extension is not cuda:
@@ -55,6 +70,14 @@ class BuildExtensions(build_ext):
         objects = self.compiler.compile(extension.sources, self.build_temp, include_dirs=extension.include_dirs,
                                         extra_postargs=extension.extra_compile_args, depends=extension.depends)
         return call([NVCC, "-shared", "--cudart=static", *objects, kernels, "-o", path])
+
+
+def need_compiler(compiler):
+    """Stops the build, in a sentence, if there is no C++ compiler."""
+    command = getattr(compiler, "compiler_so_cxx", None) or getattr(compiler, "compiler_so", None)
+    if command and not shutil.which(command[0]):
+        raise SystemExit(f"edgepose is built from C++17 source, and there is no compiler {command[0]!r} here. Install one (Debian, Ubuntu, Jetson: "
+                         "apt-get install g++ python3-dev), or name yours: CXX=clang++ CC=clang")
 
 
 def call(command):

@@ -158,7 +158,7 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
     """Loads a product and compares it with torch on the evaluation windows; latencies are still to be filled in."""
     x, target, reference = _reference(lifter)
     start = time.perf_counter()
-    engine = edgepose.load(path, threads=threads)
+    engine = edgepose.load(path, threads=threads, trust=True)
     load_ms = (time.perf_counter() - start) * 1e3
     poses = engine.run(x)
     errors = errors_mm(poses, reference)
@@ -225,7 +225,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     rows = [row for product, row in made.items() if product not in yardsticks]
     if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
         enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
-    write_report(out, rows)
+    write_report(out, rows, say)
     return rows
 
 

@@ -15,8 +15,9 @@ import torch
 from edgepose import enginefile
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule
-from edgepose.training.evaluate import METRICS, evaluate
+from edgepose.training.evaluate import evaluate
 from edgepose.training.models import open_model
+from edgepose.training.real_scores import answers_of_folder, score_all
 from edgepose.zoo.checkpoints import load_checkpoint, save_checkpoint
 
 CARD = """# {name}
@@ -31,6 +32,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 | seed | {seed} |
 | note | {note} |
 | stored as | float16; the figures are those of this file |
+| licence | the weights: Apache-2.0, as edgepose itself; the data: below |
 
 ## Figures
 
@@ -42,7 +44,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 - Floors: the mean pose and a linear regression, fitted to 20,000 training windows. A model has to be far below them.
 - Real detections: OpenPose on three views of a man stepping along a beam, through `Stream` without smoothing. The
   reference is triangulated from such detections and good to some 30 mm; camera 3 is behind him.
-
+{real}
 ## What it does not know
 
 - People of the training data walk, run, dance, climb, work with their hands and play. Nobody lies, few sit, nobody is
@@ -62,27 +64,46 @@ EIA-0196217. It is free for all uses; the weights may be shipped and sold, the r
 """
 
 
+REAL = """
+## Real clips
+
+`edgepose evaluate --model {name} --data real --path DIR`: twelve limb joints from the middle of the hips, means of each
+group's clips, through `Stream` without smoothing; perfect 2D is the reference in the picture, unknown are poses without one.
+
+{table}
+"""
+
+
 def card(name: str, metadata: dict[str, Any]) -> str:
-    """The card of weights whose metadata has the figures of `evaluate`, as Markdown."""
-    lines = ["| | " + " | ".join(METRICS) + " |", "|---" * (1 + len(METRICS)) + "|"]
-    lines += [f"| {row} | " + " | ".join(f"{figures[metric]:.1f}" for metric in METRICS) + " |"
-              for row, figures in metadata["figures"].items()]
-    return CARD.format(name=name, **{"note": "", **metadata, "figures": "\n".join(lines)})
+    """The card of weights whose metadata has the figures of `evaluate`, as Markdown; `real`, where it is there, those of real clips."""
+    real = REAL.format(name=name, table=_table(metadata["real"])) if metadata.get("real") else ""
+    return CARD.format(name=name, **{"note": "", **metadata, "figures": _table(metadata["figures"]), "real": real})
 
 
-def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str = "") -> Path:
+def _table(rows: dict[str, dict[str, float]]) -> str:
+    columns = list(next(iter(rows.values())))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    lines += [f"| {row} | " + " | ".join(f"{value:.1f}" if isinstance(value, float) else str(value) for value in figures.values())
+              + " |" for row, figures in rows.items()]
+    return "\n".join(lines)
+
+
+def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str = "", real: str | Path | None = None) -> Path:
     """Writes OUT/<name>.safetensors in float16, OUT/<name>.md, its card, and OUT/<name>_fp16.epose, its engine; returns
     the path of the weights. note: what the card should say of the run beside its command.
 
-    checkpoint: a file of `supervised.train`. data: a folder as `mocap` describes, for the figures.
-    Raises what load_checkpoint raises.
+    checkpoint: a file of `supervised.train`. data: a folder as `mocap` describes, for the figures; real: one as real_clips does.
+    Raises what load_checkpoint, and with real what read_real_clips raises.
     """
     module, metadata = load_checkpoint(checkpoint)
     name = Path(checkpoint).stem
     path = Path(out) / f"{name}.safetensors"
     save_checkpoint(path, module, metadata, torch.float16)
     # Once more with the figures, which are those of the weights as they were rounded.
-    metadata = {**metadata, "note": note, "figures": evaluate(open_model(str(path))[0], data)}
+    model, _ = open_model(str(path))
+    metadata = {**metadata, "note": note, "figures": evaluate(model, data)}
+    if real is not None:
+        metadata["real"] = score_all(*answers_of_folder(model, real)).tables()[0]
     save_checkpoint(path, module, metadata, torch.float16)
     path.with_suffix(".md").write_text(card(name, metadata))
     module, _ = load_checkpoint(path)
@@ -95,7 +116,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--checkpoint", required=True, metavar="FILE")
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
+    parser.add_argument("--real", metavar="DIR", help="real clips with a reference, for a table of the card")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--note", default="", metavar="TEXT", help="for the card")
     options = parser.parse_args()
-    print(publish(options.checkpoint, options.path, options.out, options.note))
+    print(publish(options.checkpoint, options.path, options.out, options.note, options.real))

@@ -44,6 +44,7 @@ authors' checkpoint by `edgepose compile --model hrnet-w32 --published FILE.pth`
 | command | `{command}` |
 | note | {note} |
 | stored as | float16, BatchNorms folded in the ONNX file; the figures are those of these files |
+| licence | the weights: Apache-2.0, as edgepose itself; the data: below |
 
 ## Figures
 

@@ -8,7 +8,6 @@ Sources: Jacob et al. 2018 (whole-number products); Xiao et al. 2023, SmoothQuan
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 
 from edgepose import _native
 from edgepose.build_engines.plan_module import MATRIX_PRODUCTS, PlanModule
-from edgepose.checks import listed
+from edgepose.checks import listed, read_json
 
 LARGEST = 127
 LEAST_COLUMNS = 64  # of x: narrower products cost no time, and the first is of keypoints, where all the accuracy is
@@ -282,7 +281,7 @@ def _by_loss(calibration: Calibration, alone_mm: Callable[[str], float]) -> list
 def read_scales(path: str | Path) -> dict:
     """The scales that a build wrote. Raises ValueError, naming the file, if it holds none."""
     try:
-        scales = json.loads(Path(path).read_text())
+        scales = read_json(Path(path).read_bytes())
         if not all(isinstance(name, str) for name in scales["w8_kept"]):
             raise TypeError("w8_kept are names of steps")
         for name, step in scales["steps"].items():
@@ -290,6 +289,6 @@ def read_scales(path: str | Path) -> dict:
                 multiplier, bias = np.asarray(step["x_scale"], np.float32), np.asarray(step.get("bias", 0), np.float32)
             if not (np.isfinite(multiplier).all() and (multiplier > 0).all() and np.isfinite(bias).all()):
                 raise ValueError(f"{name}: x_scale or bias is not a finite number, or x_scale not above 0")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} holds no scales ({type(error).__name__}: {error}); wanted what edgepose compile --precision w8 int8 wrote") from error
     return scales

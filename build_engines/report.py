@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from edgepose import enginefile, timing
+from edgepose.checks import read_json
 
 TABLE_COLUMNS = 128
 
@@ -43,22 +45,28 @@ class Row:
     refusal: str = ""
 
 
-def write_report(out: Path, rows: list[Row]) -> None:
-    """Writes the rows to report.json, beside those of engines that these are not about."""
+def write_report(out: Path, rows: list[Row], say: Callable[[str], None] = print) -> None:
+    """Writes the rows to report.json, beside those of engines that these are not about; a report that cannot be read is set aside."""
     report = {"machine": timing.machine(), "command": timing.command(),
-              "rows": _rows_of_others(out / "report.json", rows) + [asdict(row) for row in rows]}
+              "rows": _rows_of_others(out / "report.json", rows, say) + [asdict(row) for row in rows]}
     enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
 
 
-def _rows_of_others(report: Path, rows: list[Row]) -> list[dict]:
+def _rows_of_others(report: Path, rows: list[Row], say: Callable[[str], None]) -> list[dict]:
     """What an earlier report says of engines that these rows are not about."""
     def about(row: dict) -> tuple:
         return tuple(row[key] for key in ("model", "frames", "runtime", "precision", "batch"))
 
     try:
-        earlier = json.loads(report.read_text())["rows"]
+        earlier = read_json(report.read_bytes())["rows"]
         return [row for row in earlier if about(row) not in {about(asdict(new)) for new in rows}]
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        names = (report.with_suffix(f".damaged{number or ''}.json") for number in count())
+        aside = next(name for name in names if not name.exists())
+        report.rename(aside)
+        say(f"{report} is damaged ({type(error).__name__}: {error}); it is now {aside.name}")
         return []
 
 

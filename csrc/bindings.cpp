@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "plan_arrays.h"
+#include "python/runtime.h"
 
 using namespace edgepose;
 
@@ -23,7 +24,7 @@ class ArrayContext : public Context {
     if (people > 1 << 20) throw std::invalid_argument("more than 1048576 people in one call");
     const float* from = x.data();
     float* to = y.mutable_data();
-    py::gil_scoped_release nogil;
+    WithoutGil nogil;
     Context::run(from, to, (int)people);
   }
 
@@ -155,13 +156,14 @@ PYBIND11_MODULE(_native, m) {
   py::class_<ArrayContext>(m, "Context")
       .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"), py::arg("cpus") = std::vector<int>())
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
-  m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<py::gil_scoped_release>());
-  m.def("probe_dots", [](long n) { return kernels(nullptr).probe_dots(n); }, py::call_guard<py::gil_scoped_release>());
+  m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<WithoutGil>());
+  m.def("probe_dots", [](long n) { return kernels(nullptr).probe_dots(n); }, py::call_guard<WithoutGil>());
   m.def("probe_read", [](const Floats& x, long times) {
     const float* data = x.data();
     const long n = (long)x.size();
-    py::gil_scoped_release nogil;
+    WithoutGil nogil;
     return kernels(nullptr).probe_read(data, n, times);
   }, py::arg("x").noconvert(), py::arg("times"));
   bind_kernels(m.def_submodule("kernels"));
+  bind_runtime(m);
 }

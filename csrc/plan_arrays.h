@@ -10,6 +10,7 @@
 #include <string>
 
 #include "plan_reader.h"
+#include "without_gil.h"
 
 namespace edgepose {
 

@@ -25,6 +25,15 @@ constexpr int kVectors = kPanel / kLanes;
 
 #define EP_INLINE inline __attribute__((always_inline))
 
+// Lanes of two vectors by their numbers, those of b counted on from a's.
+#if defined(__clang__) || __GNUC__ >= 12
+#define EP_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#elif __GNUC__ >= 9
+#define EP_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, vi{__VA_ARGS__})
+#else
+#error "edgepose's kernels need gcc 9 or later, or clang"
+#endif
+
 typedef float vf __attribute__((vector_size(4 * kLanes), may_alias));
 typedef float vf_unaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * kLanes), may_alias));
@@ -55,13 +64,13 @@ EP_INLINE void store(float* p, vf v, int n) {
 // The sum of all lanes, halves added to halves: always the same order.
 #if defined(EP_AVX512)
 EP_INLINE float sum(vf v) {
-  v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  v += EP_SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  v += EP_SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
   return (v[0] + v[2]) + (v[1] + v[3]);
 }
 #elif defined(EP_AVX2)
 EP_INLINE float sum(vf v) {
-  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  v += EP_SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
   return (v[0] + v[2]) + (v[1] + v[3]);
 }
 #else
@@ -180,13 +189,13 @@ EP_INLINE void columns_of(const vi (&sums)[kDots], vf (&columns)[kVectors]) {
     for (int v = 0; v < kVectors; v++) {
       const vi a = sums[2 * v], b = sums[2 * v + 1];
 #if defined(EP_AVX512)
-      const vi even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-      const vi odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+      const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+      const vi odd = EP_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #elif defined(EP_AVX2)
-      const vi even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-      const vi odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+      const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+      const vi odd = EP_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 #else
-      const vi even = __builtin_shufflevector(a, b, 0, 2, 4, 6), odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+      const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6), odd = EP_SHUFFLE(a, b, 1, 3, 5, 7);
 #endif
       columns[v] = __builtin_convertvector(even + odd, vf);
     }

@@ -1,4 +1,4 @@
-"""From a detector's keypoints to the joints a model wants: one table, ADAPTERS, a row per layout.
+"""From a detector's keypoints to the joints a model wants: one table, ADAPTERS, a row per layout, as csrc/runtime/layouts.cpp has it.
 
 Every joint is a weighted sum of named keypoints, so an adapter is data. Its confidence is the least of theirs: a
 midpoint is as bad as its worse end. Layouts are skeletons without parents: only the names and their order count.
@@ -11,37 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from . import _native
 from .checks import listed, near
 from .skeleton import H36M16, H36M17, MODEL_SKELETONS, Skeleton
-
-FACE_SEEN = 0.3  # below this confidence recipe B does not trust the nose or an eye; the published demo uses 0.3 too
-
-_COCO = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-         "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee",
-         "left_ankle", "right_ankle")
-
-COCO17 = Skeleton("coco17", _COCO)
-# AlphaPose, RTMPose body-26.
-HALPE26 = Skeleton("halpe26", _COCO + (
-    "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel",
-    "right_heel"))
-# OpenPose; right comes first. A keypoint it did not find is (0, 0, 0).
-BODY25 = Skeleton("body25", (
-    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-    "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye",
-    "left_eye", "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe",
-    "right_small_toe", "right_heel"))
-# MediaPipe divides x by the width and y by the height: multiply back to pixels first. visibility is the confidence.
-MEDIAPIPE33 = Skeleton("mediapipe33", (
-    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
-    "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index",
-    "left_thumb", "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-    "left_heel", "right_heel", "left_foot_index", "right_foot_index"))
-MPII16 = Skeleton("mpii16", (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
-    "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
-    "left_wrist"))
 
 # One keypoint; the mean of several; or weights, where a pair is the weight for x and the weight for y.
 Sources = str | Sequence[str] | Mapping[str, float | tuple[float, float]]
@@ -54,7 +26,7 @@ class Adapter:
     sources: (J, P) positions in the layout, each joint's own; a joint with fewer than P repeats its first.
     weights: (J, P, 2) for x and for y; they sum to 1, and are 0 where a source is repeated.
     most_confidence: (J,) a joint is never surer than this.
-    when_face_hidden: the adapter to use instead where the nose or an eye of COCO-17 is below FACE_SEEN.
+    when_face_hidden: the adapter to use instead where one of the first three keypoints, the nose and the eyes of COCO, is hardly seen.
     """
 
     layout: Skeleton
@@ -132,16 +104,10 @@ class Adapter:
         if keypoints.shape[-1] == 2:
             # Detectors mark what they did not find as (0, 0): the corner, where no keypoint lies to the last digit.
             keypoints = np.concatenate([keypoints, keypoints.any(axis=-1, keepdims=True)], axis=-1)
-        parts = keypoints.take(self.sources, axis=-2)
-        xy = (parts[..., :2] * self.weights).sum(axis=-2)
-        confidence = np.minimum(parts[..., 2].min(axis=-1), self.most_confidence)
-        if self.when_face_hidden is not None:
-            is_hidden = keypoints.take(_FACE, axis=-2)[..., 2].min(axis=-1) < FACE_SEEN
-            if is_hidden.any():
-                other_xy, other_confidence = self.when_face_hidden(keypoints)
-                xy = np.where(is_hidden[..., None, None], other_xy, xy)
-                confidence = np.where(is_hidden[..., None], other_confidence, confidence)
-        return xy, confidence
+        frames = keypoints.reshape(-1, *keypoints.shape[-2:])
+        xy, confidence = _native.adapted(self, frames)
+        leading = keypoints.shape[:-2]
+        return xy.reshape(*leading, *xy.shape[1:]), confidence.reshape(*leading, *confidence.shape[1:])
 
 
 def _terms(joint: str, sources: Sources) -> dict[str, tuple[float, float]]:
@@ -164,55 +130,11 @@ def _mean_of(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]
     return {k: tuple((np.array(a.get(k, zero)) + b.get(k, zero)) / 2) for k in {**a, **b}}
 
 
-def _each(keypoints: Sequence[str], weight: float | tuple[float, float]) -> dict[str, float | tuple[float, float]]:
-    return dict.fromkeys(keypoints, weight)
+def _shipped(name: str, keypoints: list[str], arrays: tuple, arrays_when_face_hidden: tuple | None) -> Adapter:
+    layout = Skeleton(name, tuple(keypoints))
+    hidden = arrays_when_face_hidden and Adapter(layout, H36M17, *arrays_when_face_hidden)
+    return Adapter(layout, H36M17, *arrays, hidden)
 
 
-_FACE = np.array([COCO17.index(keypoint) for keypoint in ("nose", "left_eye", "right_eye")])
-_HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
-_EYES, _EARS = ("left_eye", "right_eye"), ("left_ear", "right_ear")
-_LIMBS = {joint: joint for joint in H36M17.joints if joint.startswith(("left_", "right_"))}
-
-# Recipe A (mmpose, MotionBERT): midpoints.
-_MIDPOINTS = {**_LIMBS, "pelvis": _HIPS, "spine": _HIPS + _SHOULDERS, "thorax": _SHOULDERS, "nose": "nose"}
-# Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form.
-_DEMO = {
-    **_LIMBS,
-    "pelvis": _HIPS,
-    "spine": {**_each(_SHOULDERS, (5 / 12, 1 / 4)), **_each(_HIPS, 1 / 4), "nose": (-1 / 3, 0.0)},
-    "thorax": {**_each(_SHOULDERS, 1 / 3), "nose": (1 / 3, 1.0), **_each(_EYES, (0.0, -1 / 3))},
-    "nose": {"nose": 3 / 4, **_each(_SHOULDERS, 1 / 8)},
-    "head": {**_each(_EYES, (1 / 4, 1.0)), **_each(_EARS, (1 / 4, 0.0)), "nose": (0.0, -1.0)},
-}
-# Someone seen from behind: the head goes on where the back points. Our choice.
-_DEMO_FACE_HIDDEN = {
-    **_MIDPOINTS,
-    "nose": {**_each(_SHOULDERS, 1.25 / 2), **_each(_HIPS, -0.25 / 2)},
-    "head": {**_each(_SHOULDERS, 1.5 / 2), **_each(_HIPS, -0.5 / 2)},
-}
-
-
-def _demo() -> Adapter:
-    hidden = Adapter.from_mapping(_DEMO_FACE_HIDDEN, COCO17.joints, "coco17-demo")
-    # The guessed joints still come from this frame, so they pass for seen, but only just.
-    guessed = np.isin(H36M17.joints, ("nose", "head"))
-    return replace(Adapter.from_mapping(_DEMO, COCO17.joints, "coco17-demo"), when_face_hidden=replace(
-        hidden, most_confidence=np.where(guessed, FACE_SEEN, np.inf)))
-
-
-# "coco17" is recipe A, for mmpose checkpoints; "coco17-demo" is recipe B, for Strided Transformer and its family.
-# Halpe as in MotionBERT. BODY_25, MPII (its neck and head as mmpose does for AIC) and the nose of h36m16 are ours.
-ADAPTERS: dict[str, Adapter] = {adapter.layout.name: adapter for adapter in (
-    Adapter.from_mapping({**_MIDPOINTS, "head": _EYES}, COCO17.joints, "coco17"),
-    _demo(),
-    Adapter.from_mapping({**_LIMBS, "pelvis": "hip", "spine": ("neck", "hip"), "thorax": "neck", "nose": "nose",
-                          "head": "head"}, HALPE26.joints, "halpe26"),
-    Adapter.from_mapping({**_LIMBS, "pelvis": "mid_hip", "spine": ("mid_hip", "neck"), "thorax": "neck",
-                          "nose": "nose", "head": _EYES}, BODY25.joints, "body25"),
-    Adapter.from_mapping({**_MIDPOINTS, "head": _EARS}, MEDIAPIPE33.joints, "mediapipe33"),
-    Adapter.from_mapping({**_LIMBS, "pelvis": "pelvis", "spine": ("pelvis", "thorax"), "thorax": "thorax",
-                          "nose": {"thorax": 3 / 4, "head_top": 1 / 4},
-                          "head": {"thorax": 5 / 12, "head_top": 7 / 12}}, MPII16.joints, "mpii16"),
-    Adapter.from_mapping({joint: joint for joint in H36M17.joints}, H36M17.joints, "h36m17"),
-    Adapter.from_mapping({joint: joint for joint in H36M16.joints}, H36M16.joints, "h36m16"),
-)}
+ADAPTERS: dict[str, Adapter] = {row[0]: _shipped(*row) for row in _native.layouts()}
+COCO17, HALPE26, BODY25, MEDIAPIPE33, MPII16 = (ADAPTERS[name].layout for name in ("coco17", "halpe26", "body25", "mediapipe33", "mpii16"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import numbers
 import sys
 from collections.abc import Collection, Iterable
@@ -66,6 +67,17 @@ def near(name: Any, known: Collection[str]) -> str:
     """"; did you mean ...?" where a known name is spelt much like this one, else nothing."""
     close = get_close_matches(str(name), known, n=3, cutoff=0.8)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def read_json(text: str | bytes) -> Any:
+    """What a JSON text of an outside file holds. Raises ValueError if it is none, nested too deeply, or has text that is no Unicode."""
+    try:
+        value = json.loads(text)
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # half a surrogate pair could be neither printed nor written
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
 
 
 def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:

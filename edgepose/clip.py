@@ -4,11 +4,11 @@ through a `Stream`."""
 from __future__ import annotations
 
 import time
-import zipfile
-import zlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .adapters import ADAPTERS
 from .camera import check_pixels, checked_image_size
 from .checks import checked_number
 from .filters import OneEuro
+from .npz import read_npz
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 
@@ -81,13 +82,13 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
                 fps: float | None = None) -> list[Clip]:
     """The people of an .npz file, each a clip of all its frames.
 
-    The file's keypoints are an array named like a layout ("coco17"), or `keypoints`, whose layout the string `layout` or the argument says, of
+    The file's keypoints are `keypoints`, whose layout the string `layout` or the argument says, or an array named like a layout ("coco17"), of
     one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), each in the same place in every frame. `image_size`, `fps`,
-    `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken from it where it has them. The argument layout chooses
-    between several arrays; the others go before what the file says, fps before its times too.
+    `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken from it where it has them. The arguments
+    go before what the file says, fps before its times too.
     Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
-    arrays = _arrays(path)
+    arrays = read_npz(path, ARRAYS)
     layout, keypoints = _keypoints(path, arrays, layout)
     if not keypoints.size and keypoints.ndim in (3, 4):
         raise ValueError(f"{path} has no {'people' if len(keypoints) and keypoints.ndim == 4 else 'frames'}: the keypoints have shape "
@@ -118,46 +119,46 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
             for person in range(keypoints.shape[1] if is_of_several else 1)]
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray | None]:
-    """What an .npz file holds by its name, None for what no clip has. Raises ValueError, naming it, if it is something else or damaged."""
-    try:
-        file = np.load(path)
-        if isinstance(file, np.ndarray):
-            raise ValueError(f"it is one array of shape {file.shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
-        with file:
-            return {name: file[name] if name in ARRAYS else None for name in file.files}
-    except ValueError as error:
-        # numpy's message gives advice that would run whatever a file holds.
-        reason = "it is of another format, or holds Python objects" if "pickle" in str(error) else error
-        raise ValueError(f"{path} is no .npz file of arrays ({reason})") from error
-    except (OSError, EOFError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
+def _keypoints(path: Path, arrays: dict[str, Any], layout: str | None) -> tuple[str, np.ndarray]:
+    """(their layout, the keypoints) of a file. layout: of the command's option, which goes before what the file says.
 
-
-def _keypoints(path: Path, arrays: dict[str, np.ndarray | None], layout: str | None) -> tuple[str, np.ndarray]:
-    """(their layout, the keypoints) of a file. Raises ValueError, naming it, if they are not there, or it is not clear which are meant."""
+    Raises ValueError, naming it, if they are not there, or it is not clear which are meant. Warns if the file's own layout is not known and
+    an array of a known one is taken.
+    """
     by_layout = {name: arrays[name] for name in ADAPTERS if name in arrays}
-    if "layout" in arrays:
-        said = arrays["layout"].tolist()
-        if not isinstance(said, str) or said not in ADAPTERS:
-            raise ValueError(f"{path}: layout is {said!r}; wanted one of {', '.join(ADAPTERS)}")
-        if ("keypoints" in arrays) == (said in by_layout):
-            raise ValueError(f"{path} says layout {said!r} and has the arrays {', '.join(arrays)}; wanted `keypoints` of that layout")
+    said = arrays["layout"].tolist() if "layout" in arrays else None
+    if isinstance(said, str) and said in ADAPTERS:
         if "keypoints" in arrays:
             by_layout[said] = arrays["keypoints"]
-    elif "keypoints" in arrays and layout not in by_layout and (layout or not by_layout):
-        if layout is None:
-            raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
-        by_layout[layout] = arrays["keypoints"]
-    if not by_layout:
-        wanted = f"{layout!r} or `keypoints`" if layout else f"one named {', '.join(ADAPTERS)}, or `keypoints`"
-        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted}")
+        elif said not in by_layout and layout is None:
+            raise ValueError(f"{path} says layout {said!r} and has the arrays {', '.join(arrays)}; wanted `keypoints` of that layout")
+    elif said is not None and layout is None and not by_layout:
+        raise ValueError(f"{path}: layout is {said!r}; wanted one of {', '.join(ADAPTERS)}")
+    if layout is not None and layout not in by_layout:
+        return layout, _as_layout(path, arrays, by_layout, layout)
+    if layout is None and said in by_layout:
+        layout = said
     if layout is None and len(by_layout) > 1:
         raise ValueError(f"{path} has keypoints of the layouts {', '.join(by_layout)}: choose one with --layout")
+    if not by_layout and "keypoints" in arrays:
+        raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
+    if not by_layout:
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted one named {', '.join(ADAPTERS)}, or `keypoints`")
     layout = layout or next(iter(by_layout))
-    if layout not in by_layout:
-        raise ValueError(f"{path} has keypoints of layout {' and '.join(by_layout)}; --layout says {layout!r}")
+    if said is not None and said not in ADAPTERS:
+        warnings.warn(f"{path}: its layout {said!r} is not known; its array {layout!r} is taken", stacklevel=4)
     return layout, by_layout[layout]
+
+
+def _as_layout(path: Path, arrays: dict[str, Any], by_layout: dict[str, np.ndarray], layout: str) -> np.ndarray:
+    """The keypoints that --layout means where no array has its name. Raises ValueError, naming the file, if there are none of as many joints."""
+    found = arrays["keypoints"] if "keypoints" in arrays else next(iter(by_layout.values())) if len(by_layout) == 1 else None
+    if found is None:
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {layout!r} or `keypoints`")
+    count = len(ADAPTERS[layout].layout)
+    if found.ndim >= 2 and found.shape[-2] != count:
+        raise ValueError(f"{path}: --layout says {layout!r}, of {count} keypoints; the file has {found.shape[-2]} of {' and '.join(by_layout) or 'no name'}")
+    return found
 
 
 def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[float, ...]:

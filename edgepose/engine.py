@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import enginefile
-from .backends import BACKENDS, backend
+from .backends import BACKENDS, STRANGERS, backend
 from .checks import installing
 from .enginefile import BuildNeeded, EngineError
 from .skeleton import MODEL_SKELETONS, Skeleton
@@ -33,6 +33,7 @@ class Engine:
         self.backend: str = header["backend"]
         self.skeleton: Skeleton = MODEL_SKELETONS[header["skeleton"]]
         self.is_causal: bool = header.get("is_causal", False)  # whether the answer is for the window's newest frame
+        self.rate_hz: float | None = header.get("rate_hz")  # frames a second that the model was trained on; None: the file does not say
         self._runner = runner
         self._window = (self.frames, len(self.skeleton), 2)
 
@@ -75,16 +76,17 @@ def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Sequence[int] = (), isa: str | None = None,
-         zero_copy: bool = False) -> Engine:
+         zero_copy: bool = False, trust: bool = False) -> Engine:
     """An engine from a file that `edgepose compile` wrote, or a shipped one by its model's name ("ampose").
 
     threads: how many work on one call (native: the caller and threads - 1 others, which all engines of the process share: while
     those are at work elsewhere, a call runs on fewer). cpus: the processors that the native engine's threads but the caller's are
     pinned to, one each. isa: the native kernels' instruction
     set, one of `edgepose doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU. zero_copy: a TensorRT engine's GPU works in the
-    host's memory, for GPUs that have none of their own.
-    Raises EngineError if there is no such engine, its file is damaged, its backend is not installed, or this machine
-    cannot run it; ValueError if threads is not 1 to 256, or cpus are not whole numbers, fewer than threads.
+    host's memory, for GPUs that have none of their own. trust: also an engine of another backend than native, whose file is a program: it
+    can read and write what you can. Native engines are data, safe to take from strangers.
+    Raises EngineError if there is no such engine, its file is damaged or a program and trust is False, its backend is not installed, or
+    this machine cannot run it; ValueError if threads is not 1 to 256, or cpus are not whole numbers, fewer than threads.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
         raise ValueError(f"threads is {threads!r}; it needs a whole number from 1 to 256")
@@ -94,6 +96,9 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
     path = _find(engine)
     header, tensors = enginefile.read(path)
     name = header["backend"]
+    if name in BACKENDS and name not in STRANGERS and trust is not True:
+        raise EngineError(f"{path}: an engine for the {name} backend can do what a program can, also read and write your files. If you made it, or "
+                          "trust who did: edgepose.load(path, trust=True), --trust in a command. Native engines need no trust")
     forced = os.environ.get("EDGEPOSE_ISA", "") if isa is None else isa
     for option, value, owner in (("isa", isa, "native"), ("cpus", tuple(cpus) or None, "native"), ("zero_copy", zero_copy or None, "tensorrt")):
         if value is not None and name != owner:

@@ -14,19 +14,23 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from .checks import read_json
 from .skeleton import MODEL_SKELETONS
 
 FORMAT = 1
+FASTEST_HZ = 1000  # of the frames that a model was trained on
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
             "weights_sha256": str, "built_with": dict}
+MOST_WRITERS = 100  # of one file that a writer waits for
 OF_TENSORRT = {"batch": int, "machine": dict, "rung": str}
 
 
@@ -51,19 +55,58 @@ def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """`path` holds all of `data` afterwards, or what it held before. Raises OSError with the path if it cannot be written."""
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with _open_part(path) as (file, part):
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(part, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+                raise
     except OSError as error:
         raise OSError(error.errno, f"cannot write {len(data)} bytes to {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):  # where there is no folder: what was raised above says so
-            beside.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file lies while it is being written: a writer that is killed leaves it there, and the next one takes it over."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextlib.contextmanager
+def _open_part(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """An empty file for one writer and where it is: part_of(path), locked so that other writers wait; without locks one of its own."""
+    part = part_of(path)
+    for _ in range(MOST_WRITERS):
+        with open(part, "ab") as file:
+            if not _lock(file):
+                part.unlink(missing_ok=True)
+                break
+            try:
+                is_there = os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+            except FileNotFoundError:
+                is_there = False
+            if is_there:  # else whoever had the lock has given the file its final name
+                os.ftruncate(file.fileno(), 0)
+                yield file, part
+                return
+    own = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(own, "wb") as file:
+        yield file, own
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether the file is locked now; False where the system or the file system has no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -99,8 +142,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _header(path: Path, text: str) -> dict[str, Any]:
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        header = read_json(text)
+    except ValueError as error:
         raise EngineError(f"{path}: the header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise EngineError(f"{path}: the header is not an object")
@@ -115,6 +158,9 @@ def _header(path: Path, text: str) -> dict[str, Any]:
         raise EngineError(f"{path}: skeleton {header['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
     if not isinstance(header.get("is_causal", False), bool):
         raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
+    rate_hz = header.get("rate_hz")
+    if rate_hz is not None and (isinstance(rate_hz, bool) or not isinstance(rate_hz, (int, float)) or not 0 < rate_hz <= FASTEST_HZ):
+        raise EngineError(f"{path}: the header's 'rate_hz' is {rate_hz!r}; it needs a number above 0, at most {FASTEST_HZ}")
     if header["backend"] == "tensorrt" and header["batch"] < 1:
         raise EngineError(f"{path}: the header's 'batch' is {header['batch']}; it needs 1 or more")
     if not 1 <= header["frames"] <= 4096:

@@ -1,4 +1,4 @@
-"""Smoothing over time and standing in for joints that are hidden. All times are seconds, never frames."""
+"""Smoothing over time, as csrc/runtime/filters.h has it. All times are seconds, never frames."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from . import _native
 from .checks import checked_number
-from .skeleton import Skeleton
 
 
 class OneEuro:
@@ -29,8 +29,8 @@ class OneEuro:
 
     def reset(self) -> None:
         """Forgets the past: the next value passes unchanged."""
-        self._x: np.ndarray | None = None
-        self._speed: np.ndarray | None = None
+        self._filter: _native.OneEuro32 | _native.OneEuro64 | None = None
+        self._last = np.empty(0, np.float32)
         self._timestamp_s = -math.inf
 
     def fresh(self) -> OneEuro:
@@ -40,104 +40,21 @@ class OneEuro:
     def __call__(self, x: np.ndarray, timestamp_s: float) -> np.ndarray:
         """The filtered value; every coordinate is filtered on its own.
 
-        x: any shape, the same in every call until `reset`.
-        Raises ValueError, and forgets nothing, if the time does not increase or the shape changes.
+        x: any shape and type, the same in every call until `reset`.
+        Raises ValueError, and forgets nothing, if the time does not increase or the shape or type changes.
         """
-        x = np.asarray(x, dtype=np.result_type(x, np.float32))
-        dt_s = timestamp_s - self._timestamp_s
-        if not (dt_s > 0 and math.isfinite(timestamp_s)):
+        x = np.array(x, dtype=np.result_type(x, np.float32), order="C")
+        if not (timestamp_s > self._timestamp_s and math.isfinite(timestamp_s)):
             raise ValueError(f"timestamp_s is {timestamp_s} after {self._timestamp_s}; wanted a later time")
-        if self._x is None:
-            filtered, speed = x.copy(), np.zeros_like(x)
-        elif x.shape != self._x.shape:
-            raise ValueError(f"x has shape {x.shape} after {self._x.shape}; reset() the filter between the two")
-        else:
-            speed = self._speed + _alpha(self.d_cutoff_hz, dt_s) * ((x - self._x) / dt_s - self._speed)
-            filtered = self._x + _alpha(self.min_cutoff_hz + self.beta * np.abs(speed), dt_s) * (x - self._x)
-        self._x, self._speed, self._timestamp_s = filtered, speed, timestamp_s
-        return filtered.copy()
+        if self._filter is None:
+            kind = _native.OneEuro32 if x.dtype == np.float32 else _native.OneEuro64
+            self._filter = kind(self.min_cutoff_hz, self.beta, self.d_cutoff_hz, x.size)
+        elif (x.shape, x.dtype) != (self._last.shape, self._last.dtype):
+            kind = f", {x.dtype} after {self._last.dtype}" * (x.dtype != self._last.dtype)
+            raise ValueError(f"x has shape {x.shape} after {self._last.shape}{kind}; reset() the filter between the two")
+        self._filter.filter(x, timestamp_s)
+        self._last, self._timestamp_s = np.broadcast_to(np.zeros((), x.dtype), x.shape), timestamp_s
+        return x
 
 
 SMOOTH = OneEuro(min_cutoff_hz=1.0, beta=5.0)  # for joints in metres: what the commands' --smooth is
-
-
-def _alpha(cutoff_hz: np.ndarray | float, dt_s: float) -> np.ndarray | float:
-    return 1.0 / (1.0 + 1.0 / (2.0 * math.pi * dt_s * cutoff_hz))
-
-
-class Hold:
-    """Puts a place on every joint that the detector did not see, frame by frame, for one person.
-
-    A joint is seen from `seen_above` on and stays seen until below `lost_below`. A hidden joint keeps its last good
-    offset to its parent, not its last place: the person moves on. After `hold_s` seconds hidden, knees and ankles
-    fall back to the parent instead, so that a half-body picture gives short legs rather than wild ones. A joint that
-    was never seen sits at its parent. The root has no parent: hidden, it moves as the joints still seen do on average.
-    Raises ValueError unless 0 <= lost_below <= seen_above, 0 < seen_above <= 1 and hold_s >= 0, TypeError for what is no number.
-    Source: the fall-back of the legs is that of Strided Transformer's demo; the rest is ours.
-    """
-
-    def __init__(self, skeleton: Skeleton, seen_above: float = 0.3, lost_below: float = 0.2,
-                 hold_s: float = 0.3) -> None:
-        checked_number("seen_above", seen_above, above=0, at_most=1)
-        checked_number("lost_below", lost_below, 0, seen_above)
-        checked_number("hold_s", hold_s, 0, math.inf)
-        self.seen_above, self.lost_below, self.hold_s = seen_above, lost_below, hold_s
-        self._root = skeleton.root
-        self._parents = np.array([j if p == -1 else p for j, p in enumerate(skeleton.parents)])
-        self._falls_back = np.array([joint.endswith(("_knee", "_ankle")) for joint in skeleton.joints])
-        # Each round of the climb in _fill doubles the bones covered.
-        self._climb_rounds = max(skeleton.depths).bit_length()
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets the person."""
-        joints = len(self._parents)
-        self._is_seen = np.zeros(joints, dtype=bool)
-        self._was_ever_seen = np.zeros(joints, dtype=bool)
-        self._seen_at_s = np.full(joints, -math.inf)
-        self._offsets = np.zeros((joints, 2))
-        self._last = np.zeros((joints, 2))
-
-    def __call__(self, keypoints: np.ndarray, confidence: np.ndarray,
-                 timestamp_s: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """The keypoints with every joint in a place, and which of them are seen: (J, 2) and (J,) bool.
-
-        keypoints: (J, 2) in any unit, the same in every call; what a hidden joint holds is not read, it may be NaN.
-        confidence: (J,). None if there is nothing to place the body by: no joint is seen, or the root is hidden and
-        has never been seen. Such a frame changes nothing.
-        """
-        is_seen = confidence >= np.where(self._is_seen, self.lost_below, self.seen_above)
-        if is_seen.all():
-            placed = np.array(keypoints, dtype=np.float64)
-            self._offsets = placed - placed[self._parents]
-        else:
-            placed = self._fill(keypoints, is_seen, timestamp_s)
-            if placed is None:
-                return None
-            is_good = is_seen & is_seen[self._parents]
-            self._offsets[is_good] = (placed - placed[self._parents])[is_good]
-        self._is_seen, self._last = is_seen, placed
-        self._was_ever_seen |= is_seen
-        self._seen_at_s[is_seen] = timestamp_s
-        return placed.copy(), is_seen.copy()
-
-    def _fill(self, keypoints: np.ndarray, is_seen: np.ndarray, timestamp_s: float) -> np.ndarray | None:
-        placed = np.where(is_seen[:, None], keypoints, 0.0)
-        if not is_seen[self._root]:
-            # A joint that was hidden in the last frame has a guessed last place: it says less about the motion.
-            follows = is_seen & self._is_seen
-            if not follows.any():
-                follows = is_seen
-            if not self._was_ever_seen[self._root] or not follows.any():
-                return None
-            placed[self._root] = self._last[self._root] + (placed[follows] - self._last[follows]).mean(axis=0)
-        # A hidden joint is its nearest seen ancestor plus the offsets between. Pointer doubling climbs to it: after
-        # round r every joint has looked 2^r bones up.
-        is_fallen = self._falls_back & (timestamp_s - self._seen_at_s > self.hold_s)
-        climb = np.where((is_seen | is_fallen)[:, None], 0.0, self._offsets)
-        climb[self._root] = 0.0
-        ancestor = np.where(is_seen, np.arange(len(is_seen)), self._parents)
-        for _ in range(self._climb_rounds):
-            climb += climb[ancestor]
-            ancestor = ancestor[ancestor]
-        return placed[ancestor] + climb

@@ -3,6 +3,7 @@ edgepose."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from pathlib import Path
@@ -20,5 +21,40 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """The number of processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may run on, or has the time of, where a quota gives it less."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return count if quota is None else min(count, math.ceil(quota))
+
+
+def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """The processors' time that this process has, in processors, as `docker run --cpus` gives it; None without a quota.
+
+    groups: Linux's control groups, version 1 or 2; own: which of them this process is in. A group has no more than those it lies in.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        tops = [groups, groups / "unified"] if not controllers else [groups / controllers, groups / "cpu"] if "cpu" in controllers.split(",") else []
+        for top in tops:
+            group = top / path.lstrip("/")
+            for folder in (group, *group.parents):
+                quotas.append(_quota_of(folder))
+                if folder == top:
+                    break
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _quota_of(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = (folder / "cpu.cfs_quota_us").read_text(), (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
+    except (OSError, ValueError):  # no such group, or "max": no quota
+        return None

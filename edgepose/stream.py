@@ -1,47 +1,37 @@
-"""One person, from keypoints to pose: the runtime's main path."""
+"""One person, from keypoints to pose: the types, texts and errors of the runtime in csrc/runtime."""
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from . import _native
 from .adapters import ADAPTERS, Adapter
-from .camera import check_pixels, checked_image_size, checked_intrinsics, normalize_screen, normalize_with_intrinsics
+from .camera import checked_image_size, checked_intrinsics
 from .checks import checked_number
-from .filters import Hold, OneEuro
+from .columns import inputs_of, outputs_of
+from .filters import OneEuro
 from .skeleton import Skeleton
-from .window import Window
 
-_Frame = tuple[float, np.ndarray | None, np.ndarray | None]  # timestamp_s, keypoints_norm (J, 2), confidence (J,)
-LOST_SHARE = 2 / 3  # of seen_above: a joint that was seen stays so until its confidence is below this
-MOST_PX = 1e6  # no camera has a keypoint further out; a larger number is a broken one
-# Frames of all windows in a call for a whole recording, one thread, to one window a call: fully connected lifters 2.4 times as fast from 16
-# windows on, AMPose and 27 frames within 2 %, 351 frames 15 % slower at 16 windows (they leave the cache).
+# Frames of all windows in a call for a whole recording, one thread, to one window a call: fully connected lifters 2.4 times as
+# fast from 16 windows on, AMPose and 27 frames within 2 %, 351 frames 15 % slower at 16 windows (they leave the cache).
 CALL_FRAMES = 64
-
-
-class _Question(NamedTuple):
-    """Of a pose (see there) all but its joints."""
-
-    timestamp_s: float
-    keypoints_norm: np.ndarray
-    confidence: np.ndarray
-    is_seen: np.ndarray
-    was_reset: bool
+PUBLISHED_RATE_HZ = 50.0  # of all published weights: what a model is taken for that does not say
+FILE_RATE = "file"
 
 
 class Lifter(Protocol):
-    """What a stream needs of an engine."""
+    """What a stream needs of an engine. It may have is_causal, inputs, outputs and rate_hz too, as Engine has."""
 
     frames: int
     skeleton: Skeleton
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(B, T, J, 2) float32, C-contiguous -> (B, J, 3) float32, metres from the root, camera axes."""
+        """(B, T, J, inputs) float32, C-contiguous -> (B, J, outputs) float32, metres from the root, camera axes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +43,10 @@ class Pose:
     keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates; with a camera, where
     that of Human3.6M would have seen them.
     confidence: (J,) in that frame; 0 where the person was not detected.
-    is_seen: (J,) bool; a joint that is not seen was put in its place by `Hold`.
+    is_seen: (J,) bool; a joint that is not seen was put in its place by the stream.
     skeleton: names the joints.
     was_reset: the past was forgotten before this pose: it is the first, or the first after a gap or a jump.
+    error_m: (J,) float32, the standard deviation of each joint's distance that the model predicts; None: the model does not say.
     """
 
     joints_m: np.ndarray
@@ -65,6 +56,7 @@ class Pose:
     is_seen: np.ndarray
     skeleton: Skeleton
     was_reset: bool
+    error_m: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return (f"Pose({self.timestamp_s:.3f} s, {self.skeleton.name}, {self.is_seen.sum()} of {len(self.is_seen)} joints seen"
@@ -78,20 +70,24 @@ class Stream:
     image_size: (width, height) of the whole picture in px.
     camera: (fx, fy, cx, cy) of the lens in px where they are known, for keypoints without distortion; see
     `camera.normalize_with_intrinsics`. For models trained with one lens, as those on Human3.6M; None: as any lens.
-    delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model:
-    see `Window`.
-    rate_hz: the grid the model was trained on; None takes every frame as it comes: see `Window`.
-    max_gap_s: for how long a missing person's last frame is repeated.
-    seen_above: the confidence from which on a joint is taken as seen. hold_s: for how long a hidden joint keeps its
-    offset to its parent: see `Hold`.
+    delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model. The last
+    frame that has come stands for those after it.
+    rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default those that the
+    model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say. None takes every frame as it comes.
+    max_gap_s: for how long a missing person's last frame is repeated; a longer gap starts the window over. So does a pelvis
+    that jumps by more than half a torso in one frame.
+    seen_above: the confidence from which on a joint is taken as seen; it stays so until below two thirds of that. hold_s: for how
+    long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
+    A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
     Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
     engine, filter or number.
     """
 
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
-                 camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0, rate_hz: float | None = 50.0, max_gap_s: float = 0.5,
-                 seen_above: float = 0.3, hold_s: float = 0.3, smoothing: OneEuro | None = None) -> None:
+                 camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0,
+                 rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5, seen_above: float = 0.3, hold_s: float = 0.3,
+                 smoothing: OneEuro | None = None) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -100,30 +96,26 @@ class Stream:
             if not isinstance(layout, str) or layout not in ADAPTERS:
                 raise ValueError(f"there is no layout {layout!r}; wanted one of {', '.join(ADAPTERS)}, or an Adapter")
             layout = ADAPTERS[layout]
-        self.engine, self.image_size = engine, checked_image_size(image_size)
-        self._camera = None if camera is None else checked_intrinsics(camera)
-        self._adapter = layout.onto(engine.skeleton)
-        self._root = engine.skeleton.root
-        checked_number("seen_above", seen_above, above=0, at_most=1)
-        self._hold = Hold(engine.skeleton, seen_above, LOST_SHARE * seen_above, hold_s)
-        self._window = Window(engine.frames, engine.skeleton, rate_hz, delay_frames, max_gap_s,
-                              getattr(engine, "is_causal", False))
-        self._smoothing = smoothing.fresh() if smoothing else None
-        joints = len(engine.skeleton)
-        self._undetected = (np.zeros(joints), np.zeros(joints, dtype=bool))
-        for shared in self._undetected:
-            shared.flags.writeable = False
-        self._pushed_at_s = -math.inf
+        self.engine, self.image_size, self._layout = engine, checked_image_size(image_size), layout.layout.name
+        self.rate_hz = _rate_of(engine) if rate_hz == FILE_RATE else rate_hz
+        if self.rate_hz is not None:
+            checked_number("rate_hz", self.rate_hz, above=0)
+        checked_number("frames", engine.frames, whole=True)
+        self._person = _native.Person(
+            engine, layout.onto(engine.skeleton), self.image_size, camera=None if camera is None else checked_intrinsics(camera),
+            inputs=inputs_of(engine), outputs=outputs_of(engine), is_causal=getattr(engine, "is_causal", False),
+            delay_frames=checked_number("delay_frames", delay_frames, whole=True), rate_hz=self.rate_hz or 0.0,
+            max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf), seen_above=checked_number("seen_above", seen_above, above=0, at_most=1),
+            hold_s=checked_number("hold_s", hold_s, 0, np.inf),
+            smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz))
 
     def __repr__(self) -> str:
         width, height = self.image_size
-        return f"Stream({self.engine!r}, {self._adapter.layout.name!r}, ({width:g}, {height:g}))"
+        return f"Stream({self.engine!r}, {self._layout!r}, ({width:g}, {height:g}))"
 
     def reset(self) -> None:
         """Forgets the person and the clock: for another video or another person."""
-        self._window.reset()
-        self._hold.reset()
-        self._pushed_at_s = -math.inf
+        self._person.reset()
 
     def flush(self) -> list[Pose]:
         """The clip has ended: the poses of the frames (of the grid) that delay_frames kept waiting, oldest first; the stream is then
@@ -131,8 +123,9 @@ class Stream:
 
         The last frame is repeated for those after it, as where an off-line run pads a clip. Empty without delay.
         """
-        poses = [self._pose(self._question(), self.engine.run(self._window.keypoints_norm[None])[0]) for _ in self._window.flush()]
-        self.reset()
+        poses = []
+        while (pose := self._person.flush(self.engine.run)) is not None:
+            poses.append(Pose(*pose))
         return poses
 
     def lift(self, frames: Iterable[tuple[np.ndarray | None, float]]) -> Iterator[Pose]:
@@ -141,32 +134,27 @@ class Stream:
         frames: of each what `push` takes, (keypoints_px, timestamp_s). What the stream saw before is forgotten, and it is as new afterwards.
         Raises what `push` raises, naming the frame, counted from 0.
         """
-        most = max(1, CALL_FRAMES // self.engine.frames)
-        windows = np.empty((most, self.engine.frames, len(self.engine.skeleton), 2), np.float32)
-        questions: list[_Question] = []
+        most, questions = max(1, CALL_FRAMES // self.engine.frames), _native.Questions(self._person)
         self.reset()
         try:
-            for _ in self._windows_of(frames):
-                windows[len(questions)] = self._window.keypoints_norm
-                questions.append(self._question())
+            for _ in self._questions_of(frames, questions):
                 if len(questions) == most:
-                    yield from map(self._pose, questions, self.engine.run(windows))
-                    questions.clear()
-            if questions:
-                yield from map(self._pose, questions, self.engine.run(windows[:len(questions)]))
+                    yield from (Pose(*pose) for pose in questions.answer(self.engine.run))
+            yield from (Pose(*pose) for pose in questions.answer(self.engine.run))
         finally:
             self.reset()
 
-    def _windows_of(self, frames: Iterable[tuple[np.ndarray | None, float]]) -> Iterator[None]:
-        """The window stands, in turn, at each moment of a recording that has an answer."""
+    @staticmethod
+    def _questions_of(frames: Iterable[tuple[np.ndarray | None, float]], questions: _native.Questions) -> Iterator[None]:
+        """A step for each frame pushed, and for each that waited at the end."""
         for i, (keypoints_px, timestamp_s) in enumerate(frames):
             try:
-                frame = self._checked(keypoints_px, timestamp_s)
+                questions.push(keypoints_px, timestamp_s)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"frame {i}: {error}") from None
-            if self._take(*frame):
-                yield
-        yield from self._window.flush()
+            yield
+        while questions.flush():
+            yield
 
     def push(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> Pose | None:
         """Takes one camera frame and answers with a pose, if there is a new one.
@@ -178,67 +166,10 @@ class Stream:
         None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
         max_gap_s, and until the pelvis has been seen once.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
-        are NaN, infinite or beyond MOST_PX, or the time is not finite or does not increase.
+        are NaN, infinite or beyond a million pixels, or the time is not finite or does not increase.
         """
-        return _lift([self], [self._checked(keypoints_px, timestamp_s)])[0]
-
-    def _checked(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> _Frame:
-        """The frame in the model's joints, without touching the stream: what is refused here is as if never pushed."""
-        try:
-            timestamp_s = float(timestamp_s + 0.0)  # float() alone takes "1.5"
-        except (TypeError, ValueError):
-            raise TypeError(f"timestamp_s is {timestamp_s!r}; wanted a number of seconds") from None
-        if not (timestamp_s > self._pushed_at_s and timestamp_s < math.inf):
-            raise ValueError(f"timestamp_s is {timestamp_s} after {self._pushed_at_s}; wanted a later, finite time")
-        if keypoints_px is None:
-            return timestamp_s, None, None
-        try:
-            keypoints = np.asarray(keypoints_px)
-        except ValueError:
-            raise ValueError("keypoints_px is a list of rows of different lengths; wanted (K, 2) or (K, 3)") from None
-        if keypoints.dtype.kind not in "fiu":
-            raise TypeError(f"keypoints_px has dtype {keypoints.dtype}; wanted real numbers")
-        if keypoints.dtype == np.float16:
-            keypoints = keypoints.astype(np.float32)  # MOST_PX is infinity in float16
-        if keypoints.ndim != 2:
-            raise ValueError(f"keypoints_px has shape {keypoints.shape}; wanted one person, (K, 2) or (K, 3)")
-        if not np.abs(keypoints).max(initial=0.0) <= MOST_PX:
-            keypoints = _without_absent(keypoints)
-        xy_px, confidence = self._adapter(keypoints)
-        check_pixels(keypoints[:, :2], "keypoints_px")
-        if self._camera is None:
-            return timestamp_s, normalize_screen(xy_px, self.image_size), confidence
-        return timestamp_s, normalize_with_intrinsics(xy_px, *self._camera), confidence
-
-    def _take(self, timestamp_s: float, keypoints_norm: np.ndarray | None, confidence: np.ndarray | None) -> bool:
-        """Brings the window up to date with a checked frame; whether there is something to answer."""
-        self._pushed_at_s = timestamp_s
-        if keypoints_norm is not None:
-            # Before Hold: what it remembers of one person must not fill in another.
-            root_is_seen = confidence[self._root] >= self._hold.seen_above
-            if not self._window.is_continued_by(keypoints_norm[self._root] if root_is_seen else None, timestamp_s):
-                self._hold.reset()
-            placed = self._hold(keypoints_norm, confidence, timestamp_s)
-            if placed is not None:
-                keypoints_norm, is_seen = placed
-                return self._window.push(keypoints_norm, timestamp_s, (confidence, is_seen))
-        is_new = self._window.repeat_last(timestamp_s, self._undetected)
-        if self._window.is_empty:
-            self._hold.reset()
-        return is_new
-
-    def _question(self) -> _Question:
-        """What the window stands at, kept for the engine's answer."""
-        window = self._window
-        return _Question(window.timestamp_s, window.keypoints_norm[window.target].copy(), *window.note, window.was_reset)
-
-    def _pose(self, question: _Question, joints_m: np.ndarray) -> Pose:
-        if self._smoothing:
-            if question.was_reset:
-                self._smoothing.reset()
-            joints_m = self._smoothing(joints_m, question.timestamp_s)
-        return Pose(joints_m, question.timestamp_s, question.keypoints_norm, question.confidence, question.is_seen,
-                    self.engine.skeleton, question.was_reset)
+        pose = self._person.push(self.engine.run, keypoints_px, timestamp_s)
+        return None if pose is None else Pose(*pose)
 
 
 def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | None],
@@ -252,41 +183,23 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
     """
     if len(streams) != len(keypoints_px):
         raise ValueError(f"{len(keypoints_px)} people's keypoints for {len(streams)} streams; wanted one each")
-    if len({id(stream) for stream in streams}) != len(streams):
-        raise ValueError("a stream is listed twice; wanted one stream per person")
-    if any(stream.engine is not streams[0].engine for stream in streams):
+    if not len(streams):
+        return []
+    engine = streams[0].engine
+    if any(stream.engine is not engine for stream in streams):
         raise ValueError("the streams have different engines; push_many runs one engine, so push those apart")
     is_each = isinstance(timestamp_s, (list, tuple)) or isinstance(timestamp_s, np.ndarray) and timestamp_s.ndim > 0
     times_s = list(timestamp_s) if is_each else [timestamp_s] * len(streams)
     if len(times_s) != len(streams):
         raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
-    frames = []
-    for i, (stream, keypoints, time_s) in enumerate(zip(streams, keypoints_px, times_s)):
-        try:
-            frames.append(stream._checked(keypoints, time_s))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"person {i}: {error}") from None
-    return _lift(streams, frames)
+    poses = _native.push_many([stream._person for stream in streams], engine.run, list(keypoints_px), times_s)
+    return [None if pose is None else Pose(*pose) for pose in poses]
 
 
-def _lift(streams: Sequence[Stream], frames: list[_Frame]) -> list[Pose | None]:
-    asking = [i for i, (stream, frame) in enumerate(zip(streams, frames)) if stream._take(*frame)]
-    poses: list[Pose | None] = [None] * len(streams)
-    if asking:
-        windows = [streams[i]._window.keypoints_norm for i in asking]
-        batch = windows[0][None] if len(windows) == 1 else np.stack(windows)
-        for i, joints_m in zip(asking, streams[asking[0]].engine.run(batch)):
-            poses[i] = streams[i]._pose(streams[i]._question(), joints_m)
-    return poses
-
-
-def _without_absent(keypoints: np.ndarray) -> np.ndarray:
-    """The keypoints with zeros for those of confidence 0. Raises ValueError if that leaves a broken number."""
-    if keypoints.shape[1] == 3:
-        keypoints = np.where(keypoints[:, 2:] == 0, 0.0, keypoints)
-    is_broken = ~(np.abs(keypoints) <= MOST_PX)
-    if is_broken.any():
-        row = int(np.flatnonzero(is_broken.any(axis=1))[0])
-        raise ValueError(f"keypoint {row} is {keypoints[row].tolist()}; wanted finite pixels within {MOST_PX:g}, "
-                         "or confidence 0 if it was not found")
-    return keypoints
+def _rate_of(engine: Lifter) -> float:
+    """The frames a second that a model was trained on."""
+    rate_hz = getattr(engine, "rate_hz", None)
+    if rate_hz is None and engine.frames > 1:
+        warnings.warn(f"{engine!r} does not say how many frames a second it was trained on; taken for {PUBLISHED_RATE_HZ:g}, as the "
+                      "published models. If it is another, say Stream(..., rate_hz=...)", stacklevel=3)
+    return PUBLISHED_RATE_HZ if rate_hz is None else rate_hz

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 CSRC = Path(__file__).parent.parent / "csrc"
-OK, NO_POSE, BAD_ARGUMENT, BAD_ENGINE, NO_MEMORY, FAILED = 0, 1, -1, -2, -3, -4
+OK, NO_POSE, BAD_ARGUMENT, BAD_ENGINE, NO_MEMORY, FAILED, BUSY = 0, 1, -1, -2, -3, -4, -5
 _FOLDERS = contextlib.ExitStack()  # removed when the process ends
 
 
@@ -61,7 +61,8 @@ def installed(*options):
 
 
 class EngineOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("threads", ctypes.c_int32), ("isa", ctypes.c_char_p)]
+    _fields_ = [("size", ctypes.c_uint32), ("threads", ctypes.c_int32), ("isa", ctypes.c_char_p), ("cpus", ctypes.POINTER(ctypes.c_int32)),
+                ("cpu_count", ctypes.c_size_t)]
 
 
 class StreamOptions(ctypes.Structure):
@@ -73,7 +74,21 @@ class StreamOptions(ctypes.Structure):
 class Pose(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32), ("was_reset", ctypes.c_int32), ("timestamp_s", ctypes.c_double),
                 *[(name, ctypes.POINTER(ctypes.c_float)) for name in ("joints_m", "keypoints_norm", "confidence")],
-                ("is_seen", ctypes.POINTER(ctypes.c_uint8))]
+                ("is_seen", ctypes.POINTER(ctypes.c_uint8)), ("error_m", ctypes.POINTER(ctypes.c_float))]
+
+
+class Source(ctypes.Structure):
+    _fields_ = [("joint", ctypes.c_char_p), ("keypoint", ctypes.c_int32), ("weight_x", ctypes.c_double), ("weight_y", ctypes.c_double)]
+
+
+class Layout(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("keypoints", ctypes.c_int32), ("name", ctypes.c_char_p), ("sources", ctypes.POINTER(Source)),
+                ("source_count", ctypes.c_size_t)]
+
+
+class Frame(ctypes.Structure):
+    _fields_ = [("keypoints_px", ctypes.POINTER(ctypes.c_float)), ("keypoints", ctypes.c_size_t), ("columns", ctypes.c_size_t),
+                ("timestamp_s", ctypes.c_double)]
 
 
 def sized(struct, **values):
@@ -91,10 +106,14 @@ def library():
             ("engine_close", None, handle),
             *[(f"engine_{name}", ctypes.c_int32, handle) for name in ("frames", "joints", "is_causal")],
             *[(f"engine_{name}", ctypes.c_char_p, handle) for name in ("model", "precision", "isa", "skeleton")],
+            ("engine_rate_hz", ctypes.c_double, handle),
             ("engine_joint", ctypes.c_char_p, handle, ctypes.c_int32), ("engine_parent", ctypes.c_int32, handle, ctypes.c_int32),
             ("engine_run", ctypes.c_int, handle, size, floats, size, floats, size),
             ("stream_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double, ctypes.POINTER(StreamOptions),
              ctypes.POINTER(handle)),
+            ("stream_open_layout", ctypes.c_int, handle, ctypes.POINTER(Layout), ctypes.c_double, ctypes.c_double, ctypes.POINTER(StreamOptions),
+             ctypes.POINTER(handle)),
+            ("push_many", ctypes.c_int, ctypes.POINTER(handle), size, ctypes.POINTER(Frame), ctypes.POINTER(Pose)),
             ("stream_push", ctypes.c_int, handle, floats, size, size, ctypes.c_double, ctypes.POINTER(Pose)),
             ("stream_flush", ctypes.c_int, handle, ctypes.POINTER(Pose)), ("stream_reset", ctypes.c_int, handle), ("stream_close", None, handle)):
         function = getattr(lib, f"edgepose_{name}")
@@ -143,7 +162,7 @@ class Engine:
         return out
 
 
-DEFAULTS = {"delay_frames": 0, "rate_hz": 50.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3, "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
+DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3, "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
             "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0}
 
 
@@ -151,9 +170,15 @@ class Stream:
     """A stream of the C library; push answers with what a Pose of Python has, or None."""
 
     def __init__(self, engine, layout, image_size, **options):
+        """layout: a name, or the sources of a detector of one's own: (keypoints, [(joint, keypoint, weight x, weight y)])."""
         self.lib, self.handle = engine.lib, ctypes.c_void_p()
         asked = sized(StreamOptions, **{**DEFAULTS, **options})
-        checked(self.lib.edgepose_stream_open(engine.handle, layout.encode(), *image_size, asked, self.handle))
+        if isinstance(layout, str):
+            checked(self.lib.edgepose_stream_open(engine.handle, layout.encode(), *image_size, asked, self.handle))
+        else:
+            sources = (Source * len(layout[1]))(*[(joint.encode(), *rest) for joint, *rest in layout[1]])
+            own = sized(Layout, keypoints=layout[0], name=b"own", sources=sources, source_count=len(sources))
+            checked(self.lib.edgepose_stream_open_layout(engine.handle, own, *image_size, asked, self.handle))
 
     def __del__(self):
         self.lib.edgepose_stream_close(self.handle)
@@ -180,6 +205,16 @@ class Stream:
         arrays = {name: np.ctypeslib.as_array(getattr(pose, name), shape).copy() for name, shape in
                   (("joints_m", (j, 3)), ("keypoints_norm", (j, 2)), ("confidence", (j,)), ("is_seen", (j,)))}
         return SimpleNamespace(timestamp_s=pose.timestamp_s, was_reset=bool(pose.was_reset), **arrays)
+
+    @classmethod
+    def push_many(cls, streams, keypoints_px, times_s):
+        arrays = [None if k is None else np.ascontiguousarray(k, np.float32) for k in keypoints_px]
+        frames = [Frame(None, 0, 0, t) if k is None else Frame(pointer(k), *k.shape, t) for k, t in zip(arrays, times_s)]
+        n, poses = len(streams), (Pose * len(streams))(*[sized(Pose) for _ in streams])
+        status = checked(library().edgepose_push_many((ctypes.c_void_p * n)(*[s.handle for s in streams]), n, (Frame * n)(*frames), poses))
+        answers = [cls._answer(OK if pose.joints else NO_POSE, pose) for pose in poses]
+        assert status == (OK if any(answers) else NO_POSE)
+        return answers
 
     def reset(self):
         checked(self.lib.edgepose_stream_reset(self.handle))

@@ -60,6 +60,19 @@ int main(int, char** argv) {
   stream.reset();
   pose = stream.push({frame.data(), 34}, 0.0, 2);
   HOLDS(pose && pose->was_reset());
+  HOLDS(pose && pose->error_m().size() == 0);
+
+  Engine another(argv[1]);
+  Layout own{17, {}};
+  std::vector<std::string> names;
+  for (int j = 0; j < 17; j++) names.push_back(another.joint(j));
+  for (int j = 0; j < 17; j++) own.sources.push_back({names[(std::size_t)j].c_str(), j, 1, 1});
+  Stream a(another, own, 640, 480), b(another, "h36m17", 640, 480);
+  const std::vector<const Pose*> both = Stream::push_many({&a, &b}, {View<float>(frame), View<float>(frame)}, 1.0);
+  HOLDS(both[0] && both[1] && std::vector<float>(both[0]->joints_m().begin(), both[0]->joints_m().end())
+                                  == std::vector<float>(both[1]->joints_m().begin(), both[1]->joints_m().end()));
+  HOLDS(Stream::push_many({&a, &b}, {View<float>(frame), std::nullopt}, 9.0)[1] == nullptr);
+  HOLDS(refusal([&] { Stream::push_many({&a, &b}, {std::nullopt, std::nullopt}, 9.0); }, EDGEPOSE_BAD_ARGUMENT).find("person 0: ") == 0);
   std::printf(failures ? "failed\n" : "done\n");
   return failures;
 }

@@ -12,6 +12,8 @@ SIZE = (1920, 1080)
 class FakeEngine:
     """Mixes all frames of a window, row by row, so that any wrong frame shows and a batch changes no bit."""
 
+    rate_hz = 50.0
+
     def __init__(self, frames=9, skeleton=H36M17):
         self.frames, self.skeleton, self.calls = frames, skeleton, []
         self._weights = np.random.default_rng(7).normal(size=(frames, 2, 3)).astype(np.float32)

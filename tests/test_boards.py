@@ -25,9 +25,9 @@ def test_a_board_builds_the_engine_that_was_written_for_it(monkeypatch, tmp_path
     assert set(tensors) == {"onnx"} and (header["rung"], header["batch"], header["machine"]) == (rung, batch, {})
     _, trt = a_gpu(monkeypatch, version)
     with pytest.raises(edgepose.EngineError, match="no plan of it yet: it must be built first, on the board that is to run it. Build it again on this machine: edgepose compile --rebuild"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
     assert main(["compile", "--rebuild", str(path)]) == 0
-    engine = edgepose.load(path)
+    engine = edgepose.load(path, trust=True)
     x, _ = evaluation_windows(engine)
     reference = edgepose.load("martinez-s").run(x)
     assert budgets.errors_mm(engine.run(x), reference)[0] < 2 * budgets.BUDGET_MM["fp16"]  # the shipped engine is half precision too
@@ -61,7 +61,7 @@ def test_an_unbuilt_engine_says_so_where_tensorrt_is_not_installed(monkeypatch, 
     assert main([*WRITE, str(tmp_path), "--for-board", "strong"]) == 0
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(edgepose.EngineError, match="it must be built first.*edgepose compile --rebuild"):
-        edgepose.load(tmp_path / "martinez-s_tensorrt_fp16.epose")
+        edgepose.load(tmp_path / "martinez-s_tensorrt_fp16.epose", trust=True)
 
 
 def test_the_command_for_the_board_is_on_one_line_however_long_the_path(tmp_path, capsys):

@@ -67,6 +67,20 @@ def test_the_example_in_cpp_follows_a_joint_as_python_does(examples, clip):
     assert {answer[-1] for answer in answers} == {"seen", "held"} and done.stderr.startswith("ampose fp16, 1 frames, ")
 
 
+def test_the_example_of_several_people_lifts_them_as_python_does(examples, clip):
+    engine, lines, expected = edgepose.load("ampose"), [], []
+    streams = [edgepose.Stream(engine, clip.layout, clip.image_size) for _ in range(3)]
+    for i in range(60):
+        people = [clip.seen_in(i).astype(np.float32), None if 10 < i < 15 else clip.seen_in(i + 20).astype(np.float32), clip.seen_in(i + 5).astype(np.float32)]
+        rows = ["" if person is None else ", ".join(f"{value:.9g}" for value in person.ravel()) for person in people]
+        lines.append("; ".join([f"{i / clip.fps:.9g}", *rows]))
+        for person, pose in enumerate(edgepose.push_many(streams, people, float(f"{i / clip.fps:.9g}"))):
+            expected.append([pose.timestamp_s, person, *pose.joints_m[pose.skeleton.index("head")]])
+    done = run(examples / "people", engine.path, clip.layout, *clip.image_size, "head", input="\n".join(lines) + "\n")
+    np.testing.assert_allclose(np.array([line.split() for line in done.stdout.splitlines()], float), expected, rtol=0, atol=1e-5)
+    assert len(expected) == 180
+
+
 @pytest.mark.parametrize("program, arguments, said", [
     ("lift", ["none.epose", "coco17", 640, 480, 30], "lift: the engine: none.epose: no such file"), ("lift", [], "usage: lift"),
     ("lift", ["ampose", "coco", 640, 480, 30], 'lift: the stream: there is no layout "coco"'),
@@ -84,7 +98,7 @@ def test_the_shared_library_exports_the_c_functions_and_nothing_else():
     library = next(installed().glob("lib*/**/libedgepose.so"))
     exported = {line.split()[-1].split("@")[0] for line in run(tool("nm"), "-D", "--defined-only", library).stdout.splitlines()}
     declared = set(re.findall(r"^EDGEPOSE_API .*?(edgepose_\w+)\(", (CSRC / "include" / "edgepose.h").read_text(), re.MULTILINE))
-    assert exported == declared and len(declared) == 20
+    assert exported == declared and len(declared) == 23
 
 
 def test_the_headers_stand_alone_and_are_strict_c11_and_cpp17():

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -69,9 +71,9 @@ def test_times_may_be_rounded_uneven_or_missing_beside_their_rate(tmp_path, time
 @pytest.mark.parametrize("array", ["coco17", "fps"])
 def test_nobody_is_advised_to_run_what_a_file_holds(tmp_path, array):
     path = written(tmp_path, **{**MINE, array: np.array({}, dtype=object)})
-    for content in (path.read_bytes(), b"neither"):
+    for content, reason in ((path.read_bytes(), f"{array}.npy holds Python objects"), (b"neither", "it is cut off, of another format, or holds Python objects")):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"clip.npz is no .npz file of arrays \(it is of another format, or holds Python objects\)$"):
+        with pytest.raises(ValueError, match=rf"clip.npz is no .npz file of arrays \({reason}\)$"):
             read_people(path)
 
 
@@ -81,6 +83,8 @@ PLAIN = {"keypoints": PEOPLE_PX, **REST}
 
 @pytest.mark.parametrize("arrays, chosen, layout", [
     ({**PLAIN, "layout": "h36m17"}, None, "h36m17"), ({**PLAIN, "layout": "h36m17"}, "h36m17", "h36m17"), (PLAIN, "coco17-demo", "coco17-demo"),
+    ({**PLAIN, **H36M, "layout": "coco17"}, None, "coco17"), ({**MINE, "layout": "coco17", "keypoints": PEOPLE_PX}, None, "coco17"),
+    ({**PLAIN, "layout": "h36m17"}, "coco17", "coco17"), (MINE, "coco17-demo", "coco17-demo"), ({**PLAIN, "layout": "BODY_17"}, "h36m17", "h36m17"),
     ({**MINE, "layout": "coco17"}, None, "coco17"), ({**MINE, **H36M}, "coco17", "coco17"), ({**PLAIN, **H36M, "layout": "coco17"}, "coco17", "coco17"),
 ])
 def test_a_file_says_the_layout_of_its_keypoints(tmp_path, arrays, chosen, layout):
@@ -90,19 +94,30 @@ def test_a_file_says_the_layout_of_its_keypoints(tmp_path, arrays, chosen, layou
 
 
 @pytest.mark.parametrize("arrays, chosen, message", [
-    ({**PLAIN, "layout": "h36m17"}, "coco17", "clip.npz has keypoints of layout h36m17; --layout says 'coco17'"),
-    (MINE, "coco17-demo", "clip.npz has keypoints of layout coco17; --layout says 'coco17-demo'"),
+    ({**PLAIN, "layout": "h36m17"}, "body25", "clip.npz: --layout says 'body25', of 25 keypoints; the file has 17 of h36m17"),
+    (MINE, "body25", "clip.npz: --layout says 'body25', of 25 keypoints; the file has 17 of coco17"),
+    ({**MINE, **H36M}, "body25", "clip.npz has the arrays coco17, .*; wanted 'body25' or `keypoints`"),
+    ({**MINE, **H36M, "layout": "BODY_25B"}, None, "of the layouts coco17, h36m17: choose one"),
     ({**MINE, **H36M}, None, "clip.npz has keypoints of the layouts coco17, h36m17: choose one with --layout"),
-    ({**PLAIN, **H36M, "layout": "coco17"}, None, "of the layouts h36m17, coco17: choose one"),
-    ({**PLAIN, "layout": "coco"}, "coco17", "clip.npz: layout is 'coco'; wanted one of coco17,"), ({**PLAIN, "layout": 17}, None, "layout is 17; wanted"),
+    ({**PLAIN, "layout": "coco"}, None, "clip.npz: layout is 'coco'; wanted one of coco17,"), ({**PLAIN, "layout": 17}, None, "layout is 17; wanted"),
     ({**PLAIN, "layout": ["coco17"]}, None, r"layout is \['coco17'\]; wanted one of"),
     ({**MINE, "layout": "h36m17"}, None, "clip.npz says layout 'h36m17' and has the arrays coco17, .*; wanted `keypoints` of that layout"),
-    ({**MINE, **PLAIN, "layout": "coco17"}, None, "clip.npz says layout 'coco17' and has the arrays coco17, .*keypoints"),
     (PLAIN, None, "clip.npz: say the layout of its `keypoints`"),
 ])
 def test_a_layout_that_is_not_clear_is_an_error(tmp_path, arrays, chosen, message):
     with pytest.raises(ValueError, match=message):
         read_people(written(tmp_path, **arrays), chosen)
+
+
+def test_keypoints_of_a_layout_nobody_knows_beside_known_ones_are_streamed_and_it_is_said(tmp_path):
+    path = written(tmp_path, **MINE, keypoints=np.concatenate([PEOPLE_PX, PEOPLE_PX[..., :8, :]], axis=-2), layout="BODY_25B")
+    with pytest.warns(UserWarning, match=r"clip.npz: its layout 'BODY_25B' is not known; its array 'coco17' is taken"):
+        clip = read_people(path)[0]
+    assert clip.layout == "coco17"
+    np.testing.assert_array_equal(clip.keypoints_px, PEOPLE_PX[:, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_people(path, "body25")[0].keypoints_px.shape == (5, 25, 3)  # --layout says what they are
 
 
 def test_what_no_clip_has_is_not_read(tmp_path):

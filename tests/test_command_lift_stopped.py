@@ -30,7 +30,7 @@ def test_a_worker_that_is_killed_at_work_is_reported_and_the_work_goes_on(tmp_pa
     os.mkfifo(tmp_path / "in/a.npz")  # whoever reads it waits for ever
     (tmp_path / "in/b.npz").touch()
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/.a.npz.77.part").touch()  # as by a worker that is killed while it writes
+    (tmp_path / "out/.a.npz.part").touch()  # as by a worker that is killed while it writes
 
     def kill():
         writer = until(lambda: writer_to(tmp_path / "in/a.npz"))

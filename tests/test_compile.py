@@ -8,6 +8,7 @@ import torch
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import compile as compiler
+from edgepose.build_engines.report import write_report
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
@@ -26,7 +27,7 @@ def test_every_product_is_there_and_loads(built):
     names = {"native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"}
     assert {file.name for file in built.iterdir()} == {f"ampose_{name}.epose" for name in names} | {"report.json"}
     for name in names:
-        engine = edgepose.load(built / f"ampose_{name}.epose")
+        engine = edgepose.load(built / f"ampose_{name}.epose", trust=True)
         assert f"{engine.backend}_{engine.precision}" == name and engine.model == "ampose" and engine.frames == 1
 
 
@@ -42,7 +43,7 @@ def test_the_report_has_a_row_a_product_within_its_budget(built):
 
 @pytest.mark.parametrize("product", ["native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"])
 def test_each_product_agrees_with_torch(built, product):
-    engine = edgepose.load(built / f"ampose_{product}.epose")
+    engine = edgepose.load(built / f"ampose_{product}.epose", trust=True)
     x = np.random.default_rng(3).uniform(-0.5, 0.5, (5, 1, 17, 2)).astype(np.float32)
     with torch.inference_mode():
         reference = compiler.load_lifter("ampose").module(torch.from_numpy(x)).numpy()
@@ -69,6 +70,16 @@ def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, cap
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
     assert "refused" in capsys.readouterr().out
     assert not json.loads((tmp_path / "report.json").read_text())["rows"][0]["is_kept"]
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"rows":', b"[]", b'{"rows": 3}', b'{"rows": [{}]}', b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_report_is_set_aside_and_said(tmp_path, capsys, damage):
+    report = tmp_path / "report.json"
+    for aside in ("report.damaged.json", "report.damaged1.json"):
+        report.write_bytes(damage)
+        write_report(tmp_path, [])
+        assert json.loads(report.read_text())["rows"] == [] and (tmp_path / aside).read_bytes() == damage
+        assert "report.json is damaged" in (said := capsys.readouterr().out) and f"it is now {aside}" in said
 
 
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsys):
@@ -117,7 +128,7 @@ def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_p
         (tmp_path / f"{name}.safetensors").write_bytes((checkpoints.SHIPPED / "ampose.safetensors").read_bytes())
         assert main(["compile", "--model", str(tmp_path / f"{name}.safetensors"), "--out", str(tmp_path), "--backend", "native",
                      "--precision", "fp16"]) == 0
-    engines = {file.name: edgepose.load(file).model for file in tmp_path.glob("*.epose")}
+    engines = {file.name: edgepose.load(file, trust=True).model for file in tmp_path.glob("*.epose")}
     assert engines == {"ampose_native_fp16.epose": "ampose", "ampose-mine_native_fp16.epose": "ampose"}
 
 
@@ -133,7 +144,7 @@ def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(
     assert {file.name for file in in_eight_bits.iterdir()} == {f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_scales.json"}
     for row in json.loads((in_eight_bits / "report.json").read_text())["rows"]:
         assert row["is_kept"] and 0 < row["mean_error_mm"] <= row["budget_mm"] == 1.0
-        engine = edgepose.load(in_eight_bits / row["file"])
+        engine = edgepose.load(in_eight_bits / row["file"], trust=True)
         assert engine.precision == row["precision"] and row["mpjpe_mm"] == pytest.approx(row["torch_mpjpe_mm"], abs=1.0)
 
 

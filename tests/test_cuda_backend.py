@@ -36,7 +36,7 @@ def write_engine(path, model, precision="fp32"):
 def test_without_a_gpu_the_extension_imports_and_says_what_is_missing(tmp_path):
     assert _cuda.devices() == [] and _cuda.why_unavailable()
     with pytest.raises(EngineError, match="no GPU that it runs on: " + _cuda.why_unavailable()):
-        edgepose.load(write_engine(tmp_path / "tiny.epose", models.tiny_lifter()))
+        edgepose.load(write_engine(tmp_path / "tiny.epose", models.tiny_lifter()), trust=True)
 
 
 @no_gpu
@@ -51,13 +51,13 @@ def test_where_it_is_not_built_the_message_says_how_it_would_be(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "edgepose._cuda", None)
     monkeypatch.delattr(edgepose, "_cuda", raising=False)
     with pytest.raises(EngineError, match="the cuda backend needs edgepose._cuda, which is built where nvcc is found"):
-        edgepose.load(write_engine(tmp_path / "tiny.epose", models.tiny_lifter()))
+        edgepose.load(write_engine(tmp_path / "tiny.epose", models.tiny_lifter()), trust=True)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_an_engine_and_a_stream_run_on_it_as_on_every_backend(tmp_path, on_emulated_gpu, precision):
     model = models.randomised(models.LIFTERS["ampose, 9 frames, small"]())
-    engine = edgepose.load(write_engine(tmp_path / "gpu.epose", model, precision))
+    engine = edgepose.load(write_engine(tmp_path / "gpu.epose", model, precision), trust=True)
     native = edgepose.load(models.write_engine(tmp_path / "cpu.epose", model, precision))
     x = models.keypoints(model, 3)
     close = {"atol": 5e-3 * np.abs(native.run(x)).max()}
@@ -71,7 +71,7 @@ def test_an_engine_and_a_stream_run_on_it_as_on_every_backend(tmp_path, on_emula
 
 def test_every_thread_has_a_context_and_a_fork_is_refused(tmp_path, on_emulated_gpu):
     model = models.tiny_lifter()
-    engine = edgepose.load(write_engine(tmp_path / "tiny.epose", model))
+    engine = edgepose.load(write_engine(tmp_path / "tiny.epose", model), trust=True)
     x = models.keypoints(model, 1)
     engine.run(x)
     thread = threading.Thread(target=lambda: engine.run(x))
@@ -99,7 +99,7 @@ def test_compile_builds_what_runs_here_the_gpu_s_plans_among_it(tmp_path, on_emu
     assert main([*COMPILE, str(tmp_path), "--precision", "fp16"]) == 0
     rows = {row["runtime"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
     assert set(rows) == {"native", "cuda", "onnx"} and 0 < rows["cuda"]["mean_error_mm"] <= rows["cuda"]["budget_mm"] == 0.5
-    engine = edgepose.load(tmp_path / "martinez-s_cuda_fp16.epose")
+    engine = edgepose.load(tmp_path / "martinez-s_cuda_fp16.epose", trust=True)
     assert engine.backend == "cuda" and engine.header["plan"] == edgepose.load("martinez-s").header["plan"]
 
 
@@ -114,7 +114,7 @@ def test_eight_bits_on_the_gpu_are_held_to_half_precision_there(tmp_path, on_emu
     assert main(command) == 1 and "no faster than fp16 (1.000 ms)" in capsys.readouterr().out  # every call took as long
     assert [path.name for path in tmp_path.glob("*.epose")] == ["martinez-s_cuda_w8.epose"]
     assert main([*command, "--keep-slower"]) == 0
-    assert {edgepose.load(path).precision for path in tmp_path.glob("*.epose")} == {"w8", "int8"}
+    assert {edgepose.load(path, trust=True).precision for path in tmp_path.glob("*.epose")} == {"w8", "int8"}
 
 
 @no_gpu
@@ -142,7 +142,7 @@ def test_where_it_is_not_built_compile_says_how_it_would_be(tmp_path, monkeypatc
 def test_options_of_the_cpu_are_refused(tmp_path, on_emulated_gpu):
     path = write_engine(tmp_path / "tiny.epose", models.tiny_lifter())
     with pytest.raises(EngineError, match="isa='avx2' is for native engines; this one runs on the cuda backend"):
-        edgepose.load(path, isa="avx2")
+        edgepose.load(path, isa="avx2", trust=True)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,4 +1,6 @@
+import gc
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -175,7 +177,7 @@ def test_a_file_that_is_no_such_network_is_refused(tmp_path):
         edgepose.open_detector(tmp_path / "b.onnx")
 
 
-@pytest.mark.parametrize("name, library, package", [("shipped", "onnxruntime", r"'edgepose\[video\]'"), ("mediapipe", "mediapipe", "mediapipe"),
+@pytest.mark.parametrize("name, library, package", [("shipped", "onnxruntime", r"'edgepose\[video\]'"), ("mediapipe", "mediapipe", "'mediapipe<0.10.30'"),
                                                     ("rtmlib", "rtmlib", "rtmlib")])
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch, name, library, package):
     monkeypatch.setitem(sys.modules, library, None)
@@ -192,6 +194,9 @@ def fake_mediapipe(calls, with_solutions):
         def __init__(self, static_image_mode, model_complexity=1):
             assert static_image_mode is False
 
+        def close(self):
+            calls["closed"] = calls.get("closed", 0) + 1
+
         def process(self, image):
             assert image.dtype == np.uint8 and image.shape == (50, 200, 3)
             return SimpleNamespace(pose_landmarks=SimpleNamespace(landmark=LANDMARKS) if image.any() else None)
@@ -200,7 +205,16 @@ def fake_mediapipe(calls, with_solutions):
         @classmethod
         def create_from_options(cls, options):
             assert options.running_mode == "video" and options.base_options.model_asset_path.endswith("pose.task")
+            if Path(options.base_options.model_asset_path).read_bytes() != b"model":
+                raise RuntimeError("Unable to open zip archive.\n and a stack of its own")
+            calls["last_ms"] = -1
             return cls()
+
+        def close(self):
+            calls["closed"] = calls.get("closed", 0) + 1
+
+        def __del__(self):
+            calls["gone"] = calls.get("gone", 0) + 1
 
         def detect_for_video(self, picture, timestamp_ms):
             assert isinstance(timestamp_ms, int) and timestamp_ms > calls["last_ms"] and picture.image_format == "srgb"
@@ -232,10 +246,98 @@ def test_mediapipe_answers_in_pixels_with_its_visibility(monkeypatch, tmp_path, 
 
 def test_a_mediapipe_without_a_model_says_to_give_one(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe({}, with_solutions=False))
-    with pytest.raises(ValueError, match="came without a model; give a pose_landmarker.task"):
+    with pytest.raises(ValueError, match="came without a model: pip install 'mediapipe<0.10.30', which has one, or give a pose_landmarker.task"):
         edgepose.open_detector("mediapipe")
     with pytest.raises(FileNotFoundError, match="gone.task"):
         edgepose.open_detector("gone.task")
+
+
+def test_mediapipe_is_freed_with_its_detector_without_the_garbage_collector(monkeypatch, tmp_path):
+    calls = {}
+    monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe(calls, with_solutions=False))
+    (tmp_path / "pose.task").write_bytes(b"model")
+    gc.disable()
+    try:
+        detector = edgepose.open_detector(tmp_path / "pose.task")
+        detector(np.full((50, 200, 3), 9, np.uint8))
+        del detector
+        assert calls["gone"] == 1
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", ["mediapipe", "pose.task"])
+def test_mediapipe_is_closed_and_another_film_starts_afresh(monkeypatch, tmp_path, name):
+    calls = {"last_ms": -1}
+    monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe(calls, with_solutions=name == "mediapipe"))
+    (tmp_path / "pose.task").write_bytes(b"model")
+    image = np.full((50, 200, 3), 9, np.uint8)
+    with edgepose.open_detector(name if name == "mediapipe" else tmp_path / name) as detector:
+        first = detector(image)
+        detector.reset()
+        assert calls["closed"] == 1
+        np.testing.assert_array_equal(detector(image), first)
+    assert calls["closed"] == 2
+    with pytest.raises(ValueError, match="MediaPipeDetector is closed: open another one"):
+        detector(image)
+    detector.close()
+    assert calls["closed"] == 2
+
+
+def test_a_task_file_that_mediapipe_cannot_read_is_named_in_a_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe({}, with_solutions=False))
+    (tmp_path / "pose.task").write_bytes(b"half a mod")
+    with pytest.raises(ValueError, match="pose.task is no .task file of a pose landmarker that mediapipe can read: Unable to open zip archive.$"):
+        edgepose.open_detector(tmp_path / "pose.task")
+
+
+def test_a_closed_hrnet_says_so():
+    with edgepose.open_detector("shipped") as detector:
+        detector.reset()
+    with pytest.raises(ValueError, match="HRNetDetector is closed"):
+        detector(np.zeros((64, 64, 3), np.uint8))
+
+
+def saved_network(path, sides):
+    onnx = pytest.importorskip("onnx")
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, *sides]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_rtmlib_takes_files_and_their_sizes(monkeypatch, tmp_path):
+    made = {}
+
+    class Network:
+        def __init__(self, file, model_input_size, backend, device, **options):
+            made[file] = model_input_size
+            self.is_pose = "to_openpose" in options
+
+        def __call__(self, image, bboxes=None):
+            if not self.is_pose:
+                return [[1, 2, 3, 4]]
+            assert bboxes == [[1, 2, 3, 4]]
+            return np.arange(34.0).reshape(1, 17, 2), np.full((1, 17), 0.9)
+
+    monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(YOLOX=Network, RTMPose=Network))
+    person, pose = saved_network(tmp_path / "person.onnx", (416, 320)), saved_network(tmp_path / "pose.onnx", (256, 192))
+    with edgepose.open_detector(f"rtmlib:{person},{pose}") as detector:
+        assert made == {str(person): (416, 320), str(pose): (192, 256)}  # rtmlib wants (height, width) of one, (width, height) of the other
+        np.testing.assert_array_equal(detector(np.zeros((64, 64, 3), np.uint8))[:, :2], np.arange(34.0).reshape(17, 2))
+    with pytest.raises(ValueError, match="RtmlibDetector is closed"):
+        detector(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_files_of_rtmlib_that_do_not_do_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace())
+    with pytest.raises(FileNotFoundError, match="no detector at gone.onnx"):
+        edgepose.open_detector("rtmlib:gone.onnx,gone.onnx")
+    file = saved_network(tmp_path / "a.onnx", ("height", "width"))
+    with pytest.raises(ValueError, match="a.onnx takes .*; wanted pictures of one size"):
+        edgepose.open_detector(f"rtmlib:{file},{file}")
+    with pytest.raises(ValueError, match='wanted "rtmlib:PERSON.onnx,POSE.onnx"'):
+        edgepose.open_detector(f"rtmlib:{file}")
 
 
 def test_rtmlib_gets_bgr_and_the_person_is_kept(monkeypatch):

@@ -277,3 +277,23 @@ sys.exit(os.waitstatus_to_exitcode(status) or int((engine.run(x) != before).any(
 def test_an_engine_says_why_it_cannot_be_pickled():
     with pytest.raises(TypeError, match="call edgepose.load in each process"):
         pickle.dumps(edgepose.load("ampose"))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_process_ends_while_daemon_threads_are_in_the_engine(engine_path, threads):
+    program = f"""
+import threading, time
+import numpy as np
+import edgepose
+engine = edgepose.load({str(engine_path)!r}, threads={threads})
+def work():
+    x = np.zeros((64, 1, 17, 2), np.float32)
+    while True:
+        engine.run(x)
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+"""
+    for _ in range(3):
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stderr) == (0, "")

@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -210,17 +213,17 @@ def test_a_header_that_contradicts_its_plan_is_refused_when_it_is_loaded(tmp_pat
     plan, tensors = lower(MODEL, "fp32")
     enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), **change, "plan": plan}, tensors)
     with pytest.raises(EngineError, match="the plan is for 1 frames of 17 joints, the header says (9 of 17|1 of 16)"):
-        edgepose.load(tmp_path / "odd.epose")
+        edgepose.load(tmp_path / "odd.epose", trust=True)
 
 
 def test_a_payload_engine_without_its_payload_is_an_engine_error(tmp_path):
     for backend in ("onnx", "torchscript"):
         enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {})
         with pytest.raises(EngineError, match="'payload'"):
-            edgepose.load(tmp_path / "odd.epose")
+            edgepose.load(tmp_path / "odd.epose", trust=True)
         enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {"payload": np.arange(99, dtype=np.uint8)})
         with pytest.raises(EngineError, match=f"the {backend} backend does not take it"):
-            edgepose.load(tmp_path / "odd.epose")
+            edgepose.load(tmp_path / "odd.epose", trust=True)
 
 
 class FullDisk:
@@ -259,6 +262,52 @@ def test_a_full_disk_leaves_the_old_file_and_no_part_of_the_new(tmp_path, monkey
     assert full.value.errno == errno.ENOSPC
     assert [file.name for file in tmp_path.iterdir()] == (["a.epose"] if before else [])
     assert before is None or path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ['"model": "\\ud800"', '"built_with": {"\\udfff": 1}', '"frames": ' + 400 * "9", '"x": ' + 100_000 * "[", '"frames": 1e999'])
+def test_a_header_of_text_that_is_no_unicode_or_of_numbers_beyond_all_is_refused(tmp_path, change):
+    text = json.dumps(FULL)[:-1] + ", " + change + "}"
+    with pytest.raises(EngineError, match="odd.epose: "):
+        edgepose.load(sealed(tmp_path / "odd.epose", text, {}))
+
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from edgepose import enginefile
+def killed(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = killed
+enginefile.write_atomically(Path(sys.argv[1]), bytes(10**6))
+"""
+
+
+def test_what_a_killed_writer_left_is_gone_after_the_next(tmp_path):
+    path = tmp_path / "a.epose"
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", WRITER, path]).returncode == -signal.SIGKILL
+        assert not path.exists() and len(list(tmp_path.iterdir())) == 1
+    enginefile.write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_writers_of_one_file_each_write_a_whole_one(tmp_path, monkeypatch, has_locks):
+    if not has_locks:  # as some network file systems
+        monkeypatch.setattr(enginefile, "_lock", lambda _: False)
+    path, contents = tmp_path / "a.json", [bytes([n]) * 300_000 for n in range(4 if has_locks else 1)]
+    enginefile.write_atomically(path, contents[0])
+
+    def write(data):
+        for _ in range(25):
+            enginefile.write_atomically(path, data)
+
+    writers = [threading.Thread(target=write, args=(data,)) for data in contents]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_disk_that_fails_only_when_synced_leaves_the_old_file(tmp_path, monkeypatch):

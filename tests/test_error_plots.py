@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from models import randomised, small
 from PIL import Image
 from tiny_mocap import standing, write_all
+from windows import Window
 
 from edgepose import metrics, zoo
 from edgepose.cli import main
@@ -14,7 +15,6 @@ from edgepose.clip import load_windows
 from edgepose.show import drawing
 from edgepose.skeleton import H36M17
 from edgepose.training import error_plots, evaluate, models
-from edgepose.window import Window
 from edgepose.zoo.checkpoints import save_checkpoint
 
 matplotlib.use("Agg")

@@ -158,8 +158,8 @@ def test_the_command_trains(mocap, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [(["--steps", "0"], "--steps is 0; wanted 1 or more"), (["--every", "-1"], "--every is -1"),
-                                                ([], "hrnet-w8.safetensors is there already")])
+                                                ([], "hrnet-w8.state.safetensors is there already")])
 def test_the_command_tells_what_is_wrong_in_a_line(mocap, tmp_path, capsys, arguments, message):
-    (tmp_path / "hrnet-w8.safetensors").touch()
+    (tmp_path / "hrnet-w8.state.safetensors").touch()
     assert h.main(["--path", str(mocap), "--out", str(tmp_path), *arguments]) == 1
     assert capsys.readouterr().err.startswith(f"heatmaps: {message if arguments else tmp_path / message}")

@@ -105,6 +105,10 @@ def test_errors_say_what_came_and_what_was_wanted(tmp_path, prepare, split, mess
     (lambda a: a.update(joint_names=a["joint_names"][::-1]), "joint_names is not as wanted: Human3.6M's order"),
     (lambda a: a.update(clip_starts=np.array([0, 8, 4])), "clip_starts is not as wanted"),
     (lambda a: a.update(clip_starts=np.array([0, 25])), "clip_starts is not as wanted"),
+    (lambda a: a.update(clip_names=3), "clip_names is not as wanted: a list of text; it is int64"),
+    (lambda a: a.update(joint_names={"pelvis": 0}), "joint_names is not as wanted: a list of text; it is dict"),
+    (lambda a: a.update(clip_starts=0), "clip_starts is not as wanted: a list of whole numbers"), (lambda a: a.update(fps="60"), "fps is not as wanted"),
+    (lambda a: a.update(clip_starts=["0"]), "clip_starts is not as wanted: a list of whole numbers; it is <U1"),
     (lambda a: a.update(clip_names=a["clip_names"][:0]), "clip_names is not as wanted: one a clip: 2, not 0"),
     (lambda a: a.update(fps=np.float32(0)), "fps is not as wanted"),
     (lambda a: a.pop("fps"), "has no key 'fps'")])

@@ -185,6 +185,7 @@ def test_what_is_wrong_with_a_motion_is_named_by_its_line(tmp_path, old, new, me
     ("0 0 0 0 0 0 90 90 0", "0 0 0 0 0 0 90 90", "line 21: .* has 8 words; wanted 9 finite numbers"),
     ("Frames: 3", "Frames: 4", "a.bvh has 3 frames; it says 4"),
     ("Frame Time: 0.008333", "Frame Time: 0", "line 18: a frame of 0.0 s"),
+    ("CHANNELS 6 Xposition Yposition Zposition Zrotation Yrotation Xrotation", "CHANNELS", "line 5: 'CHANNELS'; wanted their number"),
     ("HIERARCHY", "GEOMETRY", "line 1: 'GEOMETRY' does not belong in a BVH"),
     ("MOTION", "}\nMOTION", "line 16: a } without its {")])
 def test_what_is_wrong_with_a_bvh_is_named_by_its_line(tmp_path, old, new, message):

@@ -42,7 +42,7 @@ class Evil:
 
 def test_a_file_cannot_run_code(tmp_path):
     np.savez(tmp_path / "a.npz", data={"a": Evil(tmp_path / "made")})
-    with pytest.raises(ValueError, match=r"a.npz: it holds a posix.mkdir; wanted arrays, dicts and lists"):
+    with pytest.raises(ValueError, match=r"a.npz is no .npz file of arrays \(it holds a posix.mkdir; wanted arrays, dicts and lists"):
         load_npz(tmp_path / "a.npz", "data")
     assert not (tmp_path / "made").exists()
 
@@ -54,7 +54,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
     with pytest.raises(ValueError, match="a.npz: it has no key 'data'; it has positions, fps"):
         load_npz(tmp_path / "a.npz", "data")
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:50])
-    with pytest.raises(ValueError, match="a.npz: File is not a zip file"):
+    with pytest.raises(ValueError, match=r"a.npz is no .npz file of arrays \(it is cut off, of another format"):
         load_npz(tmp_path / "a.npz", "positions")
 
 

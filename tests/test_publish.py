@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from tiny_mocap import write_all
+from tiny_real_clips import write_folder
 
 import edgepose
 from edgepose import zoo
@@ -19,7 +20,8 @@ def published(tmp_path, monkeypatch):
     save_checkpoint(tmp_path / "tiny.safetensors", zoo.build("ampose", channels=16), {
         "model": "ampose", "frames": 1, "skeleton": "h36m17", "options": {"channels": 16}, "seed": 5,
         "command": "edgepose train --steps 1", "data": "CMU", "figures": {}})
-    return publish.publish(tmp_path / "tiny.safetensors", write_all(tmp_path / "mocap"), tmp_path / "weights")
+    return publish.publish(tmp_path / "tiny.safetensors", write_all(tmp_path / "mocap"), tmp_path / "weights",
+                           real=write_folder(tmp_path / "real"))
 
 
 def test_published_weights_are_half_precision_and_carry_their_figures(published):
@@ -36,6 +38,17 @@ def test_the_card_says_what_the_weights_are(published):
     figure = metadata["figures"]["real detections, cam1"]["P-MPJPE mm"]
     assert text.startswith("# tiny\n") and "`edgepose train --steps 1`" in text and "mocap.cs.cmu.edu" in text
     assert "| seed | 5 |" in text and f" {figure:.1f} |" in text and "linear regression, noisy" in text
+
+
+def test_the_card_has_the_groups_of_real_clips_where_there_are_any(published):
+    text = published.with_suffix(".md").read_text()
+    _, metadata = load_checkpoint(published)
+    row = metadata["real"]["beam, OpenPose, perfect"]
+    assert "## Real clips" in text and f"| beam, OpenPose, perfect | {row['MPJPE mm']:.1f} | {row['N-MPJPE mm']:.1f} | " in text
+    assert f" | {row['MPJVE mm/s']:.1f} | {row['poses']} | 0 |" in text and row["poses"] == 24
+    del metadata["real"]
+    without = publish.card("tiny", metadata)
+    assert "Real clips" not in without and "camera 3 is behind him.\n\n## What it does not know" in without
 
 
 def test_the_engine_beside_the_weights_is_made_of_them(published):

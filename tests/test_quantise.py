@@ -149,10 +149,10 @@ def test_scales_survive_the_file_they_are_written_to(calibrated, tmp_path):
         np.testing.assert_array_equal(read[name], tensor)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"steps": {}}', '{"w8_kept": [], "steps": 3}',
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, "\xff\xfe", '{"w8_kept": ["\\ud800"], "steps": {}}', '{"steps": {}}', '{"w8_kept": [], "steps": 3}',
                                   '{"w8_kept": [3], "steps": {}}', '{"w8_kept": [], "steps": {"000.linear": {}}}',
                                   '{"w8_kept": [], "steps": {"000.linear": {"x_scale": "x"}}}',
-                                  *('{"w8_kept": [], "steps": {"000.linear": {"x_scale": %s}}}' % x for x in ("NaN", "0", "-5", "1e300", "[1, 0]"))])
+                                  *('{"w8_kept": [], "steps": {"000.linear": {"x_scale": %s}}}' % x for x in ("NaN", "0", "-5", "1e300", "[1, 0]", 400 * "9"))])
 def test_a_file_that_holds_no_scales_is_named(tmp_path, text):
     (tmp_path / "scales.json").write_text(text)
     with pytest.raises(ValueError, match="scales.json holds no scales"):

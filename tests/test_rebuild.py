@@ -33,10 +33,10 @@ def test_an_engine_of_another_machine_runs_here_once_it_is_built_again(monkeypat
     _, trt = elsewhere(monkeypatch, path, source)
     before, _ = enginefile.read(path)
     with pytest.raises(edgepose.EngineError, match="--rebuild"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
     assert main(["compile", "--rebuild", str(path)]) == 0
     assert re.search(r"built again for this machine; 0\.0\d+ mm mean, 0\.\d+ mm at most from its graph in ONNX Runtime", capsys.readouterr().out)
-    engine = edgepose.load(path)
+    engine = edgepose.load(path, trust=True)
     assert np.abs(engine.run(windows(4)) - poses(windows(4))).max() < (0.05 if source.precision == "int8" else 2e-6)
     assert engine.header["machine"]["tensorrt"] == FULL["10.13"] and engine.header["machine"]["compute_capability"] == "9.0"
     same = {"onnx_sha256", "batch", "rung", "keep_float32", "precision", "model", "weights_sha256", "frames"}
@@ -136,7 +136,7 @@ def test_a_file_without_a_graph_says_how_it_is_built(monkeypatch, tmp_path):
     with pytest.raises(edgepose.EngineError, match="holds no graph to build from; build it with edgepose compile --model tiny --backend torch-tensorrt"):
         rebuild.rebuild(path)
     with pytest.raises(edgepose.EngineError, match="Build it again on this machine: edgepose compile --model tiny --backend torch-tensorrt"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
 
 
 def test_a_native_engine_is_not_built_again(tmp_path):

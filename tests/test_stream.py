@@ -26,7 +26,7 @@ def test_keypoints_of_half_precision_are_taken_and_refused_as_those_of_single(ca
     assert len(half) == 40 and all(map(same, half, single))
     clip[7, 2, 0] = np.inf
     for broken in (clip, clip[..., :2]):
-        with pytest.raises(ValueError, match=r"keypoint . is \[.*inf"):
+        with pytest.raises(ValueError, match=r"keypoint . is \(.*inf"):
             poses_of(broken)
 
 
@@ -74,7 +74,7 @@ def test_a_recording_lifted_at_once_gives_what_push_and_flush_give(frames, delay
 
 def test_a_lifted_frame_that_is_broken_is_numbered_and_the_stream_goes_on():
     stream, frames = Stream(FakeEngine(9), "coco17", SIZE, delay_frames=4), hard_clip()
-    with pytest.raises(ValueError, match=r"frame 7: timestamp_s is 0\.0 after"):
+    with pytest.raises(ValueError, match=r"frame 7: timestamp_s is 0 after"):
         list(stream.lift(frames[:7] + [(frames[7][0], 0.0)]))
     assert len(list(stream.lift(frames))) == len(list(Stream(FakeEngine(9), "coco17", SIZE, delay_frames=4).lift(frames)))
 
@@ -139,7 +139,7 @@ def test_people_of_several_cameras_have_times_of_their_own(kind):
         assert all(same(pose, stream.push(person[n], t)) for pose, stream, person, t in zip(poses, alone, people, times_s))
     with pytest.raises(ValueError, match="2 time stamps for 3 streams; wanted one, or one each"):
         push_many(together, [person[8] for person in people], [9.0, 109.0])
-    with pytest.raises(ValueError, match="person 1: timestamp_s is 9.0 after 100.2"):
+    with pytest.raises(ValueError, match="person 1: timestamp_s is 9 after 100.2"):
         push_many(together, [person[8] for person in people], [9.0, 9.0, 9.0])
     with pytest.raises(TypeError, match="person 0: timestamp_s is '9.0'; wanted a number"):
         push_many(together, [person[8] for person in people], "9.0")

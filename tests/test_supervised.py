@@ -13,7 +13,7 @@ from tiny_mocap import write_all
 import edgepose
 from edgepose.zoo.checkpoints import load_checkpoint, read_tensors, write_tensors
 from edgepose.cli import main
-from edgepose.training import losses, runs, supervised, weakly_supervised
+from edgepose.training import losses, runs, schedules, supervised, weakly_supervised
 from edgepose.training.supervised import train
 
 CAUSAL = {"is_causal": True, "channels": 16, "heads": 2, "depth": 1}
@@ -86,10 +86,36 @@ def test_resuming_another_run_is_refused(data, tmp_path, monkeypatch):
         train("ampose-s", data, tmp_path / "empty", 2, resume=True)
 
 
-@pytest.mark.parametrize("name", ["ampose-s.safetensors", "ampose-s.state.safetensors"])
-def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monkeypatch, name):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_checkpoint_without_a_state_is_told_to_whoever_resumes_and_whoever_does_not(data, tmp_path, resume):
+    (tmp_path / "ampose-s.safetensors").touch()
+    with pytest.raises(ValueError, match="ampose-s.safetensors is there already, of an earlier run that left nothing to resume from"):
+        train("ampose-s", data, tmp_path, 2, resume=resume)
+
+
+def test_a_run_that_stops_between_its_first_two_files_is_resumed(data, tmp_path, monkeypatch):
+    whole = train("ampose-s", data, tmp_path / "whole", 4, every=2)
+    with monkeypatch.context() as until_stopped:
+        until_stopped.setattr(supervised, "save_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train("ampose-s", data, tmp_path / "parts", 4, every=2)
+    parts = train("ampose-s", data, tmp_path / "parts", 4, every=2, resume=True)
+    assert same(weights(whole), weights(parts))
+
+
+def test_a_run_whose_disk_is_full_at_its_first_file_can_be_begun_again(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as until_full:
+        until_full.setattr(runs, "write_tensors", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            train("ampose-s", data, tmp_path, 2, every=1)
+    assert train("ampose-s", data, tmp_path, 2, every=1).is_file()
+
+
+@pytest.mark.parametrize("name, how", [("ampose-s.safetensors", " that left nothing to resume from: another --out keeps it"),
+                                       ("ampose-s.state.safetensors", ": --resume goes on with that run, another --out keeps it")])
+def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monkeypatch, name, how):
     (tmp_path / name).write_bytes(b"weeks of work")
-    message = f"{name} is there already, of an earlier run: --resume goes on with that run, another --out keeps it"
+    message = f"{name} is there already, of an earlier run{how}"
     with pytest.raises(ValueError, match=message):
         train("ampose-s", data, tmp_path, 2)
     monkeypatch.setattr(supervised, "affordable_steps", lambda *_, **__: pytest.fail("work was done"))
@@ -311,14 +337,14 @@ def test_the_budget_of_minutes_is_that_of_the_model_with_its_options(data, tmp_p
 
 
 def test_the_learning_rate_warms_up_stays_and_ends_at_zero():
-    rates = [supervised.learning_rate(step, 1000) for step in range(1000)]
-    assert rates[0] < rates[1] < rates[49] and set(rates[50:700]) == {supervised.LEARNING_RATE}
-    assert all(np.diff(rates[700:]) < 0) and rates[-1] < 0.002 * supervised.LEARNING_RATE
-    assert [supervised.learning_rate(step, 100_000) for step in (999, 1000, 69_000)] == [supervised.LEARNING_RATE] * 3
+    rates = [schedules.learning_rate(step, 1000) for step in range(1000)]
+    assert rates[0] < rates[1] < rates[49] and set(rates[50:700]) == {schedules.LEARNING_RATE}
+    assert all(np.diff(rates[700:]) < 0) and rates[-1] < 0.002 * schedules.LEARNING_RATE
+    assert [schedules.learning_rate(step, 100_000) for step in (999, 1000, 69_000)] == [schedules.LEARNING_RATE] * 3
 
 
 def test_what_a_lengthened_run_learnt_before_its_cool_down_does_not_depend_on_its_length():
-    short, long = ([supervised.learning_rate(step, steps) for step in range(14_000)] for steps in (20_000, 60_000))
+    short, long = ([schedules.learning_rate(step, steps) for step in range(14_000)] for steps in (20_000, 60_000))
     assert short == long
 
 

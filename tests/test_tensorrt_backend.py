@@ -22,7 +22,7 @@ CLOSE = {"rtol": 0, "atol": 2e-6}  # 2 * k * eps * max|x| * max|w| with k = 34
 def test_an_engine_answers_on_every_version(monkeypatch, tmp_path, version):
     gpu, _ = a_gpu(monkeypatch, version)
     rung = "legacy-fp16" if version == "8.6" else "strong-fp16"
-    engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source("fp16", rung)))
+    engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source("fp16", rung)), trust=True)
     x = windows(1)
     np.testing.assert_allclose(engine.run(x), poses(x), **CLOSE)
     assert gpu.depth() == 0 and gpu.launches == 2  # of the graph: one when it was tried, one now
@@ -34,7 +34,7 @@ def test_any_number_of_people_goes_in_batches_of_the_plan_s_size(monkeypatch, tm
     gpu, _ = a_gpu(monkeypatch, extension=extension)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source(batch=4)))
+        engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source(batch=4)), trust=True)
     before, x = gpu.launches, windows(people)
     out = np.full((people, JOINTS, 3), np.nan, np.float32)
     assert engine.run(x, out) is out
@@ -44,7 +44,7 @@ def test_any_number_of_people_goes_in_batches_of_the_plan_s_size(monkeypatch, tm
 
 def test_a_person_s_pose_does_not_depend_on_who_else_is_in_the_batch(monkeypatch, tmp_path):
     a_gpu(monkeypatch)
-    engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source(batch=4)))
+    engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source(batch=4)), trust=True)
     x = windows(4)
     engine.run(np.full_like(x, np.nan))
     np.testing.assert_array_equal(engine.run(x[2:3])[0], engine.run(x)[2])
@@ -52,7 +52,7 @@ def test_a_person_s_pose_does_not_depend_on_who_else_is_in_the_batch(monkeypatch
 
 def test_a_stream_lifts_with_a_tensorrt_engine(monkeypatch, tmp_path):
     a_gpu(monkeypatch)
-    engine = edgepose.load(write_engine(tmp_path / "a.epose"))
+    engine = edgepose.load(write_engine(tmp_path / "a.epose"), trust=True)
     stream = edgepose.Stream(engine, layout="coco17", image_size=(1920, 1080))
     for frame in range(3):
         pose = stream.push(np.random.default_rng(frame).uniform(300, 700, (17, 2)), 0.02 * frame)
@@ -63,7 +63,7 @@ def test_without_the_extension_each_frame_is_enqueued_and_that_is_said(monkeypat
     gpu, _ = a_gpu(monkeypatch, extension=None)
     path = write_engine(tmp_path / "a.epose")
     with pytest.warns(RuntimeWarning, match="edgepose._cuda is not built here: TensorRT engines run without CUDA graphs"):
-        engine = edgepose.load(path)
+        engine = edgepose.load(path, trust=True)
     x = windows(1)
     np.testing.assert_allclose(engine.run(x), poses(x), **CLOSE)
     assert gpu.launches == 0
@@ -73,7 +73,7 @@ def test_a_frame_that_tensorrt_refuses_is_an_error_and_not_the_answer_before(mon
     _, trt = a_gpu(monkeypatch, extension=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        engine = edgepose.load(write_engine(tmp_path / "a.epose"))
+        engine = edgepose.load(write_engine(tmp_path / "a.epose"), trust=True)
     first, second = windows(1, seed=1), windows(1, seed=2)
     engine.run(first)
     trt.refuse = 1
@@ -86,7 +86,7 @@ def test_a_frame_that_tensorrt_refuses_is_an_error_and_not_the_answer_before(mon
 
 def test_a_lane_that_failed_is_freed_while_its_context_is_current(monkeypatch, tmp_path):
     gpu, trt = a_gpu(monkeypatch)
-    engine = edgepose.load(write_engine(tmp_path / "a.epose"))
+    engine = edgepose.load(write_engine(tmp_path / "a.epose"), trust=True)
     lane, = engine._runner._free_lanes
     monkeypatch.setattr(type(lane), "run", lambda self: (_ for _ in ()).throw(EngineError("refused")))
     del lane
@@ -99,7 +99,7 @@ def test_nothing_is_collected_while_a_graph_is_captured(monkeypatch, tmp_path):
     a_gpu(monkeypatch)
     capture, enabled = sys.modules["edgepose._cuda"].capture, []
     monkeypatch.setattr(sys.modules["edgepose._cuda"], "capture", lambda *given: (enabled.append(gc.isenabled()), capture(*given))[1])
-    edgepose.load(write_engine(tmp_path / "a.epose"))
+    edgepose.load(write_engine(tmp_path / "a.epose"), trust=True)
     assert enabled == [False] and gc.isenabled()
 
 
@@ -114,7 +114,7 @@ def test_a_graph_whose_capture_was_refused_is_not_replayed(monkeypatch, tmp_path
         return capture(handle, enqueue)
     sys.modules["edgepose._cuda"].capture = refusing
     with pytest.warns(RuntimeWarning, match=rf"no CUDA graph \({reason}"):
-        engine = edgepose.load(path)
+        engine = edgepose.load(path, trust=True)
     launches = gpu.launches
     for seed in (1, 2, 3):
         x = windows(1, seed)
@@ -128,7 +128,7 @@ def test_zero_copy_lets_the_gpu_work_in_the_host_s_memory(monkeypatch, tmp_path)
     driver = sys.modules["pycuda.driver"]
     for name in ("mem_alloc", "memcpy_htod_async", "memcpy_dtoh_async"):
         monkeypatch.setattr(driver, name, None)
-    engine = edgepose.load(path, zero_copy=True)
+    engine = edgepose.load(path, zero_copy=True, trust=True)
     x = windows(3)
     np.testing.assert_allclose(engine.run(x), poses(x), **CLOSE)
 
@@ -136,7 +136,7 @@ def test_zero_copy_lets_the_gpu_work_in_the_host_s_memory(monkeypatch, tmp_path)
 def test_zero_copy_is_for_tensorrt_engines(tmp_path):
     path = write_native_engine(tmp_path / "native.epose", tiny_lifter())
     with pytest.raises(EngineError, match="zero_copy=True is for tensorrt engines; this one runs on the native backend"):
-        edgepose.load(path, zero_copy=True)
+        edgepose.load(path, zero_copy=True, trust=True)
 
 
 @pytest.mark.parametrize("option", [{"isa": "avx2"}, {"cpus": [0], "threads": 2}])
@@ -144,7 +144,7 @@ def test_options_of_native_engines_are_refused(monkeypatch, tmp_path, option):
     a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose")
     with pytest.raises(EngineError, match=f"{next(iter(option))}=.* is for native engines; this one runs on the tensorrt backend"):
-        edgepose.load(path, **option)
+        edgepose.load(path, **option, trust=True)
 
 
 @pytest.mark.parametrize("field, here, there", [
@@ -160,7 +160,7 @@ def test_an_engine_of_another_machine_is_refused_by_the_field_that_differs(monke
     enginefile.write(path, header, tensors)
     trt._Runtime = None  # it is refused before TensorRT sees the plan
     with pytest.raises(EngineError) as refusal:
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
     assert str(refusal.value) == (f"{path}: built for another machine ({field} {there} there, {here} here). "
                                   f"Build it again on this machine: edgepose compile --rebuild {path}")
 
@@ -170,14 +170,14 @@ def test_every_field_that_differs_is_named(monkeypatch, tmp_path):
     path = write_engine(tmp_path / "a.epose")
     a_gpu(monkeypatch, "11", capability=(9, 0), cuda=(13, 0, 0))
     with pytest.raises(EngineError, match=r"tensorrt 10.3.0 there, 11.4.1 here; compute_capability 8.7 there, 9.0 here; cuda 12 there, 13 here"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
 
 
 def test_a_machine_of_which_less_is_known_is_another(monkeypatch, tmp_path):
     a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose", machine={"tensorrt": "10.3.0", "nvlink": "yes"})
     with pytest.raises(EngineError, match="compute_capability unknown there, 8.7 here; .*nvlink yes there, unknown here"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
 
 
 def test_a_plan_that_tensorrt_does_not_take_is_an_error(monkeypatch, tmp_path):
@@ -186,7 +186,7 @@ def test_a_plan_that_tensorrt_does_not_take_is_an_error(monkeypatch, tmp_path):
     header, tensors = enginefile.read(path)
     enginefile.write(path, header, {**tensors, "payload": tensors["payload"][5:]})
     with pytest.raises(EngineError, match=r"does not take the plan in it \(Serialization assertion failed: the plan is damaged\). .*--rebuild"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
 
 
 @pytest.mark.parametrize("header, message", [
@@ -202,7 +202,7 @@ def test_a_header_that_does_not_fit_the_plan_is_refused(monkeypatch, tmp_path, h
     a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose", **header)
     with pytest.raises(EngineError, match=message):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
 
 
 @pytest.mark.parametrize("missing, message", [("tensorrt", "the tensorrt backend needs tensorrt and pycuda, which is not installed"),
@@ -213,7 +213,7 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path, missing, message):
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EngineError, match=message + ".*on a Jetson the system's package, in a virtual environment with --system-site-packages"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
 
 
 def test_a_machine_without_a_gpu_says_so(monkeypatch, tmp_path):
@@ -221,12 +221,12 @@ def test_a_machine_without_a_gpu_says_so(monkeypatch, tmp_path):
     path = write_engine(tmp_path / "a.epose")
     gpu.count = 0
     with pytest.raises(EngineError, match="CUDA shows no GPU to this process"):
-        edgepose.load(path)
+        edgepose.load(path, trust=True)
 
 
 def test_threads_that_share_an_engine_each_get_their_own_answer(monkeypatch, tmp_path):
     gpu, _ = a_gpu(monkeypatch)
-    engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source(batch=2)))
+    engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source(batch=2)), trust=True)
     callers, wrong, start = 4, [], threading.Barrier(4)
 
     def call(caller):
@@ -249,7 +249,7 @@ def test_threads_that_share_an_engine_each_get_their_own_answer(monkeypatch, tmp
 def test_an_engine_that_is_no_longer_used_frees_its_memory(monkeypatch, tmp_path):
     gpu, _ = a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose")
-    collected = threading.Thread(target=lambda: [edgepose.load(path).run(windows(3)), gc.collect()])
+    collected = threading.Thread(target=lambda: [edgepose.load(path, trust=True).run(windows(3)), gc.collect()])
     collected.start()
     collected.join()
     gc.collect()
@@ -260,7 +260,7 @@ def test_an_engine_that_is_no_longer_used_frees_its_memory(monkeypatch, tmp_path
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_an_engine_in_a_fork_is_an_error_that_says_what_to_do(monkeypatch, tmp_path):
     gpu, _ = a_gpu(monkeypatch)
-    engine = edgepose.load(write_engine(tmp_path / "a.epose"))
+    engine = edgepose.load(write_engine(tmp_path / "a.epose"), trust=True)
     held = len(gpu.memory)
     said, tell = os.pipe()
     child = os.fork()

@@ -108,7 +108,7 @@ def test_compile_writes_its_plan_as_an_engine_of_the_tensorrt_backend(monkeypatc
     _, trt = a_gpu(monkeypatch)
     a_torch_tensorrt(monkeypatch, trt)
     assert main(["compile", "--model", "martinez-s", "--backend", "torch-tensorrt", "--precision", precision, "--batch", "2", "--out", str(tmp_path)]) == 0
-    engine = edgepose.load(tmp_path / f"martinez-s_torch-tensorrt_{precision}_b2.epose")
+    engine = edgepose.load(tmp_path / f"martinez-s_torch-tensorrt_{precision}_b2.epose", trust=True)
     assert (engine.backend, engine.header["rung"], engine.header["batch"], engine.precision) == ("tensorrt", "torch-tensorrt", 2, precision)
     assert set(enginefile.read(engine.path)[1]) == {"payload"}
     row, = json.loads((tmp_path / "report.json").read_text())["rows"]

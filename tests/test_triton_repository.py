@@ -129,7 +129,7 @@ def test_the_served_file_answers_as_the_engine_does(models, engines, precision, 
     x = np.random.default_rng(people).uniform(-0.5, 0.5, (people, *config.input[0].dims)).astype(np.float32)
     pose_m, = session.run([config.output[0].name], {config.input[0].name: x})
     assert pose_m.shape == (people, *config.output[0].dims)
-    np.testing.assert_allclose(pose_m, edgepose.load(engines[precision]).run(x), atol=1e-5)
+    np.testing.assert_allclose(pose_m, edgepose.load(engines[precision], trust=True).run(x), atol=1e-5)
 
 
 def test_a_tensorrt_plan_is_served_with_its_one_batch_and_never_batched(tmp_path):
@@ -363,7 +363,7 @@ def test_the_client_of_the_documentation_streams_through_the_repository(models, 
     code, = re.findall("```python\n(.*?)```", (DOCS / "triton.md").read_text(), re.DOTALL)
     names = {}
     exec(code.replace("ampose_fp16", "tiny_fp16"), names)
-    stream, local = names["stream"], edgepose.Stream(edgepose.load(engines["fp16"]), layout="coco17", image_size=(1920, 1080))
+    stream, local = names["stream"], edgepose.Stream(edgepose.load(engines["fp16"], trust=True), layout="coco17", image_size=(1920, 1080))
     for frame in range(12):
         keypoints_px = np.random.default_rng(frame).uniform(300, 700, (17, 2))
         answer, wanted = stream.push(keypoints_px, frame / 50), local.push(keypoints_px, frame / 50)

@@ -133,8 +133,9 @@ def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, caps
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no detector 'nobody'"),
-    (["--video", "gone.mp4", "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
+    (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no video at gone.mp4"),
+    (["--video", __file__, "--detector", "nobody"], "no detector 'nobody'"),
+    (["--video", __file__, "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
     (["--video", "gone.mp4", "--image-size", "9", "9"], "a video has its own"), (["--flip-test"], "a clip has its keypoints"),
     (["--detector", "rtmlib"], "a clip has its keypoints"), (["--camera", "0", "--fps", "30"], "--fps is for clips and videos"),
     (["--detector", "shipped"], "a clip has its keypoints")])
@@ -160,10 +161,17 @@ def test_a_rate_that_is_none_is_refused(tmp_path):
         next(video.video_frames(tmp_path / "a.avi", fps=0))
 
 
+def test_a_missing_video_is_told_before_a_detector_is_opened(cv2, monkeypatch, capsys):
+    monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: pytest.fail("a detector was opened"))
+    assert main(["stream", "--video", "gone.mp4"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "edgepose stream: no video at gone.mp4\n")
+
+
 def test_the_demonstration_is_named_where_it_is_taken_by_default(cv2, monkeypatch, capsys):
     monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: Blinking())
     for arguments, is_told in (([], True), (["--detector", "shipped"], False)):
-        assert main(["stream", "--video", "gone.mp4", *arguments]) == 1
+        assert main(["stream", "--video", __file__, *arguments]) == 1
         assert ("no --detector given: hrnet-w8, which ships, is a demonstration" in capsys.readouterr().out) == is_told
 
 

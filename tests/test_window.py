@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from windows import Window
+
 from edgepose.skeleton import H36M16, H36M17
-from edgepose.window import Window
 
 DT = 0.02
 
@@ -284,11 +285,11 @@ def test_no_frame_is_lost_or_repeated_over_many_turns_of_the_buffer():
     (dict(frames=0), "odd"), (dict(frames=4), "odd"), (dict(frames=-1), "odd"),
     (dict(frames=9, delay_frames=5), "takes 0 to 4"), (dict(frames=9, delay_frames=-1), "takes 0 to 4"),
     (dict(frames=1, delay_frames=1), "a window of 1 frame has no later ones to wait for: wanted 0"),
-    (dict(frames=9, rate_hz=0), "rate_hz is 0"), (dict(frames=9, rate_hz=float("nan")), "rate_hz is nan"),
-    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1"), (dict(frames=9, max_gap_s="x"), "max_gap_s is 'x'; wanted a number, 0 or more"),
-    (dict(frames=9, rate_hz="50"), "rate_hz is '50'; wanted a number above 0"), (dict(frames=9, delay_frames=1.5), "delay_frames is 1.5; wanted a whole"),
-    (dict(frames=9, delay_frames=True), "delay_frames is True"), (dict(frames="9"), "frames is '9'; wanted a whole number"),
+    (dict(frames=1, delay_frames=1, is_causal=True), "a causal window of 1 frame has no later ones"),
+    (dict(frames=9, rate_hz=-1.5), "rate_hz is -1.5"), (dict(frames=9, rate_hz=float("nan")), "rate_hz is nan"),
+    (dict(frames=9, rate_hz=float("inf")), "rate_hz is inf"),
+    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1; wanted 0 or more"), (dict(frames=9, max_gap_s=float("nan")), "max_gap_s is nan"),
 ])
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(ValueError, match=message):
         Window(skeleton=H36M17, **settings)

@@ -108,7 +108,7 @@ def run_once(folder: Path) -> int:
     for model in gpu_folder.read(folder):
         windows, reference = model.reference()
         for path in sorted(folder.glob(f"{model.name}_cuda_*.epose")):
-            poses = edgepose.load(path).run(np.ascontiguousarray(windows[:2]))
+            poses = edgepose.load(path, trust=True).run(np.ascontiguousarray(windows[:2]))
             broken += not np.isfinite(poses).all()
             print(f"{path.name}: {errors_mm(poses, reference[:2])[0]:.3f} mm from torch")
     return min(broken, 1)

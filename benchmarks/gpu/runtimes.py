@@ -64,7 +64,7 @@ def open_cuda(model: Model, precision: str, batch: int) -> Candidate:
         raise EngineError(reason)
     from edgepose import _cuda
 
-    engine = edgepose.load(model.cuda(precision))
+    engine = edgepose.load(model.cuda(precision), trust=True)
     header, tensors = enginefile.read(engine.path)
     plan = _cuda.Plan(header["plan"], tensors)
     context = _cuda.Context(plan)
@@ -101,9 +101,9 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
         facts["build_s"] = time.perf_counter() - start
     with warnings.catch_warnings(record=True) as records:  # for example: it runs without a CUDA graph
         warnings.simplefilter("always")
-        engine = edgepose.load(built, zero_copy=zero_copy)
-    messages += [str(warning.message) for warning in records if warning.category is RuntimeWarning]
-    return Candidate(engine.run, facts | ({"said": messages} if messages else {}))
+        engine = edgepose.load(built, zero_copy=zero_copy, trust=True)
+    said += [str(warning.message) for warning in warned if warning.category is RuntimeWarning]
+    return Candidate(engine.run, facts | ({"said": said} if said else {}))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from edgepose import enginefile
 from edgepose.checks import listed, near
 from edgepose.enginefile import EngineError
 from edgepose.gpu import open_gpu, heard, listener
+from edgepose.onnxfile import check_has_no_external_data
 
 WORKSPACE_BYTES = 1 << 30  # our layers need megabytes; a Jetson has no more to give
 
@@ -160,7 +161,8 @@ def engine_parts(source: Source, plan: Plan | None) -> tuple[dict, dict[str, np.
 
 
 def source_of(header: dict, tensors: dict[str, np.ndarray]) -> Source:
-    """The source that an engine file holds. Raises EngineError if it holds none, or another than its header says."""
+    """The source that an engine file holds. Raises EngineError if it holds none, another than its header says, or one
+    that reads other files."""
     if "onnx" not in tensors:
         raise EngineError(f"it holds no graph to build from; build it with edgepose compile --model {header['model']} --backend {header['rung']}")
     onnx, kept = tensors["onnx"].tobytes(), header.get("keep_float32")
@@ -168,6 +170,10 @@ def source_of(header: dict, tensors: dict[str, np.ndarray]) -> Source:
         raise EngineError(f"the header's 'keep_float32' is {kept!r}; it needs a list of names")
     if hashlib.sha256(onnx).hexdigest() != header.get("onnx_sha256"):
         raise EngineError(f"the header's 'onnx_sha256' is {header.get('onnx_sha256')!r}; the graph has another")
+    try:
+        check_has_no_external_data(onnx)
+    except ValueError as error:
+        raise EngineError(str(error)) from error
     return Source(onnx, header["precision"], header["rung"], header["batch"], tuple(kept))
 
 

@@ -19,7 +19,7 @@ class ArrayContext : public cuda::Context {
     if (people > 1 << 16) throw std::invalid_argument("more than 65536 people in one call");
     const float* from = x.data();
     float* to = y.mutable_data();
-    py::gil_scoped_release nogil;
+    WithoutGil nogil;
     cuda::Context::run(from, to, (int)people);
   }
 
@@ -64,12 +64,12 @@ PYBIND11_MODULE(_cuda, m) {
   py::class_<ArrayContext>(m, "Context")
       .def(py::init<std::shared_ptr<cuda::Plan>>())
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert())
-      .def("device_ms", &ArrayContext::device_ms, py::arg("launches"), py::call_guard<py::gil_scoped_release>());
+      .def("device_ms", &ArrayContext::device_ms, py::arg("launches"), py::call_guard<WithoutGil>());
   py::class_<cuda::Graph>(m, "Graph")
-      .def("launch", &cuda::Graph::launch, py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+      .def("launch", &cuda::Graph::launch, py::arg("stream"), py::call_guard<WithoutGil>());
   m.def("capture", [](std::uintptr_t stream, const std::function<bool()>& enqueue) {
     return std::make_unique<cuda::Graph>(stream, enqueue);
   });
   m.def("attention_newest", attention_newest);
-  m.def("read_ms", &cuda::read_ms, py::arg("bytes"), py::arg("times"), py::call_guard<py::gil_scoped_release>());
+  m.def("read_ms", &cuda::read_ms, py::arg("bytes"), py::arg("times"), py::call_guard<WithoutGil>());
 }

@@ -68,18 +68,20 @@ void run(const EngineFile& file, std::string_view data) {
   for (std::size_t i = 0; i < x.size(); i++) x[i] = 2.f * (float)i / (float)x.size() - 1.f;
   Engine::Turn(*engine)->run(x.data(), pose_m.data(), (int)people);
 
-  const Layout& layout = kLayouts[data.size() % kLayoutCount];
+  const Layout& layout = layouts()[data.size() % layouts().size()];
   const int delay_frames = file.is_causal ? 0 : (int)(data.size() / 8 % (frames / 2 + 1));
-  const StreamOptions options{delay_frames, data.size() % 5 ? 50.0 : 0.0, 0.5, 0.3, 0.3, is_odd ? 1.0 : 0.0, 1.0, 1.0, 0, 0, 0, 0};
-  Stream stream(engine, layout.name, 640, 480, options);
-  std::vector<float> keypoints_px((std::size_t)layout.keypoints * 3);
+  PersonOptions options;
+  options.delay_frames = delay_frames, options.rate_hz = data.size() % 5 ? kFileRateHz : 0.0;
+  options.min_cutoff_hz = is_odd ? 1.0 : 0.0, options.beta = 1.0;
+  Stream stream(engine, layout, 640, 480, options);
+  std::vector<float> keypoints_px(layout.keypoints.size() * 3);
   double time_s = 0;
   for (std::size_t frame = 0, at = 0; frame < 2 * frames + 8; frame++) {  // the bytes of the input, over and over, are the person
     for (float& value : keypoints_px) value = (float)(signed char)data[at++ % data.size()];
     for (std::size_t k = 2; k < keypoints_px.size(); k += 3) keypoints_px[k] = std::fabs(keypoints_px[k]) / 128;
     time_s += (double)(unsigned char)data[at % data.size()] / 2000 + 1e-6;
     try {
-      stream.push(data[at % data.size()] % 8 ? keypoints_px.data() : nullptr, layout.keypoints, 3, time_s);
+      stream.push(data[at % data.size()] % 8 ? keypoints_px.data() : nullptr, (long)layout.keypoints.size(), 3, time_s);
     } catch (const std::invalid_argument&) {  // two pixels from the corner
     }
   }

@@ -7,8 +7,9 @@
  * than 0 for an error, whose text is edgepose_error(). A call that fails changes nothing but that text. No function throws,
  * prints or ends the process. Null is refused where it is not said to be taken.
  *
- * Threads: an engine may be used by many threads at once. A stream may move between threads, but be used by one at a time. Neither
- * may be used in the child of a fork if the engine has more than one thread.
+ * Threads: an engine may be used by many threads at once. A stream may move between threads, but be used by one at a time: a call
+ * that comes in between is EDGEPOSE_BUSY and changes nothing. Neither may be used in the child of a fork if the engine has more than
+ * one thread.
  *
  * Versions: functions and constants are only ever added while EDGEPOSE_ABI_VERSION stays. A struct that may grow begins with its
  * size, which its _INIT macro sets: a library that is newer than the program takes the default for what the program's struct
@@ -36,7 +37,8 @@ typedef enum edgepose_status {
   EDGEPOSE_BAD_ARGUMENT = -1, /* what was passed does not fit; the text says what came and what was wanted */
   EDGEPOSE_BAD_ENGINE = -2,   /* the file cannot be read, is damaged, or is for another machine or backend */
   EDGEPOSE_NO_MEMORY = -3,
-  EDGEPOSE_FAILED = -4 /* the system refused something, threads for example */
+  EDGEPOSE_FAILED = -4, /* the system refused something, threads for example */
+  EDGEPOSE_BUSY = -5    /* another thread is in a call with the same stream */
 } edgepose_status;
 
 typedef struct edgepose_engine edgepose_engine;
@@ -57,8 +59,10 @@ typedef struct edgepose_engine_options {
   uint32_t size;
   int32_t threads; /* 1 to 256: how many work on one call, the caller among them */
   const char* isa; /* the instruction set whose kernels run; null: the environment's EDGEPOSE_ISA, else the best of this CPU */
+  const int32_t* cpus; /* the processors that the threads but the callers' are pinned to, one each; read by edgepose_engine_open alone */
+  size_t cpu_count;    /* how many there are, fewer than threads; 0: none is pinned */
 } edgepose_engine_options;
-#define EDGEPOSE_ENGINE_OPTIONS_INIT {sizeof(edgepose_engine_options), 1, NULL}
+#define EDGEPOSE_ENGINE_OPTIONS_INIT {sizeof(edgepose_engine_options), 1, NULL, NULL, 0}
 
 /* Loads the native .epose file at `path` and checks all of it. options: null for the defaults. On success *engine is to be closed
  * with edgepose_engine_close; on an error it is null. */
@@ -71,6 +75,7 @@ EDGEPOSE_API void edgepose_engine_close(edgepose_engine* engine);
 EDGEPOSE_API int32_t edgepose_engine_frames(const edgepose_engine* engine);        /* T, the frames of a window; 0 */
 EDGEPOSE_API int32_t edgepose_engine_joints(const edgepose_engine* engine);        /* J; 0 */
 EDGEPOSE_API int32_t edgepose_engine_is_causal(const edgepose_engine* engine);     /* 1: it answers for the newest frame; 0 */
+EDGEPOSE_API double edgepose_engine_rate_hz(const edgepose_engine* engine);        /* that it was trained on; 0: the file does not say */
 EDGEPOSE_API const char* edgepose_engine_model(const edgepose_engine* engine);     /* "ampose"; null */
 EDGEPOSE_API const char* edgepose_engine_precision(const edgepose_engine* engine); /* of the weights, "fp16"; null */
 EDGEPOSE_API const char* edgepose_engine_isa(const edgepose_engine* engine);       /* whose kernels run, "avx2"; null */
@@ -90,7 +95,8 @@ EDGEPOSE_API edgepose_status edgepose_engine_run(const edgepose_engine* engine, 
 typedef struct edgepose_stream_options {
   uint32_t size;
   int32_t delay_frames;  /* how many later frames of the grid to wait for: 0 to (T - 1) / 2, 0 for a causal engine */
-  double rate_hz;        /* the grid of a window of many frames, which the model was trained on; 0: every frame as it comes */
+  double rate_hz;        /* the grid of a window of many frames; EDGEPOSE_FILE_RATE: the one that the model was trained on, 50 where its
+                            file does not say; 0: every frame as it comes */
   double max_gap_s;      /* for how long a missing person's last frame is repeated */
   double seen_above;     /* the confidence from which on a joint is taken as seen */
   double hold_s;         /* for how long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it */
@@ -99,7 +105,8 @@ typedef struct edgepose_stream_options {
   double d_cutoff_hz;    /* the cutoff of the speed itself */
   double fx, fy, cx, cy; /* the lens, px, for keypoints without distortion and a model trained with one lens; all 0: as any lens */
 } edgepose_stream_options;
-#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, 50.0, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0}
+#define EDGEPOSE_FILE_RATE (-1.0)
+#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {
@@ -111,14 +118,37 @@ typedef struct edgepose_pose {
   const float* keypoints_norm; /* (J, 2) where the joints were in that frame, in normalised screen coordinates */
   const float* confidence;     /* (J,) in that frame; 0 where the person was not detected */
   const uint8_t* is_seen;      /* (J,) 1, or 0: the stream put the joint in its place */
+  const float* error_m;        /* (J,) the standard deviation of each joint's distance that the model predicts; null: it does not */
 } edgepose_pose;
-#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL}
+#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
+
+/* A keypoint that a joint of the model comes from. This struct never grows. */
+typedef struct edgepose_source {
+  const char* joint; /* by its name, "left_knee": see edgepose_engine_joint */
+  int32_t keypoint;  /* its place among the detector's, from 0 */
+  double weight_x, weight_y;
+} edgepose_source;
+
+/* The keypoints of a detector of one's own. Each joint is the weighted sum of its sources and as sure as the least sure of them; its
+ * weights sum to 1 for x and for y. The nose may be left out: it is then half way between thorax and head. */
+typedef struct edgepose_layout {
+  uint32_t size;
+  int32_t keypoints; /* how many the detector gives */
+  const char* name;  /* for messages */
+  const edgepose_source* sources;
+  size_t source_count;
+} edgepose_layout;
+#define EDGEPOSE_LAYOUT_INIT {sizeof(edgepose_layout), 0, NULL, NULL, 0}
 
 /* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "mpii16",
- * "h36m17", "h36m16"; a detector of another kind is brought into one of these by its user. width_px, height_px: of the whole picture.
+ * "h36m17", "h36m16"; for another detector see edgepose_stream_open_layout. width_px, height_px: of the whole picture.
  * options: null for the defaults. On success *stream is to be closed with edgepose_stream_close; on an error it is null. */
 EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
                                                   const edgepose_stream_options* options, edgepose_stream** stream);
+
+/* The same for a detector of one's own; `layout` and what it points to need not outlive the call. */
+EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* engine, const edgepose_layout* layout, double width_px,
+                                                         double height_px, const edgepose_stream_options* options, edgepose_stream** stream);
 
 /* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout; a keypoint of
  * confidence 0 may hold anything, NaN too; without confidences (0, 0) is a keypoint that was not found. Null: the person was not
@@ -128,6 +158,20 @@ EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine,
  * threads than ever before run the engine at once. */
 EDGEPOSE_API edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns,
                                                   double timestamp_s, edgepose_pose* pose);
+
+/* What a detector saw of one person in one picture: what edgepose_stream_push takes. This struct never grows. */
+typedef struct edgepose_frame {
+  const float* keypoints_px; /* null: not detected */
+  size_t keypoints, columns;
+  double timestamp_s;
+} edgepose_frame;
+
+/* edgepose_stream_push for many people, with one call of the engine: a frame and a pose for each stream, in their order. The streams are
+ * of one engine, each once. Each pose begins with EDGEPOSE_POSE_INIT; where person i has no new pose, poses[i].joints is 0 afterwards
+ * and the rest as it was. EDGEPOSE_OK: someone has a new pose; EDGEPOSE_NO_POSE: nobody has. An error names the person, counted
+ * from 0, and no stream is changed then. Allocates. */
+EDGEPOSE_API edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t people, const edgepose_frame* frames,
+                                                edgepose_pose* poses);
 
 /* The recording has ended: as a push, for the next of the frames that delay_frames kept waiting; the last frame is repeated for
  * those after it. EDGEPOSE_NO_POSE where there is none any more: the stream is then as new. In between it takes no frame. */

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -61,6 +62,7 @@ class Engine {
   int frames() const { return edgepose_engine_frames(get()); }
   int joints() const { return edgepose_engine_joints(get()); }
   bool is_causal() const { return edgepose_engine_is_causal(get()) != 0; }
+  double rate_hz() const { return edgepose_engine_rate_hz(get()); }  // 0: the file does not say
   std::string model() const { return edgepose_engine_model(get()); }
   std::string precision() const { return edgepose_engine_precision(get()); }
   std::string isa() const { return edgepose_engine_isa(get()); }
@@ -111,11 +113,19 @@ class Pose {
   View<float> keypoints_norm() const { return {pose_.keypoints_norm, size() * 2}; }
   View<float> confidence() const { return {pose_.confidence, size()}; }
   View<std::uint8_t> is_seen() const { return {pose_.is_seen, size()}; }
+  View<float> error_m() const { return {pose_.error_m, pose_.error_m ? size() : 0}; }  // empty: the model does not say
 
  private:
   std::size_t size() const { return static_cast<std::size_t>(pose_.joints); }
 
   edgepose_pose pose_;
+};
+
+// The keypoints of a detector of one's own: where each joint of the model comes from.
+struct Layout {
+  int keypoints;
+  std::vector<edgepose_source> sources;
+  std::string name = "custom";
 };
 
 // One person before one camera. Movable.
@@ -124,13 +134,13 @@ class Stream {
   Stream(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, options), edgepose_stream_close) {}
 
+  Stream(const Engine& engine, const Layout& layout, double width_px, double height_px, const StreamOptions& options = {})
+      : handle_(open(engine, layout, width_px, height_px, options), edgepose_stream_close) {}
+
   // keypoints_px: rows of `columns` numbers: x, y, and with 3 columns the confidence. Null where there is no new pose.
   const Pose* push(View<float> keypoints_px, double timestamp_s, std::size_t columns = 3) {
-    if (columns == 0 || keypoints_px.size() % columns != 0)
-      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of " + std::to_string(columns));
-    // A vector without elements may have no address, which would mean that nobody was detected.
-    static const float none = 0;
-    return push(keypoints_px.data() ? keypoints_px.data() : &none, keypoints_px.size() / columns, columns, timestamp_s);
+    const edgepose_frame frame = frame_of(keypoints_px, timestamp_s, columns);
+    return push(frame.keypoints_px, frame.keypoints, columns, timestamp_s);
   }
 
   // The person was not detected.
@@ -142,10 +152,49 @@ class Stream {
     return answered(edgepose_stream_flush(handle_.get(), &pose), pose);
   }
 
+  // push() for many people with one call of the engine: for each stream, in their order, its keypoints or nothing where the person was not
+  // detected, and its pose or null.
+  static std::vector<const Pose*> push_many(const std::vector<Stream*>& streams, const std::vector<std::optional<View<float>>>& keypoints_px,
+                                            double timestamp_s, std::size_t columns = 3) {
+    if (streams.size() != keypoints_px.size())
+      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " people's keypoints for " + std::to_string(streams.size()) + " streams");
+    std::vector<edgepose_stream*> handles;
+    std::vector<edgepose_frame> frames;
+    for (std::size_t i = 0; i < streams.size(); i++) {
+      handles.push_back(streams[i]->get());
+      frames.push_back(keypoints_px[i] ? frame_of(*keypoints_px[i], timestamp_s, columns) : edgepose_frame{nullptr, 0, 0, timestamp_s});
+    }
+    std::vector<edgepose_pose> poses(streams.size(), EDGEPOSE_POSE_INIT);
+    check(edgepose_push_many(handles.data(), handles.size(), frames.data(), poses.data()));
+    std::vector<const Pose*> answers;
+    for (std::size_t i = 0; i < streams.size(); i++) {
+      streams[i]->pose_ = Pose(poses[i]);
+      answers.push_back(poses[i].joints ? &streams[i]->pose_ : nullptr);
+    }
+    return answers;
+  }
+
   void reset() { check(edgepose_stream_reset(handle_.get())); }
   edgepose_stream* get() const { return handle_.get(); }
 
  private:
+  static edgepose_frame frame_of(View<float> keypoints_px, double timestamp_s, std::size_t columns) {
+    if (columns == 0 || keypoints_px.size() % columns != 0)
+      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of " + std::to_string(columns));
+    // A vector without elements may have no address, which would mean that nobody was detected.
+    static const float none = 0;
+    return {keypoints_px.data() ? keypoints_px.data() : &none, keypoints_px.size() / columns, columns, timestamp_s};
+  }
+
+  static edgepose_stream* open(const Engine& engine, const Layout& own, double width_px, double height_px, const StreamOptions& options) {
+    edgepose_layout layout = EDGEPOSE_LAYOUT_INIT;
+    layout.keypoints = own.keypoints, layout.name = own.name.c_str();
+    layout.sources = own.sources.data(), layout.source_count = own.sources.size();
+    edgepose_stream* stream = nullptr;
+    check(edgepose_stream_open_layout(engine.get(), &layout, width_px, height_px, &options, &stream));
+    return stream;
+  }
+
   static edgepose_stream* open(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& options) {
     edgepose_stream* stream = nullptr;
     check(edgepose_stream_open(engine.get(), layout.c_str(), width_px, height_px, &options, &stream));

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <climits>
+#include <cmath>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -41,6 +43,8 @@ edgepose_status guarded(Call call) noexcept {
     return failed(EDGEPOSE_BAD_ENGINE, error.what());
   } catch (const std::invalid_argument& error) {
     return failed(EDGEPOSE_BAD_ARGUMENT, error.what());
+  } catch (const edgepose::Busy& error) {
+    return failed(EDGEPOSE_BUSY, error.what());
   } catch (const std::exception& error) {
     return failed(EDGEPOSE_FAILED, error.what());
   }
@@ -50,9 +54,13 @@ void need(bool holds, const char* otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
 }
 
-// What the structs had in the first version of the library. When one grows, its first size is written here as a number.
+// What the structs had in the first version of the library. When one grows, its first size is written here.
 template <class Struct>
 constexpr std::size_t kFirstSize = sizeof(Struct);
+template <>
+constexpr std::size_t kFirstSize<edgepose_engine_options> = offsetof(edgepose_engine_options, cpus);
+template <>
+constexpr std::size_t kFirstSize<edgepose_pose> = offsetof(edgepose_pose, error_m);
 
 // How much of a struct its caller has.
 template <class Struct>
@@ -75,6 +83,13 @@ const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t j
   return &engine->engine->skeleton();
 }
 
+// Of a pose whose caller has `size` bytes of it.
+void fill(edgepose_pose* pose, std::size_t size, const edgepose::Stream& of) {
+  const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.was_reset(), of.timestamp_s(), of.joints_m(),
+                                of.keypoints_norm(), of.confidence(), of.is_seen(), of.error_m()};
+  std::memcpy(pose, &filled, size);
+}
+
 // Fills *pose if `call` finds a new one.
 template <class Call>
 edgepose_status answered(edgepose_stream* stream, edgepose_pose* pose, Call call) {
@@ -82,14 +97,43 @@ edgepose_status answered(edgepose_stream* stream, edgepose_pose* pose, Call call
     need(stream, "stream is null");
     need(pose, "pose is null");
     const std::size_t size = size_of(pose, "pose");
-    edgepose::Stream& of = stream->stream;
-    if (!call(of)) return EDGEPOSE_NO_POSE;
-    const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.was_reset(), of.timestamp_s(), of.joints_m(),
-                                  of.keypoints_norm(), of.confidence(), of.is_seen()};
-    std::memcpy(pose, &filled, size);
+    if (!call(stream->stream)) return EDGEPOSE_NO_POSE;
+    fill(pose, size, stream->stream);
     return EDGEPOSE_OK;
   });
 }
+
+edgepose::Layout layout_of(const edgepose_layout& own) {
+  need(own.keypoints > 0, ("layout->keypoints is " + std::to_string(own.keypoints) + "; wanted how many the detector gives").c_str());
+  need(own.sources || own.source_count == 0, "layout->sources is null");
+  std::vector<edgepose::NamedSource> sources;
+  for (std::size_t i = 0; i < own.source_count; i++) {
+    const edgepose_source& source = own.sources[i];
+    need(source.joint, ("layout->sources[" + std::to_string(i) + "].joint is null").c_str());
+    sources.push_back({source.joint, {source.keypoint, source.weight_x, source.weight_y}});
+  }
+  return edgepose::own_layout(own.name ? own.name : "custom", own.keypoints, sources);
+}
+
+// The layout is made after the other arguments were looked at.
+template <class MakeLayout>
+edgepose_status opened(const edgepose_engine* engine, const void* layout, double width_px, double height_px,
+                       const edgepose_stream_options* options, edgepose_stream** stream, MakeLayout make_layout) {
+  if (stream) *stream = nullptr;
+  return guarded([&] {
+    need(engine, "engine is null");
+    need(layout, "layout is null");
+    need(stream, "stream is null");
+    const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
+    const edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
+                                        asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
+                                        asked.cx, asked.cy};
+    *stream = new edgepose_stream{{engine->engine, make_layout(), width_px, height_px, taken}};
+    return EDGEPOSE_OK;
+  });
+}
+
+long whole(std::size_t count) { return (long)std::min<std::size_t>(count, LONG_MAX); }
 
 }  // namespace
 
@@ -106,7 +150,9 @@ edgepose_status edgepose_engine_open(const char* path, const edgepose_engine_opt
     need(engine, "engine is null");
     const auto asked = over<edgepose_engine_options>(EDGEPOSE_ENGINE_OPTIONS_INIT, options);
     const char* isa = asked.isa ? asked.isa : std::getenv("EDGEPOSE_ISA");
-    *engine = new edgepose_engine{edgepose::load(path, asked.threads, isa)};
+    need(asked.cpus || asked.cpu_count == 0, "options->cpus is null");
+    need(asked.cpu_count <= 256, "options->cpu_count is more than 256");
+    *engine = new edgepose_engine{edgepose::load(path, asked.threads, isa, {asked.cpus, asked.cpus + asked.cpu_count})};
     return EDGEPOSE_OK;
   });
 }
@@ -116,19 +162,20 @@ void edgepose_engine_close(edgepose_engine* engine) { delete engine; }
 int32_t edgepose_engine_frames(const edgepose_engine* engine) { return engine ? engine->engine->frames() : 0; }
 int32_t edgepose_engine_joints(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().joints : 0; }
 int32_t edgepose_engine_is_causal(const edgepose_engine* engine) { return engine && engine->engine->is_causal(); }
+double edgepose_engine_rate_hz(const edgepose_engine* engine) { return engine ? engine->engine->rate_hz() : 0; }
 const char* edgepose_engine_model(const edgepose_engine* engine) { return engine ? engine->engine->model().c_str() : nullptr; }
 const char* edgepose_engine_precision(const edgepose_engine* engine) { return engine ? engine->engine->precision().c_str() : nullptr; }
 const char* edgepose_engine_isa(const edgepose_engine* engine) { return engine ? engine->engine->isa() : nullptr; }
-const char* edgepose_engine_skeleton(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().name : nullptr; }
+const char* edgepose_engine_skeleton(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().name.c_str() : nullptr; }
 
 const char* edgepose_engine_joint(const edgepose_engine* engine, int32_t joint) {
   const edgepose::Skeleton* skeleton = skeleton_with(engine, joint);
-  return skeleton ? skeleton->names[joint] : nullptr;
+  return skeleton ? skeleton->names[(std::size_t)joint].c_str() : nullptr;
 }
 
 int32_t edgepose_engine_parent(const edgepose_engine* engine, int32_t joint) {
   const edgepose::Skeleton* skeleton = skeleton_with(engine, joint);
-  return skeleton ? skeleton->parents[joint] : -1;
+  return skeleton ? skeleton->parents[(std::size_t)joint] : -1;
 }
 
 edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people, const float* keypoints_norm, size_t keypoints_length,
@@ -150,24 +197,44 @@ edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people
 
 edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
                                      const edgepose_stream_options* options, edgepose_stream** stream) {
-  if (stream) *stream = nullptr;
-  return guarded([&] {
-    need(engine, "engine is null");
-    need(layout, "layout is null");
-    need(stream, "stream is null");
-    const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
-    const edgepose::StreamOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
-                                        asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
-                                        asked.cx, asked.cy};
-    *stream = new edgepose_stream{edgepose::Stream(engine->engine, layout, width_px, height_px, taken)};
-    return EDGEPOSE_OK;
+  return opened(engine, layout, width_px, height_px, options, stream, [&] { return edgepose::layout_named(layout); });
+}
+
+edgepose_status edgepose_stream_open_layout(const edgepose_engine* engine, const edgepose_layout* layout, double width_px, double height_px,
+                                            const edgepose_stream_options* options, edgepose_stream** stream) {
+  return opened(engine, layout, width_px, height_px, options, stream, [&] {
+    size_of(layout, "layout");
+    return layout_of(*layout);
   });
 }
 
 edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns, double timestamp_s,
                                      edgepose_pose* pose) {
-  return answered(stream, pose, [&](edgepose::Stream& of) {
-    return of.push(keypoints_px, (long)std::min<std::size_t>(keypoints, LONG_MAX), (long)std::min<std::size_t>(columns, LONG_MAX), timestamp_s);
+  return answered(stream, pose, [&](edgepose::Stream& of) { return of.push(keypoints_px, whole(keypoints), whole(columns), timestamp_s); });
+}
+
+edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t people, const edgepose_frame* frames, edgepose_pose* poses) {
+  return guarded([&] {
+    if (people == 0) return EDGEPOSE_NO_POSE;
+    need(people <= 1 << 20, "people is more than 1048576");
+    need(streams, "streams is null");
+    need(frames, "frames is null");
+    need(poses, "poses is null");
+    const std::size_t size = size_of(poses, "poses");
+    const auto pose = [&](std::size_t i) { return (edgepose_pose*)((char*)poses + i * size); };
+    std::vector<edgepose::Stream*> together;
+    std::vector<edgepose::Frame> seen;
+    for (std::size_t i = 0; i < people; i++) {
+      if (!streams[i]) throw std::invalid_argument("streams[" + std::to_string(i) + "] is null");
+      if (pose(i)->size != size) throw std::invalid_argument("poses[" + std::to_string(i) + "].size is not that of poses[0]");
+      together.push_back(&streams[i]->stream);
+      seen.push_back({frames[i].keypoints_px, whole(frames[i].keypoints), whole(frames[i].columns), frames[i].timestamp_s});
+    }
+    edgepose::Streams all(together);
+    const std::vector<std::size_t>& answered = all.push(seen);
+    for (std::size_t i = 0; i < people; i++) pose(i)->joints = 0;
+    for (const std::size_t i : answered) fill(pose(i), size, *together[i]);
+    return answered.empty() ? EDGEPOSE_NO_POSE : EDGEPOSE_OK;
   });
 }
 

@@ -1,16 +1,20 @@
 #include "engine.h"
 
+#include <algorithm>
+
 namespace edgepose {
 
-Engine::Engine(const EngineFile& file, int threads, const char* isa)
+Engine::Engine(const EngineFile& file, int threads, const char* isa, std::vector<int> cpus)
     : model_(file.model),
       precision_(file.precision),
       skeleton_(file.skeleton),
       frames_(file.frames),
       threads_(threads),
+      cpus_(std::move(cpus)),
       is_causal_(file.is_causal),
+      rate_hz_(file.rate_hz),
       plan_(std::make_shared<const Plan>(file.plan, kernels(isa))) {
-  give(std::make_unique<Context>(plan_, threads_));  // the first run finds it
+  give(std::make_unique<Context>(plan_, threads_, cpus_));  // the first run finds it
 }
 
 Engine::~Engine() {
@@ -20,7 +24,7 @@ Engine::~Engine() {
 std::unique_ptr<Context> Engine::take() const {
   for (std::atomic<Context*>& slot : idle_)
     if (Context* context = slot.exchange(nullptr)) return std::unique_ptr<Context>(context);
-  return std::make_unique<Context>(plan_, threads_);
+  return std::make_unique<Context>(plan_, threads_, cpus_);
 }
 
 void Engine::give(std::unique_ptr<Context> context) const {
@@ -30,12 +34,27 @@ void Engine::give(std::unique_ptr<Context> context) const {
   }
 }
 
-std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa) {
+void Engine::Turn::reserve(int people) {
+  context_->reserve(people);
+  windows_.resize((std::size_t)people * (std::size_t)(engine_.frames_ * engine_.skeleton_->joints * 2));
+}
+
+void Engine::Turn::run(const Person* const* people, int n, float* answers) {
+  if (n == 1) return context_->run(people[0]->window(), answers, 1);
+  reserve(n);
+  float* to = windows_.data();
+  for (int i = 0; i < n; i++) to = std::copy_n(people[i]->window(), people[i]->window_size(), to);
+  context_->run(windows_.data(), answers, n);
+}
+
+std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus) {
   if (threads < 1 || threads > 256) throw std::invalid_argument("threads is " + std::to_string(threads) + "; it needs 1 to 256");
+  if (cpus.size() > (std::size_t)threads - 1)
+    throw std::invalid_argument(std::to_string(cpus.size()) + " cpus for " + std::to_string(threads - 1) + " threads but the caller's; wanted at most one each");
   const std::vector<char> bytes = read_bytes(path);
   const EngineFile file = read_engine(path, {bytes.data(), bytes.size()});
   try {
-    return std::make_shared<const Engine>(file, threads, isa);
+    return std::make_shared<const Engine>(file, threads, isa, std::move(cpus));
   } catch (const std::invalid_argument& error) {
     throw EngineError(path + ": " + error.what());
   }

@@ -8,14 +8,15 @@
 
 #include "../plan.h"
 #include "engine_file.h"
+#include "person.h"
 
 namespace edgepose {
 
 class Engine {
  public:
-  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the best. The
-  // file's bytes may be freed afterwards. Throws what Plan, kernels() and Context throw.
-  Engine(const EngineFile& file, int threads, const char* isa);
+  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the best. cpus: where the
+  // others are pinned, one each. The file's bytes may be freed afterwards. Throws what Plan, kernels() and Context throw.
+  Engine(const EngineFile& file, int threads, const char* isa, std::vector<int> cpus = {});
   ~Engine();
 
   // The right to run the engine, with a context of its own. Any number of threads may have one at once; a context is made,
@@ -28,10 +29,21 @@ class Engine {
     Turn& operator=(const Turn&) = delete;
     Context* operator->() const { return context_.get(); }
 
+    // Makes room for so many people at once; run() with no more allocates nothing. Throws what Context::reserve throws.
+    void reserve(int people);
+
+    // answers[n][J][outputs] to the questions that n people have. Whatever a model keeps of each person from frame to frame will be kept
+    // in Person and found here: no caller knows whether a model works on windows or has a state.
+    void run(const Person* const* people, int n, float* answers);
+
    private:
     const Engine& engine_;
     std::unique_ptr<Context> context_;
+    std::vector<float> windows_;
   };
+
+  // What a person needs to know.
+  Lifter lifter() const { return {frames_, *skeleton_, is_causal_, {"x", "y"}, {"x", "y", "z"}, rate_hz_}; }
 
   const std::string& model() const { return model_; }
   const std::string& precision() const { return precision_; }
@@ -39,6 +51,7 @@ class Engine {
   const char* isa() const { return plan_->isa(); }
   int frames() const { return frames_; }
   bool is_causal() const { return is_causal_; }
+  double rate_hz() const { return rate_hz_; }  // that the model was trained on; 0: the file does not say
 
  private:
   std::unique_ptr<Context> take() const;
@@ -47,14 +60,16 @@ class Engine {
   const std::string model_, precision_;
   const Skeleton* const skeleton_;
   const int frames_, threads_;
+  const std::vector<int> cpus_;
   const bool is_causal_;
+  const double rate_hz_;
   const std::shared_ptr<const Plan> plan_;
   // The contexts that nobody runs, without a lock: taken by exchanging one for null, given by exchanging null for one.
   mutable std::array<std::atomic<Context*>, 64> idle_{};
 };
 
 // The engine in a file. Throws EngineError if the file cannot be read or not be run here, std::invalid_argument for threads out
-// of range.
-std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa);
+// of range or processors that do not fit them.
+std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus = {});
 
 }  // namespace edgepose

@@ -13,6 +13,8 @@ namespace edgepose {
 
 namespace {
 
+constexpr int kFormat = 1;  // edgepose/enginefile.py
+
 using json::Kind;
 using json::Value;
 
@@ -152,6 +154,12 @@ EngineFile read_header(const Value& header) {
   if (is_causal && is_causal->kind != Kind::boolean)
     throw EngineError("the header's 'is_causal' is " + described(is_causal) + "; it needs true or false");
   engine.is_causal = is_causal && is_causal->boolean;
+  const Value* rate_hz = header.find("rate_hz");
+  if (rate_hz && rate_hz->kind != Kind::null) {
+    if (rate_hz->kind != Kind::number || !(rate_hz->number > 0 && rate_hz->number <= 1000))
+      throw EngineError("the header's 'rate_hz' is " + described(rate_hz) + "; it needs a number above 0, at most 1000");
+    engine.rate_hz = rate_hz->number;
+  }
   if (frames < 1 || frames > 4096) throw EngineError(std::to_string(frames) + " frames; 1 to 4096 are possible");
   engine.frames = (int)frames;
   if (backend != "native")

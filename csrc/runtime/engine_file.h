@@ -21,6 +21,7 @@ struct EngineFile {
   const Skeleton* skeleton;
   int frames;
   bool is_causal;
+  double rate_hz;  // that the model was trained on; 0: the file does not say
   PlanSpec plan;  // its tensors lie in the file's bytes
 };
 

@@ -12,27 +12,31 @@ namespace {
 
 constexpr double kPi = 3.141592653589793;
 
-// As numpy computes it with a float32 cutoff: every number that is no array is rounded to float32 first.
-float alpha(float cutoff_hz, double dt_s) { return 1.f / (1.f + 1.f / ((float)(2.0 * kPi * dt_s) * cutoff_hz)); }
+template <class Real>
+Real alpha(Real cutoff_hz, double dt_s) {
+  return 1 / (1 + 1 / ((Real)(2.0 * kPi * dt_s) * cutoff_hz));
+}
 
 }  // namespace
 
-OneEuro::OneEuro(double min_cutoff_hz, double beta, double d_cutoff_hz, int values)
-    : min_cutoff_hz_(min_cutoff_hz), beta_(beta), d_cutoff_hz_(d_cutoff_hz), x_(values), speed_(values) {
+template <class Real>
+OneEuro<Real>::OneEuro(double min_cutoff_hz, double beta, double d_cutoff_hz, int values)
+    : min_cutoff_hz_(min_cutoff_hz), beta_(beta), d_cutoff_hz_(d_cutoff_hz), x_((std::size_t)values), speed_((std::size_t)values) {
   if (!(0 < min_cutoff_hz && min_cutoff_hz < HUGE_VAL && 0 < d_cutoff_hz && d_cutoff_hz < HUGE_VAL && 0 <= beta && beta < HUGE_VAL))
     throw std::invalid_argument("min_cutoff_hz, beta, d_cutoff_hz are " + text(min_cutoff_hz) + ", " + text(beta) + ", "
                                 + text(d_cutoff_hz) + "; wanted positive cutoffs and beta >= 0");
 }
 
-void OneEuro::operator()(float* x, double timestamp_s) {
+template <class Real>
+void OneEuro<Real>::operator()(Real* x, double timestamp_s) {
   const double dt_s = timestamp_s - timestamp_s_;
-  const float of_speed = (float)(1.0 / (1.0 + 1.0 / (2.0 * kPi * dt_s * d_cutoff_hz_)));
+  const Real of_speed = (Real)(1.0 / (1.0 + 1.0 / (2.0 * kPi * dt_s * d_cutoff_hz_)));
   for (std::size_t i = 0; i < x_.size(); i++) {
     if (is_fresh_) {
       speed_[i] = 0;
     } else {
-      speed_[i] = speed_[i] + of_speed * ((x[i] - x_[i]) / (float)dt_s - speed_[i]);
-      x[i] = x_[i] + alpha((float)min_cutoff_hz_ + (float)beta_ * std::fabs(speed_[i]), dt_s) * (x[i] - x_[i]);
+      speed_[i] = speed_[i] + of_speed * ((x[i] - x_[i]) / (Real)dt_s - speed_[i]);
+      x[i] = x_[i] + alpha<Real>((Real)min_cutoff_hz_ + (Real)beta_ * std::fabs(speed_[i]), dt_s) * (x[i] - x_[i]);
     }
     x_[i] = x[i];
   }
@@ -40,14 +44,19 @@ void OneEuro::operator()(float* x, double timestamp_s) {
   timestamp_s_ = timestamp_s;
 }
 
+template class OneEuro<float>;
+template class OneEuro<double>;
+
 Hold::Hold(const Skeleton& skeleton, double seen_above, double lost_below, double hold_s)
     : seen_above_(seen_above), lost_below_(lost_below), hold_s_(hold_s), joints_(skeleton.joints), root_(skeleton.root()) {
   if (!(seen_above > 0 && seen_above <= 1))
     throw std::invalid_argument("seen_above is " + text(seen_above) + "; wanted a number above 0, at most 1");
+  if (!(lost_below >= 0 && lost_below <= seen_above))
+    throw std::invalid_argument("lost_below is " + text(lost_below) + "; wanted a number from 0 to " + text(seen_above));
   if (!(hold_s >= 0)) throw std::invalid_argument("hold_s is " + text(hold_s) + "; wanted 0 or more");
   int deepest = 0;
   for (int j = 0; j < joints_; j++) {
-    const std::string name = skeleton.names[j];
+    const std::string& name = skeleton.names[j];
     const auto ends_with = [&](const std::string& end) {
       return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
     };

@@ -1,57 +1,237 @@
 #include "layouts.h"
 
+#include <algorithm>
+#include <initializer_list>
+#include <map>
 #include <stdexcept>
+
+#include "text.h"
 
 namespace edgepose {
 
-int Skeleton::index(const std::string& joint) const {
-  for (int j = 0; j < joints; j++)
-    if (joint == names[j]) return j;
-  return -1;
+namespace {
+
+constexpr double kWeightError = 1e-5;  // a joint whose weights sum to anything but 1 would not move with the person
+
+using Names = std::vector<std::string>;
+
+const Skeleton kSkeletons[] = {
+    {"h36m17", 17,
+     {"pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "nose", "head",
+      "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"},
+     {-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15}},
+    {"h36m16", 16,
+     {"pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "head",
+      "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"},
+     {-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 8, 10, 11, 8, 13, 14}},
+};
+
+const Names kCoco = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+                     "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"};
+// AlphaPose, RTMPose body-26: the keypoints of COCO, then these.
+const Names kHalpeMore = {"head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel", "right_heel"};
+// OpenPose; right comes first. A keypoint it did not find is (0, 0, 0).
+const Names kBody25 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hip",
+                       "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear",
+                       "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"};
+// MediaPipe divides x by the width and y by the height: multiply back to pixels first. visibility is the confidence.
+const Names kMediapipe33 = {"nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
+                            "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder", "right_shoulder", "left_elbow",
+                            "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index", "left_thumb",
+                            "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel",
+                            "right_heel", "left_foot_index", "right_foot_index"};
+const Names kMpii16 = {"right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck",
+                       "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"};
+
+struct Weighted {
+  std::string keypoint;
+  double x, y;
+};
+using Sources = std::vector<Weighted>;
+using Mapping = std::map<std::string, Sources>;  // of joints by name
+
+Sources mean(const Names& keypoints) {
+  Sources sources;
+  for (const std::string& keypoint : keypoints) sources.push_back({keypoint, 1.0 / (double)keypoints.size(), 1.0 / (double)keypoints.size()});
+  return sources;
 }
 
-int Skeleton::root() const {
-  int j = 0;
-  while (parents[j] != -1) j++;
-  return j;
+Sources operator+(Sources a, const Sources& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
 }
+
+Sources each(const Names& keypoints, double x, double y) {
+  Sources sources;
+  for (const std::string& keypoint : keypoints) sources.push_back({keypoint, x, y});
+  return sources;
+}
+
+// The limbs by their own names, and these joints.
+Mapping limbs_and(const Mapping& joints) {
+  Mapping mapping = joints;
+  for (const std::string& joint : kSkeletons[0].names)
+    if (joint.rfind("left_", 0) == 0 || joint.rfind("right_", 0) == 0) mapping[joint] = mean({joint});
+  return mapping;
+}
+
+const Names kHips = {"left_hip", "right_hip"}, kShoulders = {"left_shoulder", "right_shoulder"}, kEyes = {"left_eye", "right_eye"},
+            kEars = {"left_ear", "right_ear"};
+
+// Recipe A (mmpose, MotionBERT): midpoints.
+Mapping midpoints(const Names& head) {
+  return limbs_and({{"pelvis", mean(kHips)}, {"spine", each(kHips, 0.25, 0.25) + each(kShoulders, 0.25, 0.25)}, {"thorax", mean(kShoulders)},
+                    {"nose", mean({"nose"})}, {"head", mean(head)}});
+}
+
+// Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form.
+Mapping demo() {
+  return limbs_and({{"pelvis", mean(kHips)},
+                    {"spine", each(kShoulders, 5.0 / 12, 1.0 / 4) + each(kHips, 1.0 / 4, 1.0 / 4) + each({"nose"}, -1.0 / 3, 0.0)},
+                    {"thorax", each(kShoulders, 1.0 / 3, 1.0 / 3) + each({"nose"}, 1.0 / 3, 1.0) + each(kEyes, 0.0, -1.0 / 3)},
+                    {"nose", each({"nose"}, 3.0 / 4, 3.0 / 4) + each(kShoulders, 1.0 / 8, 1.0 / 8)},
+                    {"head", each(kEyes, 1.0 / 4, 1.0) + each(kEars, 1.0 / 4, 0.0) + each({"nose"}, 0.0, -1.0)}});
+}
+
+// Someone seen from behind: the head goes on where the back points. Our choice.
+Mapping demo_from_behind() {
+  Mapping mapping = midpoints(kEyes);
+  mapping["nose"] = each(kShoulders, 1.25 / 2, 1.25 / 2) + each(kHips, -0.25 / 2, -0.25 / 2);
+  mapping["head"] = each(kShoulders, 1.5 / 2, 1.5 / 2) + each(kHips, -0.5 / 2, -0.5 / 2);
+  return mapping;
+}
+
+std::vector<JointSources> sources_of(const Mapping& mapping, const Names& keypoints) {
+  std::vector<JointSources> all;
+  for (const std::string& joint : kSkeletons[0].names) {
+    JointSources sources;
+    for (const Weighted& from : mapping.at(joint))
+      sources.terms.push_back({(int)(std::find(keypoints.begin(), keypoints.end(), from.keypoint) - keypoints.begin()), from.x, from.y});
+    all.push_back(sources);
+  }
+  return all;
+}
+
+Layout layout(const std::string& name, const Names& keypoints, const Mapping& mapping) {
+  return {name, keypoints, kSkeletons[0].names, sources_of(mapping, keypoints), {}};
+}
+
+// The joints of a model as a detector gives them.
+Layout identity(const Skeleton& skeleton) {
+  Mapping mapping = {{"nose", mean({"thorax", "head"})}};
+  for (const std::string& joint : skeleton.names) mapping[joint] = mean({joint});
+  return layout(skeleton.name, skeleton.names, mapping);
+}
+
+// "coco17" is recipe A, for mmpose checkpoints; "coco17-demo" is recipe B, for Strided Transformer and its family.
+// Halpe as in MotionBERT. BODY_25, MPII (its neck and head as mmpose does for AIC) and the nose of h36m16 are ours.
+std::vector<Layout> all_layouts() {
+  Names halpe = kCoco;
+  halpe.insert(halpe.end(), kHalpeMore.begin(), kHalpeMore.end());
+  std::vector<Layout> all = {
+      layout("coco17", kCoco, midpoints(kEyes)),
+      layout("coco17-demo", kCoco, demo()),
+      layout("halpe26", halpe, limbs_and({{"pelvis", mean({"hip"})}, {"spine", mean({"neck", "hip"})}, {"thorax", mean({"neck"})},
+                                          {"nose", mean({"nose"})}, {"head", mean({"head"})}})),
+      layout("body25", kBody25, limbs_and({{"pelvis", mean({"mid_hip"})}, {"spine", mean({"mid_hip", "neck"})}, {"thorax", mean({"neck"})},
+                                           {"nose", mean({"nose"})}, {"head", mean(kEyes)}})),
+      layout("mediapipe33", kMediapipe33, midpoints(kEars)),
+      layout("mpii16", kMpii16,
+             limbs_and({{"pelvis", mean({"pelvis"})}, {"spine", mean({"pelvis", "thorax"})}, {"thorax", mean({"thorax"})},
+                        {"nose", each({"thorax"}, 3.0 / 4, 3.0 / 4) + each({"head_top"}, 1.0 / 4, 1.0 / 4)},
+                        {"head", each({"thorax"}, 5.0 / 12, 5.0 / 12) + each({"head_top"}, 7.0 / 12, 7.0 / 12)}})),
+      identity(kSkeletons[0]),
+      identity(kSkeletons[1])};
+  all[1].when_face_hidden = sources_of(demo_from_behind(), kCoco);
+  // The guessed joints still come from this frame, so they pass for seen, but only just.
+  for (const char* guessed : {"nose", "head"}) all[1].when_face_hidden[(std::size_t)kSkeletons[0].index(guessed)].most_confidence = kFaceSeen;
+  return all;
+}
+
+template <class Named>
+const Named& named(const Named* begin, const Named* end, const std::string& name, const std::string& otherwise) {
+  std::string names;
+  for (const Named* one = begin; one != end; one++) {
+    if (one->name == name) return *one;
+    names += (one == begin ? "" : ", ") + one->name;
+  }
+  throw std::invalid_argument(otherwise + names);
+}
+
+}  // namespace
+
+int Skeleton::index(const std::string& joint) const {
+  const auto found = std::find(names.begin(), names.end(), joint);
+  return found == names.end() ? -1 : (int)(found - names.begin());
+}
+
+int Skeleton::root() const { return (int)(std::find(parents.begin(), parents.end(), -1) - parents.begin()); }
 
 const Skeleton& skeleton_named(const std::string& name) {
-  std::string names;
-  for (const Skeleton& skeleton : kSkeletons) {
-    if (name == skeleton.name) return skeleton;
-    names += (names.empty() ? "" : ", ") + std::string(skeleton.name);
-  }
-  throw std::invalid_argument("skeleton '" + name + "'; there are " + names);
+  return named(std::begin(kSkeletons), std::end(kSkeletons), name, "skeleton '" + name + "'; there are ");
 }
 
-static const Layout& layout_named(const std::string& name) {
-  std::string names;
-  for (int i = 0; i < kLayoutCount; i++) {
-    if (name == kLayouts[i].name) return kLayouts[i];
-    names += (i ? ", " : "") + std::string(kLayouts[i].name);
-  }
-  throw std::invalid_argument("there is no layout \"" + name + "\"; wanted one of " + names);
+const std::vector<Layout>& layouts() {
+  static const std::vector<Layout> all = all_layouts();
+  return all;
 }
 
-Adapter::Adapter(const std::string& layout, const Skeleton& skeleton) : layout_(layout_named(layout)) {
-  for (int j = 0; j < skeleton.joints; j++) rows_.push_back(kSkeletons[0].index(skeleton.names[j]));
+const Layout& layout_named(const std::string& name) {
+  return named(layouts().data(), layouts().data() + layouts().size(), name, "there is no layout \"" + name + "\"; wanted one of ");
+}
+
+Layout own_layout(const std::string& name, int keypoints, const std::vector<NamedSource>& sources) {
+  const Skeleton& all = kSkeletons[0];
+  Layout own{name, {}, all.names, std::vector<JointSources>(all.names.size()), {}};
+  for (int k = 0; k < keypoints; k++) own.keypoints.push_back(std::to_string(k));
+  for (const NamedSource& source : sources) {
+    const int joint = all.index(source.joint);
+    if (joint < 0) throw std::invalid_argument("layout \"" + name + "\" has the unknown joint '" + source.joint + "'");
+    if (source.term.keypoint < 0 || source.term.keypoint >= keypoints)
+      throw std::invalid_argument("joint '" + source.joint + "' comes from keypoint " + std::to_string(source.term.keypoint) + ", and the detector has "
+                                  + std::to_string(keypoints));
+    own.sources[(std::size_t)joint].terms.push_back(source.term);
+  }
+  std::vector<Term>& nose = own.sources[(std::size_t)all.index("nose")].terms;
+  const bool has_nose = !nose.empty(), has_ends = !own.sources[(std::size_t)all.index("thorax")].terms.empty()
+                                                  && !own.sources[(std::size_t)all.index("head")].terms.empty();
+  if (!has_nose && has_ends)
+    for (const char* end : {"thorax", "head"})
+      for (const Term& term : own.sources[(std::size_t)all.index(end)].terms) nose.push_back({term.keypoint, term.x / 2, term.y / 2});
+  for (std::size_t j = 0; j < own.sources.size(); j++)
+    if (own.sources[j].terms.empty() && (has_ends || all.names[j] != "nose")) throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
+  for (std::size_t j = 0; j < own.sources.size(); j++) {
+    double x = 0, y = 0;
+    for (const Term& term : own.sources[j].terms) x += term.x, y += term.y;
+    if (!(std::fabs(x - 1) <= kWeightError && std::fabs(y - 1) <= kWeightError))
+      throw std::invalid_argument("the weights of '" + all.names[j] + "' sum to " + text(x) + " and " + text(y) + " for x and y; wanted 1");
+  }
+  return own;
+}
+
+Adapter::Adapter(const Layout& layout, const Skeleton& skeleton) : layout_(layout.name), keypoints_((int)layout.keypoints.size()) {
+  for (const std::vector<JointSources>* all : {&layout.sources, &layout.when_face_hidden})
+    for (const JointSources& sources : *all)
+      for (const Term& term : sources.terms)
+        if (term.keypoint < 0 || term.keypoint >= keypoints_)
+          throw std::invalid_argument("layout \"" + layout.name + "\" has no keypoint " + std::to_string(term.keypoint));
+  for (const std::string& joint : skeleton.names) {
+    const std::size_t row = (std::size_t)(std::find(layout.joints.begin(), layout.joints.end(), joint) - layout.joints.begin());
+    if (row >= layout.sources.size() || (!layout.when_face_hidden.empty() && row >= layout.when_face_hidden.size()))
+      throw std::invalid_argument("layout \"" + layout.name + "\" gives no joint '" + joint + "', which the model takes");
+    sources_.push_back(layout.sources[row]);
+    if (!layout.when_face_hidden.empty()) when_face_hidden_.push_back(layout.when_face_hidden[row]);
+  }
 }
 
 void Adapter::operator()(const double* keypoints_px, double* xy_px, double* confidence) const {
-  const Layout* layout = &layout_;
-  if (layout->when_face_hidden >= 0)
-    for (int keypoint : kFace)
-      if (keypoints_px[3 * keypoint + 2] < kFaceSeen) {
-        layout = &kLayouts[layout->when_face_hidden];
-        break;
-      }
-  for (int row : rows_) {
-    const JointSources& sources = layout->joints[row];
+  bool is_hidden = false;
+  if (!when_face_hidden_.empty())
+    for (int keypoint = 0; keypoint < 3 && keypoint < keypoints_; keypoint++) is_hidden = is_hidden || keypoints_px[3 * keypoint + 2] < kFaceSeen;
+  for (const JointSources& sources : is_hidden ? when_face_hidden_ : sources_) {
     double x = 0, y = 0, least = sources.most_confidence;
-    for (int i = 0; i < sources.count; i++) {
-      const Term& term = sources.terms[i];
-      const double* keypoint = keypoints_px + 3 * term.source;
+    for (const Term& term : sources.terms) {
+      const double* keypoint = keypoints_px + 3 * term.keypoint;
       x += keypoint[0] * term.x, y += keypoint[1] * term.y;
       if (keypoint[2] < least) least = keypoint[2];
     }

@@ -1,4 +1,4 @@
-// Skeletons and layouts, as edgepose/skeleton.py and adapters.py have them, and keypoints in a layout -> joints of a model.
+// Skeletons and layouts, and keypoints in a layout -> joints of a model. Layouts are data: a table by names has those that ship.
 #pragma once
 
 #include <cmath>
@@ -7,56 +7,72 @@
 
 namespace edgepose {
 
-constexpr int kMaxJoints = 17, kMaxTerms = 5;
 constexpr double kSure = HUGE_VAL;
+constexpr double kFaceSeen = 0.3;  // below this confidence coco17-demo does not trust the nose or an eye; the published demo uses 0.3 too
 
 struct Skeleton {
-  const char* name;
+  std::string name;
   int joints;
-  const char* names[kMaxJoints];
-  int parents[kMaxJoints];  // -1: the root
+  std::vector<std::string> names;
+  std::vector<int> parents;  // -1: the root
 
   int index(const std::string& joint) const;  // -1 if it has no such joint
   int root() const;
 };
 
+// Throws std::invalid_argument, listing what there is, for an unknown name.
+const Skeleton& skeleton_named(const std::string& name);
+
 struct Term {
-  int source;   // a keypoint of the layout
+  int keypoint;
   double x, y;  // its weights
 };
 
 struct JointSources {
-  double most_confidence;  // a joint is never surer than this
-  int count;
-  Term terms[kMaxTerms];
+  std::vector<Term> terms;
+  double most_confidence = kSure;  // a joint is never surer than this
 };
 
+// How a detector's keypoints become joints. Every joint is a weighted sum of keypoints.
 struct Layout {
-  const char* name;
-  int keypoints;
-  int when_face_hidden;  // the layout that stands in where one of kFace is below kFaceSeen, or -1
-  JointSources joints[kMaxJoints];  // of kSkeletons[0], which has all joints that a model can have
+  std::string name;
+  std::vector<std::string> keypoints, joints;  // their names
+  std::vector<JointSources> sources;           // of each joint
+  std::vector<JointSources> when_face_hidden;  // those that stand in where one of the first three keypoints, the nose and the
+                                               // eyes, is below kFaceSeen; empty: none do
 };
 
-#include "layouts.inl"
+// The layouts that ship.
+const std::vector<Layout>& layouts();
 
 // Throws std::invalid_argument, listing what there is, for an unknown name.
-const Skeleton& skeleton_named(const std::string& name);
+const Layout& layout_named(const std::string& name);
+
+struct NamedSource {
+  std::string joint;
+  Term term;
+};
+
+// The layout of a detector with so many keypoints. Every joint of a model has sources, whose weights sum to 1; the nose may be left out.
+// Throws std::invalid_argument if one is missing or unknown.
+Layout own_layout(const std::string& name, int keypoints, const std::vector<NamedSource>& sources);
 
 // Turns keypoints in a layout into the joints of a skeleton.
 class Adapter {
  public:
-  // Throws std::invalid_argument, listing what there is, for an unknown layout.
-  Adapter(const std::string& layout, const Skeleton& skeleton);
+  // Throws std::invalid_argument if the skeleton has a joint that the layout does not give, or sources are not keypoints.
+  Adapter(const Layout& layout, const Skeleton& skeleton);
 
-  const Layout& layout() const { return layout_; }
+  const std::string& layout() const { return layout_; }
+  int keypoints() const { return keypoints_; }
 
-  // xy_px[J][2] and confidence[J] from keypoints_px[K][3].
+  // xy_px[J][2] and confidence[J] from keypoints_px[K][3]. A joint is as sure as its least sure source.
   void operator()(const double* keypoints_px, double* xy_px, double* confidence) const;
 
  private:
-  const Layout& layout_;
-  std::vector<int> rows_;  // for each joint of the model its place among the layout's joints
+  std::string layout_;
+  int keypoints_;
+  std::vector<JointSources> sources_, when_face_hidden_;  // of the skeleton's joints
 };
 
 }  // namespace edgepose

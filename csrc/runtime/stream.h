@@ -1,71 +1,70 @@
-// One person, from keypoints to pose, as edgepose/stream.py has and explains it.
+// One person and the engine that answers.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine.h"
-#include "filters.h"
-#include "layouts.h"
-#include "window.h"
+#include "people.h"
 
 namespace edgepose {
 
-struct StreamOptions {
-  int delay_frames;
-  double rate_hz;  // 0: every frame as it comes
-  double max_gap_s, seen_above, hold_s;
-  double min_cutoff_hz, beta, d_cutoff_hz;  // of a OneEuro filter on the joints; min_cutoff_hz 0: none
-  double fx, fy, cx, cy;                    // the lens, px; all 0: unknown
-};
-
-// No two threads may use a stream at once. After the constructor nothing allocates, but for messages.
+// One call at a time: what comes in between throws Busy. After the constructor push() and flush() allocate nothing, but for messages.
 class Stream {
  public:
-  // Throws std::invalid_argument on an unknown layout, an impossible image size or an option out of range.
-  Stream(std::shared_ptr<const Engine> engine, const std::string& layout, double width_px, double height_px, const StreamOptions& options);
+  // Throws what Person throws.
+  Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
 
-  // Takes one camera frame: keypoints_px[keypoints][columns], x, y and with 3 columns the confidence; null if the person was
-  // not detected. Whether there is a new pose, which the functions below then describe until the next push.
-  // Throws std::invalid_argument, and changes nothing, for what does not fit the layout, broken numbers, normalised
-  // coordinates, and time that does not increase.
+  // Takes one camera frame, as Person::check says. Whether there is a new pose, which the functions below then describe until the
+  // next push.
   bool push(const float* keypoints_px, long keypoints, long columns, double timestamp_s);
 
-  // The recording has ended: as push(), for the next frame that delay_frames kept waiting. Where there is none any more the
-  // stream is as new; until then it takes no frame.
+  // The recording has ended: as push(), for the next frame that delay_frames kept waiting.
   bool flush();
 
   void reset();
 
   const Engine& engine() const { return *engine_; }
-  const float* joints_m() const { return joints_m_.data(); }            // (J, 3)
-  const float* keypoints_norm() const { return window_.target(); }      // (J, 2)
-  const float* confidence() const { return confidence_.data(); }        // (J,)
-  const unsigned char* is_seen() const { return window_.note().is_seen.data(); }
-  double timestamp_s() const { return window_.timestamp_s(); }
-  bool was_reset() const { return window_.was_reset(); }
+  const float* joints_m() const { return joints_m_.data(); }                           // (J, 3)
+  const float* error_m() const { return error_m_.empty() ? nullptr : error_m_.data(); }  // (J,); null: the model does not say
+  const float* keypoints_norm() const { return keypoints_norm_.data(); }               // (J, 2)
+  const float* confidence() const { return confidence_.data(); }                       // (J,)
+  const unsigned char* is_seen() const { return person_.is_seen().data(); }
+  double timestamp_s() const { return person_.timestamp_s(); }
+  bool was_reset() const { return person_.was_reset(); }
 
  private:
-  void check(const float* keypoints_px, long keypoints, long columns, double timestamp_s);
-  bool take(bool is_detected, double timestamp_s);
-  void answer(const Engine::Turn& turn);
+  friend class Streams;
+  Stream(const Stream&) = delete;
+  void answer(const float* answer);
 
   const std::shared_ptr<const Engine> engine_;
-  const Adapter adapter_;
-  double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
-  const bool has_lens_;
-  const int root_;
-  Hold hold_;
-  Window window_;
-  std::optional<OneEuro> smoothing_;
-  const Note undetected_;
-  double pushed_at_s_;
-  bool is_flushing_ = false;
-  std::vector<double> keypoints_, joints_;  // the frame in the layout, (K, 3) px, and in the model's joints, (J, 2) normalised
-  Note note_;
-  std::vector<float> joints_m_, confidence_;
+  Person person_;
+  const Person* const only_ = &person_;
+  std::vector<float> answer_, joints_m_, error_m_, keypoints_norm_, confidence_;
+};
+
+// What a detector saw of a person in one picture: see Person::check.
+struct Frame {
+  const float* keypoints_px;
+  long keypoints, columns;
+  double timestamp_s;
+};
+
+// Streams of one engine, pushed together with one call of it.
+class Streams {
+ public:
+  // Throws std::invalid_argument if the streams have different engines or one is listed twice, Busy.
+  explicit Streams(const std::vector<Stream*>& streams);
+
+  // A frame for each stream; the places of those that have a new pose. Throws what Person::check throws, naming the person: no stream is
+  // changed then.
+  const std::vector<std::size_t>& push(const std::vector<Frame>& frames);
+
+ private:
+  std::vector<Stream*> streams_;
+  People people_;
 };
 
 }  // namespace edgepose

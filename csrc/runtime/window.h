@@ -1,4 +1,4 @@
-// The last T frames of one person on a grid of fixed rate, as edgepose/window.py has and explains it.
+// The last T frames of one person on a grid of fixed rate, and which of them the model's answer belongs to.
 #pragma once
 
 #include <vector>
@@ -13,33 +13,46 @@ struct Note {
   std::vector<unsigned char> is_seen;
 };
 
+// The input of a model that answers for the middle of T frames, or if it is causal for the newest. Before the first frame the
+// first is repeated. A frame is J joints of so many columns each, x and y first.
 class Window {
  public:
-  // rate_hz: the grid; 0: every pushed frame is a grid frame. Throws std::invalid_argument if an argument is out of range.
-  Window(int frames, const Skeleton& skeleton, double rate_hz, int delay_frames, double max_gap_s, bool is_causal);
+  // frames: T, odd. skeleton: of the joints that will be pushed; gives J and the torso. columns: of a joint.
+  // rate_hz: the grid; 0: every pushed frame is a grid frame. A window of one frame has no spacing and is always so.
+  // delay_frames: how many grid frames after the middle are real, 0 to (T - 1) / 2; the last one is repeated for the rest. A causal
+  // model needs none and takes none.
+  // max_gap_s: for how long a missing person's last frame is repeated; a longer gap starts the window over. So does a pelvis that
+  // jumps by more than half a torso in one frame.
+  // Throws std::invalid_argument if an argument is out of range.
+  Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal);
 
   void reset();
   bool is_empty() const { return grid_frames_ == 0; }
 
-  // The model's input, (T, J, 2), valid until the next push.
-  const float* keypoints_norm() const { return buffer_.data() + (std::size_t)(end_ - frames_) * width_; }
+  // The model's input, (T, J, columns), valid until the next push.
+  const float* input() const { return buffer_.data() + (std::size_t)(end_ - frames_) * width_; }
   // Of the frame that the model's answer belongs to.
-  const float* target() const { return keypoints_norm() + (std::size_t)target_ * width_; }
+  const float* target() const { return input() + (std::size_t)target_ * width_; }
   double timestamp_s() const { return answers_[oldest()].timestamp_s; }
+  // What was pushed along with that frame, or with the camera frame nearest to it.
   const Note& note() const { return answers_[oldest()].note; }
+  // Whether the past was forgotten before this answer.
   bool was_reset() const { return was_reset_; }
 
-  // Whether a frame would be of the same person without too long a gap. pelvis_norm: null if it was not seen.
+  // Whether a frame would be of the same person without too long a gap; any frame is, for an empty window. pelvis_norm: null if it
+  // was not seen: then only the gap is judged.
   bool is_continued_by(const double* pelvis_norm, double timestamp_s) const;
 
-  // Adds a camera frame, keypoints_norm[J][2]; whether there is a new window to answer for.
-  bool push(const double* keypoints_norm, double timestamp_s, const Note& note);
+  // Adds a camera frame, (J, columns); whether there is a new window to answer for. A frame that does not continue the window starts
+  // it over. False while the first delay_frames come in, and for a frame that no grid point has fallen to.
+  bool push(const double* frame, double timestamp_s, const Note& note);
 
-  // The person was not detected: the last frame stands in. Whether there is a new window to answer for.
-  bool repeat_last(double timestamp_s, const Note& note);
+  // The person was not detected: the last frame stands in, given once more because its confidences are other ones now. Whether there is
+  // a new window to answer for. Later than max_gap_s after the last real frame the window is emptied.
+  bool repeat(const double* last_frame, double timestamp_s, const Note& note);
 
   // The recording has ended: whether the window now stands at the next frame that has had no answer yet; if there is none, it is
-  // empty. The newest grid frame is repeated for those after it.
+  // empty. The newest grid frame is repeated for those after it, as an off-line run pads a clip.
   bool flush();
 
  private:
@@ -48,15 +61,15 @@ class Window {
     Note note;
   };
 
-  bool advance(const double* keypoints_norm, double timestamp_s, const Note& note);
-  void append(const double* keypoints_norm, double timestamp_s, const Note& note);
+  bool advance(const double* frame, double timestamp_s, const Note& note);
+  void append(const double* frame, double timestamp_s, const Note& note);
   void slide();
-  void resample(const double* keypoints_norm, double timestamp_s, const Note& note);
-  void write(int first, int end, const double* keypoints_norm);
+  void resample(const double* frame, double timestamp_s, const Note& note);
+  void write(int first, int end, const double* frame);
   void answer_for(double timestamp_s, const Note& note);
   std::size_t oldest() const { return (std::size_t)(first_ % (long)answers_.size()); }
 
-  const int frames_, width_;  // floats a frame
+  const int frames_, columns_, width_;  // width_: floats a frame
   const double max_gap_s_;
   double period_s_;  // 0: no grid
   int target_, repeats_, torso_[4];

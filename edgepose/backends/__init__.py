@@ -8,6 +8,7 @@ from importlib import import_module
 
 from ..skeleton import MODEL_SKELETONS
 
+STRANGERS = ("native",)  # whose engine files may come from anybody: data, checked before it is used. The others' may do what a program may
 BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch",
             "tensorrt": "tensorrt and pycuda"}
 

@@ -13,7 +13,7 @@ from .. import _native, enginefile
 from ..engine import DEFAULT_THREADS, SHIPPED, load
 from ..enginefile import EngineError
 from ..gpu import cuda_missing, open_gpu, tensorrt_missing
-from ..machine import cores, processor
+from ..machine import cores, cpu_quota, processor
 
 LIBRARIES = {  # what each is for
     "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
@@ -68,6 +68,7 @@ def _tensorrt_engines() -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose doctor`."""
     parser.add_argument("engines", nargs="*", type=Path, help="engine files to look at (default: those that ship)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -75,7 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
     isas = _native.isas()
     forced = os.environ.get("EDGEPOSE_ISA")
     print(f"edgepose     {version('edgepose')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    print(f"processor    {processor()}, {cores()} core(s) for this process")
+    print(f"processor    {processor()}, {cores()} core(s) for this process{f', a quota of {quota:g} of their time' if (quota := cpu_quota()) else ''}")
     print(f"kernels      {isas[0]} (this CPU runs {', '.join(isas)})" if not forced else
           f"kernels      {forced}: EDGEPOSE_ISA forces it (this CPU runs {', '.join(isas)})")
     print(f"GPU          {gpu()}; {gpu_engines()}")
@@ -84,7 +85,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name, purpose in LIBRARIES.items():
         print(f"  {name:<14} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
     print("engines")
-    runs = [_look(path) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
+    runs = [_look(path, arguments.trust) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
     return 0 if all(runs) else 1
 
 
@@ -98,13 +99,13 @@ def _found(*names: str) -> str:
     return "-"
 
 
-def _look(path: Path) -> bool:
+def _look(path: Path, trust: bool) -> bool:
     if path.is_dir():
         print(f"  {path}: a folder; wanted engine files, as {path / '*.epose'}")
         return False
     try:
         header, _ = enginefile.read(path)
-        engine = load(path)
+        engine = load(path, trust=trust)
     except EngineError as error:
         print(f"  {path.name}: cannot run here: {error}")
         return False

@@ -13,8 +13,6 @@ import signal
 import sys
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,12 +26,13 @@ import numpy as np
 
 from ..adapters import ADAPTERS
 from ..camera import checked_image_size
-from ..checks import checked_number, listed
+from ..checks import checked_number, listed, read_json
 from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
 from ..engine import Engine, load
-from ..enginefile import EngineError, write_atomically
+from ..enginefile import EngineError, part_of, write_atomically
 from ..filters import SMOOTH
 from ..machine import cores
+from ..npz import read_npz
 from ..stream import Pose, Stream
 from ..workers import Lost, Processes, RayActors, Workers, hand_out
 
@@ -45,7 +44,7 @@ MAGIC = "*?["  # what makes a path a glob
 
 @dataclass(frozen=True)
 class Options:
-    """How every recording of an archive is lifted. layout, image_size, fps: None for what its file says."""
+    """How every recording of an archive is lifted. layout, image_size, fps: None for what its file says. trust: see load()."""
 
     engine: str
     delay_frames: int
@@ -53,6 +52,7 @@ class Options:
     layout: str | None = None
     image_size: tuple[float, float] | None = None
     fps: float | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Lifting:
     def __call__(self, job: Job) -> Outcome:
         try:
             if self._engine is None:
-                self._engine = load(self._options.engine)
+                self._engine = load(self._options.engine, trust=self._options.trust)
                 if made_with(self._engine, self._options) != self._made:
                     raise EngineError(f"{self._engine.path}, or edgepose, is another one here than where the work began")
         except (EngineError, OSError) as error:
@@ -250,10 +250,9 @@ def others_of(output: Path, jobs: Iterable[Job], made: dict[str, Any]) -> list[s
 def _made_by_of(result: Path) -> dict[str, Any] | None:
     """What a result says of how it was made; None if it is none of edgepose lift, or damaged."""
     try:
-        with np.load(result) as file:
-            was = json.loads(str(file["made_by"]))
+        was = read_json(str(read_npz(result, ("made_by",))["made_by"]))
         return was if isinstance(was["engine"], dict) and isinstance(was["options"], dict) and "edgepose" in was else None
-    except (ValueError, OSError, EOFError, TypeError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (ValueError, TypeError, KeyError):  # no .npz file, or none of ours
         return None
 
 
@@ -326,8 +325,7 @@ def lift_archive(jobs: Sequence[Job], workers: Workers) -> Progress:
             for job, outcome in answers:
                 if isinstance(outcome, Lost):
                     outcome = Outcome(failed=f"{job.recording}: its worker {outcome.reason}")
-                    for part in job.output.parent.glob(f".{glob.escape(job.output.name)}.*.part"):
-                        part.unlink(missing_ok=True)
+                    part_of(job.output).unlink(missing_ok=True)
                 if outcome.stops:
                     raise OSError(f"{outcome.failed}. Stopped: {progress}. The same command goes on from there")
                 progress.count(job, outcome)
@@ -348,6 +346,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="recordings: .npz files, folders, quoted globs ('archive/**/*.npz')")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the poses, in the tree of the input")
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
     parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where a file does not say")
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--fps", type=float)
@@ -364,10 +363,10 @@ def main(arguments: argparse.Namespace) -> int:
         if value is not None:
             checked_number(option, value, *limits)
     image_size = arguments.image_size and checked_image_size(tuple(arguments.image_size))
-    engine = load(arguments.engine)
+    engine = load(arguments.engine, trust=arguments.trust)
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2
     Stream(engine, "coco17", (1, 1), delay_frames=delay_frames)  # refuses a delay that the engine does not have
-    options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size, arguments.fps)
+    options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size, arguments.fps, arguments.trust)
     jobs = find_recordings(arguments.input, arguments.output)
     made = made_with(engine, options)
     todo = unfinished(jobs, made, arguments.redo)

@@ -18,7 +18,7 @@ from ..engine import load
 from ..filters import SMOOTH, OneEuro
 from ..metrics import mpjpe, p_mpjpe
 from ..pictures.detector import DETECTORS, SHIPPED, Detector, open_detector
-from ..pictures.video import camera_frames, video_frames
+from ..pictures.video import camera_frames, check_video, video_frames
 from ..show.drawing import FILMS, plot_poses, save_film
 from ..show.live import Viewer
 from ..stream import Lifter, Pose, Stream
@@ -86,6 +86,7 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose stream`."""
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
     source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
@@ -111,8 +112,10 @@ def _clip_of(arguments: argparse.Namespace) -> Clip:
         return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
     if arguments.image_size:
         raise ValueError("--image-size is for clips of keypoints; a video has its own")
-    detector = _detector_of(arguments)
-    clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
+    need_library("cv2", "reading pictures")
+    check_video(arguments.video)
+    with _detector_of(arguments) as detector:
+        clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
     found = sum(clip.seen_in(i) is not None for i in range(len(times_ms)))
     print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector or 'shipped'}, "
           f"p50 {np.percentile(times_ms, 50):.1f} ms, p99 {np.percentile(times_ms, 99):.1f} ms")
@@ -120,7 +123,6 @@ def _clip_of(arguments: argparse.Namespace) -> Clip:
 
 
 def _detector_of(arguments: argparse.Namespace) -> Detector:
-    need_library("cv2", "reading pictures")
     detector = open_detector(arguments.detector or "shipped", threads=arguments.threads, flip_test=arguments.flip_test)
     if arguments.detector is None:
         print(f"no --detector given: {SHIPPED.stem}, which ships, is a demonstration that has seen rendered people only and confuses left and right")
@@ -140,8 +142,9 @@ def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | N
     given = [option for option in ("layout", "image_size", "fps", "plot", "save") if getattr(arguments, option) is not None]
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} is for clips and videos, not for a camera")
-    detector = _detector_of(arguments)
-    poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
+    need_library("cv2", "reading pictures")
+    with _detector_of(arguments) as detector:
+        poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
     if arguments.out and poses:
         write_poses(poses, arguments.out)
     return 0
@@ -160,7 +163,7 @@ def main(arguments: argparse.Namespace) -> int:
         checked_number("--fps", arguments.fps, above=0)
     if arguments.image_size:
         checked_image_size(tuple(arguments.image_size))
-    engine = load(arguments.engine, threads=arguments.threads)
+    engine = load(arguments.engine, threads=arguments.threads, trust=arguments.trust)
     smoothing = SMOOTH if arguments.smooth else None
     # A delay that the engine does not have is refused here, not after a film has been through the detector.
     Stream(engine, "coco17", (1, 1), delay_frames=arguments.delay)

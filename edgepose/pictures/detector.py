@@ -1,8 +1,8 @@
 """From a picture to one person's keypoints: HRNet-like networks in ONNX Runtime, MediaPipe and rtmlib behind one protocol.
 
-    detector = edgepose.open_detector("hrnet-w32_256x192.onnx")      # or "shipped", "mediapipe", "rtmlib", a MediaPipe .task file
-    stream = edgepose.Stream(engine, detector.layout, (width, height))
-    pose = stream.push(detector(image), timestamp_s)                 # image: (height, width, 3) uint8, RGB
+    with edgepose.open_detector("hrnet-w32_256x192.onnx") as detector:   # or "shipped", "mediapipe", "rtmlib", a MediaPipe .task file
+        stream = edgepose.Stream(engine, detector.layout, (width, height))
+        pose = stream.push(detector(image), timestamp_s)                 # image: (height, width, 3) uint8, RGB
 
 The path of a picture: person box -> crop -> heatmaps -> maxima -> pixels of the picture. A box is (centre x, centre y, width,
 height) in px with the shape of the network's input; pixel (0, 0) is the centre of the top left one. Sources: Sun et al. 2019,
@@ -14,11 +14,12 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..adapters import COCO17, MEDIAPIPE33
+from ..checks import first_line
 from ..skeleton import Skeleton
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "hrnet-w8.onnx"
@@ -29,16 +30,29 @@ SHIFT = 0.25  # of a maximum, in heatmap px, towards its higher neighbour
 SEEN_ABOVE = 0.2  # a keypoint fainter than this says nothing about where the person is
 LEAST_SEEN = 5  # keypoints; with fewer the person is lost
 MEDIAPIPE_FRAME_MS = 33  # what its tracker is told of the time between two pictures
-DETECTORS = "\"shipped\", an HRNet-like FILE.onnx, \"mediapipe\", a FILE.task of MediaPipe, \"rtmlib\""
+DETECTORS = "\"shipped\", an HRNet-like FILE.onnx, \"mediapipe\", a FILE.task of MediaPipe, \"rtmlib\", \"rtmlib:PERSON.onnx,POSE.onnx\""
+MEDIAPIPE_WITH_MODEL = "'mediapipe<0.10.30'"  # what pip installs of it by name alone comes without a model
 
 
 class Detector(Protocol):
-    """What finds one person's keypoints in a picture. layout: a name in ADAPTERS, for `Stream`."""
+    """What finds one person's keypoints in a picture. layout: a name in ADAPTERS, for `Stream`. As a context manager it closes itself."""
 
     layout: str
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
         """image: (height, width, 3) uint8 RGB. (K, 3): x, y in px and the confidence, or None if nobody is found."""
+
+    def reset(self) -> None:
+        """Forgets where the person is: for another video. Here: nothing to forget."""
+
+    def close(self) -> None:
+        """Frees the networks, and ends their threads; the last call of a detector. Here: nothing to free."""
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def checked_image(image: np.ndarray) -> np.ndarray:
@@ -123,6 +137,11 @@ def unflipped(heatmaps: np.ndarray, layout: Skeleton = COCO17) -> np.ndarray:
     return back
 
 
+def _need_open(detector: Detector, network: object) -> None:
+    if network is None:
+        raise ValueError(f"this {type(detector).__name__} is closed: open another one")
+
+
 def _library(name: str, package: str) -> ModuleType:
     try:
         return import_module(name)
@@ -130,7 +149,20 @@ def _library(name: str, package: str) -> ModuleType:
         raise ImportError(f"this detector needs {name}, which is not installed: pip install {package}") from None
 
 
-class HRNetDetector:
+def _onnx_session(path: str | Path, threads: int) -> Any:
+    """onnxruntime's session of a file. Raises FileNotFoundError if there is none, and ValueError if it is no ONNX file."""
+    onnxruntime = _library("onnxruntime", "'edgepose[video]'")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no detector at {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, which are no part of its interface
+        raise ValueError(f"{path} is no ONNX file that onnxruntime can run: {error}") from error
+
+
+class HRNetDetector(Detector):
     """An HRNet-like ONNX file: (1, 3, H, W) normalised RGB -> (1, 17, H / 4, W / 4) heatmaps of COCO-17.
 
     The person is looked for in the box around the last keypoints; at the start and after a loss in the whole picture, and then
@@ -142,15 +174,7 @@ class HRNetDetector:
     layout = COCO17.name
 
     def __init__(self, path: str | Path, *, threads: int = 1, flip_test: bool = False):
-        onnxruntime = _library("onnxruntime", "'edgepose[video]'")
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no detector at {path}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own classes, which are no part of its interface
-            raise ValueError(f"{path} is no ONNX file that onnxruntime can run: {error}") from error
+        self._session = _onnx_session(path, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape, heatmaps = inputs[0].shape, outputs[0].shape
         is_sized = len(shape) == 4 and shape[1] == 3 and all(isinstance(side, int) for side in shape[2:])
@@ -167,6 +191,10 @@ class HRNetDetector:
     def reset(self) -> None:
         """Forgets where the person is: for another video."""
         self._box: np.ndarray | None = None
+
+    def close(self) -> None:
+        """Frees the network; the last call of a detector."""
+        self._session = None
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
         """(17, 3): px and confidence, or None if nobody is found. Raises what checked_image raises."""
@@ -193,73 +221,108 @@ class HRNetDetector:
         return keypoints
 
     def heatmaps(self, crop_normalised: np.ndarray) -> np.ndarray:
-        """(3, H, W) -> (17, H / 4, W / 4)."""
+        """(3, H, W) -> (17, H / 4, W / 4). Raises ValueError once closed."""
+        _need_open(self, self._session)
         return self._session.run(None, {self._input: crop_normalised[None]})[0][0]
 
 
-class MediaPipeDetector:
+class MediaPipeDetector(Detector):
     """MediaPipe's pose: 33 landmarks, with its own tracker.
 
     model: a pose_landmarker*.task file; None takes the model that came with the library, which its newer versions do not have.
-    Raises ImportError without mediapipe, FileNotFoundError if there is no such file, and ValueError if it came without a model.
+    Close it, or use it in a `with`, before the next one is opened: its network lives in a thread of the library.
+    Raises ImportError without mediapipe, FileNotFoundError if there is no such file, and ValueError if the library came without a model, or
+    cannot read the file.
     """
 
     layout = MEDIAPIPE33.name
 
     def __init__(self, model: str | Path | None = None):
-        self._mediapipe, self._pictures = _library("mediapipe", "mediapipe"), 0
-        if model is None:
-            if not hasattr(self._mediapipe, "solutions"):
-                raise ValueError("this version of mediapipe came without a model; give a pose_landmarker.task file "
-                                 "(ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker) as the detector")
-            self._landmarks = self._with_own_model(self._mediapipe.solutions.pose.Pose(static_image_mode=False))
-        else:
-            if not Path(model).is_file():
-                raise FileNotFoundError(f"no detector at {model}")
-            vision = self._mediapipe.tasks.vision
-            self._landmarks = self._with_file(vision.PoseLandmarker.create_from_options(vision.PoseLandmarkerOptions(
-                base_options=self._mediapipe.tasks.BaseOptions(model_asset_path=str(model)), running_mode=vision.RunningMode.VIDEO)))
+        self._mediapipe, self._model = _library("mediapipe", MEDIAPIPE_WITH_MODEL if model is None else "mediapipe"), model
+        if model is None and not hasattr(self._mediapipe, "solutions"):
+            raise ValueError("this version of mediapipe came without a model: "
+                             f"pip install {MEDIAPIPE_WITH_MODEL}, which has one, or give a pose_landmarker.task file "
+                             "(ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker) as the detector")
+        if model is not None and not Path(model).is_file():
+            raise FileNotFoundError(f"no detector at {model}")
+        self._open()
 
-    @staticmethod
-    def _with_own_model(pose):
-        def landmarks(image: np.ndarray):
-            found = pose.process(image).pose_landmarks
-            return found.landmark if found else None
-        return landmarks
+    def _open(self) -> None:
+        # Never a function that holds `self` in here: the cycle would keep the landmarker until its thread has ended, and then its end hangs.
+        self._pictures = 0
+        if self._model is None:
+            self._network = self._mediapipe.solutions.pose.Pose(static_image_mode=False)
+            return
+        vision = self._mediapipe.tasks.vision
+        try:
+            self._network = vision.PoseLandmarker.create_from_options(vision.PoseLandmarkerOptions(
+                base_options=self._mediapipe.tasks.BaseOptions(model_asset_path=str(self._model)), running_mode=vision.RunningMode.VIDEO))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ValueError(f"{self._model} is no .task file of a pose landmarker that mediapipe can read: {first_line(error)}") from error
 
-    def _with_file(self, landmarker):
-        def landmarks(image: np.ndarray):
-            picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-            self._pictures += 1
-            found = landmarker.detect_for_video(picture, MEDIAPIPE_FRAME_MS * self._pictures).pose_landmarks
-            return found[0] if found else None
-        return landmarks
+    def reset(self) -> None:
+        """Forgets where the person is: for another video."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """Ends the library's thread, and frees the network; the last call of a detector but for reset()."""
+        network, self._network = self._network, None
+        if network is not None:
+            network.close()
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
-        """(33, 3): px and visibility, or None if nobody is found. Raises what checked_image raises."""
+        """(33, 3): px and visibility, or None if nobody is found. Raises what checked_image raises, and ValueError once closed."""
         height, width = checked_image(image).shape[:2]
-        found = self._landmarks(image)
+        _need_open(self, self._network)
+        found = self._landmarks(np.ascontiguousarray(image))
         if found is None:
             return None
         return np.array([(landmark.x * width, landmark.y * height, landmark.visibility) for landmark in found])
 
+    def _landmarks(self, image: np.ndarray) -> Any:
+        if self._model is None:
+            found = self._network.process(image).pose_landmarks
+            return found.landmark if found else None
+        picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=image)
+        self._pictures += 1
+        found = self._network.detect_for_video(picture, MEDIAPIPE_FRAME_MS * self._pictures).pose_landmarks
+        return found[0] if found else None
 
-class RtmlibDetector:
-    """rtmlib's Body: RTMPose after a person detector; 17 keypoints. It fetches its models when it is first used.
 
+class RtmlibDetector(Detector):
+    """rtmlib's Body: RTMPose after a person detector; 17 keypoints.
+
+    files: the ONNX files of a person detector (YOLOX) and of RTMPose; None: those that rtmlib fetches when it is first used.
     Of several people the one nearest to the last answer is taken, at first the one of highest scores.
-    Raises ImportError without rtmlib.
+    Raises ImportError without rtmlib, FileNotFoundError if a file is missing, and ValueError if one is no network for pictures of one size.
     """
 
     layout = COCO17.name
 
-    def __init__(self) -> None:
-        self._body = _library("rtmlib", "rtmlib").Body(mode="balanced", to_openpose=False, backend="onnxruntime", device="cpu")
+    def __init__(self, files: tuple[str, str] | None = None) -> None:
+        rtmlib, where = _library("rtmlib", "rtmlib"), {"backend": "onnxruntime", "device": "cpu"}
+        if files is None:
+            self._person, self._pose = None, rtmlib.Body(mode="balanced", to_openpose=False, **where)
+        else:
+            (height, width), (pose_height, pose_width) = (_picture_size(file) for file in files)
+            self._person = rtmlib.YOLOX(str(files[0]), model_input_size=(height, width), **where)
+            self._pose = rtmlib.RTMPose(str(files[1]), model_input_size=(pose_width, pose_height), to_openpose=False, **where)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets where the person is: for another video."""
         self._last: np.ndarray | None = None
 
+    def close(self) -> None:
+        """Frees the networks; the last call of a detector."""
+        self._person = self._pose = None
+
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
-        """(17, 3): px and score, or None if nobody is found. Raises what checked_image raises."""
-        keypoints, scores = self._body(np.ascontiguousarray(checked_image(image)[..., ::-1]))  # it takes BGR
+        """(17, 3): px and score, or None if nobody is found. Raises what checked_image raises, and ValueError once closed."""
+        picture = np.ascontiguousarray(checked_image(image)[..., ::-1])  # it takes BGR
+        _need_open(self, self._pose)
+        keypoints, scores = self._pose(picture) if self._person is None else self._pose(picture, bboxes=self._person(picture))
         people = np.concatenate([keypoints, np.clip(scores, 0, 1)[..., None]], -1) if len(keypoints) else []
         people = [person for person in people if box_around(person, 1.0) is not None]
         if not people:
@@ -272,14 +335,22 @@ class RtmlibDetector:
         return None if self._last is None else self._last.copy()
 
 
+def _picture_size(file: str) -> tuple[int, int]:
+    """(height, width) of the pictures an ONNX file takes. Raises FileNotFoundError and ValueError, naming it, if it has none."""
+    shape = _onnx_session(file, 1).get_inputs()[0].shape
+    if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]):
+        raise ValueError(f"{file} takes {shape}; wanted pictures of one size, (1, 3, H, W)")
+    return shape[2], shape[3]
+
+
 def open_detector(name_or_file: str | Path = "shipped", *, threads: int = 1, flip_test: bool = False) -> Detector:
     """A detector by its name or file: "shipped" (HRNet-W8, trained on rendered people alone), an HRNet-like .onnx file, "mediapipe" or
-    a .task file of MediaPipe, "rtmlib". threads and flip_test are for the HRNets.
+    a .task file of MediaPipe, "rtmlib", or with its files "rtmlib:PERSON.onnx,POSE.onnx". threads and flip_test are for the HRNets.
 
     Raises ValueError for another name, FileNotFoundError for a missing file, and ImportError, saying what to install.
     """
     name = str(name_or_file)
-    if name == "shipped" or name.endswith(".onnx"):
+    if name == "shipped" or name.endswith(".onnx") and not name.startswith("rtmlib:"):
         return HRNetDetector(SHIPPED if name == "shipped" else name, threads=threads, flip_test=flip_test)
     if flip_test:
         raise ValueError(f"the detector {name} has no flip test; the HRNets have")
@@ -287,4 +358,9 @@ def open_detector(name_or_file: str | Path = "shipped", *, threads: int = 1, fli
         return MediaPipeDetector(None if name == "mediapipe" else name)
     if name == "rtmlib":
         return RtmlibDetector()
+    if name.startswith("rtmlib:"):
+        files = name.removeprefix("rtmlib:").split(",")
+        if len(files) != 2:
+            raise ValueError(f"detector {name!r}; wanted \"rtmlib:PERSON.onnx,POSE.onnx\": a person detector's file and RTMPose's")
+        return RtmlibDetector((files[0], files[1]))
     raise ValueError(f"there is no detector {name!r}; wanted {DETECTORS}")

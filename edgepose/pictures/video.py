@@ -19,6 +19,12 @@ def _opencv() -> ModuleType:
     return cv2
 
 
+def check_video(path: str | Path) -> None:
+    """Raises FileNotFoundError if there is no file."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no video at {path}")
+
+
 def video_frames(path: str | Path, fps: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
     """(timestamp_s, image) of every frame of a file; image: (height, width, 3) uint8, RGB.
 
@@ -29,8 +35,7 @@ def video_frames(path: str | Path, fps: float | None = None) -> Iterator[tuple[f
     if fps is not None:
         checked_number("fps", fps, above=0)
     cv2 = _opencv()
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no video at {path}")
+    check_video(path)
     capture = cv2.VideoCapture(str(path))
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)

@@ -165,6 +165,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose evaluate`."""
     parser.add_argument("--model", required=True, metavar="NAME_OR_FILE", help="shipped weights, a checkpoint, or an engine file")
     parser.add_argument("--frames", type=int, help="window length, for shipped weights (default: the model's usual one)")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you "
+                        "trust who made it")
     parser.add_argument("--data", choices=("mocap", REAL, *DATASETS), metavar="NAME",
                         help=f"a data set: mocap adds its validation subjects; {REAL} is a folder of real clips with a reference; "
                              f"{', '.join(DATASETS)} print their papers' table instead (default: only what ships)")
@@ -209,7 +211,7 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.plot, PICTURES)
     check_output(args.plot_attention, PICTURES)
     check_output(args.json, (".json",))
-    model, metadata = open_model(args.model, args.frames)
+    model, metadata = open_model(args.model, args.frames, args.trust)
     draw(model, args)
     said: dict[str, Any] = {"model": metadata}
     more: list[Figures] = []

@@ -31,12 +31,11 @@ from ..adapters import COCO17
 from ..checks import checked_number
 from ..cli import reporting
 from ..pictures.detector import MEAN, STD, STRIDE, decode
-from ..zoo.checkpoints import write_tensors
 from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
-from .runs import average, check_free, pack, resume_run, state_file, step_generator, unpack
-from .supervised import learning_rate
+from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack
+from .schedules import learning_rate
 
 BATCH = 32
 SIGMA = 2.0  # px in a heatmap
@@ -221,10 +220,9 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
         figures: dict[str, float] = {}
         if trainer.done % every == 0 or trainer.done == steps:
             figures = validate(trainer.averaged, *validation)
-            save_detector(path, trainer.averaged,
-                          {**run, "command": command, "data": "CMU Graphics Lab Motion Capture Database, rendered",
-                           "figures": {**figures, "steps": trainer.done}})
-            write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
+            metadata = {**run, "command": command, "data": "CMU Graphics Lab Motion Capture Database, rendered",
+                        "figures": {**figures, "steps": trainer.done}}
+            keep_run(trainer, path, run, lambda metadata=metadata: save_detector(path, trainer.averaged, metadata))
         if report:
             report(trainer.done, loss, figures, statistics.median(durations) * (steps - trainer.done))
     return path

@@ -57,7 +57,7 @@ class Placement:
 
 OPENPOSE = Placement((1.0, 1.45), (0.84, 1.0), 0.01)
 # OpenPose, MediaPipe and AIST++'s detector: eyes 14 to 18 cm above the middle of the shoulders along the trunk (11 to 15 for the nose), ears
-# 9.5 to 18 cm apart, hips 19 to 25 cm; `tests/test_detectors_bodies.py` holds the ranges against what each of them measures.
+# 9.5 to 18 cm apart, hips 19 to 25 cm; `tests/test_detector_fit.py` holds the ranges against what each of them measures.
 WHERE_DETECTORS_POINT = Placement((0.95, 1.6), (0.8, 1.08), 0.018, (-0.01, 0.09), (-0.03, 0.03), (0.6, 1.2))
 
 

@@ -14,6 +14,14 @@ def mean_distance(predicted_m: torch.Tensor, target_m: torch.Tensor) -> torch.Te
     return (predicted_m - target_m).norm(dim=-1).mean()
 
 
+def squared_error(predicted_m: torch.Tensor, target_m: torch.Tensor) -> torch.Tensor:
+    """The mean squared error of the coordinates, a scalar: (..., J, 3), (..., J, 3)."""
+    return (predicted_m - target_m).square().mean()
+
+
+LOSSES = {"distance": mean_distance, "squared": squared_error}
+
+
 def frame_weights(frames: int, target: int) -> torch.Tensor:
     """alpha_t of the full-to-single loss (Strided Transformer with sparse attention, eq. 15): (T,), mean 1.
 
@@ -40,27 +48,34 @@ def error_loss(error_m: torch.Tensor, distance_m: torch.Tensor) -> torch.Tensor:
 class Objective(nn.Module):
     """A lifter and its loss as one module, so that compiling it and sharing it among GPUs take both.
 
-    keypoints (B, T, J, C), joints of every frame (B, T, J, 3) m -> (loss, mean joint distance of the answer), scalars in m.
-    The loss is the mean joint distance of the answer (MPJPE, not AMPose's squared error: it is what is reported, and a depth
-    that the picture leaves open does not rule it); for a model with a `full_to_single` pass that of every frame is added,
+    keypoints (B, T, J, C), joints of every frame (B, T, J, 3) m, a teacher's answer (B, J, 3) m or None -> (loss, mean joint distance
+    of the answer), scalars in m.
+    The loss is the mean joint distance of the answer (MPJPE: it is what is reported, and a depth that the picture leaves open does not
+    rule it), or with loss="squared" the mean squared error of its coordinates; where there is a teacher, the mean of that to the truth
+    and to the teacher's answer, which does not err where the picture leaves the depth open; for a model with a `full_to_single` pass that of every frame is added,
     weighted by frame_weights, both parts alike (eq. 17 with both lambdas 1); for one that predicts its error, error_loss is added.
     """
 
-    def __init__(self, lifter: nn.Module):
+    def __init__(self, lifter: nn.Module, loss: str = "distance"):
         super().__init__()
-        self.lifter = lifter
+        self.lifter, self.off = lifter, LOSSES[loss]
         self.target = zoo.target_frame(lifter)
         self.register_buffer("weights", frame_weights(lifter.frames, self.target), persistent=False)
 
-    def forward(self, keypoints: torch.Tensor, joints_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, keypoints: torch.Tensor, joints_m: torch.Tensor,
+                taught_m: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         target = joints_m[:, self.target]
-        if not hasattr(self.lifter, "full_to_single"):
-            answer = self.lifter(keypoints).float()
-            distance = (answer[..., :3] - target).norm(dim=-1)
-            if "error" not in outputs_of(self.lifter):
-                return distance.mean(), distance.mean()
-            return distance.mean() + error_loss(answer[..., 3], distance.detach()), distance.mean()
-        sequence, single = self.lifter.full_to_single(keypoints)
-        distance = mean_distance(single.float(), target)
-        by_frame = (sequence.float() - joints_m).norm(dim=-1).mean((0, 2))
-        return distance + (self.weights * by_frame).mean(), distance
+        if hasattr(self.lifter, "full_to_single"):
+            sequence, answer = self.lifter.full_to_single(keypoints)
+        else:
+            sequence, answer = None, self.lifter(keypoints)
+        pose = answer[..., :3].float()
+        loss, distance = self.off(pose, target), mean_distance(pose, target)
+        if taught_m is not None:
+            loss = (loss + self.off(pose, taught_m)) / 2
+        if sequence is not None:
+            by_frame = (sequence.float() - joints_m).norm(dim=-1).mean((0, 2))
+            loss = loss + (self.weights * by_frame).mean()
+        if "error" in outputs_of(self.lifter):
+            loss = loss + error_loss(answer[..., 3].float(), (pose - target).norm(dim=-1).detach())
+        return loss, distance

@@ -73,6 +73,10 @@ def _checked_subject(file: Path) -> tuple[np.ndarray, list[int], list[str], floa
         if not holds:
             raise ValueError(f"{file}: {key} is not as wanted: {wanted}")
 
+    for key, array in (("clip_starts", starts), ("clip_names", names), ("joint_names", joints)):
+        need(isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in ("iu" if key == "clip_starts" else "U"), key,
+             f"a list of {'whole numbers' if key == 'clip_starts' else 'text'}; it is {getattr(array, 'dtype', type(array).__name__)}")
+    need(isinstance(fps, np.ndarray) and fps.size == 1 and fps.dtype.kind in "fiu", "fps", "one number above 0")
     numbers = isinstance(positions, np.ndarray) and positions.dtype.kind == "f"
     need(numbers and positions.ndim == 3 and positions.shape[1:] == (len(H36M17), 3) and len(positions) > 0, "positions",
          f"shape (F, {len(H36M17)}, 3), F above 0, floating point; it has {getattr(positions, 'shape', type(positions).__name__)}")
@@ -83,12 +87,12 @@ def _checked_subject(file: Path) -> tuple[np.ndarray, list[int], list[str], floa
     need((left, right) in ((4, 1), (-1, -1)), "joint_names", "Human3.6M's order: the right hip is joint 1, the left one 4")
     size = np.linalg.norm(positions[:, H36M17.index("head")] - positions[:, H36M17.root], axis=-1).mean()
     need(0.2 < size < 2, "positions", f"metres; pelvis and head are {size:.3g} apart")
-    starts = np.asarray(starts).tolist()
+    starts = starts.tolist()
     need(starts and starts[0] == 0 and all(a < b for a, b in zip(starts, (*starts[1:], len(positions)))), "clip_starts",
          "whole numbers that begin with 0, ascend, and stay below the frames")
     need(len(names) == len(starts), "clip_names", f"one a clip: {len(starts)}, not {len(names)}")
-    need(np.size(fps) == 1 and 0 < float(np.ravel(fps)[0]) < 1e4, "fps", "one number above 0")
-    return positions.astype(np.float32, copy=False), starts, [str(name) for name in names], float(np.ravel(fps)[0])
+    need(0 < float(fps.item()) < 1e4, "fps", "one number above 0")
+    return positions.astype(np.float32, copy=False), starts, [str(name) for name in names], float(fps.item())
 
 
 def source_of(clip_name: str) -> str:

@@ -30,14 +30,14 @@ class TorchLifter:
         return out
 
 
-def open_model(name_or_file: str, frames: int | None = None) -> tuple[Lifter, dict[str, Any]]:
+def open_model(name_or_file: str, frames: int | None = None, trust: bool = False) -> tuple[Lifter, dict[str, Any]]:
     """(lifter, what its file says of it): an engine file, a checkpoint, or weights that ship, by their zoo name.
 
-    frames: the window length it must have; None takes the usual one.
+    frames: the window length it must have; None takes the usual one. trust: see edgepose.load.
     Raises ValueError if a file is of another, and what edgepose.load, find_checkpoint and load_checkpoint raise.
     """
     if name_or_file.endswith(".epose"):
-        engine = load(name_or_file)
+        engine = load(name_or_file, trust=trust)
         if frames not in (None, engine.frames):
             raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of "
                              f"{frames}: leave --frames out")

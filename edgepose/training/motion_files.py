@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 
 
+LONGEST_NUMBER = 18  # digits of a frame's number
+
+
 def rotations(degrees: np.ndarray, axes: str) -> np.ndarray:
     """Products of rotations about the axes, the first the outermost: (..., n), "zyx" -> (..., 3, 3)."""
     product = np.broadcast_to(np.eye(3), (*degrees.shape[:-1], 3, 3))
@@ -168,7 +171,7 @@ def read_amc(path: Path, bones: dict[str, Bone]) -> dict[str, np.ndarray]:
         if words[0].startswith(":"):
             if words[0].lower() == ":radians":
                 raise lines.error("angles in radians; wanted :DEGREES")
-        elif len(words) == 1 and words[0].isdigit():
+        elif len(words) == 1 and words[0].isdecimal() and len(words[0]) <= LONGEST_NUMBER:
             number = int(words[0])
             if frame is None:
                 first = number
@@ -262,7 +265,7 @@ def read_bvh(path: Path) -> tuple[dict[str, Joint], np.ndarray, float]:
         elif key == "channels" and open_joints:
             channels = [word.lower() for word in words[2:]]
             known = {f"{axis}{kind}" for axis in "xyz" for kind in ("position", "rotation")}
-            if words[1] != str(len(channels)) or not set(channels) <= known:
+            if words[1:2] != [str(len(channels))] or not set(channels) <= known:
                 raise lines.error(f"{' '.join(words)!r}; wanted their number, then some of {', '.join(sorted(known))}")
             if len(open_joints) > 1 and any(channel.endswith("position") for channel in channels):
                 raise lines.error(f"{open_joints[-1]!r} moves against its parent; only a root may have positions")

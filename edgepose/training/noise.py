@@ -11,24 +11,21 @@ that is lost stands at the hip that is seen, else below the shoulders.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from ..adapters import ADAPTERS
 from ..skeleton import H36M17
 from .landmarks import COCO_JOINTS
 
-# Jitter's scale in percent of the person's size. `python -m edgepose.training.noise --detections DIR` on Pose2Sim's
-# balance clips, cameras 1 and 2 (OpenPose, 1088 x 1920; camera 3 does not agree with the others' calibration).
+# Jitter's scale in percent of the person's size: Pose2Sim's balance clips, cameras 1 and 2 (OpenPose, 1088 x 1920), as first calibrated.
+# What `python -m edgepose.training.detector_fit` measures with better cameras, on three detectors, stands in ANY_DETECTOR.
 JITTER_PERCENT = {"nose": 0.42, "eye": 0.45, "ear": 1.19, "shoulder": 1.1, "elbow": 1.21, "wrist": 1.17, "hip": 1.19,
                   "knee": 1.23, "ankle": 1.0}
-FRAME_CORRELATION = 0.85  # of the jitter in one frame with the next at 50 Hz; same command
+FRAME_CORRELATION = 0.85  # of the jitter in one frame with the next at 50 Hz; same clips
 WORST = 10.0  # the longest jitter over its scale
 # A pelvis without hips stands so far below the middle of the shoulders: the larger of the shoulders' width and the distance of the nose from
 # their middle, each times the median in the motion capture.
@@ -47,19 +44,20 @@ HONEST, OPENPOSE_LIKE = 0.35, 0.3  # parts of the windows; the rest are as Media
 class Detector:
     """How a detector errs; chances are for a window.
 
-    levels: a window's jitter over the table's, uniform. bias: largest deviation of an error that lasts the whole window, over the person's
-    size. pixel: largest deviation of jitter that does not shrink with the person, in normalised coordinates. confused: a hand taken
+    jitter: its scale in percent of the person's size, by the last part of a joint's name. bias: the same, the deviation along each axis
+    of an error that lasts the whole window; empty: none. levels: a window's jitter, and its bias, over the tables', uniform. pixel: largest deviation of jitter that does not shrink with the person, in normalised coordinates. confused: a hand taken
     for the other one. lost: of a joint by itself, by the last part of its name. lost_face: nose and head, from behind. lost_legs: knees
     and ankles, behind a table. lost_hips: these and the hips. lost_hip: one of them. spread: a child is lost with its parent. held: a lost
     joint was seen before. passing: a loss does not last the whole window. swapped: both arms, or both legs, are exchanged.
     """
 
+    jitter: Mapping[str, float]
     levels: tuple[float, float]
     lost: Mapping[str, float]
     lost_face: float
     lost_legs: float
     swapped: float
-    bias: float = 0.0
+    bias: Mapping[str, float] = field(default_factory=dict)
     pixel: float = 0.0
     confused: float = 0.0
     lost_hips: float = 0.0
@@ -69,10 +67,11 @@ class Detector:
     passing: float = 0.0
 
 
-STEADY = Detector((0.0, 1.5), {"knee": 0.01, "ankle": 0.02, "elbow": 0.01, "wrist": 0.02, "head": 0.02}, 0.05, 0.02, 0.01)
+STEADY = Detector(JITTER_PERCENT, (0.0, 1.5), {"knee": 0.01, "ankle": 0.02, "elbow": 0.01, "wrist": 0.02, "head": 0.02}, 0.05, 0.02, 0.01)
+# Jitter and bias: about the largest that `detector_fit` measures for OpenPose, MediaPipe and AIST++'s detector.
 ANY_DETECTOR = Detector(
-    (0.0, 1.5), {"hip": 0.005, "knee": 0.02, "ankle": 0.03, "shoulder": 0.005, "elbow": 0.03, "wrist": 0.04, "head": 0.02}, 0.10, 0.04, 0.01,
-    bias=0.012, pixel=0.0015, confused=0.01, lost_hips=0.03, lost_hip=0.02, spread=0.6, held=0.5, passing=0.5)
+    {"nose": 1.0, "eye": 0.9, "ear": 0.9, "shoulder": 0.75, "elbow": 0.9, "wrist": 0.9, "hip": 0.9, "knee": 0.8, "ankle": 0.55}, (0.0, 1.5), {"hip": 0.005, "knee": 0.02, "ankle": 0.03, "shoulder": 0.005, "elbow": 0.03, "wrist": 0.04, "head": 0.02}, 0.10, 0.04, 0.01,
+    bias={"nose": 1.1, "eye": 0.6, "ear": 1.2, "shoulder": 0.6, "elbow": 0.6, "wrist": 0.6, "hip": 1.1, "knee": 0.6, "ankle": 0.35}, pixel=0.0015, confused=0.01, lost_hips=0.03, lost_hip=0.02, spread=0.6, held=0.5, passing=0.5)
 
 
 def _joint(name: str) -> int:
@@ -84,8 +83,9 @@ def person_size(points: torch.Tensor) -> torch.Tensor:
     return (points.amax(-2) - points.amin(-2)).amax(-1)
 
 
-def _jitter_scale() -> torch.Tensor:
-    return torch.tensor([JITTER_PERCENT[joint.split("_")[-1]] / 100 for joint in COCO_JOINTS])
+def _by_joint(percent: Mapping[str, float]) -> torch.Tensor:
+    """A table in percent by the last part of a joint's name as parts of the person's size: (17, 1)."""
+    return torch.tensor([[percent[joint.split("_")[-1]] / 100] for joint in COCO_JOINTS])
 
 
 def add_jitter(points: torch.Tensor, generator: torch.Generator, detector: Detector = STEADY) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,13 +95,13 @@ def add_jitter(points: torch.Tensor, generator: torch.Generator, detector: Detec
     level = low + (high - low) * torch.rand(batch, 1, 1, 1, generator=generator)
     # A bivariate t with 2 degrees of freedom is a normal over the root of an exponential variable.
     spread = -torch.rand(batch, 1, joints, 1, generator=generator).clamp(min=1e-9).log()
-    scale = level * _jitter_scale()[:, None] * (1 / spread.sqrt()).clamp(max=WORST)
+    scale = level * _by_joint(detector.jitter) * (1 / spread.sqrt()).clamp(max=WORST)
     normal = torch.randn(batch, frames, joints, 2, generator=generator)
     for t in range(1, frames):
         normal[:, t] = FRAME_CORRELATION * normal[:, t - 1] + math.sqrt(1 - FRAME_CORRELATION**2) * normal[:, t]
     error = scale * normal
     if detector.bias:
-        strength = detector.bias * torch.rand(batch, 1, 1, 1, generator=generator)
+        strength = (low + (high - low) * torch.rand(batch, 1, 1, 1, generator=generator)) * _by_joint(detector.bias)
         error = error + strength * torch.randn(batch, 1, joints, 2, generator=generator)
         scale = (scale**2 + strength**2).sqrt()
     seen = points + error * person_size(points)[..., None, None]
@@ -227,55 +227,3 @@ def detect(points: torch.Tensor, generator: torch.Generator, detector: Detector 
     lost[..., _HEAD] &= ~lost[..., _HEAD].all(-1, keepdim=True)  # the adapter may know a place for a face that is not seen
     lost |= confidence == 0
     return place_lost(keypoints, lost, generator, detector.held), confidence * ~lost
-
-
-def fit_jitter(directory: str | Path, clips: tuple[str, ...] = ("pose2sim_balance_cam1", "pose2sim_balance_cam2"),
-               reference: str = "pose2sim_balance_3d") -> tuple[dict[str, float], float]:
-    """The table JITTER_PERCENT and FRAME_CORRELATION from calibrated clips of real detections.
-
-    The reference is triangulated from V of the same views and so lies too near to them: errors are multiplied by
-    sqrt(2 V / (2 V - 3)), 2 V measurements for 3 unknowns. The scale is the median error over sqrt(2), the median of
-    the bivariate t with two degrees of freedom.
-    """
-    directory, errors, steps = Path(directory), [], []
-    with np.load(directory / f"{reference}.npz") as data:
-        world = data["positions"][:, :len(COCO_JOINTS)].astype(float)
-        views = np.maximum(data["views_used"][:, :len(COCO_JOINTS)], 2).astype(float)
-    for clip in clips:
-        with np.load(directory / f"{clip}.npz") as data:
-            fps = float(data["fps"])
-            points = project_distorted(world, data)
-            detections = data["coco17"].astype(float)
-        size = np.nanmax(np.nanmax(points, 1) - np.nanmin(points, 1), -1)
-        error = np.where(detections[..., 2:] > 0, detections[..., :2] - points, np.nan) / size[:, None, None]
-        error *= np.sqrt(2 * views / (2 * views - 3))[..., None]
-        errors.append(error)
-        steps.append(np.diff(error, axis=0))
-    lengths, changes = (np.linalg.norm(np.concatenate(e), axis=-1) for e in (errors, steps))
-    table = {}
-    for part in JITTER_PERCENT:
-        joints = [j for j, name in enumerate(COCO_JOINTS) if name.endswith(part)]
-        table[part] = float(100 * np.nanmedian(lengths[:, joints]) / math.sqrt(2))
-    # A step of the process has the scale sqrt(2 - 2 r) times that of the jitter.
-    correlation = 1 - float(np.nanmedian(changes) / np.nanmedian(lengths)) ** 2 / 2
-    return table, correlation ** (fps / 50)
-
-
-def project_distorted(world_m: np.ndarray, clip: np.lib.npyio.NpzFile) -> np.ndarray:
-    """World points in a clip's calibrated camera: (..., 3) m -> (..., 2) px. Distortion k1, k2, p1, p2 as in OpenCV."""
-    camera = world_m @ clip["camera_R"].T + clip["camera_t"].ravel()
-    x, y = camera[..., 0] / camera[..., 2], camera[..., 1] / camera[..., 2]
-    k1, k2, p1, p2 = clip["camera_dist"]
-    r2 = x * x + y * y
-    radial = 1 + k1 * r2 + k2 * r2 * r2
-    xy = np.stack([x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-                   y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y], -1)
-    return xy @ clip["camera_K"][:2, :2].T + clip["camera_K"][:2, 2]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Fit the detector's jitter to calibrated clips of real detections.")
-    parser.add_argument("--detections", required=True, metavar="DIR")
-    fitted, correlated = fit_jitter(parser.parse_args().detections)
-    print("JITTER_PERCENT =", {part: round(scale, 2) for part, scale in fitted.items()})
-    print("FRAME_CORRELATION =", round(correlated, 3))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from ..npz import read_npz
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -34,30 +35,16 @@ def load_npz(path: Path, *keys: str) -> list[Any]:
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing")
-    values = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            there = [name.removesuffix(".npy") for name in archive.namelist()]
-            for key in keys:
-                if key not in there:
-                    raise ValueError(f"it has no key {key!r}; it has {', '.join(there)}")
-                with archive.open(f"{key}.npy") as stream:
-                    values.append(_load_array(stream))
-    except (ValueError, TypeError, AttributeError, ImportError, zipfile.BadZipFile, EOFError, OSError,
-            pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return values
+    values = read_npz(path, keys, _objects)
+    for key in keys:
+        if key not in values:
+            raise ValueError(f"{path}: it has no key {key!r}; it has {', '.join(values)}")
+    return [values[key] for key in keys]
 
 
-def _load_array(stream: Any) -> Any:
-    major, _ = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read_header(stream)
-    if dtype.hasobject:
-        value = _ArraysOnly(stream, encoding="latin1").load()  # as numpy does for files of Python 2
-        return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
-    array = np.frombuffer(stream.read(), dtype)
-    return array.reshape(shape, order="F" if is_fortran else "C")
+def _objects(stream: BinaryIO) -> Any:
+    value = _ArraysOnly(stream, encoding="latin1").load()  # as numpy does for files of Python 2
+    return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
 
 
 def entries(table: Any, source: str) -> dict[str, Any]:

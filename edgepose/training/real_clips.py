@@ -40,6 +40,8 @@ class RealClip:
     detected: what the detector found. perfect: the reference as a perfect detector would have found it, COCO-17.
     reference_m: (F, 12, 3) the joints of LIMBS in metres from the middle of the hips, camera axes; NaN in the whole of
     a frame in which one of them is not known. own_m: the same by the detector's own 3D, where the file has it.
+    detected_coco17: (F, 17, 3) what the detector found, in px and confidence, in COCO's order. reference_coco17_m: (F, 17, 3) the
+    reference of the detector's points in the world, NaN where it is not known.
     """
 
     name: str
@@ -47,6 +49,8 @@ class RealClip:
     detected: Clip
     perfect: Clip
     reference_m: np.ndarray
+    detected_coco17: np.ndarray
+    reference_coco17_m: np.ndarray
     own_m: np.ndarray | None = None
 
 
@@ -159,6 +163,12 @@ def _people(stem: str, arrays: dict[str, np.ndarray]) -> Iterator[RealClip]:
         yield _clip(f"{stem}, {person}", stem, of_person)
 
 
+def _as_coco17(arrays: dict[str, np.ndarray], key: str, layout: str) -> np.ndarray:
+    if "coco17" in arrays or layout == COCO17.name:
+        return arrays["coco17" if "coco17" in arrays else key]
+    return arrays[key][:, [ADAPTERS[layout].layout.index(joint) for joint in COCO17.joints]]
+
+
 def _clip(name: str, stem: str, arrays: dict[str, np.ndarray]) -> RealClip:
     world_m = arrays["reference_coco17_world_m"].astype(float)
     in_camera = world_m @ arrays["camera_R"].T + arrays["camera_t"].ravel()
@@ -173,4 +183,5 @@ def _clip(name: str, stem: str, arrays: dict[str, np.ndarray]) -> RealClip:
     return RealClip(name, group, Clip(name, arrays[detected[0]].astype(float), detected[1], size, fps),
                     Clip(name, np.concatenate([perfect_px, is_known[..., None]], -1), COCO17.name, size, fps),
                     from_hips(in_camera[:, [COCO17.index(joint) for joint in LIMBS]]),
+                    _as_coco17(arrays, *detected).astype(float), world_m,
                     None if own is None else from_hips(own.astype(float)[:, rows]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,12 +14,15 @@ from torch import nn
 
 from .. import zoo
 from ..checks import first_line
-from ..zoo.checkpoints import check_metadata, read_tensors
+from ..zoo.checkpoints import check_metadata, read_tensors, write_tensors
 
 
 class Resumable(Protocol):
-    """A trainer as resume_run() needs it."""
+    """What keep_run() and resume_run() need of a trainer. done: its steps."""
 
+    done: int
+
+    def state(self) -> dict[str, torch.Tensor]: ...
     def restore(self, state: Mapping[str, torch.Tensor], done: int) -> None: ...
 
 
@@ -67,9 +70,18 @@ def check_free(checkpoint: Path, resume: bool) -> None:
     """Raises ValueError if a run that does not resume would write over the checkpoint, or the state, of an earlier
     one."""
     there = [file for file in (checkpoint, state_file(checkpoint)) if file.exists()]
+    if there == [checkpoint]:
+        raise ValueError(f"{checkpoint} is there already, of an earlier run that left nothing to resume from: another --out keeps it")
     if there and not resume:
         raise ValueError(f"{there[0]} is there already, of an earlier run: --resume goes on with that "
                          "run, another --out keeps it")
+
+
+def keep_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any], write_checkpoint: Callable[[], None]) -> None:
+    """Writes what it takes to resume, and then the checkpoint: whatever stops a run between the two, the disk or a signal, leaves a
+    state to go on from, never a checkpoint without one."""
+    write_tensors(state_file(checkpoint), trainer.state(), {**run, "done": trainer.done})
+    write_checkpoint()
 
 
 def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> None:

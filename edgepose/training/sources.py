@@ -22,10 +22,13 @@ SOURCES = ("mocap", *DATASETS)
 
 
 class Source(Protocol):
-    """credit: whose data it is, for the checkpoint. rate_hz: how many frames of its windows make a second."""
+    """credit: whose data it is, for the checkpoint. rate_hz: how many frames of its windows make a second. inputs: the columns of its
+    windows. windows: how many different ones there are; 0: without end."""
 
     credit: str
     rate_hz: float
+    inputs: Sequence[str]
+    windows: int
 
     def draw(self, count: int, generator: torch.Generator) -> Windows: ...
 
@@ -38,24 +41,28 @@ class MotionCapture:
 
     credit = "CMU Graphics Lab Motion Capture Database, HDM05, UI-PRMD"
     rate_hz = WINDOW_HZ
+    windows = 0
 
     def __init__(self, path: str | Path, frames: int, inputs: Sequence[str]):
         self._training, self._validation = read_motion(path, "training"), read_motion(path, "validation")
-        self._frames, self._inputs = frames, inputs
+        self._frames, self.inputs = frames, tuple(inputs)
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:
-        return draw_observed(self._training, count, self._frames, generator, WILD, self._inputs)
+        return draw_observed(self._training, count, self._frames, generator, WILD, self.inputs)
 
     def validation(self, count: int, generator: torch.Generator) -> Windows:
-        return observe_frames(draw_windows(self._validation, count, self._frames, generator), generator, True, AS_CAPTURED, self._inputs)
+        return observe_frames(draw_windows(self._validation, count, self._frames, generator), generator, True, AS_CAPTURED, self.inputs)
 
 
 class Labelled:
     """A data set's own detections and joints, half of them mirrored; validation on its test split, as in the papers."""
 
+    inputs = PUBLISHED_INPUTS
+
     def __init__(self, name: str, path: str | Path, keypoints: str, frames: int, target: int):
         self.credit = f"{name}, {keypoints} 2D"
         self._training, self._test = (read_dataset(name, path, split, keypoints) for split in ("training", "test"))
+        self.windows = sum(len(clip.centres) for clip in self._training)
         self._frames, self._target, self.rate_hz = frames, target, common_rate_hz(self._training)
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:

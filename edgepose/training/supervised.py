@@ -1,8 +1,9 @@
 """Supervised training on windows that are drawn anew for every step (`sources`).
 
-The loss is in `losses`. AdamW under a warm-up, a constant rate and a cool-down; the weights kept are an exponential moving average.
+The loss is in `losses`, how it is brought down in `schedules`; the weights kept are an exponential moving average.
 What a step draws depends on the seed, the step's number and the process alone, so a run that is stopped and resumed ends with the
-same weights as one that is not. A run may be lengthened: `--resume` with more steps goes back to the constant rate. Several GPUs: `torchrun --nproc-per-node N -m edgepose train ...`; each draws a batch of its own.
+same weights as one that is not. A run may be lengthened: `--resume` with more steps goes back to the constant rate.
+Several GPUs: `torchrun --nproc-per-node N -m edgepose train ...`; each draws a batch of its own.
 """
 
 from __future__ import annotations
@@ -24,22 +25,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from .. import zoo
-from ..zoo.checkpoints import checkpoint_name, read_tensors, save_checkpoint, write_tensors
 from ..checks import checked_number, listed
-from ..columns import inputs_of
+from ..columns import INPUTS, inputs_of
 from ..skeleton import H36M17
+from ..zoo.checkpoints import checkpoint_name, load_checkpoint, read_tensors, save_checkpoint
 from .losses import Objective
-from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file, step_generator,
+from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
                    unpack)
+from .schedules import OURS, RECIPES, Schedule, schedule_of
 from .sources import SOURCES, Source, open_source
 
+STEPS = 40_000  # of a run that was not told how many
 BATCH = 128  # windows of one frame; AMPose, section 4.2
 BATCH_FRAMES = 1728  # a batch of longer windows has about so many frames, and at least LEAST_BATCH windows
 LEAST_BATCH = 8
-LEARNING_RATE = 1e-3
-WARM_UP_STEPS, WARM_UP = 1000, 0.05  # the fewer: so many steps, or this part of them
-COOL_DOWN = 0.3  # part of the steps
-WEIGHT_DECAY = 0.01
 CLIP_NORM = 1.0
 AVERAGING = 0.999  # of the weights that are kept, per step
 VALIDATION_WINDOWS = 1024
@@ -52,18 +51,6 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 def batch_size(frames: int) -> int:
     """The windows of one step."""
     return max(LEAST_BATCH, min(BATCH, BATCH_FRAMES // frames))
-
-
-def learning_rate(step: int, steps: int) -> float:
-    """A linear warm-up to LEARNING_RATE, which stays until the last COOL_DOWN of the steps, where it falls to zero as 1 - sqrt.
-
-    As good as a cosine where the number of steps is known, and what was learnt before the cool-down does not depend on it.
-    Source: Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training durations".
-    """
-    warm, cool = max(1, min(WARM_UP_STEPS, round(WARM_UP * steps))), COOL_DOWN * steps
-    if step < warm:
-        return LEARNING_RATE * (step + 1) / warm
-    return LEARNING_RATE * (1 - math.sqrt(max(0.0, step - (steps - cool)) / cool))
 
 
 def begin_with(module: nn.Module, checkpoint: str | Path) -> None:
@@ -88,32 +75,62 @@ def processes() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
+class Teacher:
+    """A trained lifter whose poses another one learns from as well: of one frame, or of as many as the other.
+
+    Raises ValueError if its windows have another length.
+    """
+
+    def __init__(self, checkpoint: str | Path, frames: int, target: int, device: str = "cpu"):
+        self.module, _ = load_checkpoint(checkpoint)
+        if self.module.frames not in (1, frames):
+            raise ValueError(f"--teacher {checkpoint} is a model of {self.module.frames} frames; wanted 1 or {frames}")
+        self.module.to(device)
+        self.inputs = inputs_of(self.module)
+        self._seen = slice(target, target + 1) if self.module.frames == 1 else slice(None)
+
+    @torch.no_grad()
+    def __call__(self, keypoints: torch.Tensor) -> torch.Tensor:
+        """Its poses, (B, J, 3) m, of windows with its columns, (B, T, J, C)."""
+        return self.module(keypoints[:, self._seen])[..., :3]
+
+
 class Trainer:
-    """A model in training: the module, its averaged copy, the optimiser, and how many steps are done."""
+    """A model in training: the module, its averaged copy, the optimiser, and how many steps are done.
+
+    source: has the columns that the model and its teacher take, or more.
+    """
 
     def __init__(self, model: str, frames: int, source: Source, steps: int, seed: int, precision: str = "float32",
                  compiled: bool = False, device: str = "cpu", start: str | Path | None = None, options: Mapping[str, Any] = {},
-                 batch: int | None = None):
+                 batch: int | None = None, schedule: Schedule = OURS, teacher: Teacher | None = None):
         torch.manual_seed(seed)
         self.module = zoo.build(model, frames, **options)
         if start:
             begin_with(self.module, start)
         self.source, self.frames, self.steps, self.seed, self.precision = source, frames, steps, seed, precision
-        self.batch = batch or batch_size(frames)
+        self.teacher = teacher
+        self.schedule, self.batch = schedule, batch or schedule.batch or batch_size(frames)
+        self.an_epoch = math.ceil(source.windows / self.batch) if source.windows else steps
         self.done = 0
         if hasattr(self.module, "standardise") and not start:
             keypoints, joints = source.draw(STATISTICS_WINDOWS // frames, step_generator(seed, -2))
-            self.module.standardise(keypoints, joints[:, zoo.target_frame(self.module)])
+            self.module.standardise(self.own(keypoints), joints[:, zoo.target_frame(self.module)])
         self.module.to(device)
         self.averaged = copy.deepcopy(self.module).eval()
-        self.optimiser = torch.optim.AdamW(self.module.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+        self.optimiser = schedule.optimiser(self.module.parameters())
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
         self.device = device
-        self.objective = Objective(self.module).to(device)
+        self.objective = Objective(self.module, schedule.loss).to(device)
         if torch.distributed.is_initialized():
             self.objective = nn.parallel.DistributedDataParallel(self.objective)
         if compiled:
             self.objective = torch.compile(self.objective)
+
+    def own(self, keypoints: torch.Tensor, lifter: nn.Module | Teacher | None = None) -> torch.Tensor:
+        """The columns that a lifter, the module for None, takes of the source's: (..., C) -> (..., C')."""
+        wanted = inputs_of(lifter or self.module)
+        return keypoints if wanted == tuple(self.source.inputs) else keypoints[..., [self.source.inputs.index(name) for name in wanted]]
 
     def step(self) -> float:
         """One step; returns the answers' mean joint distance in mm. Raises FloatingPointError if the loss is no number."""
@@ -121,25 +138,26 @@ class Trainer:
         keypoints, joints = keypoints.to(self.device), joints.to(self.device)
         half = torch.float16 if self.precision == "float16" else torch.bfloat16
         with torch.autocast(self.device, half, enabled=self.precision != "float32"):
-            loss, distance = self.objective(keypoints, joints)
+            taught = self.teacher(self.own(keypoints, self.teacher)).float() if self.teacher else None
+            loss, distance = self.objective(self.own(keypoints), joints, taught)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {self.done}")
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.done, self.steps)
+            group["lr"] = self.schedule.rate(self.done, self.steps, self.an_epoch)
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        average(self.averaged, self.module, AVERAGING, self.done)
+        average(self.averaged, self.module, AVERAGING if self.schedule.averages else 0.0, self.done)
         self.done += 1
         return 1000 * distance.item()
 
     @torch.no_grad()
     def validate(self, keypoints: torch.Tensor, target_m: torch.Tensor) -> float:
         """MPJPE of the averaged weights, in mm: (N, T, J, 2), (N, J, 3)."""
-        poses = torch.cat([self.averaged(chunk.to(self.device)).cpu() for chunk in keypoints.split(VALIDATION_BATCH)])
+        poses = torch.cat([self.averaged(chunk.to(self.device)).cpu() for chunk in self.own(keypoints).split(VALIDATION_BATCH)])
         return 1000 * (poses[..., :3] - target_m).norm(dim=-1).mean().item()
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
@@ -162,15 +180,27 @@ def checkpoint_file(out: str | Path, model: str, frames: int | None) -> Path:
     return Path(out) / f"{checkpoint_name(model, zoo.frames_of(model, frames))}.safetensors"
 
 
+def open_setup(model: str, path: str | Path, data: str, keypoints: str, frames: int, options: Mapping[str, Any], device: str,
+               teacher: str | Path | None) -> tuple[Source, Teacher | None]:
+    """(the source of windows for a model and its teacher, that teacher)."""
+    untrained = zoo.build(model, frames, **options)
+    answered = zoo.target_frame(untrained)
+    taught_by = Teacher(teacher, frames, answered, device) if teacher else None
+    wanted = {*inputs_of(untrained), *(inputs_of(taught_by) if taught_by else ())}
+    return open_source(data, path, keypoints, frames, answered, [name for name in INPUTS if name in wanted]), taught_by
+
+
 def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: str = "mocap", keypoints: str = "gt",
           frames: int | None = None, options: Mapping[str, Any] = {}, seed: int = 0, precision: str = "float32", compiled: bool = False,
-          device: str = "cpu", every: int = 500, batch: int | None = None, resume: bool = False, start: str | Path | None = None,
+          device: str = "cpu", every: int = 500, batch: int | None = None, recipe: str = "ours", resume: bool = False,
+          start: str | Path | None = None, teacher: str | Path | None = None,
           command: str = "", report: Callable[[int, float, float, float], None] | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
     data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. options: of the model, as zoo.build
     takes them. Every `every` steps and at the end the averaged weights are scored on windows of other subjects and written to the
     checkpoint, and what is needed to resume to a file beside it.
+    recipe: one of RECIPES. teacher: a checkpoint whose poses are half of what the model learns, see `Objective`.
     start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another number of
     steps stretches the rest of the schedule. report: called after each step with (steps done, mean joint distance in mm, validation
     MPJPE in mm or nan, seconds left, from the median of the last steps, so that a pause does not count).
@@ -183,15 +213,17 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     frames = zoo.frames_of(model, frames)
     file = checkpoint_file(out, model, frames)
     check_free(file, resume)
-    untrained = zoo.build(model, frames, **options)
-    answered = zoo.target_frame(untrained)
+    schedule = schedule_of(recipe, model)
+    zoo.build(model, frames, **options)  # what cannot be built is refused before anything is written
     file.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
-    source = open_source(data, path, keypoints, frames, answered, inputs_of(untrained))
-    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options, batch)
+    source, taught_by = open_setup(model, path, data, keypoints, frames, options, device, teacher)
+    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options, batch, schedule, taught_by)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
-    target = joints[:, answered]
+    target = joints[:, zoo.target_frame(trainer.module)]
     run = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
-           "precision": precision, "processes": processes(), "batch": trainer.batch}
+           "precision": precision, "processes": processes(), "batch": trainer.batch, "recipe": recipe}
+    if teacher:
+        run["teacher"] = Path(teacher).name
     if resume:
         resume_run(trainer, file, run)
     durations: deque[float] = deque(maxlen=200)
@@ -200,10 +232,9 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     def keep() -> float:
         validation = trainer.validate(seen, target)
         figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
-        save_checkpoint(file, trainer.averaged, {
-            "model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-            "command": command, "data": source.credit, "rate_hz": source.rate_hz, "figures": figures})
-        write_tensors(state_file(file), trainer.state(), {**run, "done": trainer.done})
+        metadata = {"model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
+                    "command": command, "data": source.credit, "rate_hz": source.rate_hz, "figures": figures}
+        keep_run(trainer, file, run, lambda: save_checkpoint(file, trainer.averaged, metadata))
         return validation
 
     while trainer.done < steps:
@@ -219,8 +250,25 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     return file
 
 
+def usual_steps(model: str, path: str | Path, *, recipe: str = "ours", batch: int | None = None, data: str = "mocap",
+                keypoints: str = "gt", frames: int | None = None, options: Mapping[str, Any] = {}, device: str = "cpu",
+                teacher: str | Path | None = None, **_: Any) -> int:
+    """The steps of a run that was not told how many: STEPS, or a paper's epochs.
+
+    Raises ValueError for a paper's epochs of motion capture, which has none.
+    """
+    schedule = schedule_of(recipe, model)
+    if schedule.epochs is None:
+        return STEPS
+    source, _ = open_setup(model, path, data, keypoints, zoo.frames_of(model, frames), options, device, teacher)
+    if not source.windows:
+        raise ValueError("a paper's recipe counts in epochs of its data set, and motion capture has none: --data h36m, or --steps N")
+    return schedule.epochs * math.ceil(source.windows / (batch or schedule.batch))
+
+
 def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str = "mocap", keypoints: str = "gt",
-                     frames: int | None = None, options: Mapping[str, Any] = {}, **setup: Any) -> int:
+                     frames: int | None = None, options: Mapping[str, Any] = {}, recipe: str = "ours",
+                     teacher: str | Path | None = None, **setup: Any) -> int:
     """How many steps of this model take about `minutes` of this machine, from PROBE_STEPS of them that are thrown away.
 
     On a CPU it is processor time that counts, so that a busy neighbour does not change the budget. Of several processes all get
@@ -228,9 +276,9 @@ def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str 
     """
     clock = time.process_time if setup.get("device", "cpu") == "cpu" else time.perf_counter
     frames = zoo.frames_of(model, frames)
-    untrained = zoo.build(model, frames, **options)
-    source = open_source(data, path, keypoints, frames, zoo.target_frame(untrained), inputs_of(untrained))
-    trainer = Trainer(model, frames, source, PROBE_STEPS + 1, 0, options=options, **setup)
+    source, taught_by = open_setup(model, path, data, keypoints, frames, options, setup.get("device", "cpu"), teacher)
+    trainer = Trainer(model, frames, source, PROBE_STEPS + 1, 0, options=options, schedule=schedule_of(recipe, model), teacher=taught_by,
+                      **setup)
     durations = []
     for _ in range(PROBE_STEPS):
         began = clock()
@@ -252,7 +300,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keypoints", default="gt", metavar="KIND", help="which 2D of a labelled data set: gt, cpn (h36m), ... (default gt)")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes; one of an earlier run is not written over")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--steps", type=int, default=40_000, metavar="N", help="of one batch each (default 40000)")
+    budget.add_argument("--steps", type=int, metavar="N", help=f"of one batch each (default {STEPS}, or a paper's epochs)")
     budget.add_argument("--minutes", type=float, metavar="M", help="as many steps as take about M minutes here (of processor time)")
     parser.add_argument("--batch", type=int, metavar="N", help="windows of a step (default: 128 of one frame, fewer longer ones)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: a GPU if there is one")
@@ -263,6 +311,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between two checkpoints (default 500)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR to --steps")
     parser.add_argument("--start", metavar="FILE", help="a checkpoint whose weights to begin with (ampose's for ampose-refined)")
+    parser.add_argument("--teacher", metavar="FILE", help="a checkpoint of one frame, or of as many, whose poses to learn from as well")
+    parser.add_argument("--recipe", default="ours", choices=RECIPES, help="paper: the optimiser, batch and epochs of the model's authors")
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -270,10 +320,12 @@ def _command(args: argparse.Namespace) -> str:
     program = ["torchrun", "--nproc-per-node", str(processes()), "-m", "edgepose"] if processes() > 1 else ["edgepose"]
     words = [*program, "train", "--path", "DIR", "--out", "DIR"]
     args.frames = zoo.frames_of(args.model, args.frames)
-    args.batch = args.batch or batch_size(args.frames)
-    for option in ("model", "data", "keypoints", "frames", "steps", "batch", "seed", "threads", "precision", "every"):
-        words += [f"--{option}", str(getattr(args, option))]
-    return shlex.join(words + option_words(args.options) + ["--start", "FILE"] * bool(args.start) + ["--compile"] * args.compile)
+    for option in ("model", "data", "keypoints", "frames", "steps", "batch", "seed", "threads", "precision", "every", "recipe"):
+        if getattr(args, option) is not None:
+            words += [f"--{option}", str(getattr(args, option))]
+    for option in ("start", "teacher"):
+        words += [f"--{option}", "FILE"] * bool(getattr(args, option))
+    return shlex.join(words + option_words(args.options) + ["--compile"] * args.compile)
 
 
 def _join_processes(device: str) -> str:
@@ -291,7 +343,7 @@ def _left(seconds: float) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for option in ("steps", "every", "threads", *(["batch"] if args.batch is not None else [])):
+    for option in ("every", "threads", *(name for name in ("steps", "batch") if getattr(args, name) is not None)):
         checked_number(f"--{option}", getattr(args, option), 1, whole=True)
     if args.minutes is not None:
         checked_number("--minutes", args.minutes, above=0)
@@ -314,9 +366,11 @@ def main(args: argparse.Namespace) -> int:
     args.options = read_options(args.model, args.option)
     device = _join_processes(args.device)
     setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "options": args.options, "precision": args.precision,
-             "compiled": args.compile, "device": device, "batch": args.batch}
+             "compiled": args.compile, "device": device, "batch": args.batch, "teacher": args.teacher, "recipe": args.recipe}
     if args.minutes:
         args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
+    elif args.steps is None:
+        args.steps = usual_steps(args.model, args.path, **setup)
     is_terminal = sys.stdout.isatty()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("loss {task.fields[loss]:.1f} mm  validation {task.fields[validation]:.1f} mm  "

@@ -40,7 +40,7 @@ from torch import nn
 
 from .. import zoo
 from ..adapters import ADAPTERS
-from ..zoo.checkpoints import save_checkpoint, write_tensors
+from ..zoo.checkpoints import save_checkpoint
 from ..cli import reporting
 from ..skeleton import H36M17
 from .bodies import vary_bodies
@@ -49,8 +49,8 @@ from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .observation import AS_CAPTURED, observe
-from .runs import (add_option_argument, average, check_free, option_words, pack, read_options, resume_run, state_file,
-                   step_generator, unpack)
+from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
+                   unpack)
 
 SEEN_IN_STUDIO = replace(AS_CAPTURED, rig=STUDIO)
 BATCH = 256
@@ -328,13 +328,10 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     def keep() -> float:
         with torch.no_grad():
             error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
-        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2),
-                   "steps": trainer.done}
-        save_checkpoint(path, trainer.averaged, {
-            "model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-            "command": command,
-            "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures})
-        write_tensors(state_file(path), trainer.state(), {**run, "done": trainer.done})
+        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
+        metadata = {"model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed, "command": command,
+                    "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures}
+        keep_run(trainer, path, run, lambda: save_checkpoint(path, trainer.averaged, metadata))
         return error
 
     while trainer.done < steps:

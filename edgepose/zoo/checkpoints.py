@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .. import zoo
-from ..checks import first_line, listed, near
+from ..checks import first_line, listed, near, read_json
 from ..enginefile import write_atomically
 from ..skeleton import MODEL_SKELETONS
 
@@ -71,9 +71,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = {key: read_json(value) for key, value in (file.metadata() or {}).items()}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata
-    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
+    except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is no edgepose checkpoint: {first_line(error)}") from None
 
 

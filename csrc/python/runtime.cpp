@@ -1,0 +1,398 @@
+// Persons, many of them, layouts, and for the tests the parts by themselves. What Python passes is checked and converted here.
+#include "runtime.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "../runtime/people.h"
+
+namespace py = pybind11;
+
+namespace edgepose {
+
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+// A person whose poses know their skeleton.
+class PyPerson : public Person {
+ public:
+  PyPerson(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, py::object skeleton)
+      : Person(lifter, layout, width_px, height_px, options), skeleton(std::move(skeleton)) {}
+
+  const py::object skeleton;
+};
+
+std::string shown(const py::handle& object) { return py::repr(object); }
+
+double seconds(const py::handle& timestamp_s) {
+  if (PyFloat_CheckExact(timestamp_s.ptr())) return PyFloat_AS_DOUBLE(timestamp_s.ptr());
+  // float() alone takes "1.5".
+  const auto sum = py::reinterpret_steal<py::object>(PyNumber_Add(timestamp_s.ptr(), py::float_(0.0).ptr()));
+  const auto number = sum ? py::reinterpret_steal<py::object>(PyNumber_Float(sum.ptr())) : py::object();
+  if (number) return PyFloat_AS_DOUBLE(number.ptr());
+  const bool is_too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
+  PyErr_Clear();
+  if (is_too_large) throw py::value_error("timestamp_s is too large for a number of seconds; wanted a later, finite time");
+  throw py::type_error("timestamp_s is " + shown(timestamp_s) + "; wanted a number of seconds");
+}
+
+// What a caller passed as keypoints as an array of numbers.
+py::array keypoints_of(const py::handle& keypoints_px) {
+  py::array keypoints;
+  if (py::isinstance<py::array>(keypoints_px)) {
+    keypoints = py::reinterpret_borrow<py::array>(keypoints_px);
+  } else {
+    try {
+      keypoints = py::module_::import("numpy").attr("asarray")(keypoints_px);
+    } catch (const py::error_already_set& error) {
+      if (!error.matches(PyExc_ValueError)) throw;
+      throw py::value_error("keypoints_px is a list of rows of different lengths; wanted (K, 2) or (K, 3)");
+    }
+  }
+  const char kind = keypoints.dtype().kind();
+  if (kind != 'f' && kind != 'i' && kind != 'u')
+    throw py::type_error("keypoints_px has dtype " + std::string(py::str(keypoints.dtype())) + "; wanted real numbers");
+  if (keypoints.ndim() != 2) {
+    const py::object shape = keypoints.attr("shape");
+    throw py::value_error("keypoints_px has shape " + shown(shape) + "; wanted one person, (K, 2) or (K, 3)");
+  }
+  return keypoints;
+}
+
+template <class Real>
+bool is_plain(const py::array& array) {
+  return py::isinstance<py::array_t<Real, py::array::c_style>>(array) && (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+}
+
+void check(Person& person, const py::handle& keypoints_px, const py::handle& timestamp_s) {
+  const double time_s = seconds(timestamp_s);
+  if (keypoints_px.is_none()) return person.check<double>(nullptr, 0, 0, time_s);
+  const py::array keypoints = keypoints_of(keypoints_px);
+  const long rows = (long)keypoints.shape(0), columns = (long)keypoints.shape(1);
+  static const double none = 0;  // an array without elements may have no address, which would mean that nobody was detected
+  if (is_plain<float>(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
+  const Array<double> converted(keypoints);
+  person.check(keypoints.size() ? converted.data() : &none, rows, columns, time_s);
+}
+
+// A pose but its joints: when and where.
+struct Question {
+  double timestamp_s;
+  bool was_reset;
+  Array<float> keypoints_norm;
+  Array<double> confidence;
+  Array<bool> is_seen;
+};
+
+Question question_of(const Person& person) {
+  Question question{person.timestamp_s(), person.was_reset(), Array<float>({person.joints(), 2}), Array<double>(person.joints()),
+                    Array<bool>(person.joints())};
+  person.keypoints_norm(question.keypoints_norm.mutable_data());
+  std::copy(person.confidence().begin(), person.confidence().end(), question.confidence.mutable_data());
+  std::copy(person.is_seen().begin(), person.is_seen().end(), question.is_seen.mutable_data());
+  return question;
+}
+
+// The fields of a Pose, in their order.
+py::tuple pose_of(PyPerson& person, const Question& question, const float* answer) {
+  Array<float> joints_m({person.joints(), 3});
+  py::object error_m = py::none();
+  float* error = nullptr;
+  if (person.has_error()) {
+    Array<float> errors(person.joints());
+    error = errors.mutable_data(), error_m = errors;
+  }
+  person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
+  return py::make_tuple(joints_m, question.timestamp_s, question.keypoints_norm, question.confidence, question.is_seen, person.skeleton,
+                        question.was_reset, error_m);
+}
+
+// What the engine answers to windows: (N, J, outputs) float32.
+Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows) {
+  const py::object answers = run(windows);
+  const Array<float> array = Array<float>::ensure(answers);
+  if (!array) throw py::error_already_set();
+  const std::vector<py::ssize_t> wanted = {windows.shape(0), person.joints(), person.outputs()};
+  if (!std::equal(wanted.begin(), wanted.end(), array.shape(), array.shape() + array.ndim()))
+    throw py::value_error("the engine answered with shape " + shown(array.attr("shape")) + "; wanted " + shown(py::tuple(py::cast(wanted))));
+  return array;
+}
+
+std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count) {
+  return {(py::ssize_t)count, person.frames(), person.joints(), person.inputs()};
+}
+
+py::tuple asked(const py::object& self, PyPerson& person, const py::object& run) {
+  // No copy: the person cannot change before the answer.
+  const py::array windows = py::array_t<float>(windows_shape(person, 1), person.window(), self);
+  const Array<float> answers = answers_of(person, run, windows);
+  return pose_of(person, question_of(person), answers.data());
+}
+
+py::object push(const py::object& self, const py::object& run, const py::object& keypoints_px, const py::object& timestamp_s) {
+  PyPerson& person = self.cast<PyPerson&>();
+  const Person::Claim claim(person);
+  check(person, keypoints_px, timestamp_s);
+  if (!person.take()) return py::none();
+  return asked(self, person, run);
+}
+
+py::object flush(const py::object& self, const py::object& run) {
+  PyPerson& person = self.cast<PyPerson&>();
+  const Person::Claim claim(person);
+  if (!person.flush()) return py::none();
+  return asked(self, person, run);
+}
+
+py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run, const py::list& keypoints_px, const py::list& times_s) {
+  People people({persons.begin(), persons.end()});
+  people.check([&](Person& person, std::size_t i) {
+    try {
+      check(person, keypoints_px[i], times_s[i]);
+    } catch (const py::type_error& error) {
+      throw py::type_error("person " + std::to_string(i) + ": " + error.what());
+    } catch (const py::value_error& error) {
+      throw std::invalid_argument(error.what());
+    }
+  });
+  py::list poses;
+  for (std::size_t i = 0; i < persons.size(); i++) poses.append(py::none());
+  const std::vector<std::size_t>& asking = people.take();
+  if (asking.empty()) return poses;
+  py::array_t<float> windows(windows_shape(people[0], asking.size()));
+  people.windows(windows.mutable_data());
+  const Array<float> answers = answers_of(people[0], run, windows);
+  for (std::size_t n = 0; n < asking.size(); n++) {
+    PyPerson& person = *persons[asking[n]];
+    poses[asking[n]] = pose_of(person, question_of(person), answers.data((py::ssize_t)n));
+  }
+  return poses;
+}
+
+// The questions of one person at many moments, for one call of the engine.
+class Questions {
+ public:
+  explicit Questions(PyPerson& person) : person_(person) {}
+
+  // Takes a frame; how many questions there are now.
+  std::size_t push(const py::object& keypoints_px, const py::object& timestamp_s) {
+    const Person::Claim claim(person_);
+    check(person_, keypoints_px, timestamp_s);
+    if (person_.take()) add();
+    return questions_.size();
+  }
+
+  // The recording has ended: adds the next of those that waited. Whether there was one.
+  bool flush() {
+    const Person::Claim claim(person_);
+    if (!person_.flush()) return false;
+    add();
+    return true;
+  }
+
+  // The poses, each as a tuple; the questions are then forgotten.
+  py::list answer(const py::object& run) {
+    py::list poses;
+    if (questions_.empty()) return poses;
+    const Person::Claim claim(person_);
+    const py::array windows = py::array_t<float>(windows_shape(person_, questions_.size()), windows_.data());
+    const Array<float> answers = answers_of(person_, run, windows);
+    for (std::size_t i = 0; i < questions_.size(); i++) poses.append(pose_of(person_, questions_[i], answers.data((py::ssize_t)i)));
+    questions_.clear(), windows_.clear();
+    return poses;
+  }
+
+  std::size_t size() const { return questions_.size(); }
+
+ private:
+  void add() {
+    questions_.push_back(question_of(person_));
+    windows_.insert(windows_.end(), person_.window(), person_.window() + person_.window_size());
+  }
+
+  PyPerson& person_;
+  std::vector<Question> questions_;
+  std::vector<float> windows_;
+};
+
+Skeleton skeleton_of(const py::handle& skeleton) {
+  const auto names = skeleton.attr("joints").cast<std::vector<std::string>>();
+  Skeleton to{skeleton.attr("name").cast<std::string>(), (int)names.size(), names, skeleton.attr("parents").cast<std::vector<int>>()};
+  if (to.parents.size() != names.size() || names.empty())
+    throw std::invalid_argument("skeleton '" + to.name + "' has no tree; wanted a parent for each joint");
+  return to;
+}
+
+// Of an Adapter: its arrays `sources` (J, P), `weights` (J, P, 2) and `most_confidence` (J,).
+std::vector<JointSources> sources_of(const py::handle& adapter) {
+  const auto sources = adapter.attr("sources").cast<Array<long>>();
+  const auto weights = adapter.attr("weights").cast<Array<double>>();
+  const auto most = adapter.attr("most_confidence").cast<Array<double>>();
+  if (sources.ndim() != 2 || weights.ndim() != 3 || most.ndim() != 1 || weights.shape(0) != sources.shape(0) || weights.shape(1) != sources.shape(1)
+      || weights.shape(2) != 2 || most.shape(0) != sources.shape(0))
+    throw std::invalid_argument("an adapter's sources, weights and most_confidence do not fit; wanted (J, P), (J, P, 2) and (J,)");
+  std::vector<JointSources> all((std::size_t)sources.shape(0));
+  for (py::ssize_t j = 0; j < sources.shape(0); j++) {
+    all[(std::size_t)j].most_confidence = most.at(j);
+    for (py::ssize_t p = 0; p < sources.shape(1); p++)
+      if (p == 0 || weights.at(j, p, 0) != 0 || weights.at(j, p, 1) != 0)
+        all[(std::size_t)j].terms.push_back({(int)sources.at(j, p), weights.at(j, p, 0), weights.at(j, p, 1)});
+  }
+  return all;
+}
+
+Layout layout_of(const py::handle& adapter) {
+  const py::object keypoints = adapter.attr("layout"), hidden = adapter.attr("when_face_hidden");
+  return {keypoints.attr("name").cast<std::string>(), keypoints.attr("joints").cast<std::vector<std::string>>(),
+          adapter.attr("skeleton").attr("joints").cast<std::vector<std::string>>(), sources_of(adapter),
+          hidden.is_none() ? std::vector<JointSources>() : sources_of(hidden)};
+}
+
+// (sources, weights, most_confidence) as sources_of() reads them: a joint with fewer sources than another repeats its first, weight 0.
+py::tuple arrays_of(const std::vector<JointSources>& all) {
+  std::size_t most_terms = 0;
+  for (const JointSources& joint : all) most_terms = std::max(most_terms, joint.terms.size());
+  const py::ssize_t joints = (py::ssize_t)all.size(), terms = (py::ssize_t)most_terms;
+  Array<std::int64_t> sources({joints, terms});
+  Array<double> weights({joints, terms, (py::ssize_t)2}), most(joints);
+  for (py::ssize_t j = 0; j < joints; j++) {
+    const JointSources& joint = all[(std::size_t)j];
+    most.mutable_at(j) = joint.most_confidence;
+    for (py::ssize_t p = 0; p < terms; p++) {
+      const bool is_one = p < (py::ssize_t)joint.terms.size();
+      const Term& term = joint.terms[is_one ? (std::size_t)p : 0];
+      sources.mutable_at(j, p) = term.keypoint;
+      weights.mutable_at(j, p, 0) = is_one ? term.x : 0, weights.mutable_at(j, p, 1) = is_one ? term.y : 0;
+    }
+  }
+  return py::make_tuple(sources, weights, most);
+}
+
+// The joints of many frames: xy (N, J, 2) px and confidence (N, J) of keypoints (N, K, 3).
+py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) {
+  const Skeleton skeleton = skeleton_of(adapter.attr("skeleton"));
+  const Adapter adapt(layout_of(adapter), skeleton);
+  if (keypoints_px.ndim() != 3 || keypoints_px.shape(1) != adapt.keypoints() || keypoints_px.shape(2) != 3)
+    throw std::invalid_argument("wanted keypoints (N, " + std::to_string(adapt.keypoints()) + ", 3)");
+  const py::ssize_t frames = keypoints_px.shape(0), joints = skeleton.joints;
+  Array<double> xy({frames, joints, (py::ssize_t)2}), confidence({frames, joints});
+  for (py::ssize_t n = 0; n < frames; n++)
+    adapt(keypoints_px.data() + n * 3 * adapt.keypoints(), xy.mutable_data() + n * 2 * joints, confidence.mutable_data() + n * joints);
+  return py::make_tuple(xy, confidence);
+}
+
+std::unique_ptr<PyPerson> make_person(const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
+                                      const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
+                                      std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
+                                      double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing) {
+  const py::object skeleton = engine.attr("skeleton");
+  const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
+  PersonOptions options;
+  options.delay_frames = delay_frames, options.rate_hz = rate_hz, options.max_gap_s = max_gap_s;
+  options.seen_above = seen_above, options.hold_s = hold_s;
+  if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
+  if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
+  return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, skeleton);
+}
+
+// ---- the parts by themselves, for edgepose.OneEuro and the tests ----
+
+template <class Real>
+void bind_one_euro(py::module_& m, const char* name) {
+  py::class_<OneEuro<Real>>(m, name)
+      .def(py::init<double, double, double, int>(), py::arg("min_cutoff_hz"), py::arg("beta"), py::arg("d_cutoff_hz"), py::arg("values"))
+      .def("filter", [](OneEuro<Real>& filter, py::array_t<Real, py::array::c_style>& x, double timestamp_s) {
+        filter(x.mutable_data(), timestamp_s);
+      }, py::arg("x").noconvert(), py::arg("timestamp_s"), "x becomes the filtered values; it has as many as the filter was made for.");
+}
+
+std::vector<double> numbers(const Array<double>& array, std::size_t count, const char* name) {
+  if ((std::size_t)array.size() != count)
+    throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " numbers; wanted " + std::to_string(count));
+  return {array.data(), array.data() + array.size()};
+}
+
+// Frames of (J, columns) and notes that are one number: each stands as the confidence of every joint.
+class PyWindow : public Window {
+ public:
+  PyWindow(int frames, const py::object& skeleton, double rate_hz, int delay_frames, double max_gap_s, bool is_causal, int columns)
+      : Window(frames, skeleton_of(skeleton), columns, rate_hz, delay_frames, max_gap_s, is_causal), frames(frames),
+        joints(skeleton_of(skeleton).joints), columns(columns) {}
+
+  Note note_of(double number) const {
+    return {std::vector<double>((std::size_t)joints, number), std::vector<unsigned char>((std::size_t)joints)};
+  }
+  std::vector<double> frame_of(const Array<double>& frame) const { return numbers(frame, (std::size_t)(joints * columns), "a frame"); }
+
+  const int frames, joints, columns;
+};
+
+void bind_parts(py::module_& m) {
+  bind_one_euro<float>(m, "OneEuro32");
+  bind_one_euro<double>(m, "OneEuro64");
+  py::class_<Hold>(m, "Hold")
+      .def(py::init([](const py::object& skeleton, double seen_above, double lost_below, double hold_s) {
+        return std::make_unique<Hold>(skeleton_of(skeleton), seen_above, lost_below, hold_s);
+      }), py::arg("skeleton"), py::arg("seen_above") = 0.3, py::arg("lost_below") = 0.2, py::arg("hold_s") = 0.3)
+      .def("reset", &Hold::reset)
+      .def("__call__", [](Hold& hold, const Array<double>& keypoints, const Array<double>& confidence, double timestamp_s) -> py::object {
+        const std::size_t joints = hold.is_seen().size();
+        const std::vector<double> xy = numbers(keypoints, 2 * joints, "keypoints"), sure = numbers(confidence, joints, "confidence");
+        if (!hold(xy.data(), sure.data(), timestamp_s)) return py::none();
+        Array<bool> is_seen((py::ssize_t)joints);
+        std::copy(hold.is_seen().begin(), hold.is_seen().end(), is_seen.mutable_data());
+        return py::make_tuple(py::array_t<double>({(py::ssize_t)joints, (py::ssize_t)2}, hold.placed()), is_seen);
+      }, py::arg("keypoints"), py::arg("confidence"), py::arg("timestamp_s"));
+  py::class_<PyWindow>(m, "Window")
+      .def(py::init<int, const py::object&, double, int, double, bool, int>(), py::arg("frames"), py::arg("skeleton"), py::arg("rate_hz"),
+           py::arg("delay_frames"), py::arg("max_gap_s"), py::arg("is_causal"), py::arg("columns"))
+      .def("reset", &PyWindow::reset)
+      .def("flush", &PyWindow::flush)
+      .def("push", [](PyWindow& w, const Array<double>& frame, double t, double note) { return w.push(w.frame_of(frame).data(), t, w.note_of(note)); })
+      .def("repeat", [](PyWindow& w, const Array<double>& frame, double t, double note) { return w.repeat(w.frame_of(frame).data(), t, w.note_of(note)); })
+      .def("is_continued_by", [](const PyWindow& w, const std::optional<Array<double>>& pelvis_norm, double t) {
+        return w.is_continued_by(pelvis_norm ? numbers(*pelvis_norm, 2, "pelvis_norm").data() : nullptr, t);
+      })
+      .def("input", [](const PyWindow& w) { return py::array_t<float>({w.frames, w.joints, w.columns}, w.input()); })
+      .def("note", [](const PyWindow& w) { return w.note().confidence[0]; })
+      .def_property_readonly("is_empty", &PyWindow::is_empty)
+      .def_property_readonly("timestamp_s", &PyWindow::timestamp_s)
+      .def_property_readonly("was_reset", &PyWindow::was_reset);
+}
+
+}  // namespace
+
+void bind_runtime(py::module_& m) {
+  py::class_<PyPerson>(m, "Person")
+      .def(py::init(&make_person), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
+           py::arg("outputs"), py::arg("is_causal"), py::arg("camera"), py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"),
+           py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"))
+      .def("reset", [](PyPerson& person) {
+        const Person::Claim claim(person);
+        person.reset();
+      })
+      .def("push", &push, py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"))
+      .def("flush", &flush, py::arg("run"));
+  py::class_<Questions>(m, "Questions")
+      .def(py::init<PyPerson&>(), py::arg("person"), py::keep_alive<1, 2>())
+      .def("push", &Questions::push, py::arg("keypoints_px"), py::arg("timestamp_s"))
+      .def("flush", &Questions::flush)
+      .def("answer", &Questions::answer, py::arg("run"))
+      .def("__len__", &Questions::size);
+  m.def("push_many", &push_many, py::arg("persons"), py::arg("run"), py::arg("keypoints_px"), py::arg("timestamps_s"));
+  m.def("adapted", &adapted, py::arg("adapter"), py::arg("keypoints_px"));
+  m.def("layouts", [] {
+    py::list all;
+    for (const Layout& layout : layouts())
+      all.append(py::make_tuple(layout.name, layout.keypoints, arrays_of(layout.sources),
+                                layout.when_face_hidden.empty() ? py::object(py::none()) : py::object(arrays_of(layout.when_face_hidden))));
+    return all;
+  }, "(name, keypoints, arrays, arrays when the face is hidden or None) of each layout that ships.");
+  bind_parts(m);
+}
+
+}  // namespace edgepose

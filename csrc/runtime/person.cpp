@@ -1,0 +1,191 @@
+#include "person.h"
+
+#include <algorithm>
+
+#include "text.h"
+
+namespace edgepose {
+
+namespace {
+
+constexpr double kLostShare = 2.0 / 3;  // of seen_above: a joint that was seen stays so until its confidence is below this
+constexpr double kLeastPx = 2.0;        // a person is larger
+constexpr double kMostPx = 1e6;         // no camera has a keypoint further out; a larger number is a broken one
+constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
+
+Note blank(int joints) { return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)}; }
+
+bool is_whole(double value) { return std::fabs(value) <= kMostPx; }
+
+bool has_error(const std::vector<std::string>& outputs) {
+  std::vector<std::string> published = {"x", "y", "z"};
+  if (outputs == published) return false;
+  published.push_back("error");
+  if (outputs == published) return true;
+  std::string names;
+  for (const std::string& name : outputs) names += (names.empty() ? "" : ", ") + name;
+  throw std::invalid_argument("the model answers with " + names + "; wanted x, y, z, or x, y, z, error");
+}
+
+double rate_of(const Lifter& lifter, double rate_hz) {
+  if (rate_hz != kFileRateHz) return rate_hz;
+  return lifter.rate_hz > 0 ? lifter.rate_hz : kPublishedRateHz;
+}
+
+}  // namespace
+
+std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
+  const std::vector<std::string> known = {"x", "y", "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known"};
+  std::vector<Input> inputs;
+  for (const std::string& name : lifter.inputs) {
+    const auto found = std::find(known.begin(), known.end(), name);
+    const Input input = (Input)(found - known.begin());
+    if (found == known.end() || (!inputs.empty() && input <= inputs.back()))
+      throw std::invalid_argument("the model takes a column '" + name + "', which is unknown or not in its place; this runtime has x, y, confidence, "
+                                  "length, length_known, depth, depth_known, elevation, elevation_known, in this order");
+    inputs.push_back(input);
+  }
+  if (inputs.size() < 2 || inputs[1] != Input::y) throw std::invalid_argument("the model takes no columns x and y");
+  return inputs;
+}
+
+Person::Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options)
+    : frames_(lifter.frames),
+      joints_(lifter.skeleton.joints),
+      root_(lifter.skeleton.root()),
+      adapter_(layout, lifter.skeleton),
+      inputs_(inputs_of(lifter)),
+      has_error_(edgepose::has_error(lifter.outputs)),
+      has_lens_(options.fx != 0 || options.fy != 0 || options.cx != 0 || options.cy != 0),
+      rate_hz_(rate_of(lifter, options.rate_hz)),
+      hold_(lifter.skeleton, options.seen_above, kLostShare * options.seen_above, options.hold_s),
+      window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
+      undetected_(blank(joints_)),
+      note_(undetected_) {
+  if (!(width_px > 0 && width_px < HUGE_VAL && height_px > 0 && height_px < HUGE_VAL))
+    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two positive numbers of pixels");
+  const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
+                       && std::isfinite(options.cy);
+  if (has_lens_ && !is_lens)
+    throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", " + text(options.cx) + ", "
+                                + text(options.cy) + "; wanted four finite numbers of pixels, fx and fy positive");
+  scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px, scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
+  centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
+  if (options.min_cutoff_hz != 0) smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
+  keypoints_.resize((std::size_t)(3 * adapter_.keypoints()));
+  joints_norm_.resize((std::size_t)(2 * joints_));
+  frame_.resize((std::size_t)joints_ * inputs_.size());
+  reset();
+}
+
+void Person::reset() {
+  window_.reset();
+  hold_.reset();
+  pushed_at_s_ = -HUGE_VAL;
+  is_flushing_ = false;
+}
+
+bool Person::flush() {
+  is_flushing_ = window_.flush();
+  if (!is_flushing_) reset();
+  return is_flushing_;
+}
+
+template <class Real>
+void Person::check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s) {
+  if (is_flushing_) throw std::invalid_argument("the stream is being flushed; flush it until there is no pose, or reset it");
+  if (!(timestamp_s > pushed_at_s_ && timestamp_s < HUGE_VAL))
+    throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(pushed_at_s_) + "; wanted a later, finite time");
+  if (keypoints_px) check_keypoints(keypoints_px, keypoints, columns);
+  is_detected_ = keypoints_px != nullptr;
+  checked_at_s_ = timestamp_s;
+}
+
+template void Person::check(const float*, long, long, double);
+template void Person::check(const double*, long, long, double);
+
+template <class Real>
+void Person::check_keypoints(const Real* keypoints_px, long keypoints, long columns) {
+  const long wanted = adapter_.keypoints();
+  if (keypoints != wanted || (columns != 2 && columns != 3)) {
+    const std::string k = std::to_string(wanted);
+    throw std::invalid_argument("keypoints_px has shape (" + std::to_string(keypoints) + ", " + std::to_string(columns) + "); layout \""
+                                + adapter_.layout() + "\" needs (" + k + ", 2) or (" + k + ", 3)");
+  }
+  bool all = true;
+  for (long k = 0; k < keypoints; k++) {
+    double* to = keypoints_.data() + 3 * k;
+    std::copy(keypoints_px + k * columns, keypoints_px + (k + 1) * columns, to);
+    // Detectors mark what they did not find as (0, 0): the corner, where no keypoint lies to the last digit.
+    if (columns == 2) to[2] = to[0] != 0 || to[1] != 0;
+    all = all && is_whole(to[0]) && is_whole(to[1]) && is_whole(to[2]);
+  }
+  double most = 0;
+  for (long k = 0; k < keypoints; k++) {
+    double* to = keypoints_.data() + 3 * k;
+    if (!all && columns == 3 && to[2] == 0) to[0] = to[1] = 0;  // not found: it may hold anything
+    if (!is_whole(to[0]) || !is_whole(to[1]) || !is_whole(to[2]))
+      throw std::invalid_argument("keypoint " + std::to_string(k) + " is (" + text(to[0]) + ", " + text(to[1])
+                                  + (columns == 3 ? ", " + text(to[2]) : "") + "); wanted finite pixels within " + text(kMostPx)
+                                  + ", or confidence 0 if it was not found");
+    most = std::max({most, std::fabs(to[0]), std::fabs(to[1])});
+  }
+  if (most > 0 && most <= kLeastPx)
+    throw std::invalid_argument("keypoints_px are all within " + text(kLeastPx) + " px of the corner, as normalised ones are; wanted pixels: "
+                                "coordinates from 0 to 1 times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
+}
+
+bool Person::take() {
+  pushed_at_s_ = checked_at_s_;
+  if (is_detected_) {
+    adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data());
+    for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
+      for (std::size_t c = 0; c < 2; c++)
+        joints_norm_[i + c] = has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
+    // Before Hold: what it remembers of one person must not fill in another.
+    const bool root_is_seen = note_.confidence[(std::size_t)root_] >= hold_.seen_above();
+    if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, pushed_at_s_)) hold_.reset();
+    if (hold_(joints_norm_.data(), note_.confidence.data(), pushed_at_s_)) {
+      note_.is_seen = hold_.is_seen();
+      fill(true);
+      return window_.push(frame_.data(), pushed_at_s_, note_);
+    }
+  }
+  fill(false);
+  const bool is_new = window_.repeat(frame_.data(), pushed_at_s_, undetected_);
+  if (window_.is_empty()) hold_.reset();
+  return is_new;
+}
+
+// The columns of the frame that the window takes. Not detected, the joints stand where they last were, and nothing is known of them.
+// The place where the person's own lengths, depth and elevation come in; until then they are 0, not known.
+void Person::fill(bool is_detected) {
+  double* to = frame_.data();
+  for (std::size_t j = 0; j < (std::size_t)joints_; j++) {
+    for (const Input input : inputs_) {
+      if (input == Input::x || input == Input::y) {
+        if (is_detected) *to = hold_.placed()[2 * j + (input == Input::y)];
+      } else {
+        *to = input == Input::confidence && is_detected && note_.is_seen[j] ? note_.confidence[j] : 0.0;
+      }
+      to++;
+    }
+  }
+}
+
+void Person::keypoints_norm(float* to) const {
+  const float* from = window_.target();
+  for (int j = 0; j < joints_; j++, from += inputs_.size()) *to++ = from[0], *to++ = from[1];
+}
+
+void Person::answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m) {
+  for (int j = 0; j < joints_; j++, answer += outputs()) {
+    std::copy(answer, answer + 3, joints_m + 3 * j);
+    if (has_error_) error_m[j] = answer[3];
+  }
+  if (!smoothing_) return;
+  if (was_reset) smoothing_->reset();
+  (*smoothing_)(joints_m, timestamp_s);
+}
+
+}  // namespace edgepose

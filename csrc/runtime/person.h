@@ -1,0 +1,129 @@
+// One person, from a detector's keypoints to a question for a model, and from its answer to a pose. No model is in here.
+#pragma once
+
+#include <atomic>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "filters.h"
+#include "layouts.h"
+#include "window.h"
+
+namespace edgepose {
+
+// A person is used by two threads at once, or by a model that calls back.
+struct Busy : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+constexpr double kFileRateHz = -1;         // of a rate: the one that the model was trained on
+constexpr double kPublishedRateHz = 50.0;  // of all published weights: what a model is taken for that does not say
+
+// What a person needs to know of a model.
+struct Lifter {
+  int frames;
+  Skeleton skeleton;
+  bool is_causal = false;
+  std::vector<std::string> inputs = {"x", "y"}, outputs = {"x", "y", "z"};  // the columns, as edgepose/columns.py has them
+  double rate_hz = 0;                                                       // that it was trained on; 0: not known
+};
+
+struct PersonOptions {
+  int delay_frames = 0;
+  double rate_hz = kFileRateHz;  // 0: every frame as it comes
+  double max_gap_s = 0.5, seen_above = 0.3, hold_s = 0.3;
+  double min_cutoff_hz = 0, beta = 0, d_cutoff_hz = 1;  // of a OneEuro filter on the joints; min_cutoff_hz 0: none
+  double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
+};
+
+// After the constructor nothing allocates, but for messages. One call at a time: see Claim.
+class Person {
+ public:
+  // The right to use a person, for one caller at a time. Throws Busy.
+  class Claim {
+   public:
+    explicit Claim(Person& person) : person_(&person) {
+      if (person.is_claimed_.exchange(true))
+        throw Busy("the stream is in use by another thread, or by an engine that calls it; wanted one call at a time, or a stream each");
+    }
+    ~Claim() {
+      if (person_) person_->is_claimed_ = false;
+    }
+    Claim(Claim&& other) noexcept : person_(std::exchange(other.person_, nullptr)) {}
+    Claim& operator=(Claim&&) = delete;
+
+   private:
+    Person* person_;
+  };
+
+  // Throws std::invalid_argument on a layout that does not give the model's joints, columns that are not known, an impossible image
+  // size or an option out of range.
+  Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
+
+  // A camera frame that take() will take: keypoints_px[keypoints][columns], x, y and with 3 columns the confidence; null if the person
+  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates, and
+  // time that does not increase: the person is then as before.
+  template <class Real>
+  void check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s);
+
+  // Brings the window up to date with the frame just checked; whether there is a question, which window() and those below then are
+  // until the next take() or flush().
+  bool take();
+
+  // The recording has ended: as take(), for the next frame that delay_frames kept waiting. Where there is none any more the person is as
+  // new; until then no frame passes check().
+  bool flush();
+
+  void reset();
+
+  // The question: (T, J, columns), as the model's inputs say.
+  const float* window() const { return window_.input(); }
+  std::size_t window_size() const { return (std::size_t)frames_ * (std::size_t)joints_ * inputs_.size(); }
+  // Of the frame that the answer belongs to.
+  double timestamp_s() const { return window_.timestamp_s(); }
+  bool was_reset() const { return window_.was_reset(); }
+  const std::vector<double>& confidence() const { return window_.note().confidence; }     // (J,)
+  const std::vector<unsigned char>& is_seen() const { return window_.note().is_seen; }  // (J,)
+  void keypoints_norm(float* to) const;                                                  // (J, 2)
+
+  // From the model's answer, (J, outputs), to joints_m (J, 3), filtered, and where has_error() to error_m (J,). timestamp_s and
+  // was_reset are those of the question; answers come in the order of the questions.
+  void answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m);
+
+  int frames() const { return frames_; }
+  int joints() const { return joints_; }
+  int inputs() const { return (int)inputs_.size(); }
+  int outputs() const { return has_error_ ? 4 : 3; }
+  bool has_error() const { return has_error_; }
+  double rate_hz() const { return rate_hz_; }  // of the grid; 0: every frame as it comes
+
+ private:
+  enum class Input { x, y, confidence, length, length_known, depth, depth_known, elevation, elevation_known };
+
+  static std::vector<Input> inputs_of(const Lifter& lifter);
+  template <class Real>
+  void check_keypoints(const Real* keypoints_px, long keypoints, long columns);
+  void fill(bool is_detected);
+
+  const int frames_, joints_, root_;
+  const Adapter adapter_;
+  const std::vector<Input> inputs_;
+  const bool has_error_, has_lens_;
+  const double rate_hz_;
+  double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
+  Hold hold_;
+  Window window_;
+  std::optional<OneEuro<float>> smoothing_;
+  const Note undetected_;
+  double pushed_at_s_, checked_at_s_ = 0;
+  bool is_detected_ = false, is_flushing_ = false;
+  std::vector<double> keypoints_, joints_norm_;  // the checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2)
+  std::vector<double> frame_;                    // the last one that the window took, (J, inputs)
+  Note note_;
+  std::atomic<bool> is_claimed_{false};
+};
+
+}  // namespace edgepose

@@ -1,0 +1,6 @@
+"""What of edgepose a program needs beside the modules that PyInstaller sees imported: weights and clips, the version, backends and commands."""
+
+from PyInstaller.utils.hooks import collect_data_files, collect_submodules, copy_metadata
+
+datas = collect_data_files("edgepose", includes=["weights/*", "clips/*"]) + copy_metadata("edgepose")
+hiddenimports = ["edgepose._native", *collect_submodules("edgepose.backends"), *collect_submodules("edgepose.commands")]
