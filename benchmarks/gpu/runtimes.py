@@ -102,8 +102,8 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
     with warnings.catch_warnings(record=True) as records:  # for example: it runs without a CUDA graph
         warnings.simplefilter("always")
         engine = edgepose.load(built, zero_copy=zero_copy, trust=True)
-    said += [str(warning.message) for warning in warned if warning.category is RuntimeWarning]
-    return Candidate(engine.run, facts | ({"said": said} if said else {}))
+    messages += [str(warning.message) for warning in records if warning.category is RuntimeWarning]
+    return Candidate(engine.run, facts | ({"said": messages} if messages else {}))
 
 
 @dataclass(frozen=True)
