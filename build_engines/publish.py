@@ -7,6 +7,7 @@ that edgepose.load finds by the model's name.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from edgepose import enginefile
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule
+from edgepose.training.cameras import ANYWHERE, IN_THE_WILD
 from edgepose.training.evaluate import evaluate
 from edgepose.training.models import open_model
 from edgepose.training.real_scores import answers_of_folder, score_all
@@ -27,7 +29,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 | | |
 |---|---|
 | model | `{model}`, {frames} frame(s), skeleton `{skeleton}` |
-| data | {data}: 18 subjects for training, 5 others for validation |
+| data | {data}; validation on other subjects |
 | command | `{command}` |
 | seed | {seed} |
 | note | {note} |
@@ -47,10 +49,10 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 {real}
 ## What it does not know
 
-- People of the training data walk, run, dance, climb, work with their hands and play. Nobody lies, few sit, nobody is
+- People of the training data walk, run, dance, climb, exercise, work with their hands and play. Few lie or sit, nobody is
   a child, nobody holds a large object.
-- It takes no focal length: it has seen lenses of 35 to 85 degrees along the longer side of the picture, people 2 m and
-  more away and whole in the picture, cameras 0.3 to 3 m above the floor. Undistort wider lenses first.
+- It has seen lenses of {lenses} along the longer side of the picture, people {nearest} and more away, cameras
+  {heights} above the floor. Undistort wider lenses first.
 - Legs out of the picture are guessed from the rest; `Pose.is_seen` says which joints are.
 - The joints are those of motion capture: hips and shoulders are the centres of the joints, "nose" is the base of the
   skull and "head" a point near the crown.
@@ -59,9 +61,19 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 
 ## Source and licence of the data
 
-The data used in this project was obtained from mocap.cs.cmu.edu. The database was created with funding from NSF
-EIA-0196217. It is free for all uses; the weights may be shipped and sold, the recordings may not be sold as data.
+{credits}
 """
+
+CREDITS = {  # by what the checkpoint's metadata calls a source
+    "CMU": """The data used in this project was obtained from mocap.cs.cmu.edu. The database was created with funding from NSF
+EIA-0196217. It is free for all uses; the weights may be shipped and sold, the recordings may not be sold as data.""",
+    "HDM05": """The data used in this project was obtained from HDM05. M. Müller, T. Röder, M. Clausen, B. Eberhardt, B. Krüger, A. Weber,
+"Documentation Mocap Database HDM05", Technical report CG-2007-2, Universität Bonn, 2007; Creative Commons
+Attribution-ShareAlike 3.0. The weights hold none of the recordings; we take them for no adaptation.""",
+    "UI-PRMD": """A. Vakanski, H. Jun, D. Paul, R. Baker, "A Data Set of Human Body Movements for Physical Rehabilitation Exercises",
+Data 3(1):2, 2018 (UI-PRMD); public domain (Open Data Commons).""",
+    "h36m": "Human3.6M: its licence does not let weights trained on it be shipped.",
+}
 
 
 REAL = """
@@ -77,7 +89,11 @@ group's clips, through `Stream` without smoothing; perfect 2D is the reference i
 def card(name: str, metadata: dict[str, Any]) -> str:
     """The card of weights whose metadata has the figures of `evaluate`, as Markdown; `real`, where it is there, those of real clips."""
     real = REAL.format(name=name, table=_table(metadata["real"])) if metadata.get("real") else ""
-    return CARD.format(name=name, **{"note": "", **metadata, "figures": _table(metadata["figures"]), "real": real})
+    rig = IN_THE_WILD if "rate_hz" in metadata else ANYWHERE  # checkpoints without a rate are of the first recipe
+    narrow, wide = (round(2 * math.degrees(math.atan(0.5 / focal))) for focal in reversed(rig.focal))
+    facts = {"lenses": f"{narrow} to {wide} degrees", "nearest": f"{rig.distance_m[0]:g} m", "heights": "{:g} to {:g} m".format(*rig.height_m),
+             "credits": "\n\n".join(credit for source, credit in CREDITS.items() if source in metadata["data"])}
+    return CARD.format(name=name, **{"note": "", **metadata, **facts, "figures": _table(metadata["figures"]), "real": real})
 
 
 def _table(rows: dict[str, dict[str, float]]) -> str:

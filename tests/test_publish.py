@@ -58,3 +58,13 @@ def test_the_engine_beside_the_weights_is_made_of_them(published):
     with torch.inference_mode():
         assert abs(engine.run(x.numpy()) - module(x).numpy()).mean() < 5e-4  # m: the budget of half precision
     assert engine.header["weights_sha256"] == weights_sha256(module)
+
+
+def test_the_card_names_every_source_of_the_data_and_the_cameras_it_saw(published):
+    _, metadata = load_checkpoint(published)
+    old = publish.card("tiny", metadata)
+    assert "lenses of 35 to 85 degrees" in old and "people 2 m and more away, cameras\n  0.3 to 3 m above" in old and "HDM05" not in old
+    new = publish.card("tiny", {**metadata, "data": "CMU Graphics Lab Motion Capture Database, HDM05, UI-PRMD", "rate_hz": 50.0})
+    assert "lenses of 31 to 90 degrees" in new and "0.1 to 3 m above" in new
+    for credit in ("mocap.cs.cmu.edu", "obtained from HDM05", "Attribution-ShareAlike 3.0", "UI-PRMD"):
+        assert credit in new
