@@ -70,10 +70,12 @@ def near(name: Any, known: Collection[str]) -> str:
 
 
 def read_json(text: str | bytes) -> Any:
-    """What a JSON text of an outside file holds. Raises ValueError if it is none, nested too deeply, or has text that is no Unicode."""
+    """The value of a JSON text from an outside file. Raises ValueError if it is none, nested too deeply, or has text
+    that is no Unicode."""
     try:
         value = json.loads(text)
-        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # half a surrogate pair could be neither printed nor written
+        # Half a surrogate pair could be neither printed nor written.
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -16,7 +16,8 @@ MAPPING = {  # for every joint of the model: a keypoint, the mean of several, or
 }
 
 clip = load_clip("balance_cam1")  # stands in for the detector: COCO-17, of which the two eyes are left out
-stream = edgepose.Stream(edgepose.load("ampose"), edgepose.Adapter.from_mapping(MAPPING, JOINTS, "mine"), clip.image_size)
+adapter = edgepose.Adapter.from_mapping(MAPPING, JOINTS, "mine")
+stream = edgepose.Stream(edgepose.load("ampose"), adapter, clip.image_size)
 for frame, keypoints_px in enumerate(clip.keypoints_px[:, [0, *range(3, 17)]]):
     pose = stream.push(keypoints_px, clip.time_of(frame))
     print(pose)

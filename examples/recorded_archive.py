@@ -16,7 +16,8 @@ if __name__ == "__main__":  # the workers import this file
     if not recordings.exists():
         recordings.mkdir(parents=True)
         clip = load_clip("balance_cam1")
-        np.savez(recordings / "walk.npz", keypoints=clip.keypoints_px, layout=clip.layout, fps=clip.fps, image_size=clip.image_size)
+        np.savez(recordings / "walk.npz", keypoints=clip.keypoints_px, layout=clip.layout, fps=clip.fps,
+                 image_size=clip.image_size)
     if main(["lift", "--input", str(recordings), "--output", str(poses)]):  # what is lifted already is left as it is
         sys.exit("some recordings could not be lifted")
     for file in sorted(poses.rglob("*.npz")):

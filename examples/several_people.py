@@ -5,7 +5,7 @@ from edgepose.clip import load_clip
 
 clips = [load_clip(name) for name in ("balance_cam1", "balance_cam2", "balance_cam3")]
 engine = edgepose.load("dln-s")  # little work a person
-streams = [edgepose.Stream(engine, clip.layout, clip.image_size) for clip in clips]  # one a person: each remembers its own
+streams = [edgepose.Stream(engine, clip.layout, clip.image_size) for clip in clips]  # one a person
 
 for frame in range(len(clips[0].keypoints_px)):
     keypoints_px = [clip.seen_in(frame) for clip in clips]  # None for a person who is not in this picture

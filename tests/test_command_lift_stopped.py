@@ -125,7 +125,7 @@ def test_the_largest_recordings_are_begun_first_and_progress_counts_them(tmp_pat
     options = lift_command.Options("martinez-s", 0)
     made = lift_command.made_with(edgepose.load("martinez-s"), options)
     workers = Here(lambda: lift_command.Lifting(options, made), lost="c.npz")
-    monkeypatch.setattr(lift_command, "TOLD_S", 0.0)
+    monkeypatch.setattr(lift_command, "PROGRESS_S", 0.0)
     progress = lift_command.lift_archive(jobs, workers)
     assert [job.name for job in workers.done] == ["b.npz", "d.npz", "c.npz", "a.npz"]
     assert (progress.lifted, progress.frames, progress.poses) == (3, 90, 90)

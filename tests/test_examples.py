@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def output_of(example: str, *arguments: object) -> list[str]:
     """The lines that an example prints, run in a process of its own."""
     path = os.pathsep.join([str(Path(edgepose.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, EXAMPLES / example, *map(str, arguments)], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run([sys.executable, EXAMPLES / example, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=120, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -48,7 +49,7 @@ def test_webcam_asks_the_detector_about_every_picture_of_the_camera(monkeypatch,
 
     detector.layout = clip.layout
     monkeypatch.setattr(video, "camera_frames", pictures)
-    monkeypatch.setattr(edgepose, "open_detector", lambda name: detector)
+    monkeypatch.setattr(edgepose, "open_detector", lambda name: nullcontext(detector))
     monkeypatch.setattr(sys, "argv", ["webcam.py", "1"])
     runpy.run_path(str(EXAMPLES / "webcam.py"), run_name="__main__")
     assert opened == [1]
@@ -66,7 +67,8 @@ def test_several_people_are_lifted_in_every_picture():
 def test_own_layout_gives_a_pose_for_every_frame():
     lines = output_of("own_layout.py")
     assert len(lines) == 100
-    assert all(re.fullmatch(r"Pose\(\d\.\d{3} s, h36m17, \d+ of 17 joints seen(, was_reset)?\)", line) for line in lines)
+    assert all(re.fullmatch(r"Pose\(\d\.\d{3} s, h36m17, \d+ of 17 joints seen(, was_reset)?\)", line)
+               for line in lines)
     assert lines[0].endswith(", was_reset)") and not any(line.endswith(", was_reset)") for line in lines[1:])
 
 

@@ -18,7 +18,7 @@ from ..zoo.checkpoints import check_metadata, read_tensors, write_tensors
 
 
 class Resumable(Protocol):
-    """What keep_run() and resume_run() need of a trainer. done: its steps."""
+    """A trainer as keep_run() and resume_run() need it. done: its steps."""
 
     done: int
 
@@ -71,15 +71,17 @@ def check_free(checkpoint: Path, resume: bool) -> None:
     one."""
     there = [file for file in (checkpoint, state_file(checkpoint)) if file.exists()]
     if there == [checkpoint]:
-        raise ValueError(f"{checkpoint} is there already, of an earlier run that left nothing to resume from: another --out keeps it")
+        raise ValueError(f"{checkpoint} is there already, of an earlier run that left nothing to resume "
+                         "from: another --out keeps it")
     if there and not resume:
         raise ValueError(f"{there[0]} is there already, of an earlier run: --resume goes on with that "
                          "run, another --out keeps it")
 
 
-def keep_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any], write_checkpoint: Callable[[], None]) -> None:
-    """Writes what it takes to resume, and then the checkpoint: whatever stops a run between the two, the disk or a signal, leaves a
-    state to go on from, never a checkpoint without one."""
+def keep_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any],
+             write_checkpoint: Callable[[], None]) -> None:
+    """Writes what it takes to resume, and then the checkpoint: whatever stops a run between the two, the disk or a
+    signal, leaves a state to go on from, never a checkpoint without one."""
     write_tensors(state_file(checkpoint), trainer.state(), {**run, "done": trainer.done})
     write_checkpoint()
 

@@ -49,8 +49,8 @@ from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .observation import AS_CAPTURED, observe
-from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
-                   unpack)
+from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run,
+                   step_generator, unpack)
 
 SEEN_IN_STUDIO = replace(AS_CAPTURED, rig=STUDIO)
 BATCH = 256
@@ -328,9 +328,12 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     def keep() -> float:
         with torch.no_grad():
             error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
-        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
-        metadata = {"model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed, "command": command,
-                    "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures}
+        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2),
+                   "steps": trainer.done}
+        metadata = {"model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
+                    "command": command,
+                    "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired),
+                    "figures": figures}
         keep_run(trainer, path, run, lambda: save_checkpoint(path, trainer.averaged, metadata))
         return error
 
