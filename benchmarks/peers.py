@@ -27,6 +27,7 @@ from edgepose.build_engines import export
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.checks import MOST_SAID, need_library
+from edgepose.columns import inputs_of
 
 # ncnn's options for half precision.
 NCNN_IS_HALF = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage")
@@ -46,7 +47,7 @@ def write_ncnn(module: nn.Module, file: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "lifter.pt").write_bytes(export.to_torchscript(PlanModule(*lower(module, "fp32")).eval()))
-        shape = f"inputshape=[1,{module.frames},{len(module.skeleton)},2]f32"
+        shape = f"inputshape=[1,{module.frames},{len(module.skeleton)},{len(inputs_of(module))}]f32"
         done = subprocess.run([pnnx.EXEC_PATH, "lifter.pt", shape, "fp16=0"], cwd=folder, capture_output=True,
                               text=True)
         param = Path(folder, "lifter.ncnn.param")
@@ -65,7 +66,7 @@ def unknown_layers(param: str) -> list[str]:
 
 
 def open_ncnn(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """(B, T, J, 2) -> (B, J, 3), in FP32. Raises ImportError without ncnn."""
+    """(B, T, J, C) -> (B, J, D), in FP32. Raises ImportError without ncnn."""
     need_library("ncnn", "this runtime")
     import ncnn
 
@@ -76,10 +77,11 @@ def open_ncnn(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     if network.load_param(str(file)) or network.load_model(str(file.with_suffix(".bin"))):
         raise edgepose.EngineError(f"{file}: ncnn does not load it")
 
-    def pose(person: np.ndarray) -> np.ndarray:  # (T, J, 2) -> (J, 3)
+    def pose(person: np.ndarray) -> np.ndarray:  # (T, J, C) -> (J, D)
         with network.create_extractor() as extractor:
             extractor.input("in0", ncnn.Mat(person).clone())  # memory of its own: layers work in place
-            return np.array(extractor.extract("out0")[1]).reshape(-1, 3)  # (1, J, 3) where pnnx kept the batch
+            # (1, J, D) where pnnx kept the batch.
+            return np.array(extractor.extract("out0")[1]).reshape(person.shape[1], -1)
     return lambda x: np.stack([pose(person) for person in x])
 
 
@@ -92,7 +94,9 @@ def write_executorch(module: nn.Module, file: Path) -> None:
         from executorch.exir import to_edge_transform_and_lower
 
         try:
-            exported = torch.export.export(module, (torch.zeros(1, module.frames, len(module.skeleton), 2),))
+            exported = torch.export.export(module,
+                                           (torch.zeros(1, module.frames, len(module.skeleton),
+                                                        len(inputs_of(module))),))
             program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
         except Exception as error:  # every pass of the exporter has its own class of errors
             raise NotConverted("ExecuTorch's exporter: "
@@ -101,7 +105,7 @@ def write_executorch(module: nn.Module, file: Path) -> None:
 
 
 def open_executorch(file: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """(B, T, J, 2) -> (B, J, 3). The process has one pool of threads: a file opened with another number than those
+    """(B, T, J, C) -> (B, J, D). The process has one pool of threads: a file opened with another number than those
     before it stops them. Raises ImportError without ExecuTorch."""
     need_library("executorch", "this runtime")
     with _quiet():

@@ -39,7 +39,7 @@ import edgepose
 from edgepose import enginefile, timing, zoo
 from edgepose.benchmarks import peers
 from edgepose.build_engines import export, quantise
-from edgepose.build_engines.budgets import BUDGET_MM
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
@@ -116,7 +116,8 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
         if runtime == "onnxruntime-dynamic":
             _quantise_dynamically(lifter.module, file)
         else:
-            file.write_bytes(build(lifter, "onnx", precision, scales)[1]["payload"].tobytes())
+            file.write_bytes(export.to_onnx(lifter.module) if precision == "fp32" else
+                             build(lifter, "onnx", precision, scales)[1]["payload"].tobytes())
     pose = (_onnxruntime(file, threads, runtime) if runtime.startswith("onnxruntime")
             else _openvino(file, threads, runtime))
     return Candidate(runtime, precision, pose, pose, file,
@@ -134,7 +135,7 @@ def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = file.with_suffix(".fp32.onnx")
-    whole.write_bytes(export.to_onnx(module, "fp32"))
+    whole.write_bytes(export.to_onnx(module))
     quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
 
 
@@ -176,10 +177,10 @@ def _openvino(file: Path, threads: int, runtime: str) -> Callable[[np.ndarray], 
 
 
 @functools.cache
-def cold_start(runtime: str, file: Path, frames: int, joints: int, threads: int) -> dict[str, float]:
-    """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose."""
-    command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime,
-               *map(str, (file, frames, joints, threads))]
+def cold_start(runtime: str, file: Path, shape: tuple[int, int, int], threads: int) -> dict[str, float]:
+    """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose. shape:
+    (T, J, C)."""
+    command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime, *map(str, (file, *shape, threads))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise edgepose.EngineError(f"{runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
@@ -198,16 +199,17 @@ def measure_group(lifter: NamedModule, candidates: list[Candidate], batch: int, 
     slowest_ms = max(float(result.times_ms.min()) for result in trial.values())
     calls = PACED_CALLS if pace_hz else max(3, min(50, int(ROUND_MS / slowest_ms)))
     timings = timing.interleaved(calls_of, rounds, calls, pace_hz, after_round)
-    rows, (frames, joints) = [], (lifter.module.frames, len(lifter.module.skeleton))
+    rows = []
     for candidate, result in zip(candidates, timings.values()):
-        error_mm = np.linalg.norm(candidate.lift(windows) - reference, axis=-1) * 1e3
+        mean_mm, largest_mm = errors_mm(candidate.lift(windows), reference)
         quantiles = timing.percentiles(result.times_ms)
         row = {"model": lifter.name, "runtime": candidate.runtime, "precision": candidate.precision, "batch": batch,
-               "threads": threads, "frames": frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
-               "mean_error_mm": float(error_mm.mean()), "max_error_mm": float(error_mm.max()),
+               "threads": threads, "frames": lifter.module.frames, **quantiles,
+               "poses_per_s": batch * 1e3 / quantiles["median_ms"],
+               "mean_error_mm": mean_mm, "max_error_mm": largest_mm,
                "macs": zoo.macs(lifter.module) * batch, "parameters": zoo.parameters(lifter.module),
                "weight_bytes": candidate.weight_bytes,
-               **cold_start(candidate.runtime, candidate.file, frames, joints, threads)}
+               **cold_start(candidate.runtime, candidate.file, windows.shape[1:], threads)}
         if pace_hz:
             row["cpu_ms_per_frame"] = result.cpu_ms_per_call
         rows.append(row)

@@ -29,6 +29,7 @@ from edgepose import enginefile, timing, zoo
 from edgepose.benchmarks.run import eight_bit_scales
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
+from edgepose.columns import inputs_of
 from edgepose.zoo.checkpoints import check_metadata, load_checkpoint, read_tensors
 from edgepose.metrics import mpjve
 from edgepose.training.evaluate import METRICS, SEED, WINDOWS, on_validation
@@ -145,7 +146,7 @@ def measure_model(name: str, path: Path, folders: list[Path],
                   moving: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Row, dict]:
     """The model's row, and the floors' figures that were made along with it."""
     lifter, metadata = find(name, folders)
-    frames, joints = lifter.module.frames, len(lifter.module.skeleton)
+    frames = lifter.module.frames
     scales = eight_bit_scales(lifter.module)
     with tempfile.TemporaryDirectory() as folder:
         engines = {}
@@ -153,7 +154,8 @@ def measure_model(name: str, path: Path, folders: list[Path],
             file = Path(folder) / f"{precision}.epose"
             enginefile.write(file, *build(lifter, "native", precision, scales))
             engines[precision] = edgepose.load(file)
-        x, out = np.zeros((1, frames, joints, 2), np.float32), np.empty((1, joints, 3), np.float32)
+        x = np.zeros((1, frames, len(lifter.module.skeleton), len(inputs_of(lifter.module))), np.float32)
+        out = engines["fp32"].run(x)
         timings = timing.interleaved({p: lambda e=e: e.run(x, out) for p, e in engines.items()}, ROUNDS, CALLS)
         latency_ms = {p: float(np.median(t.times_ms)) for p, t in timings.items()}
         figures, floors = None, {}

@@ -17,14 +17,15 @@ UNTRAINED_SEED = 0
 
 @dataclass(frozen=True)
 class NamedModule:
-    """A zoo module to compile: what zoo.build was given for it, whether its weights are more than random, and what its checkpoint
-    is called where that is not as the model is."""
+    """A zoo module to compile: what zoo.build was given for it, whether its weights are more than random, what its checkpoint
+    is called where that is not as the model is, and the frames a second that it was trained on where the checkpoint says them."""
 
     name: str
     module: nn.Module
     is_trained: bool
     options: dict[str, Any] = field(default_factory=dict)
     checkpoint: str = ""
+    rate_hz: float | None = None
 
     @property
     def file_stem(self) -> str:
@@ -57,7 +58,7 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         return NamedModule(model, module, True, {"norm": "sample"})
     path = checkpoints.find_checkpoint(model, frames)
     module, metadata = checkpoints.load_checkpoint(path, frames)
-    return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem)
+    return NamedModule(metadata["model"], module.eval(), True, metadata["options"], path.stem, metadata.get("rate_hz"))
 
 
 def weights_sha256(module: nn.Module) -> str:

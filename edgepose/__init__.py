@@ -1,4 +1,4 @@
-"""edgepose: 2D keypoints in, 3D joints out, in real time. numpy and safetensors are all it needs to run.
+"""edgepose: 2D keypoints in, 3D joints out, in real time. numpy is all it needs to run.
 
     engine = edgepose.load("ampose")
     stream = edgepose.Stream(engine, layout="coco17", image_size=(1920, 1080))

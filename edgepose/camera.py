@@ -85,13 +85,14 @@ def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: n
 def flip_left_right(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """The mirror image: x negated, left and right joints swapped. Twice gives back the pose.
 
-    pose: (..., J, 2) normalised screen coordinates or (..., J, 3) metres in camera axes, joints as in `skeleton`.
+    pose: (..., J, C) normalised screen coordinates or metres in camera axes, x first, joints as in `skeleton`; columns
+    after the coordinates go with their joint.
     Raises ValueError if the shape does not fit the skeleton.
     """
     pose = np.asarray(pose)
-    if pose.ndim < 2 or pose.shape[-2] != len(skeleton) or pose.shape[-1] not in (2, 3):
-        raise ValueError(f"pose has shape {pose.shape}; skeleton {skeleton.name!r} needs "
-                         f"(..., {len(skeleton)}, 2) or (..., {len(skeleton)}, 3)")
+    if pose.ndim < 2 or pose.shape[-2] != len(skeleton) or pose.shape[-1] < 2:
+        raise ValueError(f"pose has shape {pose.shape}; skeleton {skeleton.name!r} needs (..., "
+                         f"{len(skeleton)}, 2 or more)")
     flipped = pose[..., skeleton.mirror, :]
     flipped[..., 0] *= -1
     return flipped

@@ -15,6 +15,8 @@ deviation of the joint's distance in m.
 
 from __future__ import annotations
 
+import numpy as np
+
 PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
 INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation",
           "elevation_known")
@@ -35,3 +37,20 @@ def inputs_of(lifter: object) -> tuple[str, ...]:
 def outputs_of(lifter: object) -> tuple[str, ...]:
     """The names of the columns that a lifter answers with."""
     return getattr(lifter, "outputs", PUBLISHED_OUTPUTS)
+
+
+def with_all_columns(keypoints_norm: np.ndarray, lifter: object) -> np.ndarray:
+    """Windows of x and y alone as a lifter takes them: (..., 2) -> (..., C); every joint found, nothing else known."""
+    names = inputs_of(lifter)
+    if keypoints_norm.shape[-1] == len(names):
+        return keypoints_norm
+    windows = np.zeros((*keypoints_norm.shape[:-1], len(names)), keypoints_norm.dtype)
+    windows[..., :2] = keypoints_norm
+    if "confidence" in names:
+        windows[..., names.index("confidence")] = 1
+    return windows
+
+
+def joints_of(poses: np.ndarray) -> np.ndarray:
+    """The joints of a lifter's answer, in m: (..., D) -> (..., 3)."""
+    return poses[..., :3]

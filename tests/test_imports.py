@@ -23,9 +23,9 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "_native"},
     "workers": {"checks"},
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
-    "enginefile": {"checks", "columns", "skeleton"},
+    "enginefile": {"columns", "skeleton", "_native"},
     "gpu": {"checks", "enginefile", "_cuda"},
-    "backends": {"columns", "enginefile", "gpu", "onnxfile", "skeleton", "_cuda", "_native"},
+    "backends": {"enginefile", "gpu", "onnxfile", "_cuda", "_native"},
     "engine": {"backends", "checks", "columns", "enginefile", "skeleton"},
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
     "clip": {"adapters", "camera", "checks", "filters", "npz", "skeleton", "stream"},
@@ -43,7 +43,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
-         "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
+         "safetensors", "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
 
 
 def modules():
@@ -119,7 +119,7 @@ def test_no_module_of_the_runtime_imports_a_heavy_library_when_it_is_loaded(dott
     loaded = {name.split(".")[0] for name in imports(dotted, MODULES[dotted], only_at_load=True)}
     assert not loaded & HEAVY
     foreign = loaded - set(sys.stdlib_module_names) - {"edgepose", "numpy"}
-    assert foreign <= {"enginefile": {"safetensors"}, "pyinstaller": {"PyInstaller"}}.get(part(dotted), set())
+    assert foreign <= {"pyinstaller": {"PyInstaller"}}.get(part(dotted), set())
 
 
 @pytest.mark.parametrize("dotted", [name for name in MODULES if part(name) not in BUILDERS])

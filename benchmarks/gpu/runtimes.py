@@ -69,7 +69,8 @@ def open_cuda(model: Model, precision: str, batch: int) -> Candidate:
     plan = _cuda.Plan(header["plan"], tensors)
     context = _cuda.Context(plan)
     windows, _ = model.reference()
-    context.run(np.resize(windows, (batch, *windows.shape[1:])), np.empty((batch, len(engine.skeleton), 3), np.float32))
+    context.run(np.resize(windows, (batch, *windows.shape[1:])),
+                np.empty((batch, len(engine.skeleton), len(engine.outputs)), np.float32))
     context.device_ms(1)
     device_ms = context.device_ms(max(3, int(DEVICE_MS / max(context.device_ms(1), 0.01))))
     return Candidate(engine.run, {"device_ms": device_ms, "read_ms": _cuda.read_ms(plan.constant_bytes, READS),

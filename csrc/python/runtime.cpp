@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "../runtime/people.h"
+#include "../without_gil.h"
 
 namespace py = pybind11;
 
@@ -17,12 +18,14 @@ namespace {
 template <class T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
-// A person whose poses know their skeleton.
+// A person whose poses are of the class that Python has for them, and know their skeleton.
 class PyPerson : public Person {
  public:
-  PyPerson(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, py::object skeleton)
-      : Person(lifter, layout, width_px, height_px, options), skeleton(std::move(skeleton)) {}
+  PyPerson(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, py::type pose,
+           py::object skeleton)
+      : Person(lifter, layout, width_px, height_px, options), pose(std::move(pose)), skeleton(std::move(skeleton)) {}
 
+  const py::type pose;
   const py::object skeleton;
 };
 
@@ -63,9 +66,12 @@ py::array keypoints_of(const py::handle& keypoints_px) {
   return keypoints;
 }
 
-template <class Real>
-bool is_plain(const py::array& array) {
-  return py::isinstance<py::array_t<Real, py::array::c_style>>(array) && (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+// Whether an array's memory is floats, row after row.
+bool is_float32(const py::array& array) {
+  using api = py::detail::npy_api;
+  constexpr int kPlain = api::NPY_ARRAY_C_CONTIGUOUS_ | api::NPY_ARRAY_ALIGNED_;
+  const py::dtype type = array.dtype();
+  return type.num() == api::NPY_FLOAT_ && type.byteorder() == '=' && (array.flags() & kPlain) == kPlain;
 }
 
 void check(Person& person, const py::handle& keypoints_px, const py::handle& timestamp_s) {
@@ -74,7 +80,7 @@ void check(Person& person, const py::handle& keypoints_px, const py::handle& tim
   const py::array keypoints = keypoints_of(keypoints_px);
   const long rows = (long)keypoints.shape(0), columns = (long)keypoints.shape(1);
   static const double none = 0;  // an array without elements may have no address, which would mean that nobody was detected
-  if (is_plain<float>(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
+  if (is_float32(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
   const Array<double> converted(keypoints);
   person.check(keypoints.size() ? converted.data() : &none, rows, columns, time_s);
 }
@@ -97,8 +103,14 @@ Question question_of(const Person& person) {
   return question;
 }
 
-// The fields of a Pose, in their order.
-py::tuple pose_of(PyPerson& person, const Question& question, const float* answer) {
+// Sets a field of a new object whose class forbids it later.
+void set(const py::object& object, const char* name, const py::handle& value) {
+  const auto key = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
+  if (!key || PyObject_GenericSetAttr(object.ptr(), key.ptr(), value.ptr()) < 0) throw py::error_already_set();
+}
+
+// A Pose of edgepose/stream.py. Its fields are set here because a frozen dataclass takes 3 us to do it, of 5 us that a push may cost.
+py::object pose_of(PyPerson& person, const Question& question, const float* answer) {
   Array<float> joints_m({person.joints(), 3});
   py::object error_m = py::none();
   float* error = nullptr;
@@ -107,13 +119,30 @@ py::tuple pose_of(PyPerson& person, const Question& question, const float* answe
     error = errors.mutable_data(), error_m = errors;
   }
   person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
-  return py::make_tuple(joints_m, question.timestamp_s, question.keypoints_norm, question.confidence, question.is_seen, person.skeleton,
-                        question.was_reset, error_m);
+  auto* type = reinterpret_cast<PyTypeObject*>(person.pose.ptr());
+  const auto pose = py::reinterpret_steal<py::object>(PyBaseObject_Type.tp_new(type, py::tuple().ptr(), nullptr));
+  if (!pose) throw py::error_already_set();
+  set(pose, "joints_m", joints_m);
+  set(pose, "timestamp_s", py::float_(question.timestamp_s));
+  set(pose, "keypoints_norm", question.keypoints_norm);
+  set(pose, "confidence", question.confidence);
+  set(pose, "is_seen", question.is_seen);
+  set(pose, "skeleton", person.skeleton);
+  set(pose, "was_reset", py::bool_(question.was_reset));
+  set(pose, "error_m", error_m);
+  return pose;
 }
 
 // What the engine answers to windows: (N, J, outputs) float32.
 Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows) {
-  const py::object answers = run(windows);
+  py::object answers;
+  try {
+    answers = run(windows);
+  } catch (const std::exception&) {
+    throw;
+  } catch (...) {  // pthread_exit's: the interpreter ends while a daemon thread is in the engine, and the lock is gone
+    stop_thread();
+  }
   const Array<float> array = Array<float>::ensure(answers);
   if (!array) throw py::error_already_set();
   const std::vector<py::ssize_t> wanted = {windows.shape(0), person.joints(), person.outputs()};
@@ -126,7 +155,7 @@ std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count) 
   return {(py::ssize_t)count, person.frames(), person.joints(), person.inputs()};
 }
 
-py::tuple asked(const py::object& self, PyPerson& person, const py::object& run) {
+py::object asked(const py::object& self, PyPerson& person, const py::object& run) {
   // No copy: the person cannot change before the answer.
   const py::array windows = py::array_t<float>(windows_shape(person, 1), person.window(), self);
   const Array<float> answers = answers_of(person, run, windows);
@@ -194,7 +223,7 @@ class Questions {
     return true;
   }
 
-  // The poses, each as a tuple; the questions are then forgotten.
+  // The poses; the questions are then forgotten.
   py::list answer(const py::object& run) {
     py::list poses;
     if (questions_.empty()) return poses;
@@ -285,7 +314,7 @@ py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) 
   return py::make_tuple(xy, confidence);
 }
 
-std::unique_ptr<PyPerson> make_person(const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
+std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
                                       const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
                                       std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
                                       double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing) {
@@ -296,7 +325,7 @@ std::unique_ptr<PyPerson> make_person(const py::object& engine, const py::object
   options.seen_above = seen_above, options.hold_s = hold_s;
   if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
-  return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, skeleton);
+  return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, pose, skeleton);
 }
 
 // ---- the parts by themselves, for edgepose.OneEuro and the tests ----
@@ -368,7 +397,7 @@ void bind_parts(py::module_& m) {
 
 void bind_runtime(py::module_& m) {
   py::class_<PyPerson>(m, "Person")
-      .def(py::init(&make_person), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
+      .def(py::init(&make_person), py::arg("pose"), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
            py::arg("outputs"), py::arg("is_causal"), py::arg("camera"), py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"),
            py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"))
       .def("reset", [](PyPerson& person) {

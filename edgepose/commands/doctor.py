@@ -16,7 +16,7 @@ from ..gpu import cuda_missing, open_gpu, tensorrt_missing
 from ..machine import cores, cpu_quota, processor
 
 LIBRARIES = {  # each with its use
-    "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
+    "numpy": "required", "safetensors": "building, training", "torch": "building, training", "onnx": "building",
     "onnxruntime": "the onnx backend, detectors, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines",
     "pycuda": "GPU engines", "torch-tensorrt": "GPU engines, for comparison", "rich": "tables",
     "matplotlib": "pictures", "av": "films (.mp4)",

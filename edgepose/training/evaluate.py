@@ -24,6 +24,7 @@ from rich.table import Table
 
 from ..checks import PICTURES, check_output
 from ..clip import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
+from ..columns import inputs_of
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, n_mpjpe, p_mpjpe, pck
 from ..skeleton import H36M17
@@ -137,7 +138,7 @@ def on_dataset(model: Lifter, name: str, path: str | Path, keypoints: str = "gt"
 
 def cost_of_flip(model: Lifter) -> dict[str, float]:
     """A call's median time for one window in ms, without and with flip averaging, and their ratio."""
-    plain_ms, flip_ms = flip_cost(model, np.zeros((1, model.frames, len(model.skeleton), 2), np.float32))
+    plain_ms, flip_ms = flip_cost(model, np.zeros((1, model.frames, len(model.skeleton), len(inputs_of(model))), np.float32))
     return {"plain_ms": plain_ms, "flip_ms": flip_ms, "ratio": flip_ms / plain_ms}
 
 

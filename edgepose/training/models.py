@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..columns import inputs_of, joints_of, outputs_of, with_all_columns
 from ..engine import load
 from ..stream import Lifter
 from ..zoo.checkpoints import find_checkpoint, load_checkpoint
@@ -19,9 +20,10 @@ class TorchLifter:
     def __init__(self, module: torch.nn.Module):
         self.module, self.frames, self.skeleton = module.eval(), module.frames, module.skeleton
         self.is_causal = getattr(module, "is_causal", False)
+        self.inputs, self.outputs = inputs_of(module), outputs_of(module)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
+        """(B, T, J, C) float32 -> (B, J, D) float32, metres from the root."""
         with torch.no_grad():
             poses = self.module(torch.from_numpy(np.ascontiguousarray(keypoints_norm, np.float32))).numpy()
         if out is None:
@@ -47,6 +49,7 @@ def open_model(name_or_file: str, frames: int | None = None, trust: bool = False
 
 
 def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64) -> np.ndarray:
-    """The poses of many windows: (N, T, J, 2) -> (N, J, 3) m."""
+    """The poses of many windows: (N, T, J, 2 or C) -> (N, J, 3) m; columns that they do not have are filled in."""
+    keypoints_norm = with_all_columns(keypoints_norm, model)
     chunks = (keypoints_norm[i:i + batch] for i in range(0, len(keypoints_norm), batch))
-    return np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
+    return np.concatenate([np.array(joints_of(model.run(chunk))) for chunk in chunks])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..camera import flip_left_right
+from ..columns import inputs_of, joints_of, outputs_of, with_all_columns
 from ..metrics import auc, mpjpe, p_mpjpe, pck
 from ..skeleton import H36M17
 from ..stream import Lifter
@@ -83,7 +84,7 @@ PROTOCOLS = {
 
 def run_flipped(model: Lifter, keypoints_norm: np.ndarray) -> np.ndarray:
     """The mean of the poses of the windows and of their mirror images, mirrored back, from one call of the model:
-    (B, T, J, 2) -> (B, J, 3) m. In most published figures; it doubles the rows of a call.
+    (B, T, J, C) -> (B, J, D) m. In most published figures; it doubles the rows of a call.
     """
     both = np.concatenate([keypoints_norm, flip_left_right(keypoints_norm, model.skeleton)])
     plain, mirrored = np.split(np.asarray(model.run(both)), 2)
@@ -96,9 +97,10 @@ class Flipped:
     def __init__(self, model: Lifter):
         self._model, self.frames, self.skeleton = model, model.frames, model.skeleton
         self.is_causal = getattr(model, "is_causal", False)
+        self.inputs, self.outputs = inputs_of(model), outputs_of(model)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
+        """(B, T, J, C) float32 -> (B, J, D) float32, metres from the root."""
         poses = run_flipped(self._model, keypoints_norm)
         if out is None:
             return poses
@@ -115,8 +117,8 @@ def predict(model: Lifter, clip: LabelledClip, flip: bool = False) -> tuple[np.n
     predicted, target, answered = [], [], target_frame(model)
     for i in range(0, len(clip.centres), BATCH):
         keypoints, joints = clip.windows(clip.centres[i:i + BATCH], model.frames, answered)
-        keypoints = np.ascontiguousarray(keypoints[:, :, rows])
-        predicted.append(run_flipped(model, keypoints) if flip else np.array(model.run(keypoints)))
+        keypoints = with_all_columns(np.ascontiguousarray(keypoints[:, :, rows]), model)
+        predicted.append(np.array(joints_of(run_flipped(model, keypoints) if flip else model.run(keypoints))))
         target.append(joints[:, answered, rows])
     indices = np.flatnonzero(clip.measured[rows])
     return (np.concatenate(predicted)[:, indices], np.concatenate(target)[:, indices],
@@ -155,7 +157,7 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
 
 def flip_cost(model: Lifter, keypoints_norm: np.ndarray) -> tuple[float, float]:
     """Medians in ms of a call for one window, without and with flip averaging, taken in turns. keypoints_norm:
-    (1, T, J, 2)."""
+    (1, T, J, C)."""
     times: dict[bool, list[float]] = {False: [], True: []}
     for i in range(WARM_UP + TIMED):
         for flip, runs in times.items():
