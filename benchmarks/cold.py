@@ -17,7 +17,7 @@ def first_pose(runtime: str, file: str, shape: tuple[int, ...], threads: int) ->
     import numpy as np
 
     x = np.zeros(shape, np.float32)
-    if runtime in ("native", "stream"):
+    if runtime in ("native", "stream", "stream-cpp", "people"):
         import edgepose
 
         lifter = edgepose.load(file, threads=threads)

@@ -1,9 +1,11 @@
 """edgepose bench: latency, error, memory and start of each runtime, side by side in one process, interleaved.
 
-Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), and what one would use
-instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is the library
-as it comes (OpenVINO then computes in bfloat16 where the processor can: see its error). ncnn and executorch run with
-the threads of the row, a person a call; a lifter that their converters cannot express is left out, with the reason.
+Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), that of C++
+("stream-cpp"), push_many of 20 people ("people", whatever the batch: compare it with "native" at batch 20), and what
+one would use instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is
+the library as it comes (OpenVINO then computes in bfloat16 where the processor can: see its error). ncnn and executorch
+run with the threads of the row, a person a call; a lifter that their converters cannot express is left out, with the
+reason.
 
 int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs
 in accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its
@@ -22,6 +24,8 @@ import argparse
 import contextlib
 import functools
 import json
+import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,7 +40,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import edgepose
-from edgepose import enginefile, timing, zoo
+from edgepose import _native, enginefile, timing, zoo
 from edgepose.benchmarks import peers
 from edgepose.build_engines import export, quantise
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
@@ -48,8 +52,10 @@ from edgepose.build_engines.windows import calibration_windows, evaluation_windo
 from edgepose.checks import PICTURES, check_output
 from edgepose.zoo import checkpoints
 
-PRECISIONS = {"native": ("fp32", "fp16", "w8", "int8"), "stream": ("fp32", "fp16", "w8", "int8"), "torch": ("fp32",),
-              "torchscript": ("fp32",),
+OURS = ("native", "stream", "stream-cpp", "people")
+PEOPLE = 20  # of the row "people"
+STREAM_HZ = 50.0  # of the frames that streams are pushed
+PRECISIONS = {**dict.fromkeys(OURS, ("fp32", "fp16", "w8", "int8")), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",),
               "onnxruntime-default": ("fp32",),
               "openvino": ("fp32", "int8"), "openvino-default": ("fp32",), **dict.fromkeys(peers.RUNTIMES, ("fp32",))}
@@ -67,7 +73,7 @@ class Candidate:
     """One lifter in one runtime.
 
     lift: (B, T, J, 2) -> (B, J, 3), for the error. frame: what is timed, the same call but for streams. file: what it
-    was loaded from.
+    was loaded from. people: how many a call is for, where that is not the batch.
     """
 
     runtime: str
@@ -76,20 +82,24 @@ class Candidate:
     frame: Callable[[np.ndarray], object]
     file: Path
     weight_bytes: int
+    people: int | None = None
 
 
 def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
     """The lifter in a runtime. Raises ImportError if the runtime is not installed, peers.NotConverted if it cannot have
     the lifter."""
     scales = eight_bit_scales(lifter.module) if CLASS[precision] == "int8" else None
-    if runtime in ("native", "stream"):
+    if runtime in OURS:
         file = folder / f"{lifter.name}_{precision}.epose"
         if not file.exists():
             enginefile.write(file, *build(lifter, "native", precision, scales))
         engine = edgepose.load(file, threads=threads)
-        frame = engine.run if runtime == "native" else _streaming(engine)
+        frame = {"native": lambda: engine.run, "stream": lambda: _streaming(engine),
+                 "people": lambda: _streaming(engine, PEOPLE),
+                 "stream-cpp": lambda: _streaming_in_cpp(engine, threads)}[runtime]()
         return Candidate(runtime, precision, engine.run, frame, file,
-                         sum(t.nbytes for t in enginefile.read(file)[1].values()))
+                         sum(t.nbytes for t in enginefile.read(file)[1].values()),
+                         PEOPLE if runtime == "people" else None)
     if runtime in ("torch", "torchscript"):
         file = folder / f"{lifter.name}.{runtime}"
         if runtime == "torch":
@@ -136,23 +146,53 @@ def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:
 
     whole = file.with_suffix(".fp32.onnx")
     whole.write_bytes(export.to_onnx(module))
-    quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
+    with _silenced():
+        quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
 
 
-def _streaming(engine: edgepose.Engine) -> Callable[[np.ndarray], object]:
-    """Stream.push of the newest frame of each window, one person a window, 20 ms after the frame before."""
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Drops what ONNX Runtime's quantiser logs and prints: advice, and dumps of what it could not follow."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _streaming(engine: edgepose.Engine, people: int | None = None) -> Callable[[np.ndarray], object]:
+    """Stream.push of the newest frame of each window, one person a window, STREAM_HZ times a second; people: as many,
+    whatever the batch."""
     streams: list[edgepose.Stream] = []
     timestamp_s = 0.0
 
     def frame(x: np.ndarray) -> object:
         nonlocal timestamp_s
-        while len(streams) < len(x):
-            streams.append(edgepose.Stream(engine, layout=engine.skeleton.name, image_size=(1000, 1000)))
-        timestamp_s += 0.02
-        keypoints_px = (x[:, -1] + 1) * 500
-        if len(x) == 1:
+        count = people or len(x)
+        while len(streams) < count:
+            streams.append(edgepose.Stream(engine, engine.skeleton.name, (1000, 1000), rate_hz=STREAM_HZ))
+        timestamp_s += 1 / STREAM_HZ
+        keypoints_px = (x[np.arange(count) % len(x), -1, :, :2] + 1) * 500
+        if count == 1:
             return streams[0].push(keypoints_px[0], timestamp_s)
-        return edgepose.push_many(streams[:len(x)], list(keypoints_px), timestamp_s)
+        return edgepose.push_many(streams[:count], list(keypoints_px), timestamp_s)
+    return frame
+
+
+def _streaming_in_cpp(engine: edgepose.Engine, threads: int) -> Callable[[np.ndarray], object]:
+    """The same with the Stream of C++, each person by itself; about 1 us of it is the way from Python and back."""
+    streams: list[_native.Stream] = []
+    timestamp_s = 0.0
+
+    def frame(x: np.ndarray) -> object:
+        nonlocal timestamp_s
+        while len(streams) < len(x):
+            streams.append(_native.Stream(str(engine.path), engine.skeleton.name, 1000, 1000, STREAM_HZ, threads))
+        timestamp_s += 1 / STREAM_HZ
+        return [stream.push(keypoints_px, timestamp_s)
+                for stream, keypoints_px in zip(streams, (x[:, -1, :, :2] + 1) * 500)]
     return frame
 
 
@@ -205,7 +245,7 @@ def measure_group(lifter: NamedModule, candidates: list[Candidate], batch: int, 
         quantiles = timing.percentiles(result.times_ms)
         row = {"model": lifter.name, "runtime": candidate.runtime, "precision": candidate.precision, "batch": batch,
                "threads": threads, "frames": lifter.module.frames, **quantiles,
-               "poses_per_s": batch * 1e3 / quantiles["median_ms"],
+               "poses_per_s": (candidate.people or batch) * 1e3 / quantiles["median_ms"],
                "mean_error_mm": mean_mm, "max_error_mm": largest_mm,
                "macs": zoo.macs(lifter.module) * batch, "parameters": zoo.parameters(lifter.module),
                "weight_bytes": candidate.weight_bytes,
@@ -248,7 +288,8 @@ def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console
             peer = peers[CLASS[row["precision"]]]
             cells = [row["runtime"], row["precision"], f"{row['median_ms']:.3f}", f"{row['p90_ms']:.3f}",
                      f"{row['p99_ms']:.3f}",
-                     f"{row['poses_per_s']:.0f}", f"{peer / row['median_ms']:.2f}" if peer else "-",
+                     f"{row['poses_per_s']:.0f}", f"{peer / row['median_ms']:.2f}" if peer
+                     and row["runtime"] != "people" else "-",
                      f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}{OVER if _is_over_budget(row) else ' '}",
                      f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}"]
             cells += [f"{row['cpu_ms_per_frame']:.2f}"] if "cpu_ms_per_frame" in row else []
@@ -271,7 +312,7 @@ def plot(rows: list[dict], file: Path) -> None:
     for panel, model in zip(panels, models):
         shown = [row for row in rows if row["model"] == model]
         labels = [f"{r['runtime']} {r['precision']}, batch {r['batch']}, {r['threads']} thr" for r in shown]
-        colours = ["#2a6fbb" if r["runtime"] in ("native", "stream") else "#8a94a3" for r in shown]
+        colours = ["#2a6fbb" if r["runtime"] in OURS else "#8a94a3" for r in shown]
         panel.barh(labels, [r["p99_ms"] for r in shown], color="#d9dee6")
         panel.barh(labels, [r["median_ms"] for r in shown], height=0.5, color=colours)
         panel.invert_yaxis()
@@ -332,7 +373,8 @@ def main(arguments: argparse.Namespace) -> int:
     limits_ms = [roofline_ms(named[row["model"]], row) if arguments.roofline else None for row in rows]
     print_rows(rows, limits_ms, console)
     console.print("x peer: speed relative to the fastest of " + ", ".join(PEERS) + " at fp32, for w8 and int8 at int8. "
-                  "stream: the whole Stream.push. start ms, RSS: a fresh process until its first pose."
+                  f"stream: the whole Stream.push, stream-cpp: that of C++, people: push_many of {PEOPLE}, a call. "
+                  "start ms, RSS: a fresh process until its first pose."
                   + (f" {OVER}: over the error budget of `edgepose compile`"
                      if any(map(_is_over_budget, rows)) else ""))
     for lifter in lifters:

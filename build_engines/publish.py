@@ -123,7 +123,7 @@ def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str
     save_checkpoint(path, module, metadata, torch.float16)
     path.with_suffix(".md").write_text(card(name, metadata))
     module, _ = load_checkpoint(path)
-    header, tensors = build(NamedModule(metadata["model"], module, is_trained=True), "native", "fp16")
+    header, tensors = build(NamedModule(metadata["model"], module, True, metadata["options"]), "native", "fp16")
     enginefile.write(path.with_name(f"{name}_fp16.epose"), header, tensors)
     return path
 

@@ -65,8 +65,9 @@ class Engine:
 
     def __repr__(self) -> str:
         kernels = f", {self.isa}" if self.isa else ""
-        untrained = "" if self.header.get("is_trained", True) else ", untrained"
-        return f"Engine({self.model}, {self.frames} frame{'s' * (self.frames > 1)}, {self.backend} {self.precision}{kernels}{untrained})"
+        options = self.header.get("options") or ({"is_causal": True} if self.is_causal else {})
+        more = "".join(f", {option}={value}" for option, value in options.items()) + ", untrained" * (not self.header.get("is_trained", True))
+        return f"Engine({self.model}, {self.frames} frame{'s' * (self.frames > 1)}, {self.backend} {self.precision}{kernels}{more})"
 
     def __reduce__(self) -> object:
         raise TypeError("an Engine holds this process's memory and cannot be pickled; call edgepose.load in each process")

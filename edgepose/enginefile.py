@@ -3,7 +3,8 @@
 A safetensors file. Its tensors are the plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
 archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
-Header: format, model, frames, is_causal (true where the answer is for the newest frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
+Header: format, model, options (those that the model's name does not say), frames, is_causal (true where the answer is for the newest
+frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
 built_with (versions), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
 and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
@@ -14,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +27,7 @@ from .skeleton import MODEL_SKELETONS
 
 FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
+LEFTOVER_S = 3600.0  # no file takes so long to be written or checked
 TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
 MOST_WRITERS = 100  # of one file that a writer waits for
 
@@ -104,6 +107,14 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
+def remove_leftovers(folder: Path, *patterns: str) -> None:
+    """Removes the files that killed processes left in a folder: those of the patterns that nobody has touched for an hour."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_S:
+                path.unlink()
+
+
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     """Writes an engine file, atomically. Raises OSError if the disk does not take it, ValueError for a tensor of a type that none has."""
     text = json.dumps({"format": FORMAT, "units": UNITS, **header}, sort_keys=True)
@@ -140,7 +151,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header, tensors = _native.read_engine(os.fsencode(path))
     except MemoryError as error:
         raise EngineError(f"{path}: there is not enough memory to read it") from error
-    return json.loads(header), tensors
+    known = json.loads(header)
+    if not isinstance(known.get("options", {}), dict):
+        raise EngineError(f"{path}: the header's 'options' is {known['options']!r}; it needs an object")
+    return known, tensors
 
 
 def shapes(header: dict[str, Any], people: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -31,13 +31,13 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "clip": {"adapters", "camera", "checks", "filters", "npz", "skeleton", "stream"},
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
-    "edgepose": {"adapters", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
+    "edgepose": {"_native", "adapters", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
     "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show",
                  "stream", "workers", "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
     "zoo": {"checks", "columns", "enginefile", "skeleton"},
-    "training": SHARED | {"camera", "npz", "pictures", "show"},
+    "training": SHARED | {"camera", "machine", "npz", "pictures", "show"},
     "build_engines": SHARED | {"onnxfile", "pictures", "training", "_native"},  # training: publish; _native: what a quantisation loses
     "benchmarks": SHARED | {"build_engines", "training", "_cuda", "_native"},
 }
@@ -189,3 +189,9 @@ def test_a_backend_whose_library_is_missing_says_what_to_install(tmp_path, monke
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(edgepose.EngineError, match=f"the {backend} backend needs {library}, which is not installed .*edgepose compile --model tiny"):
         edgepose.load(tmp_path / "a.epose", trust=True)
+
+
+def test_a_package_whose_compiled_part_is_missing_says_how_to_build_it():
+    code = "import sys; sys.modules['edgepose._native'] = None; import edgepose"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "edgepose's compiled part is not in" in done.stderr and "pip install -e ." in done.stderr

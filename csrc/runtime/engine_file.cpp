@@ -98,6 +98,9 @@ EngineFile read_header(const Value& header) {
     throw EngineError("the header's 'is_causal' is " + described(is_causal) + "; it needs true or false");
   engine.is_causal = is_causal && is_causal->boolean;
   engine.inputs = columns_of(header, "inputs", kInputs), engine.outputs = columns_of(header, "outputs", kOutputs);
+  const Value* options = header.find("options");
+  if (options && options->kind != Kind::object) throw EngineError("the header's 'options' is " + described(options) + "; it needs an object");
+
   const Value* rate_hz = header.find("rate_hz");
   if (rate_hz && rate_hz->kind != Kind::null) {
     if (rate_hz->kind != Kind::number || !(rate_hz->number > 0 && rate_hz->number <= 1000))

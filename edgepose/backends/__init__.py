@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-STRANGERS = ("native",)  # whose engine files may come from anybody: data, checked before it is used. The others' may do what a program may
+# Backends whose engine files may come from anybody: data, checked before it is used. The others' can do what a program can.
+STRANGERS = ("native",)
 BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch",
             "tensorrt": "tensorrt and pycuda"}
 

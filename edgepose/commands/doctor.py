@@ -117,7 +117,8 @@ def _look(path: Path, trust: bool) -> bool:
     except EngineError as error:
         print(f"  {path.name}: cannot run here: {error}")
         return False
-    print(f"  {path.name}: {header['model']}, {header['frames']} frame(s), {header['skeleton']}, "
+    options = "".join(f", {option}={value}" for option, value in header.get("options", {}).items())
+    print(f"  {path.name}: {header['model']}{options}, {header['frames']} frame(s), {header['skeleton']}, "
           f"{header['precision']}; would run on the {engine.backend} "
           f"backend{f' with {engine.isa} kernels' if engine.isa else ''}, {DEFAULT_THREADS} thread")
     if engine.backend == "native":

@@ -78,7 +78,8 @@ def plot_errors(model: Lifter, name: str, windows: Mapping[str, tuple[np.ndarray
     errors = {kind: joint_errors_mm(lift(model, keypoints), target) for kind, (keypoints, target) in windows.items()}
     has_delay = model.frames > 1 and not getattr(model, "is_causal", False)
     figure = Figure(figsize=(12, 7.5 if has_delay else 6), layout="constrained")
-    figure.suptitle(f"{Path(name).stem}, {model.frames} frame{'s' * (model.frames > 1)}: error after moving "
+    causal = ", causal" * getattr(model, "is_causal", False)
+    figure.suptitle(f"{Path(name).stem}, {model.frames} frame{'s' * (model.frames > 1)}{causal}: error after moving "
                     "both pelvises to the origin")
     grid = figure.add_gridspec(1 + has_delay, 2, width_ratios=(1.1, 1))
     _bars(figure.add_subplot(grid[:, 0]), model.skeleton, errors)

@@ -34,7 +34,7 @@ from ..pictures.detector import MEAN, STD, STRIDE, decode
 from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
-from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack
+from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack, warn_of_emulation
 from .schedules import learning_rate
 
 BATCH = 32
@@ -262,6 +262,7 @@ def _run(args: argparse.Namespace) -> None:
                   f"{figures['found_percent']:.1f} %  error {figures['mean_error_percent']:.2f} % of the height  "
                   f"{left_s / 60:.1f} min left", flush=True)
 
+    warn_of_emulation(args.precision, "cpu")
     print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision,
                 every=args.every, resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
 

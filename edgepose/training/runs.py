@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from torch import nn
 
 from .. import zoo
 from ..checks import first_line
+from ..machine import has_bfloat16
 from ..zoo.checkpoints import check_metadata, read_tensors, write_tensors
 
 
@@ -59,6 +61,13 @@ def option_words(options: Mapping[str, Any]) -> list[str]:
     """The words to type after --option for these options: read_options() reads them."""
     words = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()]
     return ["--option", *words] if words else []
+
+
+def warn_of_emulation(precision: str, device: str) -> None:
+    """Warns of a precision that the processor has no instructions for."""
+    if precision == "bfloat16" and device == "cpu" and not has_bfloat16():
+        warnings.warn("--precision bfloat16: this processor has no instructions for it, and float32 is many "
+                      "times faster here", stacklevel=3)
 
 
 def state_file(checkpoint: Path) -> Path:

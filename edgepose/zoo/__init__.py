@@ -104,6 +104,13 @@ def options_of(name: str) -> dict[str, Any]:
     return options | MODELS[name].options
 
 
+def changed_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a model's options that are not as its name says: {"is_causal": True} of a causal strided27."""
+    usual = options_of(name)
+    return {option: options[option] for option in sorted(usual) if option in options
+            and options[option] != usual[option]}
+
+
 def check_option(model: str, option: str, value: Any) -> None:
     """Raises ValueError if the model `model` has no such option, TypeError if the option's value is of another kind."""
     known = options_of(model)

@@ -17,6 +17,7 @@ from ..enginefile import write_atomically
 from ..skeleton import MODEL_SKELETONS
 
 FORMAT = "edgepose checkpoint 1"
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".tar")  # what files of torch.save are called
 REQUIRED = {"model": str, "frames": int, "skeleton": str, "options": dict}
 SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -32,6 +33,9 @@ def find_checkpoint(model: str, frames: int | None = None) -> Path:
     Raises ValueError if it is neither a .safetensors file nor a name of the zoo, and FileNotFoundError, saying how to
     train it, if no weights of that name ship.
     """
+    if Path(model).suffix in PICKLES:
+        raise ValueError(f"{model} is a file of torch.save, not a .safetensors checkpoint of edgepose train; "
+                         f"weights that a model's authors published go in by --model NAME --published {model}")
     if model.endswith(".safetensors") or Path(model).is_file():
         return Path(model)
     if model in zoo.DETECTORS:

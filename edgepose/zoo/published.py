@@ -8,7 +8,7 @@ their `no_refine.pth`. The paper's 43.7 mm on Human3.6M is not measured here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Mapping
+from typing import Any, Mapping
 
 import torch
 
@@ -41,6 +41,11 @@ def _their_names(name: str) -> tuple[str, ...]:
             return (f"{prefix}.model.pos_embedding_{int(index) + 1}",)
         return tuple(f"{prefix}.model.layers.{index}.{theirs}" for theirs in LAYER[rest])
     return (f"{PARTS[f'{part}.{index}']}.{rest}",)
+
+
+def can_take(build: type, options: Mapping[str, Any]) -> bool:
+    """Whether a model of the zoo is one that strided_transformer makes."""
+    return build is StridedTransformer and dict(options) == {"attention": "dense"}
 
 
 def strided_transformer(state: Mapping[str, torch.Tensor], skeleton: Skeleton = H36M17) -> StridedTransformer:
