@@ -30,7 +30,7 @@ def has_bfloat16() -> bool:
 
 
 def cores() -> int:
-    """How many processors this process may run on, or has the time of, where a quota gives it less."""
+    """The number of processors this process may run on, or has the time of, where a quota gives it less."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return count if quota is None else min(count, math.ceil(quota))

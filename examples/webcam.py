@@ -8,7 +8,7 @@ from edgepose.pictures.video import camera_frames
 
 
 def frames(name):
-    """(timestamp_s, keypoints_px, layout, image_size) of each frame of a camera, by its number, or a clip, by its name."""
+    """(timestamp_s, keypoints_px, layout, image_size) of each frame of a camera (its number) or a clip (its name)."""
     if name.isdigit():
         # "shipped" is a demonstration; for real work an HRNet FILE.onnx, "mediapipe" or "rtmlib".
         with edgepose.open_detector("shipped") as detector:

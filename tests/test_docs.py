@@ -24,7 +24,7 @@ def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{page.name} links to {link}, which is not there"
         if heading:
-            assert heading in anchors(target), f"{page.name} links to {link}; {target.name} has {sorted(anchors(target))}"
+            assert heading in anchors(target), f"{page.name} links to {link}; there are {sorted(anchors(target))}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -44,7 +44,7 @@ def _their_names(name: str) -> tuple[str, ...]:
 
 
 def can_take(build: type, options: Mapping[str, Any]) -> bool:
-    """Whether a model of the zoo is one that strided_transformer makes."""
+    """True for a model of the zoo that strided_transformer makes."""
     return build is StridedTransformer and dict(options) == {"attention": "dense"}
 
 
