@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from edgepose.columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS, inputs_of, outputs_of
-from edgepose.zoo.layers import Sight
+from edgepose.zoo.layers import AttentionPattern
 
 PRECISIONS = {"fp32": np.float32, "fp16": np.float16}
 
@@ -106,7 +106,7 @@ class PlanBuilder:
         return self._step("normalize", x.rows, x.columns, x=x, epsilon=epsilon)
 
     def attention(self, qkv: Value, heads: int, span: int | None = None, is_causal: bool = False, gate: Value | None = None) -> Value:
-        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C); span, is_causal as in layers.Sight.
+        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C); span, is_causal as in layers.AttentionPattern.
 
         gate (1, 2 heads) = g | b: the heads give g softmax(q k^T) v + (1 - b) g v.
         """
@@ -171,6 +171,6 @@ def executed_macs(plan: dict, steps: Collection[int] | None = None) -> int:
                        for row in range(rows) for tap in range(step["taps"]))
             total += taps * inner * columns
         elif step["op"] == "attention":
-            sight = Sight(step.get("span"), step.get("is_causal", False))
-            total += 2 * int(sight.mask(rows, step["heads"]).sum()) * columns // step["heads"]
+            pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
+            total += 2 * int(pattern.mask(rows, step["heads"]).sum()) * columns // step["heads"]
     return total

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgepose.skeleton import MODEL_SKELETONS, Skeleton
-from edgepose.zoo.layers import Sight
+from edgepose.zoo.layers import AttentionPattern
 
 MATRIX_PRODUCTS = ("linear", "conv", "graph_conv")
 MASKED = -1e30  # as csrc/kernels.inl: finite, so that no runtime makes NaN of it
@@ -35,10 +35,10 @@ class PlanModule(nn.Module):
             value = torch.tensor(tensor if tensor.dtype == np.int8 else tensor.astype(np.float32))
             self.register_buffer(_attribute(name), value)
         for step in plan["steps"]:
-            sight = Sight(step.get("span"), step.get("is_causal", False))
-            if step["op"] == "attention" and sight != Sight():
+            pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
+            if step["op"] == "attention" and pattern != AttentionPattern():
                 name = f"mask_{step['y']}"
-                hidden = ~sight.mask(plan["buffers"][step["y"]][0], step["heads"])
+                hidden = ~pattern.mask(plan["buffers"][step["y"]][0], step["heads"])
                 self.register_buffer(name, torch.where(hidden, MASKED, 0.0), persistent=False)
 
     def forward(self, keypoints_norm: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepose.build_engines.plan_module import MASKED, MATRIX_PRODUCTS
 from edgepose.build_engines.quantise import label
-from edgepose.zoo.layers import Sight
+from edgepose.zoo.layers import AttentionPattern
 
 INPUT, OUTPUT = "keypoints_norm", "pose_m"
 PEOPLE = "people"  # the name of a free batch axis
@@ -121,9 +121,9 @@ class _Writer:
         q, k, v = (self._node("Transpose", f"{part}/transpose", [by_head], perm=perm)
                    for part, by_head, perm in zip(parts, shaped, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])))
         scores = self._node("MatMul", f"{name}/scores", [q, k])
-        sight = Sight(step.get("span"), step.get("is_causal", False))
-        if sight != Sight():  # layers that see alike share the matrix: 4 MB for 351 frames
-            hidden = self._constant(f"hidden/{heads}/{tokens}/{sight.span}/{sight.is_causal}", np.where(sight.mask(tokens, heads).numpy(), 0.0, MASKED))
+        pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
+        if pattern != AttentionPattern():  # layers that see alike share the matrix: 4 MB for 351 frames
+            hidden = self._constant(f"hidden/{heads}/{tokens}/{pattern.span}/{pattern.is_causal}", np.where(pattern.mask(tokens, heads).numpy(), 0.0, MASKED))
             scores = self._node("Add", f"{name}/mask", [scores, hidden])
         y = self._node("MatMul", f"{name}/context", [self._node("Softmax", f"{name}/softmax", [scores], axis=-1), v])
         if gate is not None:  # g y + (1 - b) g v

@@ -12,8 +12,8 @@ from importlib.metadata import version
 try:
     from . import _native
 except ImportError as error:
-    raise ImportError(f"edgepose's compiled part is not in {__path__[0]} ({error}). If this is a source tree, run Python elsewhere, or build in "
-                      "it: pip install -e .") from error
+    raise ImportError(f"edgepose's compiled part is not in {__path__[0]} ({error}). If this is a source tree, run "
+                      "Python elsewhere, or build in it: pip install -e .") from error
 
 from .adapters import Adapter
 from .engine import Engine, load

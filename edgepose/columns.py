@@ -1,13 +1,13 @@
 """The columns of what a lifter takes, (B, T, J, C), and of what it answers, (B, J, D), by name.
 
-Every lifter takes x and y; one may take more, so a zoo module and an engine have `inputs` and `outputs`, and an engine file
-has them in its header. A lifter that has neither is of the published form.
+Every lifter takes x and y; one may take more, so a zoo module and an engine have `inputs` and `outputs`, and an engine
+file has them in its header. A lifter that has neither is of the published form.
 
     x, y                        normalised screen coordinates (camera.normalize_screen)
     confidence                  0 to 1; 0: the joint was not found and stands where Hold put it
-    length, length_known        m, the length of LENGTHS that stands at this joint, of this person; and 1, or 0 where it is not known
-    depth, depth_known          m along the optical axis by a depth camera, less the median of the joints known; and 1 or 0
-    elevation, elevation_known  radians of the joint's ray above the horizon, where lens and gravity are known; and 1 or 0
+    length, length_known        m, the person's length of LENGTHS at this joint; and 1, or 0 where it is not known
+    depth, depth_known          m along a depth camera's axis, less the median of the joints known; and 1 or 0
+    elevation, elevation_known  radians of the joint's ray above the horizon, by lens and gravity; and 1 or 0
 
 What is not known is 0. An answer is x, y, z in m from the root, in camera axes, and `error`, the predicted standard
 deviation of the joint's distance in m.
@@ -18,11 +18,13 @@ from __future__ import annotations
 import numpy as np
 
 PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
-INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known")
+INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation",
+          "elevation_known")
 OUTPUTS = (*PUBLISHED_OUTPUTS, "error")
-# A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the middle of the hips
-# to that of the shoulders, the others from joint to joint; left and right alike.
-LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist", "right_wrist"), "thigh": ("left_knee", "right_knee"),
+# A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the
+# middle of the hips to that of the shoulders, the others from joint to joint; left and right alike.
+LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist", "right_wrist"),
+           "thigh": ("left_knee", "right_knee"),
            "shank": ("left_ankle", "right_ankle"), "shoulder_width": ("left_shoulder", "right_shoulder"),
            "hip_width": ("left_hip", "right_hip"), "trunk": ("thorax",)}
 

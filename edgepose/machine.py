@@ -1,4 +1,5 @@
-"""The processor of this machine: its name, and how many of its cores this process may use. Imports nothing of edgepose."""
+"""The processor of this machine: its name, and the number of cores this process may use. Imports nothing of
+edgepose."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def has_bfloat16() -> bool:
 
 
 def cores() -> int:
-    """How many processors this process may run on, or has the time of, where a quota gives it less."""
+    """The number of processors this process may run on, or has the time of, where a quota gives it less."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return count if quota is None else min(count, math.ceil(quota))
@@ -38,7 +39,8 @@ def cores() -> int:
 def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
     """The time that this process may take, in processors, as `docker run --cpus` gives it; None without a quota.
 
-    groups: Linux's control groups, version 1 or 2; own: which of them this process is in. A group has no more than those it lies in.
+    groups: Linux's control groups, version 1 or 2; own: which of them this process is in. A group has no more than
+    those it lies in.
     """
     try:
         lines = own.read_text().splitlines()

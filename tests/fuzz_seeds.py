@@ -48,8 +48,8 @@ def conv(b, x):
     return b.linear(b.reshape(y, 1), weights(6, b.joints * 3), weights(b.joints * 3))
 
 
-def attention(b, x, gate=None, **sight):
-    return b.attention(b.linear(x, weights(x.columns, 12), weights(12)), 2, gate=gate, **sight)
+def attention(b, x, gate=None, **pattern):
+    return b.attention(b.linear(x, weights(x.columns, 12), weights(12)), 2, gate=gate, **pattern)
 
 
 def gated(b, x):

@@ -1,4 +1,5 @@
-"""The models that a command names, torch modules and engine files alike, as `Stream` runs them; and the poses of many windows."""
+"""The models that a command names, torch modules and engine files alike, as `Stream` runs them; and the poses of many
+windows."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def open_model(name_or_file: str, frames: int | None = None, trust: bool = False
     if name_or_file.endswith(".epose"):
         engine = load(name_or_file, trust=trust)
         if frames not in (None, engine.frames):
-            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of {frames}: leave --frames out")
+            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of "
+                             f"{frames}: leave --frames out")
         return engine, {key: value for key, value in engine.header.items() if key != "plan"}
     module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames), frames)
     return TorchLifter(module, metadata.get("rate_hz")), metadata
