@@ -59,4 +59,5 @@ def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64, with_error:
     """
     keypoints_norm = with_all_columns(keypoints_norm, model)
     chunks = (keypoints_norm[i:i + batch] for i in range(0, len(keypoints_norm), batch))
-    return np.concatenate([np.array(model.run(chunk) if with_error else joints_of(model.run(chunk))) for chunk in chunks])
+    answers = np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
+    return answers if with_error else joints_of(answers)
