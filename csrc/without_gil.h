@@ -8,6 +8,11 @@
 
 namespace edgepose {
 
+// Where the interpreter ends a thread: it stops here, for ever, and the process goes on to its end without it.
+[[noreturn]] inline void stop_thread() {
+  for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
+}
+
 // Not py::gil_scoped_release: until Python 3.13 a daemon thread that takes the lock back while the interpreter ends is ended by
 // pthread_exit, whose unwinding may not leave a destructor: the whole process would abort. This one stops the thread here, as
 // Python 3.14 does: the process goes on to its end without it.
@@ -18,7 +23,7 @@ class WithoutGil {
     try {
       PyEval_RestoreThread(state_);
     } catch (...) {  // pthread_exit's, which nothing may swallow: no way leads out of here
-      for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
+      stop_thread();
     }
   }
   WithoutGil(const WithoutGil&) = delete;

@@ -22,6 +22,7 @@ from .skeleton import Skeleton
 CALL_FRAMES = 64
 PUBLISHED_RATE_HZ = 50.0  # of all published weights: what a model is taken for that does not say
 FILE_RATE = "file"
+MOST_DELAY = 4096  # frames; no window has more
 ON_BAD_TIME = ("refuse", "drop", "reset")
 
 
@@ -109,9 +110,9 @@ class Stream:
             checked_number("rate_hz", self.rate_hz, above=0)
         checked_number("frames", engine.frames, whole=True)
         self._person = _native.Person(
-            engine, layout.onto(engine.skeleton), self.image_size, camera=None if camera is None else checked_intrinsics(camera),
+            Pose, engine, layout.onto(engine.skeleton), self.image_size, camera=None if camera is None else checked_intrinsics(camera),
             inputs=inputs_of(engine), outputs=outputs_of(engine), is_causal=getattr(engine, "is_causal", False),
-            delay_frames=checked_number("delay_frames", delay_frames, whole=True), rate_hz=self.rate_hz or 0.0,
+            delay_frames=checked_number("delay_frames", delay_frames, 0, MOST_DELAY, whole=True), rate_hz=self.rate_hz or 0.0,
             max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf), seen_above=checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
@@ -145,7 +146,7 @@ class Stream:
         """
         poses = []
         while (pose := self._person.flush(self.engine.run)) is not None:
-            poses.append(Pose(*pose))
+            poses.append(pose)
         return poses
 
     def lift(self, frames: Iterable[tuple[np.ndarray | None, float]]) -> Iterator[Pose]:
@@ -159,8 +160,8 @@ class Stream:
         try:
             for _ in self._questions_of(frames, questions):
                 if len(questions) == most:
-                    yield from (Pose(*pose) for pose in questions.answer(self.engine.run))
-            yield from (Pose(*pose) for pose in questions.answer(self.engine.run))
+                    yield from questions.answer(self.engine.run)
+            yield from questions.answer(self.engine.run)
         finally:
             self.reset()
 
@@ -188,8 +189,7 @@ class Stream:
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
         are NaN, infinite or beyond a million pixels, or the time is not finite or, unless on_bad_time says otherwise, does not increase.
         """
-        pose = self._person.push(self.engine.run, keypoints_px, timestamp_s)
-        return None if pose is None else Pose(*pose)
+        return self._person.push(self.engine.run, keypoints_px, timestamp_s)
 
 
 def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | None],
@@ -212,8 +212,7 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
     times_s = list(timestamp_s) if is_each else [timestamp_s] * len(streams)
     if len(times_s) != len(streams):
         raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
-    poses = _native.push_many([stream._person for stream in streams], engine.run, list(keypoints_px), times_s)
-    return [None if pose is None else Pose(*pose) for pose in poses]
+    return _native.push_many([stream._person for stream in streams], engine.run, list(keypoints_px), times_s)
 
 
 def _rate_of(engine: Lifter) -> float:

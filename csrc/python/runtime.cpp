@@ -1,4 +1,4 @@
-// Persons, many of them, layouts, and for the tests the parts by themselves. What Python passes is checked and converted here.
+// Persons, many of them, and layouts. What Python passes is checked and converted here.
 #include "runtime.h"
 
 #include <pybind11/numpy.h>
@@ -7,22 +7,28 @@
 #include <optional>
 
 #include "../runtime/people.h"
-
-namespace py = pybind11;
+#include "../without_gil.h"
 
 namespace edgepose {
 
+Skeleton skeleton_of(const py::handle& skeleton) {
+  const auto names = skeleton.attr("joints").cast<std::vector<std::string>>();
+  Skeleton to{skeleton.attr("name").cast<std::string>(), (int)names.size(), names, skeleton.attr("parents").cast<std::vector<int>>()};
+  if (to.parents.size() != names.size() || names.empty())
+    throw std::invalid_argument("skeleton '" + to.name + "' has no tree; wanted a parent for each joint");
+  return to;
+}
+
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
-
-// A person whose poses know their skeleton.
+// A person whose poses are of the class that Python has for them, and know their skeleton.
 class PyPerson : public Person {
  public:
-  PyPerson(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, py::object skeleton)
-      : Person(lifter, layout, width_px, height_px, options), skeleton(std::move(skeleton)) {}
+  PyPerson(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, py::type pose,
+           py::object skeleton)
+      : Person(lifter, layout, width_px, height_px, options), pose(std::move(pose)), skeleton(std::move(skeleton)) {}
 
+  const py::type pose;
   const py::object skeleton;
 };
 
@@ -67,9 +73,12 @@ py::array keypoints_of(const py::handle& keypoints_px) {
   return keypoints;
 }
 
-template <class Real>
-bool is_plain(const py::array& array) {
-  return py::isinstance<py::array_t<Real, py::array::c_style>>(array) && (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+// Whether an array's memory is floats, row after row.
+bool is_float32(const py::array& array) {
+  using api = py::detail::npy_api;
+  constexpr int kPlain = api::NPY_ARRAY_C_CONTIGUOUS_ | api::NPY_ARRAY_ALIGNED_;
+  const py::dtype type = array.dtype();
+  return type.num() == api::NPY_FLOAT_ && type.byteorder() == '=' && (array.flags() & kPlain) == kPlain;
 }
 
 void check(Person& person, const py::handle& keypoints_px, const py::handle& timestamp_s) {
@@ -78,7 +87,7 @@ void check(Person& person, const py::handle& keypoints_px, const py::handle& tim
   const py::array keypoints = keypoints_of(keypoints_px);
   const long rows = (long)keypoints.shape(0), columns = (long)keypoints.shape(1);
   static const double none = 0;  // an array without elements may have no address, which would mean that nobody was detected
-  if (is_plain<float>(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
+  if (is_float32(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
   const Array<double> converted(keypoints);
   person.check(keypoints.size() ? converted.data() : &none, rows, columns, time_s);
 }
@@ -101,8 +110,14 @@ Question question_of(const Person& person) {
   return question;
 }
 
-// The fields of a Pose, in their order.
-py::tuple pose_of(PyPerson& person, const Question& question, const float* answer) {
+// Sets a field of a new object whose class forbids it later.
+void set(const py::object& object, const char* name, const py::handle& value) {
+  const auto key = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
+  if (!key || PyObject_GenericSetAttr(object.ptr(), key.ptr(), value.ptr()) < 0) throw py::error_already_set();
+}
+
+// A Pose of edgepose/stream.py. Its fields are set here because a frozen dataclass takes 3 us to do it, of 5 us that a push may cost.
+py::object pose_of(PyPerson& person, const Question& question, const float* answer) {
   Array<float> joints_m({person.joints(), 3});
   py::object error_m = py::none();
   float* error = nullptr;
@@ -111,13 +126,30 @@ py::tuple pose_of(PyPerson& person, const Question& question, const float* answe
     error = errors.mutable_data(), error_m = errors;
   }
   person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
-  return py::make_tuple(joints_m, question.timestamp_s, question.keypoints_norm, question.confidence, question.is_seen, person.skeleton,
-                        question.was_reset, error_m);
+  auto* type = reinterpret_cast<PyTypeObject*>(person.pose.ptr());
+  const auto pose = py::reinterpret_steal<py::object>(PyBaseObject_Type.tp_new(type, py::tuple().ptr(), nullptr));
+  if (!pose) throw py::error_already_set();
+  set(pose, "joints_m", joints_m);
+  set(pose, "timestamp_s", py::float_(question.timestamp_s));
+  set(pose, "keypoints_norm", question.keypoints_norm);
+  set(pose, "confidence", question.confidence);
+  set(pose, "is_seen", question.is_seen);
+  set(pose, "skeleton", person.skeleton);
+  set(pose, "was_reset", py::bool_(question.was_reset));
+  set(pose, "error_m", error_m);
+  return pose;
 }
 
 // What the engine answers to windows: (N, J, outputs) float32.
 Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows) {
-  const py::object answers = run(windows);
+  py::object answers;
+  try {
+    answers = run(windows);
+  } catch (const std::exception&) {
+    throw;
+  } catch (...) {  // pthread_exit's: the interpreter ends while a daemon thread is in the engine, and the lock is gone
+    stop_thread();
+  }
   const Array<float> array = Array<float>::ensure(answers);
   if (!array) throw py::error_already_set();
   const std::vector<py::ssize_t> wanted = {windows.shape(0), person.joints(), person.outputs()};
@@ -137,7 +169,7 @@ void warn(Person& person, int level) {
     if (PyErr_WarnEx(PyExc_UserWarning, text->c_str(), level)) throw py::error_already_set();
 }
 
-py::tuple asked(const py::object& self, PyPerson& person, const py::object& run) {
+py::object asked(const py::object& self, PyPerson& person, const py::object& run) {
   // No copy: the person cannot change before the answer.
   const py::array windows = py::array_t<float>(windows_shape(person, 1), person.window(), self);
   const Array<float> answers = answers_of(person, run, windows);
@@ -209,7 +241,7 @@ class Questions {
     return true;
   }
 
-  // The poses, each as a tuple; the questions are then forgotten.
+  // The poses; the questions are then forgotten.
   py::list answer(const py::object& run) {
     py::list poses;
     if (questions_.empty()) return poses;
@@ -233,14 +265,6 @@ class Questions {
   std::vector<Question> questions_;
   std::vector<float> windows_;
 };
-
-Skeleton skeleton_of(const py::handle& skeleton) {
-  const auto names = skeleton.attr("joints").cast<std::vector<std::string>>();
-  Skeleton to{skeleton.attr("name").cast<std::string>(), (int)names.size(), names, skeleton.attr("parents").cast<std::vector<int>>()};
-  if (to.parents.size() != names.size() || names.empty())
-    throw std::invalid_argument("skeleton '" + to.name + "' has no tree; wanted a parent for each joint");
-  return to;
-}
 
 // Of an Adapter: its arrays `sources` (J, P), `weights` (J, P, 2) and `most_confidence` (J,).
 std::vector<JointSources> sources_of(const py::handle& adapter) {
@@ -300,7 +324,7 @@ py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) 
   return py::make_tuple(xy, confidence);
 }
 
-std::unique_ptr<PyPerson> make_person(const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
+std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
                                       const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
                                       std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
                                       double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time,
@@ -313,79 +337,14 @@ std::unique_ptr<PyPerson> make_person(const py::object& engine, const py::object
   options.mend_sides = mend_sides;
   if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
-  return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, skeleton);
-}
-
-// ---- the parts by themselves, for edgepose.OneEuro and the tests ----
-
-template <class Real>
-void bind_one_euro(py::module_& m, const char* name) {
-  py::class_<OneEuro<Real>>(m, name)
-      .def(py::init<double, double, double, int>(), py::arg("min_cutoff_hz"), py::arg("beta"), py::arg("d_cutoff_hz"), py::arg("values"))
-      .def("filter", [](OneEuro<Real>& filter, py::array_t<Real, py::array::c_style>& x, double timestamp_s) {
-        filter(x.mutable_data(), timestamp_s);
-      }, py::arg("x").noconvert(), py::arg("timestamp_s"), "x becomes the filtered values; it has as many as the filter was made for.");
-}
-
-std::vector<double> numbers(const Array<double>& array, std::size_t count, const char* name) {
-  if ((std::size_t)array.size() != count)
-    throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " numbers; wanted " + std::to_string(count));
-  return {array.data(), array.data() + array.size()};
-}
-
-// Frames of (J, columns) and notes that are one number: each stands as the confidence of every joint.
-class PyWindow : public Window {
- public:
-  PyWindow(int frames, const py::object& skeleton, double rate_hz, int delay_frames, double max_gap_s, bool is_causal, int columns)
-      : Window(frames, skeleton_of(skeleton), columns, rate_hz, delay_frames, max_gap_s, is_causal), frames(frames),
-        joints(skeleton_of(skeleton).joints), columns(columns) {}
-
-  Note note_of(double number) const {
-    return {std::vector<double>((std::size_t)joints, number), std::vector<unsigned char>((std::size_t)joints)};
-  }
-  std::vector<double> frame_of(const Array<double>& frame) const { return numbers(frame, (std::size_t)(joints * columns), "a frame"); }
-
-  const int frames, joints, columns;
-};
-
-void bind_parts(py::module_& m) {
-  bind_one_euro<float>(m, "OneEuro32");
-  bind_one_euro<double>(m, "OneEuro64");
-  py::class_<Hold>(m, "Hold")
-      .def(py::init([](const py::object& skeleton, double seen_above, double lost_below, double hold_s) {
-        return std::make_unique<Hold>(skeleton_of(skeleton), seen_above, lost_below, hold_s);
-      }), py::arg("skeleton"), py::arg("seen_above") = 0.3, py::arg("lost_below") = 0.2, py::arg("hold_s") = 0.3)
-      .def("reset", &Hold::reset)
-      .def("__call__", [](Hold& hold, const Array<double>& keypoints, const Array<double>& confidence, double timestamp_s) -> py::object {
-        const std::size_t joints = hold.is_seen().size();
-        const std::vector<double> xy = numbers(keypoints, 2 * joints, "keypoints"), sure = numbers(confidence, joints, "confidence");
-        if (!hold(xy.data(), sure.data(), timestamp_s)) return py::none();
-        Array<bool> is_seen((py::ssize_t)joints);
-        std::copy(hold.is_seen().begin(), hold.is_seen().end(), is_seen.mutable_data());
-        return py::make_tuple(py::array_t<double>({(py::ssize_t)joints, (py::ssize_t)2}, hold.placed()), is_seen);
-      }, py::arg("keypoints"), py::arg("confidence"), py::arg("timestamp_s"));
-  py::class_<PyWindow>(m, "Window")
-      .def(py::init<int, const py::object&, double, int, double, bool, int>(), py::arg("frames"), py::arg("skeleton"), py::arg("rate_hz"),
-           py::arg("delay_frames"), py::arg("max_gap_s"), py::arg("is_causal"), py::arg("columns"))
-      .def("reset", &PyWindow::reset)
-      .def("flush", &PyWindow::flush)
-      .def("push", [](PyWindow& w, const Array<double>& frame, double t, double note) { return w.push(w.frame_of(frame).data(), t, w.note_of(note)); })
-      .def("repeat", [](PyWindow& w, const Array<double>& frame, double t, double note) { return w.repeat(w.frame_of(frame).data(), t, w.note_of(note)); })
-      .def("is_continued_by", [](const PyWindow& w, const std::optional<Array<double>>& pelvis_norm, double t) {
-        return w.is_continued_by(pelvis_norm ? numbers(*pelvis_norm, 2, "pelvis_norm").data() : nullptr, t);
-      })
-      .def("input", [](const PyWindow& w) { return py::array_t<float>({w.frames, w.joints, w.columns}, w.input()); })
-      .def("note", [](const PyWindow& w) { return w.note().confidence[0]; })
-      .def_property_readonly("is_empty", &PyWindow::is_empty)
-      .def_property_readonly("timestamp_s", &PyWindow::timestamp_s)
-      .def_property_readonly("was_reset", &PyWindow::was_reset);
+  return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, pose, skeleton);
 }
 
 }  // namespace
 
 void bind_runtime(py::module_& m) {
   py::class_<PyPerson>(m, "Person")
-      .def(py::init(&make_person), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
+      .def(py::init(&make_person), py::arg("pose"), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
            py::arg("outputs"), py::arg("is_causal"), py::arg("camera"), py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"),
            py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"))
       .def("reset", [](PyPerson& person) {

@@ -219,20 +219,27 @@ Adapter::Adapter(const Layout& layout, const Skeleton& skeleton) : layout_(layou
     const std::size_t row = (std::size_t)(std::find(layout.joints.begin(), layout.joints.end(), joint) - layout.joints.begin());
     if (row >= layout.sources.size() || (!layout.when_face_hidden.empty() && row >= layout.when_face_hidden.size()))
       throw std::invalid_argument("layout \"" + layout.name + "\" gives no joint '" + joint + "', which the model takes");
-    sources_.push_back(layout.sources[row]);
-    if (!layout.when_face_hidden.empty()) when_face_hidden_.push_back(layout.when_face_hidden[row]);
+    table_.add(layout.sources[row]);
+    if (!layout.when_face_hidden.empty()) when_face_hidden_.add(layout.when_face_hidden[row]);
   }
+}
+
+void Adapter::Table::add(const JointSources& sources) {
+  terms.insert(terms.end(), sources.terms.begin(), sources.terms.end());
+  joints.push_back({(int)terms.size(), sources.most_confidence});
 }
 
 void Adapter::operator()(const double* keypoints_px, double* xy_px, double* confidence) const {
   bool is_hidden = false;
-  if (!when_face_hidden_.empty())
+  if (!when_face_hidden_.joints.empty())
     for (int keypoint = 0; keypoint < 3 && keypoint < keypoints_; keypoint++) is_hidden = is_hidden || keypoints_px[3 * keypoint + 2] < kFaceSeen;
-  for (const JointSources& sources : is_hidden ? when_face_hidden_ : sources_) {
-    double x = 0, y = 0, least = sources.most_confidence;
-    for (const Term& term : sources.terms) {
-      const double* keypoint = keypoints_px + 3 * term.keypoint;
-      x += keypoint[0] * term.x, y += keypoint[1] * term.y;
+  const Table& table = is_hidden ? when_face_hidden_ : table_;
+  const Term* term = table.terms.data();
+  for (const Table::Joint& joint : table.joints) {
+    double x = 0, y = 0, least = joint.most_confidence;
+    for (const Term* end = table.terms.data() + joint.end; term != end; term++) {
+      const double* keypoint = keypoints_px + 3 * term->keypoint;
+      x += keypoint[0] * term->x, y += keypoint[1] * term->y;
       if (keypoint[2] < least) least = keypoint[2];
     }
     *xy_px++ = x, *xy_px++ = y, *confidence++ = least;

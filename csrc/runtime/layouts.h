@@ -70,9 +70,20 @@ class Adapter {
   void operator()(const double* keypoints_px, double* xy_px, double* confidence) const;
 
  private:
+  // The sources of the skeleton's joints, in one piece of memory: those of 20 people are read between two calls of an engine.
+  struct Table {
+    struct Joint {
+      int end;  // of its terms; they begin where those of the joint before it end
+      double most_confidence;
+    };
+    std::vector<Joint> joints;
+    std::vector<Term> terms;
+    void add(const JointSources& sources);
+  };
+
   std::string layout_;
   int keypoints_;
-  std::vector<JointSources> sources_, when_face_hidden_;  // of the skeleton's joints
+  Table table_, when_face_hidden_;
 };
 
 }  // namespace edgepose
