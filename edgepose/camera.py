@@ -109,7 +109,8 @@ def check_pixels(keypoints: np.ndarray, name: str) -> None:
 
 
 def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:
-    """(width, height) in px as given. Raises ValueError unless these are two numbers of pixels from 1 to MOST_SIDE_PX, in an order."""
+    """(width, height) in px as given. Raises ValueError unless these are two numbers of pixels from 1 to MOST_SIDE_PX,
+    in an order."""
     try:
         width, height = image_size
         is_size = all(not isinstance(side, (bool, np.bool_)) and 1 <= side <= MOST_SIDE_PX for side in (width, height))
@@ -117,7 +118,8 @@ def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:
             return width, height
     except (TypeError, ValueError):
         pass
-    raise ValueError(f"image_size is {image_size!r}; wanted (width, height), two numbers of pixels from 1 to {MOST_SIDE_PX:.0f}")
+    raise ValueError(f"image_size is {image_size!r}; wanted (width, height), two numbers of pixels from 1 to "
+                     f"{MOST_SIDE_PX:.0f}")
 
 
 def _pairs(points: np.ndarray, name: str) -> np.ndarray:

@@ -70,8 +70,8 @@ class Clip:
 
     @cached_property
     def recordings(self) -> list[np.ndarray]:
-        """The frames of each recording in the clip, as Stream with on_bad_time="reset" sees them: an earlier time than the last one's begins
-        another, and the frame of a repeated one is left out."""
+        """The frames of each recording in the clip, as Stream with on_bad_time="reset" sees them: an earlier time than
+        the last one's begins another, and the frame of a repeated one is left out."""
         if self.timestamps_s is None:
             return [np.arange(len(self.keypoints_px))]
         found = [[0]]
@@ -279,7 +279,8 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
 
     show: is given each pose as it comes, outside the measured time.
     """
-    stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing, on_bad_time="reset")
+    stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing,
+                    on_bad_time="reset")
     poses: list[Pose] = []
     times_ms = np.empty(len(clip.keypoints_px))
     for i in range(len(clip.keypoints_px)):

@@ -76,14 +76,15 @@ class Stream:
     frame that has come stands for those after it.
     rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default those that the
     model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say. None takes every frame as it comes.
-    max_gap_s: for how long a missing person's last frame is repeated; a longer gap ends the clip, and the next frame begins another. So
-    does a pelvis that in one frame jumps by more than half a torso, from where it was and from where its motion led. Frames that wait
-    at the end of a clip are answered with the next pushes, as if nothing came after them.
+    max_gap_s: for how long a missing person's last frame is repeated; a longer gap ends the clip, and the next frame
+    begins another. So does a pelvis that in one frame jumps by more than half a torso, from where it was and from where
+    its motion led. Frames that wait at the end of a clip are answered with the next pushes, as if nothing came after
+    them.
     seen_above: the confidence from which on a joint is taken as seen; it stays so until below two thirds of that. hold_s: for how
     long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
-    on_bad_time: what becomes of a frame whose time is not later than the last one's. "refuse": an error; "drop": the frame is left out;
-    "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
+    on_bad_time: what becomes of a frame whose time is not later than the last one's. "refuse": an error; "drop": the
+    frame is left out; "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
     mend_sides: exchanges left and right back where the detector exchanges them between two frames of a camera.
     A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
     Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
@@ -93,7 +94,8 @@ class Stream:
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
                  camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0,
                  rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5, seen_above: float = 0.3, hold_s: float = 0.3,
-                 smoothing: OneEuro | None = None, on_bad_time: Literal["refuse", "drop", "reset"] = "refuse", mend_sides: bool = True) -> None:
+                 smoothing: OneEuro | None = None, on_bad_time: Literal["refuse", "drop", "reset"] = "refuse",
+                 mend_sides: bool = True) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -124,7 +126,8 @@ class Stream:
 
     @property
     def notices(self) -> dict[str, int]:
-        """How often the stream noticed something of its input since it was made, by kind; the first of each kind is a warning too.
+        """How often the stream noticed something of its input since it was made, by kind; the first of each kind is a
+        warning too.
 
         "bad_time": a time that was not later than the last, where on_bad_time does not refuse it. "exchanged_sides": a
         frame whose left and right were exchanged back.
@@ -132,7 +135,8 @@ class Stream:
         return self._person.notices()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a stream cannot be copied or pickled: its past is one person's; wanted another Stream on the same engine")
+        raise TypeError("a stream cannot be copied or pickled: its past is one person's; wanted another Stream on the "
+                        "same engine")
 
     def reset(self) -> None:
         """Forgets the person and the clock: for another video or another person."""
@@ -187,7 +191,8 @@ class Stream:
         None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
         max_gap_s where no frame waits any more, and until the pelvis has been seen once.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
-        are NaN, infinite or beyond a million pixels, or the time is not finite or, unless on_bad_time says otherwise, does not increase.
+        are NaN, infinite or beyond a million pixels, or the time is not finite or, unless on_bad_time says otherwise,
+        does not increase.
         """
         return self._person.push(self.engine.run, keypoints_px, timestamp_s)
 

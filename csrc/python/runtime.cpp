@@ -58,7 +58,8 @@ py::array keypoints_of(const py::handle& keypoints_px) {
       keypoints = py::module_::import("numpy").attr("asarray")(keypoints_px);
     } catch (const py::error_already_set& error) {
       if (error.matches(PyExc_RuntimeError))  // of a torch tensor that requires grad, or is on a GPU
-        throw py::type_error("keypoints_px is no array of numbers (" + std::string(py::str(error.value())) + "); wanted (K, 2) or (K, 3)");
+        throw py::type_error("keypoints_px is no array of numbers (" + std::string(py::str(error.value()))
+                             + "); wanted (K, 2) or (K, 3)");
       if (!error.matches(PyExc_ValueError)) throw;
       throw py::value_error("keypoints_px is a list of rows of different lengths; wanted (K, 2) or (K, 3)");
     }
@@ -162,8 +163,8 @@ std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count) 
   return {(py::ssize_t)count, person.frames(), person.joints(), person.inputs()};
 }
 
-// Python's warnings of what is new among a person's notices. level: whose line a warning names, counted in Python's functions from the one
-// that called. Throws where the caller has made warnings errors.
+// Python's warnings of what is new among a person's notices. level: whose line a warning names, counted in Python's
+// functions from the one that called. Throws where the caller has made warnings errors.
 void warn(Person& person, int level) {
   while (const std::string* text = person.notices().news())
     if (PyErr_WarnEx(PyExc_UserWarning, text->c_str(), level)) throw py::error_already_set();
@@ -355,7 +356,8 @@ void bind_runtime(py::module_& m) {
       .def("flush", &flush, py::arg("run"))
       .def("notices", [](const PyPerson& person) {
         py::dict counts;
-        for (std::size_t kind = 0; kind < kNoticeKinds; kind++) counts[kNoticeNames[kind]] = person.notices()[kind].times;
+        for (std::size_t kind = 0; kind < kNoticeKinds; kind++)
+          counts[kNoticeNames[kind]] = person.notices()[kind].times;
         return counts;
       });
   py::class_<Questions>(m, "Questions")

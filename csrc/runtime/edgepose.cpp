@@ -128,11 +128,12 @@ edgepose_status opened(const edgepose_engine* engine, const void* layout, double
     need(stream, "stream is null");
     const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
     need(asked.on_bad_time >= EDGEPOSE_REFUSE_BAD_TIME && asked.on_bad_time <= EDGEPOSE_RESET_AT_BAD_TIME,
-         ("options->on_bad_time is " + std::to_string(asked.on_bad_time) + "; wanted EDGEPOSE_REFUSE_BAD_TIME, EDGEPOSE_DROP_BAD_TIME or "
-          "EDGEPOSE_RESET_AT_BAD_TIME").c_str());
+         ("options->on_bad_time is " + std::to_string(asked.on_bad_time)
+          + "; wanted EDGEPOSE_REFUSE_BAD_TIME, EDGEPOSE_DROP_BAD_TIME or EDGEPOSE_RESET_AT_BAD_TIME").c_str());
     const edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
                                         asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
-                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0};
+                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time,
+                                        asked.mend_sides != 0};
     *stream = new edgepose_stream{{engine->engine, make_layout(), width_px, height_px, taken}};
     return EDGEPOSE_OK;
   });
@@ -255,7 +256,9 @@ edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* po
   return answered(stream, pose, [](edgepose::Stream& of) { return of.flush(); });
 }
 
-const char* edgepose_notice_name(size_t kind) { return kind < edgepose::kNoticeKinds ? edgepose::kNoticeNames[kind] : nullptr; }
+const char* edgepose_notice_name(size_t kind) {
+  return kind < edgepose::kNoticeKinds ? edgepose::kNoticeNames[kind] : nullptr;
+}
 
 uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name) {
   const auto* notice = notice_of(stream, name);

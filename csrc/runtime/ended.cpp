@@ -5,7 +5,10 @@
 namespace edgepose {
 
 Ended::Ended(int frames, int width, int before, int delay_frames, const Note& blank)
-    : frames_(frames), width_(width), before_(before), answers_((std::size_t)(before + delay_frames + 1), {0, blank, 0}) {
+    : frames_(frames),
+      width_(width),
+      before_(before),
+      answers_((std::size_t)(before + delay_frames + 1), {0, blank, 0}) {
   ring_.resize(answers_.size() * (std::size_t)width);
   window_.resize((std::size_t)frames * (std::size_t)width);
 }

@@ -14,8 +14,8 @@ enum class Notice { bad_time, exchanged_sides, count };
 constexpr std::size_t kNoticeKinds = (std::size_t)Notice::count;
 constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time", "exchanged_sides"};
 
-// Counts from the constructor on: no reset of the stream touches them. Added to where a frame is taken, never where it is checked: a
-// frame may be refused after its check.
+// Counts from the constructor on: no reset of the stream touches them. Added to where a frame is taken, never where it
+// is checked: a frame may be refused after its check.
 class Notices {
  public:
   struct One {

@@ -65,7 +65,8 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       undetected_(blank(joints_)),
       note_(undetected_) {
   if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
-    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
+    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
+                                + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
   const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
                        && std::isfinite(options.cy);
   if (has_lens_ && !is_lens)
@@ -100,7 +101,8 @@ void Person::mend_sides() {
   if (sides_->gave_up()) end_clip();
   if (sides_->has_exchanged())
     notices_.add(Notice::exchanged_sides, [&] {
-      return "left and right are exchanged between two frames, at " + text(pushed_at_s_) + " s: they are exchanged back (option mend_sides)";
+      return "left and right are exchanged between two frames, at " + text(pushed_at_s_)
+             + " s: they are exchanged back (option mend_sides)";
     });
 }
 

@@ -9,10 +9,11 @@ namespace {
 
 constexpr double kFrameS = 0.06;      // frames further apart show a person who may have turned
 constexpr int kLeastPairs = 4;        // of the six of arms and legs, fewer say too little
-// Distances between two frames, joint by joint, against those of the joints exchanged. In real clips of three detectors, dancers among
-// them, the exchanged ones are never below 2.1 times the plain ones, but for a few frames of one; where sides are exchanged it is the inverse.
+// Distances between two frames, joint by joint, against those of the joints exchanged. In real clips of three
+// detectors, dancers among them, the exchanged ones are never below 2.1 times the plain ones, but for a few frames of
+// one; where sides are exchanged it is the inverse.
 constexpr double kMostShare = 0.5;
-constexpr double kLeastGain = 0.1;    // of the body's size, by which the exchanged ones are nearer, in the mean of the pairs
+constexpr double kLeastGain = 0.1;  // of the body's size, by which the exchanged ones are nearer, on average
 constexpr double kFirstTrustS = 0.25, kMostTrustS = 2.0;
 
 }  // namespace
@@ -60,31 +61,38 @@ void Sides::exchange(double* joints, double* confidence) const {
 
 // Whether a frame and the last one say clearly that left and right are exchanged.
 bool Sides::is_certain(const double* joints, const double* confidence) const {
-  const auto is_seen = [&](int j) { return confidence[j] >= seen_above_ && confidence_[(std::size_t)j] >= seen_above_; };
-  double centre[2] = {0, 0}, centre_before[2] = {0, 0};  // the body moves, the picture too: only what is left of it counts
+  const auto is_seen = [&](int j) {
+    return confidence[j] >= seen_above_ && confidence_[(std::size_t)j] >= seen_above_;
+  };
+  // The body moves, the picture too: distances are taken from the middle of the pairs.
+  double centre[2] = {0, 0}, centre_before[2] = {0, 0};
+  const double* before = joints_.data();
   int pairs = 0;
   for (const auto& [left, right] : pairs_) {
     if (!is_seen(left) || !is_seen(right)) continue;
     pairs++;
     for (int c = 0; c < 2; c++) {
       centre[c] += (joints[2 * left + c] + joints[2 * right + c]) / 2;
-      centre_before[c] += (joints_[(std::size_t)(2 * left + c)] + joints_[(std::size_t)(2 * right + c)]) / 2;
+      centre_before[c] += (before[2 * left + c] + before[2 * right + c]) / 2;
     }
   }
   if (pairs < kLeastPairs) return false;
+  for (int c = 0; c < 2; c++) centre[c] /= pairs, centre_before[c] /= pairs;
   double plain = 0, exchanged = 0, size = 0;
   int votes = 0;
   for (const auto& [left, right] : pairs_) {
     if (!is_seen(left) || !is_seen(right)) continue;
-    const auto distance = [&](int now, int before) {
-      double d[2];
-      for (int c = 0; c < 2; c++) d[c] = joints[2 * now + c] - centre[c] / pairs - joints_[(std::size_t)(2 * before + c)] + centre_before[c] / pairs;
-      return std::hypot(d[0], d[1]);
+    const auto distance = [&](int now, int then) {
+      double moved[2];
+      for (int c = 0; c < 2; c++)
+        moved[c] = joints[2 * now + c] - centre[c] - (before[2 * then + c] - centre_before[c]);
+      return std::hypot(moved[0], moved[1]);
     };
-    const double stays = distance(left, left) + distance(right, right), crosses = distance(left, right) + distance(right, left);
+    const double stays = distance(left, left) + distance(right, right);
+    const double crosses = distance(left, right) + distance(right, left);
     plain += stays, exchanged += crosses;
     votes += crosses < kMostShare * stays;
-    for (const int j : {left, right}) size += std::hypot(joints[2 * j] - centre[0] / pairs, joints[2 * j + 1] - centre[1] / pairs) / 2;
+    for (const int j : {left, right}) size += std::hypot(joints[2 * j] - centre[0], joints[2 * j + 1] - centre[1]) / 2;
   }
   return exchanged < kMostShare * plain && plain - exchanged > kLeastGain * size && 2 * votes > pairs;
 }

@@ -8,10 +8,11 @@
 
 namespace edgepose {
 
-// Keeps a person's sides from frame to frame. At the rate of a camera nobody turns around between two frames: where the pairs of left and
-// right joints of a frame lie each where the other was, the detector has exchanged them, and they are exchanged back, in this frame and
-// those after it until it changes its mind. Where the sides lie too near to each other to tell, as in profile, they stay as they were
-// taken last. After a time without a frame, and where the detector holds on to its view for longer than it held the other one, it is right.
+// Keeps a person's sides from frame to frame. At the rate of a camera nobody turns around between two frames: where the
+// pairs of left and right joints of a frame lie each where the other was, the detector has exchanged them, and they are
+// exchanged back, in this frame and those after it until it changes its mind. Where the sides lie too near to each
+// other to tell, as in profile, they stay as they were taken last. After a time without a frame, and where the detector
+// holds on to its view for longer than it held the other one, it is right.
 class Sides {
  public:
   // seen_above: the confidence from which on a joint counts.

@@ -11,15 +11,16 @@ namespace edgepose {
 
 namespace {
 
-// A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are interpolated. Below,
-// each grid frame takes the nearest camera frame, so that jitter costs no waiting.
+// A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are
+// interpolated. Below, each grid frame takes the nearest camera frame, so that jitter costs no waiting.
 constexpr double kSlower = 1.25;
 constexpr double kSnap = 0.1;            // of a slower camera, a frame this near to a grid point (in periods) stands for it
 constexpr double kMaxJumpTorsos = 0.5;   // further in one frame than half a torso is another person
 // Frames further apart than this may show a larger jump, in proportion: half a torso in 0.04 s is 6 m/s.
 constexpr double kJumpFrameS = 0.04;
-// A camera that turns moves the whole picture: 60 degrees a second are 32 px a frame at 60 Hz, with people of 95 px. A jump is one only if
-// the motion between the last two frames, not further apart than this, does not lead there either, give or take a share of it.
+// A camera that turns moves the whole picture: 60 degrees a second are 32 px a frame at 60 Hz, with people of 95 px. A
+// jump is one only if the motion between the last two frames, not further apart than this, does not lead there either,
+// give or take a share of it.
 constexpr double kMotionFrameS = 0.1;
 constexpr double kMotionShare = 0.5;
 constexpr double kMostGridFrames = 1e12;  // a gap of more, as from 0 to nanoseconds, is beyond what a double resolves
@@ -27,15 +28,23 @@ constexpr double kMostGridFrames = 1e12;  // a gap of more, as from 0 to nanosec
 }  // namespace
 
 Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal)
-    : frames_(frames), columns_(columns), width_(columns * skeleton.joints), max_gap_s_(max_gap_s), after_(is_causal ? 0 : frames / 2),
-      last_note_{std::vector<double>((std::size_t)skeleton.joints), std::vector<unsigned char>((std::size_t)skeleton.joints)},
-      ended_(std::max(frames, 1), width_, std::max(frames, 1) - 1 - after_, std::max(0, std::min(delay_frames, after_)), last_note_) {
+    : frames_(frames),
+      columns_(columns),
+      width_(columns * skeleton.joints),
+      max_gap_s_(max_gap_s),
+      after_(is_causal ? 0 : frames / 2),
+      last_note_{std::vector<double>((std::size_t)skeleton.joints),
+                 std::vector<unsigned char>((std::size_t)skeleton.joints)},
+      // The arguments are checked below: here they are only kept from asking for impossible sizes.
+      ended_(std::max(frames, 1), width_, std::max(frames, 1) - 1 - after_, std::max(0, std::min(delay_frames, after_)),
+             last_note_) {
   if (frames < 1 || frames % 2 == 0)
     throw std::invalid_argument("frames is " + std::to_string(frames) + "; wanted an odd number: the answer is for the middle one");
   if (delay_frames < 0 || delay_frames > after_)
     throw std::invalid_argument("delay_frames is " + std::to_string(delay_frames) + "; a " + (is_causal ? "causal " : "") + "window of "
                                 + std::to_string(frames) + " frame" + (frames > 1 ? "s" : "")
-                                + (after_ ? " takes 0 to " + std::to_string(after_) : " has no later ones to wait for: wanted 0"));
+                                + (after_ ? " takes 0 to " + std::to_string(after_)
+                                          : " has no later ones to wait for: wanted 0"));
   if (!(rate_hz >= 0 && rate_hz < HUGE_VAL))
     throw std::invalid_argument("rate_hz is " + text(rate_hz) + "; wanted a positive number, or 0 for no resampling");
   if (!(max_gap_s >= 0)) throw std::invalid_argument("max_gap_s is " + text(max_gap_s) + "; wanted 0 or more seconds");
@@ -62,7 +71,8 @@ void Window::reset() {
 }
 
 void Window::end_clip() {
-  const long held = last_answer_ - first_, waiting = held - (held == (long)answers_.size());  // of a full ring the oldest has been answered
+  const long held = last_answer_ - first_;
+  const long waiting = held - (held == (long)answers_.size());  // of a full ring the oldest has been answered
   if (waiting) {
     const float* frame = buffer_.data() + (std::size_t)(end_ - repeats_ - waiting) * width_;
     const long past = ended_.waiting() ? 0 : target_;  // where others wait, none of this clip has been answered
@@ -133,8 +143,8 @@ bool Window::advance(const double* frame, double timestamp_s, const Note& note) 
   return is_due(grid_frames_ - before);
 }
 
-// Whose answer is due after so many steps of the grid, if anyone's. Several steps at once, as of a slower camera, are one answer, for the
-// newest of those that they have brought; so it is where an ended clip waits.
+// Whose answer is due after so many steps of the grid, if anyone's. Several steps at once, as of a slower camera, are
+// one answer, for the newest of those that they have brought; so it is where an ended clip waits.
 bool Window::is_due(long steps) {
   const bool is_full = last_answer_ - first_ == (long)answers_.size();
   const long waiting = ended_.waiting();

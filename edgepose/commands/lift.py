@@ -165,7 +165,8 @@ def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dic
     return {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
 
 
-def _table(poses: list[Pose], person: int, clip: Clip, joints: int, frames: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def _table(poses: list[Pose], person: int, clip: Clip, joints: int,
+           frames: np.ndarray | None = None) -> dict[str, np.ndarray]:
     times_s = np.array([pose.timestamp_s for pose in poses], np.float64)
     return {"person": np.full(len(poses), person, np.int32),
             "frame": clip.frames_at(times_s, frames),
