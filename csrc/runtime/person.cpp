@@ -59,12 +59,13 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       has_error_(edgepose::has_error(lifter.outputs)),
       has_lens_(options.fx != 0 || options.fy != 0 || options.cx != 0 || options.cy != 0),
       rate_hz_(rate_of(lifter, options.rate_hz)),
+      on_bad_time_(options.on_bad_time),
       hold_(lifter.skeleton, options.seen_above, kLostShare * options.seen_above, options.hold_s),
       window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
       undetected_(blank(joints_)),
       note_(undetected_) {
-  if (!(width_px > 0 && width_px < HUGE_VAL && height_px > 0 && height_px < HUGE_VAL))
-    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two positive numbers of pixels");
+  if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
+    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
   const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
                        && std::isfinite(options.cy);
   if (has_lens_ && !is_lens)
@@ -72,6 +73,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
                                 + text(options.cy) + "; wanted four finite numbers of pixels, fx and fy positive");
   scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px, scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
   centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
+  if (options.mend_sides) sides_.emplace(lifter.skeleton, options.seen_above);
   if (options.min_cutoff_hz != 0) smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
   keypoints_.resize((std::size_t)(3 * adapter_.keypoints()));
   joints_norm_.resize((std::size_t)(2 * joints_));
@@ -80,10 +82,26 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
 }
 
 void Person::reset() {
+  end_clip();
   window_.reset();
-  hold_.reset();
   pushed_at_s_ = -HUGE_VAL;
   is_flushing_ = false;
+}
+
+// What is remembered of one clip must not fill in another.
+void Person::end_clip() {
+  window_.end_clip();
+  hold_.reset();
+  if (sides_) sides_->reset();
+}
+
+void Person::mend_sides() {
+  (*sides_)(joints_norm_.data(), note_.confidence.data(), pushed_at_s_);
+  if (sides_->gave_up()) end_clip();
+  if (sides_->has_exchanged())
+    notices_.add(Notice::exchanged_sides, [&] {
+      return "left and right are exchanged between two frames, at " + text(pushed_at_s_) + " s: they are exchanged back (option mend_sides)";
+    });
 }
 
 bool Person::flush() {
@@ -95,7 +113,8 @@ bool Person::flush() {
 template <class Real>
 void Person::check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s) {
   if (is_flushing_) throw std::invalid_argument("the stream is being flushed; flush it until there is no pose, or reset it");
-  if (!(timestamp_s > pushed_at_s_ && timestamp_s < HUGE_VAL))
+  const bool is_taken = on_bad_time_ != BadTime::refuse && std::isfinite(timestamp_s);
+  if (!is_taken && !(timestamp_s > pushed_at_s_ && timestamp_s < HUGE_VAL))
     throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(pushed_at_s_) + "; wanted a later, finite time");
   if (keypoints_px) check_keypoints(keypoints_px, keypoints, columns);
   is_detected_ = keypoints_px != nullptr;
@@ -136,16 +155,28 @@ void Person::check_keypoints(const Real* keypoints_px, long keypoints, long colu
                                 "coordinates from 0 to 1 times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
 }
 
+// Whether a frame whose time is not later is left out; if not, another recording begins with it.
+bool Person::is_left_out() {
+  const bool is_dropped = on_bad_time_ == BadTime::drop || checked_at_s_ == pushed_at_s_;
+  notices_.add(Notice::bad_time, [&] {
+    return "timestamp_s is " + text(checked_at_s_) + " after " + text(pushed_at_s_)
+           + (is_dropped ? ": the frame is left out" : ": the stream starts over, as for another recording");
+  });
+  if (!is_dropped) end_clip();
+  return is_dropped;
+}
+
 bool Person::take() {
+  if (checked_at_s_ <= pushed_at_s_ && is_left_out()) return false;
   pushed_at_s_ = checked_at_s_;
   if (is_detected_) {
     adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data());
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
         joints_norm_[i + c] = has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
-    // Before Hold: what it remembers of one person must not fill in another.
     const bool root_is_seen = note_.confidence[(std::size_t)root_] >= hold_.seen_above();
-    if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, pushed_at_s_)) hold_.reset();
+    if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, pushed_at_s_)) end_clip();
+    if (sides_) mend_sides();
     if (hold_(joints_norm_.data(), note_.confidence.data(), pushed_at_s_)) {
       note_.is_seen = hold_.is_seen();
       fill(true);
@@ -154,7 +185,7 @@ bool Person::take() {
   }
   fill(false);
   const bool is_new = window_.repeat(frame_.data(), pushed_at_s_, undetected_);
-  if (window_.is_empty()) hold_.reset();
+  if (window_.is_empty()) end_clip();
   return is_new;
 }
 
