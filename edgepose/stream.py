@@ -22,6 +22,7 @@ from .skeleton import Skeleton
 CALL_FRAMES = 64
 PUBLISHED_RATE_HZ = 50.0  # of all published weights: what a model is taken for that does not say
 FILE_RATE = "file"
+ON_BAD_TIME = ("refuse", "drop", "reset")
 
 
 class Lifter(Protocol):
@@ -79,6 +80,8 @@ class Stream:
     seen_above: the confidence from which on a joint is taken as seen; it stays so until below two thirds of that. hold_s: for how
     long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
+    on_bad_time: what becomes of a frame whose time is not later than the last one's. "refuse": an error; "drop": the frame is left out;
+    "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
     A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
     Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
     engine, filter or number.
@@ -87,7 +90,7 @@ class Stream:
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
                  camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0,
                  rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5, seen_above: float = 0.3, hold_s: float = 0.3,
-                 smoothing: OneEuro | None = None) -> None:
+                 smoothing: OneEuro | None = None, on_bad_time: Literal["refuse", "drop", "reset"] = "refuse") -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -96,6 +99,8 @@ class Stream:
             if not isinstance(layout, str) or layout not in ADAPTERS:
                 raise ValueError(f"there is no layout {layout!r}; wanted one of {', '.join(ADAPTERS)}, or an Adapter")
             layout = ADAPTERS[layout]
+        if on_bad_time not in ON_BAD_TIME:
+            raise ValueError(f"on_bad_time is {on_bad_time!r}; wanted one of {', '.join(ON_BAD_TIME)}")
         self.engine, self.image_size, self._layout = engine, checked_image_size(image_size), layout.layout.name
         self.rate_hz = _rate_of(engine) if rate_hz == FILE_RATE else rate_hz
         if self.rate_hz is not None:
@@ -107,11 +112,20 @@ class Stream:
             delay_frames=checked_number("delay_frames", delay_frames, whole=True), rate_hz=self.rate_hz or 0.0,
             max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf), seen_above=checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
-            smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz))
+            smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
+            on_bad_time=ON_BAD_TIME.index(on_bad_time))
 
     def __repr__(self) -> str:
         width, height = self.image_size
         return f"Stream({self.engine!r}, {self._layout!r}, ({width:g}, {height:g}))"
+
+    @property
+    def notices(self) -> dict[str, int]:
+        """How often the stream noticed something of its input since it was made, by kind; the first of each kind is a warning too.
+
+        "bad_time": a time that was not later than the last, where on_bad_time does not refuse it.
+        """
+        return self._person.notices()
 
     def reset(self) -> None:
         """Forgets the person and the clock: for another video or another person."""
@@ -166,7 +180,7 @@ class Stream:
         None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
         max_gap_s, and until the pelvis has been seen once.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
-        are NaN, infinite or beyond a million pixels, or the time is not finite or does not increase.
+        are NaN, infinite or beyond a million pixels, or the time is not finite or, unless on_bad_time says otherwise, does not increase.
         """
         return self._person.push(self.engine.run, keypoints_px, timestamp_s)
 

@@ -68,7 +68,8 @@ class EngineOptions(ctypes.Structure):
 class StreamOptions(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("delay_frames", ctypes.c_int32),
                 *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s", "min_cutoff_hz", "beta", "d_cutoff_hz", "fx", "fy",
-                                                         "cx", "cy")]]
+                                                         "cx", "cy")],
+                ("on_bad_time", ctypes.c_int32), ("reserved", ctypes.c_int32)]
 
 
 class Pose(ctypes.Structure):
@@ -115,7 +116,9 @@ def library():
              ctypes.POINTER(handle)),
             ("push_many", ctypes.c_int, ctypes.POINTER(handle), size, ctypes.POINTER(Frame), ctypes.POINTER(Pose)),
             ("stream_push", ctypes.c_int, handle, floats, size, size, ctypes.c_double, ctypes.POINTER(Pose)),
-            ("stream_flush", ctypes.c_int, handle, ctypes.POINTER(Pose)), ("stream_reset", ctypes.c_int, handle), ("stream_close", None, handle)):
+            ("stream_flush", ctypes.c_int, handle, ctypes.POINTER(Pose)), ("stream_reset", ctypes.c_int, handle),
+            ("notice_name", ctypes.c_char_p, size), ("stream_notice_count", ctypes.c_uint64, handle, ctypes.c_char_p),
+            ("stream_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p), ("stream_close", None, handle)):
         function = getattr(lib, f"edgepose_{name}")
         function.restype, function.argtypes = result, arguments
     return lib
@@ -163,7 +166,7 @@ class Engine:
 
 
 DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3, "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
-            "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0}
+            "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "reserved": 0}
 
 
 class Stream:
@@ -215,6 +218,15 @@ class Stream:
         answers = [cls._answer(OK if pose.joints else NO_POSE, pose) for pose in poses]
         assert status == (OK if any(answers) else NO_POSE)
         return answers
+
+    def notices(self):
+        """{kind: (count, text)} of what was noticed."""
+        names, kind = [], 0
+        while name := self.lib.edgepose_notice_name(kind):
+            names.append(name)
+            kind += 1
+        return {name.decode(): (self.lib.edgepose_stream_notice_count(self.handle, name), self.lib.edgepose_stream_notice_text(self.handle, name).decode())
+                for name in names}
 
     def reset(self):
         checked(self.lib.edgepose_stream_reset(self.handle))

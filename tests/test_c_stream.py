@@ -15,7 +15,7 @@ from edgepose.camera import normalize_screen
 from edgepose.build_engines.lower import lower
 from edgepose.clip import load_clip
 from edgepose.skeleton import H36M16
-from edgepose.stream import FILE_RATE
+from edgepose.stream import FILE_RATE, ON_BAD_TIME
 from edgepose.zoo.strided import StridedTransformer
 
 SIZE = (1920, 1080)
@@ -210,11 +210,13 @@ def test_the_header_names_every_layout():
 
 def test_the_defaults_are_those_of_python():
     """What the header's macro sets, in the order of the struct."""
-    line = next(line for line in (CSRC / "include" / "edgepose.h").read_text().splitlines() if line.startswith("#define EDGEPOSE_STREAM_OPTIONS_INIT"))
-    numbers = [float(number) for number in line.replace("EDGEPOSE_FILE_RATE", "-1").split("{")[1].rstrip("}").split(",")[1:]]
+    text = (CSRC / "include" / "edgepose.h").read_text().replace("\\\n", "").replace("EDGEPOSE_FILE_RATE", "-1").replace("EDGEPOSE_REFUSE_BAD_TIME", "0")
+    line = next(line for line in text.splitlines() if line.startswith("#define EDGEPOSE_STREAM_OPTIONS_INIT"))
+    numbers = [float(number) for number in line.split("{")[1].rstrip("}").split(",")[1:]]
     assert dict(zip(DEFAULTS, numbers, strict=True)) == DEFAULTS
     python = inspect.signature(edgepose.Stream).parameters
-    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python and name != "rate_hz")
+    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python and name not in ("rate_hz", "on_bad_time"))
     assert python["rate_hz"].default == FILE_RATE and DEFAULTS["rate_hz"] == -1  # the engine's
+    assert DEFAULTS["on_bad_time"] == ON_BAD_TIME.index(python["on_bad_time"].default)
     assert python["camera"].default is None and python["smoothing"].default is None and DEFAULTS["min_cutoff_hz"] == 0
     assert DEFAULTS["d_cutoff_hz"] == inspect.signature(edgepose.OneEuro).parameters["d_cutoff_hz"].default

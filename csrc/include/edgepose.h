@@ -92,6 +92,14 @@ EDGEPOSE_API edgepose_status edgepose_engine_run(const edgepose_engine* engine, 
 
 /* ---- streams ---- */
 
+/* What becomes of a frame whose time is not later than the last one's, as after a step of the clock or where a recording begins anew. */
+typedef int32_t edgepose_on_bad_time;
+enum {
+  EDGEPOSE_REFUSE_BAD_TIME = 0, /* EDGEPOSE_BAD_ARGUMENT */
+  EDGEPOSE_DROP_BAD_TIME = 1,   /* EDGEPOSE_NO_POSE: the frame is left out */
+  EDGEPOSE_RESET_AT_BAD_TIME = 2 /* an earlier time begins another recording; the frame of a repeated one is left out */
+};
+
 typedef struct edgepose_stream_options {
   uint32_t size;
   int32_t delay_frames;  /* how many later frames of the grid to wait for: 0 to (T - 1) / 2, 0 for a causal engine */
@@ -104,9 +112,12 @@ typedef struct edgepose_stream_options {
   double beta;           /* by how much the cutoff rises with speed, Hz per m/s */
   double d_cutoff_hz;    /* the cutoff of the speed itself */
   double fx, fy, cx, cy; /* the lens, px, for keypoints without distortion and a model trained with one lens; all 0: as any lens */
+  edgepose_on_bad_time on_bad_time; /* what becomes of a frame whose time is not later than the last one's */
+  int32_t reserved;                 /* 0 */
 } edgepose_stream_options;
 #define EDGEPOSE_FILE_RATE (-1.0)
-#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0}
+#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, \
+                                      EDGEPOSE_REFUSE_BAD_TIME, 0}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {
@@ -176,6 +187,17 @@ EDGEPOSE_API edgepose_status edgepose_push_many(edgepose_stream* const* streams,
 /* The recording has ended: as a push, for the next of the frames that delay_frames kept waiting; the last frame is repeated for
  * those after it. EDGEPOSE_NO_POSE where there is none any more: the stream is then as new. In between it takes no frame. */
 EDGEPOSE_API edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose);
+
+/* What a stream noticed of its input that its user should know, by the name of its kind:
+ *   "bad_time"  a time that was not later than the last, where options->on_bad_time does not refuse it
+ * Kinds are added from version to version: edgepose_notice_name lists those of this library, from 0 to the null after the last. */
+EDGEPOSE_API const char* edgepose_notice_name(size_t kind);
+
+/* How often a stream noticed what `name` says since it was opened; 0 for an unknown name. A reset leaves it. */
+EDGEPOSE_API uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name);
+
+/* A sentence about the first time, for people to read; "" if there was none. Valid until the stream is closed. */
+EDGEPOSE_API const char* edgepose_stream_notice_text(const edgepose_stream* stream, const char* name);
 
 /* Forgets the person and the clock: for another recording or another person. */
 EDGEPOSE_API edgepose_status edgepose_stream_reset(edgepose_stream* stream);

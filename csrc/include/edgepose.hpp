@@ -175,6 +175,11 @@ class Stream {
   }
 
   void reset() { check(edgepose_stream_reset(handle_.get())); }
+
+  // What the stream noticed of its input, by the name of the kind: see edgepose_notice_name.
+  std::uint64_t notice_count(const std::string& name) const { return edgepose_stream_notice_count(get(), name.c_str()); }
+  std::string notice_text(const std::string& name) const { return edgepose_stream_notice_text(get(), name.c_str()); }
+
   edgepose_stream* get() const { return handle_.get(); }
 
  private:

@@ -29,6 +29,8 @@ class PyPerson : public Person {
   const py::object skeleton;
 };
 
+constexpr int kCallersLevel = 2;  // of a warning: the line that called the method of Stream
+
 std::string shown(const py::handle& object) { return py::repr(object); }
 
 double seconds(const py::handle& timestamp_s) {
@@ -155,6 +157,13 @@ std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count) 
   return {(py::ssize_t)count, person.frames(), person.joints(), person.inputs()};
 }
 
+// Python's warnings of what is new among a person's notices. level: whose line a warning names, counted in Python's functions from the one
+// that called. Throws where the caller has made warnings errors.
+void warn(Person& person, int level) {
+  while (const std::string* text = person.notices().news())
+    if (PyErr_WarnEx(PyExc_UserWarning, text->c_str(), level)) throw py::error_already_set();
+}
+
 py::object asked(const py::object& self, PyPerson& person, const py::object& run) {
   // No copy: the person cannot change before the answer.
   const py::array windows = py::array_t<float>(windows_shape(person, 1), person.window(), self);
@@ -166,7 +175,9 @@ py::object push(const py::object& self, const py::object& run, const py::object&
   PyPerson& person = self.cast<PyPerson&>();
   const Person::Claim claim(person);
   check(person, keypoints_px, timestamp_s);
-  if (!person.take()) return py::none();
+  const bool is_new = person.take();
+  warn(person, kCallersLevel);
+  if (!is_new) return py::none();
   return asked(self, person, run);
 }
 
@@ -191,6 +202,7 @@ py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run,
   py::list poses;
   for (std::size_t i = 0; i < persons.size(); i++) poses.append(py::none());
   const std::vector<std::size_t>& asking = people.take();
+  for (PyPerson* person : persons) warn(*person, kCallersLevel);
   if (asking.empty()) return poses;
   py::array_t<float> windows(windows_shape(people[0], asking.size()));
   people.windows(windows.mutable_data());
@@ -212,6 +224,7 @@ class Questions {
     const Person::Claim claim(person_);
     check(person_, keypoints_px, timestamp_s);
     if (person_.take()) add();
+    warn(person_, kCallersLevel + 1);  // Stream.lift has another function between
     return questions_.size();
   }
 
@@ -317,12 +330,12 @@ py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) 
 std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
                                       const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
                                       std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
-                                      double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing) {
+                                      double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time) {
   const py::object skeleton = engine.attr("skeleton");
   const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
   PersonOptions options;
   options.delay_frames = delay_frames, options.rate_hz = rate_hz, options.max_gap_s = max_gap_s;
-  options.seen_above = seen_above, options.hold_s = hold_s;
+  options.seen_above = seen_above, options.hold_s = hold_s, options.on_bad_time = (BadTime)on_bad_time;
   if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
   return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, pose, skeleton);
@@ -399,13 +412,18 @@ void bind_runtime(py::module_& m) {
   py::class_<PyPerson>(m, "Person")
       .def(py::init(&make_person), py::arg("pose"), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
            py::arg("outputs"), py::arg("is_causal"), py::arg("camera"), py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"),
-           py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"))
+           py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"), py::arg("on_bad_time"))
       .def("reset", [](PyPerson& person) {
         const Person::Claim claim(person);
         person.reset();
       })
       .def("push", &push, py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"))
-      .def("flush", &flush, py::arg("run"));
+      .def("flush", &flush, py::arg("run"))
+      .def("notices", [](const PyPerson& person) {
+        py::dict counts;
+        for (std::size_t kind = 0; kind < kNoticeKinds; kind++) counts[kNoticeNames[kind]] = person.notices()[kind].times;
+        return counts;
+      });
   py::class_<Questions>(m, "Questions")
       .def(py::init<PyPerson&>(), py::arg("person"), py::keep_alive<1, 2>())
       .def("push", &Questions::push, py::arg("keypoints_px"), py::arg("timestamp_s"))

@@ -60,6 +60,8 @@ constexpr std::size_t kFirstSize = sizeof(Struct);
 template <>
 constexpr std::size_t kFirstSize<edgepose_engine_options> = offsetof(edgepose_engine_options, cpus);
 template <>
+constexpr std::size_t kFirstSize<edgepose_stream_options> = offsetof(edgepose_stream_options, on_bad_time);
+template <>
 constexpr std::size_t kFirstSize<edgepose_pose> = offsetof(edgepose_pose, error_m);
 
 // How much of a struct its caller has.
@@ -125,12 +127,22 @@ edgepose_status opened(const edgepose_engine* engine, const void* layout, double
     need(layout, "layout is null");
     need(stream, "stream is null");
     const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
+    need(asked.on_bad_time >= EDGEPOSE_REFUSE_BAD_TIME && asked.on_bad_time <= EDGEPOSE_RESET_AT_BAD_TIME,
+         ("options->on_bad_time is " + std::to_string(asked.on_bad_time) + "; wanted EDGEPOSE_REFUSE_BAD_TIME, EDGEPOSE_DROP_BAD_TIME or "
+          "EDGEPOSE_RESET_AT_BAD_TIME").c_str());
     const edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
                                         asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
-                                        asked.cx, asked.cy};
+                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time};
     *stream = new edgepose_stream{{engine->engine, make_layout(), width_px, height_px, taken}};
     return EDGEPOSE_OK;
   });
+}
+
+// Of a stream by the name of the kind; null: there is no such kind.
+const edgepose::Notices::One* notice_of(const edgepose_stream* stream, const char* name) {
+  for (std::size_t kind = 0; stream && name && kind < edgepose::kNoticeKinds; kind++)
+    if (std::strcmp(name, edgepose::kNoticeNames[kind]) == 0) return &stream->stream.notices()[kind];
+  return nullptr;
 }
 
 long whole(std::size_t count) { return (long)std::min<std::size_t>(count, LONG_MAX); }
@@ -241,6 +253,19 @@ edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t peopl
 edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose) {
   return answered(stream, pose, [](edgepose::Stream& of) { return of.flush(); });
 }
+
+const char* edgepose_notice_name(size_t kind) { return kind < edgepose::kNoticeKinds ? edgepose::kNoticeNames[kind] : nullptr; }
+
+uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name) {
+  const auto* notice = notice_of(stream, name);
+  return notice ? notice->times : 0;
+}
+
+const char* edgepose_stream_notice_text(const edgepose_stream* stream, const char* name) {
+  const auto* notice = notice_of(stream, name);
+  return notice ? notice->text.c_str() : "";
+}
+
 edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
   return guarded([&] {
     need(stream, "stream is null");

@@ -58,6 +58,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       has_error_(edgepose::has_error(lifter.outputs)),
       has_lens_(options.fx != 0 || options.fy != 0 || options.cx != 0 || options.cy != 0),
       rate_hz_(rate_of(lifter, options.rate_hz)),
+      on_bad_time_(options.on_bad_time),
       hold_(lifter.skeleton, options.seen_above, kLostShare * options.seen_above, options.hold_s),
       window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
       undetected_(blank(joints_)),
@@ -94,7 +95,8 @@ bool Person::flush() {
 template <class Real>
 void Person::check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s) {
   if (is_flushing_) throw std::invalid_argument("the stream is being flushed; flush it until there is no pose, or reset it");
-  if (!(timestamp_s > pushed_at_s_ && timestamp_s < HUGE_VAL))
+  const bool is_taken = on_bad_time_ != BadTime::refuse && std::isfinite(timestamp_s);
+  if (!is_taken && !(timestamp_s > pushed_at_s_ && timestamp_s < HUGE_VAL))
     throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(pushed_at_s_) + "; wanted a later, finite time");
   if (keypoints_px) check_keypoints(keypoints_px, keypoints, columns);
   is_detected_ = keypoints_px != nullptr;
@@ -135,7 +137,19 @@ void Person::check_keypoints(const Real* keypoints_px, long keypoints, long colu
                                 "coordinates from 0 to 1 times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
 }
 
+// Whether a frame whose time is not later is left out; if not, another recording begins with it.
+bool Person::is_left_out() {
+  const bool is_dropped = on_bad_time_ == BadTime::drop || checked_at_s_ == pushed_at_s_;
+  notices_.add(Notice::bad_time, [&] {
+    return "timestamp_s is " + text(checked_at_s_) + " after " + text(pushed_at_s_)
+           + (is_dropped ? ": the frame is left out" : ": the stream starts over, as for another recording");
+  });
+  if (!is_dropped) reset();
+  return is_dropped;
+}
+
 bool Person::take() {
+  if (checked_at_s_ <= pushed_at_s_ && is_left_out()) return false;
   pushed_at_s_ = checked_at_s_;
   if (is_detected_) {
     adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data());

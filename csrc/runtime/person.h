@@ -10,6 +10,7 @@
 
 #include "filters.h"
 #include "layouts.h"
+#include "notices.h"
 #include "window.h"
 
 namespace edgepose {
@@ -31,12 +32,20 @@ struct Lifter {
   double rate_hz = 0;                                                       // that it was trained on; 0: not known
 };
 
+// What becomes of a frame whose time is not later than the last one's.
+enum class BadTime {
+  refuse,
+  drop,   // the frame is left out
+  reset,  // an earlier time begins another recording; the frame of a repeated one is left out
+};
+
 struct PersonOptions {
   int delay_frames = 0;
   double rate_hz = kFileRateHz;  // 0: every frame as it comes
   double max_gap_s = 0.5, seen_above = 0.3, hold_s = 0.3;
   double min_cutoff_hz = 0, beta = 0, d_cutoff_hz = 1;  // of a OneEuro filter on the joints; min_cutoff_hz 0: none
   double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
+  BadTime on_bad_time = BadTime::refuse;
 };
 
 // After the constructor nothing allocates, but for messages. One call at a time: see Claim.
@@ -64,8 +73,8 @@ class Person {
   Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
 
   // A camera frame that take() will take: keypoints_px[keypoints][columns], x, y and with 3 columns the confidence; null if the person
-  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates, and
-  // time that does not increase: the person is then as before.
+  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates,
+  // and time that does not increase, unless on_bad_time says otherwise: the person is then as before.
   template <class Real>
   void check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s);
 
@@ -93,6 +102,9 @@ class Person {
   // was_reset are those of the question; answers come in the order of the questions.
   void answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m);
 
+  Notices& notices() { return notices_; }
+  const Notices& notices() const { return notices_; }
+
   int frames() const { return frames_; }
   int joints() const { return joints_; }
   int inputs() const { return (int)inputs_.size(); }
@@ -107,12 +119,14 @@ class Person {
   template <class Real>
   void check_keypoints(const Real* keypoints_px, long keypoints, long columns);
   void fill(bool is_detected);
+  bool is_left_out();
 
   const int frames_, joints_, root_;
   const Adapter adapter_;
   const std::vector<Input> inputs_;
   const bool has_error_, has_lens_;
   const double rate_hz_;
+  const BadTime on_bad_time_;
   double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
   Hold hold_;
   Window window_;
@@ -120,6 +134,7 @@ class Person {
   const Note undetected_;
   double pushed_at_s_, checked_at_s_ = 0;
   bool is_detected_ = false, is_flushing_ = false;
+  Notices notices_;
   std::vector<double> keypoints_, joints_norm_;  // the checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2)
   std::vector<double> frame_;                    // the last one that the window took, (J, inputs)
   Note note_;

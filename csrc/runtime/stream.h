@@ -33,6 +33,7 @@ class Stream {
   const unsigned char* is_seen() const { return person_.is_seen().data(); }
   double timestamp_s() const { return person_.timestamp_s(); }
   bool was_reset() const { return person_.was_reset(); }
+  const Notices& notices() const { return person_.notices(); }
 
  private:
   friend class Streams;

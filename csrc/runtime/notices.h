@@ -1,0 +1,50 @@
+// What a stream notices of its input that its user should know: of each kind how often, and a text.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace edgepose {
+
+// A new kind is a line here, one in kNoticeNames, and one in edgepose.h, where the names are explained.
+enum class Notice { bad_time, count };
+
+constexpr std::size_t kNoticeKinds = (std::size_t)Notice::count;
+constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time"};
+
+// Counts from the constructor on: no reset of the stream touches them. Added to where a frame is taken, never where it is checked: a
+// frame may be refused after its check.
+class Notices {
+ public:
+  struct One {
+    std::uint64_t times = 0;
+    std::string text;  // "": there was none of this kind
+    bool is_new = true;
+  };
+
+  // make_text() is called for the first of a kind alone.
+  template <class MakeText>
+  void add(Notice kind, MakeText make_text) {
+    One& one = kinds_[(std::size_t)kind];
+    if (one.times++ == 0) one.text = make_text(), has_news_ = true;
+  }
+
+  const One& operator[](std::size_t kind) const { return kinds_[kind]; }
+
+  // A text that this function has not given yet; null if there is none.
+  const std::string* news() {
+    if (!has_news_) return nullptr;
+    for (One& one : kinds_)
+      if (one.times && one.is_new) return one.is_new = false, &one.text;
+    has_news_ = false;
+    return nullptr;
+  }
+
+ private:
+  std::array<One, kNoticeKinds> kinds_;
+  bool has_news_ = false;
+};
+
+}  // namespace edgepose
