@@ -7,7 +7,8 @@ from edgepose.adapters import ADAPTERS, BODY25, COCO17, HALPE26, MEDIAPIPE33, MP
 from edgepose.skeleton import H36M16, H36M17
 
 LAYOUTS = {"coco17": COCO17, "coco17-demo": COCO17, "halpe26": HALPE26, "body25": BODY25, "mediapipe33": MEDIAPIPE33,
-           "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
+           "openpose18": ADAPTERS["openpose18"].layout, "wholebody133": ADAPTERS["wholebody133"].layout, "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
+WITH_EYES = [name for name, layout in LAYOUTS.items() if "left_eye" in layout.joints and name != "coco17-demo"]
 LIMBS = [joint for joint in H36M17.joints if joint.startswith(("left_", "right_"))]
 
 PERSON_PX = np.array([
@@ -110,6 +111,9 @@ def test_the_right_ear_of_mediapipe_does_not_become_the_thorax():
     (MEDIAPIPE33, {"left_eye": 2, "right_eye": 5, "left_shoulder": 11, "right_wrist": 16, "left_thumb": 21,
                    "left_hip": 23, "right_ankle": 28, "right_foot_index": 32}),
     (MPII16, {"right_ankle": 0, "pelvis": 6, "thorax": 7, "head_top": 9, "right_wrist": 10, "left_wrist": 15}),
+    (ADAPTERS["openpose18"].layout, {"neck": 1, "right_shoulder": 2, "left_wrist": 7, "right_hip": 8, "left_ankle": 13, "left_ear": 17}),
+    (ADAPTERS["wholebody133"].layout, {"nose": 0, "right_ankle": 16, "left_big_toe": 17, "right_heel": 22, "face_0": 23, "left_hand_0": 91,
+                                       "right_hand_20": 132}),
     (COCO17, {"nose": 0, "left_eye": 1, "right_ear": 4, "left_shoulder": 5, "right_wrist": 10, "left_hip": 11,
               "right_ankle": 16}),
 ])
@@ -174,7 +178,7 @@ NOSE_FROM = [("nose",), EYES, EYES[:1], EYES[1:], EARS, EARS[:1], EARS[1:]]
 HEAD_FROM = [EYES, EYES[:1], EYES[1:], EARS, EARS[:1], EARS[1:], ("nose",)]
 
 
-@pytest.mark.parametrize("name", ["coco17", "halpe26", "body25", "mediapipe33"])
+@pytest.mark.parametrize("name", WITH_EYES)
 @pytest.mark.parametrize("joint, places", [("nose", NOSE_FROM), ("head", HEAD_FROM)])
 def test_nose_and_head_are_the_first_place_of_the_table_that_is_seen(name, joint, places):
     layout = LAYOUTS[name]
@@ -192,7 +196,7 @@ def test_nose_and_head_are_the_first_place_of_the_table_that_is_seen(name, joint
             assert confidence[joint] == 0.3
 
 
-@pytest.mark.parametrize("name", ["coco17", "halpe26", "body25", "mediapipe33", "coco17-demo"])
+@pytest.mark.parametrize("name", [*WITH_EYES, "coco17-demo"])
 def test_a_guessed_head_is_no_surer_than_the_trunk(name):
     keypoints = with_hidden(LAYOUTS[name], *FACE)
     keypoints[LAYOUTS[name].index("left_hip"), 2] = 0.1
@@ -202,7 +206,7 @@ def test_a_guessed_head_is_no_surer_than_the_trunk(name):
 
 def test_the_head_of_every_layout_with_eyes_is_the_middle_of_the_eyes():
     at = {keypoint: PERSON_PX[COCO17.index(keypoint)] for keypoint in COCO17.joints}
-    for name in ("coco17", "halpe26", "body25", "mediapipe33"):
+    for name in WITH_EYES:
         keypoints = np.array([at.get(keypoint, (9, 9)) for keypoint in LAYOUTS[name].joints], float)
         np.testing.assert_array_equal(as_dict(ADAPTERS[name], keypoints)[0]["head"], (703, 197.5))
 

@@ -11,6 +11,7 @@ from edgepose.clip import load_clip
 from edgepose.stream import Stream, push_many
 
 CLIP = load_clip("balance_cam1")
+UPRIGHT_DEG = -31  # by so much its person leans
 WIDTH, HEIGHT = CLIP.image_size
 
 
@@ -103,12 +104,12 @@ def turned(angle_deg):
     return lambda keypoints_px: np.column_stack([(keypoints_px[:, :2] - middle) @ rotation.T * 0.5 + middle, keypoints_px[:, 2]])
 
 
-@pytest.mark.parametrize("angle_deg", [0, 45, -45, 90, 180])
+@pytest.mark.parametrize("angle_deg", [0, 45, -45, 90, 180, UPRIGHT_DEG, UPRIGHT_DEG + 90])
 def test_people_in_any_direction_but_one_are_not_doubted(angle_deg):
     assert warnings_of(turned(angle_deg))[0] == []
 
 
-@pytest.mark.parametrize("change", [turned(-90), lambda keypoints_px: keypoints_px[:, [1, 0, 2]]])
+@pytest.mark.parametrize("change", [turned(UPRIGHT_DEG - 90), lambda keypoints_px: turned(UPRIGHT_DEG)(keypoints_px)[:, [1, 0, 2]]])
 def test_someone_who_always_lies_as_where_x_and_y_are_exchanged_is_told_once(change):
     said, notices = warnings_of(change)
     assert len(said) == 1 and "lies with the head to the left" in said[0] and "the keypoints are (y, x)" in said[0]

@@ -88,7 +88,7 @@ def test_people_that_cannot_go_together_are_refused_and_lose_nothing():
 
 @pytest.mark.parametrize("layout", ["coco-17", "", None, 17, ["coco17"]])
 def test_an_unknown_layout_is_answered_with_those_there_are(layout):
-    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, mpii16"):
+    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, openpose18, wholebody133, mpii16"):
         Stream(FakeEngine(), layout, SIZE)
 
 

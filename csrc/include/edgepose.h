@@ -151,8 +151,8 @@ typedef struct edgepose_layout {
 } edgepose_layout;
 #define EDGEPOSE_LAYOUT_INIT {sizeof(edgepose_layout), 0, NULL, NULL, 0}
 
-/* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "mpii16",
- * "h36m17", "h36m16"; for another detector see edgepose_stream_open_layout. width_px, height_px: of the whole picture.
+/* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "openpose18",
+ * "wholebody133", "mpii16", "h36m17", "h36m16"; for another detector see edgepose_stream_open_layout. width_px, height_px: of the whole picture.
  * options: null for the defaults. On success *stream is to be closed with edgepose_stream_close; on an error it is null. */
 EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
                                                   const edgepose_stream_options* options, edgepose_stream** stream);

@@ -13,7 +13,7 @@ constexpr int kSpacings = 10;          // so many in a row tell the unit of the 
 constexpr double kSlowestS = 1.0;      // no camera's frames are further apart; frame numbers are 1 apart, milliseconds more
 constexpr int kFrames = 51;            // are judged together
 constexpr double kMostOutside = 0.5;   // of the keypoints; with more outside of the picture its size is another
-constexpr double kLying = 2.0;         // the head this much further to the left of the pelvis than above or below it
+constexpr double kLying = 2.0;         // the head is so much further to the left of the ankles than above or below them
 constexpr double kAlwaysLying = 0.9;   // of the frames
 constexpr double kSeen = 0.3;          // proportions are judged where all joints are as sure
 
@@ -49,7 +49,7 @@ std::string rounded(double value, int digits) {
 }  // namespace
 
 Doubts::Doubts(const Skeleton& skeleton, const Picture& picture) 
-    : picture_(picture), joints_(skeleton.joints), head_(skeleton.index("head")), pelvis_(skeleton.index("pelvis")) {
+    : picture_(picture), joints_(skeleton.joints), head_(skeleton.index("head")), ankles_{skeleton.index("left_ankle"), skeleton.index("right_ankle")} {
   int part = 0;
   for (const Part& of : kParts) {
     const int a = skeleton.index(of.ends[0]), b = skeleton.index(of.ends[1]);
@@ -84,10 +84,9 @@ void Doubts::look_at_proportions(const double* joints, const double* confidence)
     for (int c = 0; c < 2; c++) least[c] = std::min(least[c], joints[2 * j + c]), most[c] = std::max(most[c], joints[2 * j + c]);
   const double size = std::max(most[0] - least[0], most[1] - least[1]);
   whole_frames_++;
-  if (head_ >= 0 && pelvis_ >= 0) {
-    const double* head = joints + 2 * head_;
-    const double* pelvis = joints + 2 * pelvis_;
-    lying_frames_ += pelvis[0] - head[0] > kLying * std::fabs(pelvis[1] - head[1]);
+  if (head_ >= 0 && ankles_[0] >= 0 && ankles_[1] >= 0) {
+    const auto from_ankles = [&](int c) { return joints[2 * head_ + c] - 0.5 * (joints[2 * ankles_[0] + c] + joints[2 * ankles_[1] + c]); };
+    lying_frames_ += -from_ankles(0) > kLying * std::fabs(from_ankles(1));
   }
   for (Bone& bone : bones_) {
     const double length = std::hypot(joints[2 * bone.a] - joints[2 * bone.b], joints[2 * bone.a + 1] - joints[2 * bone.b + 1]) / size;

@@ -38,7 +38,7 @@ class Doubts {
   int long_spacings_ = 0;
   double shortest_s_ = HUGE_VAL;
   bool is_timed_ = false;  // the times were judged
-  const int head_, pelvis_;  // joints
+  const int head_, ankles_[2];  // joints
   int frames_ = 0, whole_frames_ = 0, lying_frames_ = 0;
   Reading sum_;  // of these frames
 };

@@ -30,6 +30,9 @@ const Names kCoco = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "
                      "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"};
 // AlphaPose, RTMPose body-26: the keypoints of COCO, then these.
 const Names kHalpeMore = {"head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel", "right_heel"};
+// OpenPose's COCO model, lightweight OpenPose, tf-pose.
+const Names kOpenpose18 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
+                           "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear"};
 // OpenPose; right comes first. A keypoint it did not find is (0, 0, 0).
 const Names kBody25 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hip",
                        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear",
@@ -42,6 +45,21 @@ const Names kMediapipe33 = {"nose", "left_eye_inner", "left_eye", "left_eye_oute
                             "right_heel", "left_foot_index", "right_foot_index"};
 const Names kMpii16 = {"right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck",
                        "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"};
+
+Names numbered(const std::string& name, int count) {
+  Names names;
+  for (int i = 0; i < count; i++) names.push_back(name + std::to_string(i));
+  return names;
+}
+
+// COCO-WholeBody (RTMW, DWPose): the keypoints of COCO, feet, face and hands.
+Names wholebody() {
+  Names names = kCoco;
+  for (const Names& more : {Names{"left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"},
+                            numbered("face_", 68), numbered("left_hand_", 21), numbered("right_hand_", 21)})
+    names.insert(names.end(), more.begin(), more.end());
+  return names;
+}
 
 struct Weighted {
   std::string keypoint;
@@ -160,6 +178,8 @@ std::vector<Layout> all_layouts() {
           layout("halpe26", halpe, limbs_face_and({{"pelvis", {mean({"hip"})}}, {"spine", {mean({"neck", "hip"})}}, {"thorax", {mean({"neck"})}}})),
           layout("body25", kBody25, limbs_face_and({{"pelvis", {mean({"mid_hip"})}}, {"spine", {mean({"mid_hip", "neck"})}}, {"thorax", {mean({"neck"})}}})),
           layout("mediapipe33", kMediapipe33, midpoints()),
+          layout("openpose18", kOpenpose18, midpoints()),
+          layout("wholebody133", wholebody(), midpoints()),
           layout("mpii16", kMpii16,
                  limbs_and({{"pelvis", {mean({"pelvis"})}}, {"spine", {mean({"pelvis", "thorax"})}}, {"thorax", {mean({"thorax"})}},
                             {"nose", {each({"thorax"}, 3.0 / 4, 3.0 / 4) + each({"head_top"}, 1.0 / 4, 1.0 / 4)}},

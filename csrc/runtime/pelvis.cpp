@@ -16,9 +16,9 @@ bool PelvisStandIn::operator()(const unsigned char* is_seen, double* placed) con
   const auto sees = [&](int joint) { return joint >= 0 && is_seen[joint]; };
   const auto distance = [&](int a, int b) { return std::hypot(placed[2 * a] - placed[2 * b], placed[2 * a + 1] - placed[2 * b + 1]); };
   double* pelvis = placed + 2 * root_;
-  for (const int hip : hips_) {
-    if (!sees(hip)) continue;
-    pelvis[0] = placed[2 * hip], pelvis[1] = placed[2 * hip + 1];
+  if (sees(hips_[0]) || sees(hips_[1])) {
+    const int left = hips_[!sees(hips_[0])], right = hips_[sees(hips_[1])];  // a hidden one is the other
+    for (int c = 0; c < 2; c++) pelvis[c] = 0.5 * (placed[2 * left + c] + placed[2 * right + c]);
     return true;
   }
   if (!sees(thorax_)) return false;

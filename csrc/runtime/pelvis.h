@@ -10,7 +10,7 @@ namespace edgepose {
 constexpr double kTrunkOverShoulders = 1.4;  // over the distance of the shoulders
 constexpr double kTrunkOverNose = 2.2;       // over that of the nose from the middle of the shoulders
 
-// The hip that is seen stands in for the pelvis, else the shoulders do.
+// The hips that are seen stand in for the pelvis, else the shoulders do.
 class PelvisStandIn {
  public:
   explicit PelvisStandIn(const Skeleton& skeleton);
