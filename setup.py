@@ -30,7 +30,7 @@ native = Pybind11Extension(
 )
 cuda = Pybind11Extension(
     "edgepose._cuda",
-    ["csrc/cuda/bindings.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"],
+    ["csrc/cuda/bindings.cpp", "csrc/cuda/program.cpp", "csrc/placement.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"],
     depends=[*HEADERS, *glob("csrc/cuda/*")],
     cxx_std=17,
     extra_compile_args=["-O2"],
@@ -42,6 +42,7 @@ class BuildExtensions(build_ext):
     _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
 
     def build_extensions(self):
+        need_compiler(self.compiler)
         compile_one = self.compiler._compile
 
         def compile_exactly(object_file, source, extension, arguments, more, preprocessor):
@@ -49,10 +50,6 @@ class BuildExtensions(build_ext):
             compile_one(object_file, source, extension, arguments, [*more, *exact], preprocessor)
 
         self.compiler._compile = compile_exactly
-        super().build_extensions()
-
-    def build_extensions(self):
-        need_compiler(self.compiler)
         super().build_extensions()
 
     def build_extension(self, extension):

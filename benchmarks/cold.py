@@ -1,6 +1,6 @@
 """A runtime in a fresh process: imports it, loads one file, makes the first pose, prints what that took.
 
-    python cold.py RUNTIME FILE FRAMES JOINTS THREADS  ->  {"load_ms": ..., "rss_mb": ...}
+    python cold.py RUNTIME FILE FRAMES JOINTS COLUMNS THREADS  ->  {"load_ms": ..., "rss_mb": ...}
 """
 
 import time
@@ -17,7 +17,7 @@ def first_pose(runtime: str, file: str, shape: tuple[int, ...], threads: int) ->
     import numpy as np
 
     x = np.zeros(shape, np.float32)
-    if runtime in ("native", "stream"):
+    if runtime in ("native", "stream", "stream-cpp", "people"):
         import edgepose
 
         lifter = edgepose.load(file, threads=threads)
@@ -64,7 +64,7 @@ def first_pose(runtime: str, file: str, shape: tuple[int, ...], threads: int) ->
 
 
 if __name__ == "__main__":
-    lifter = first_pose(sys.argv[1], sys.argv[2], (1, int(sys.argv[3]), int(sys.argv[4]), 2), int(sys.argv[5]))
+    lifter = first_pose(sys.argv[1], sys.argv[2], (1, *map(int, sys.argv[3:6])), int(sys.argv[6]))
     load_ms = (time.perf_counter() - START) * 1e3
     with open("/proc/self/statm") as file:
         rss_mb = int(file.read().split()[1]) * resource.getpagesize() / 1e6

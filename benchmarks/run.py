@@ -1,12 +1,15 @@
 """edgepose bench: latency, error, memory and start of each runtime, side by side in one process, interleaved.
 
-Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), and what one would use
-instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is the library as
-it comes (OpenVINO then computes in bfloat16 where the processor can: see its error). ncnn and executorch run with the
-threads of the row, a person a call; a lifter that their converters cannot express is left out, with the reason.
+Every row is a lifter in a runtime: our native engine, the whole Stream.push on it ("stream"), that of C++
+("stream-cpp"), push_many of 20 people ("people", whatever the batch: compare it with "native" at batch 20), and what
+one would use instead. onnxruntime and openvino run with the threads of the row, OpenVINO held to float32; "-default" is
+the library as it comes (OpenVINO then computes in bfloat16 where the processor can: see its error). ncnn and executorch
+run with the threads of the row, a person a call; a lifter that their converters cannot express is left out, with the
+reason.
 
-int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs in
-accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its own.
+int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs
+in accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its
+own.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import argparse
 import contextlib
 import functools
 import json
+import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,10 +40,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 import edgepose
-from edgepose import enginefile, timing, zoo
+from edgepose import _native, enginefile, timing, zoo
 from edgepose.benchmarks import peers
 from edgepose.build_engines import export, quantise
-from edgepose.build_engines.budgets import BUDGET_MM
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
@@ -47,22 +52,28 @@ from edgepose.build_engines.windows import calibration_windows, evaluation_windo
 from edgepose.checks import PICTURES, check_output
 from edgepose.zoo import checkpoints
 
-PRECISIONS = {"native": ("fp32", "fp16", "w8", "int8"), "stream": ("fp32", "fp16", "w8", "int8"), "torch": ("fp32",), "torchscript": ("fp32",),
-              "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",), "onnxruntime-default": ("fp32",),
+OURS = ("native", "stream", "stream-cpp", "people")
+PEOPLE = 20  # of the row "people"
+STREAM_HZ = 50.0  # of the frames that streams are pushed
+PRECISIONS = {**dict.fromkeys(OURS, ("fp32", "fp16", "w8", "int8")), "torch": ("fp32",), "torchscript": ("fp32",),
+              "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",),
+              "onnxruntime-default": ("fp32",),
               "openvino": ("fp32", "int8"), "openvino-default": ("fp32",), **dict.fromkeys(peers.RUNTIMES, ("fp32",))}
-PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino", *peers.RUNTIMES)  # a speed-up is quoted against these
-CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}  # of which precision those peers are
-ROUND_MS = 40.0  # how long one candidate runs in one round
+# Speed-ups are quoted against these.
+PEERS = ("torch", "torchscript", "onnxruntime", "onnxruntime-dynamic", "openvino", *peers.RUNTIMES)
+# The precision of the peers a row is compared with.
+CLASS = {"fp32": "fp32", "fp16": "fp32", "w8": "int8", "int8": "int8"}
+ROUND_MS = 40.0  # time of one candidate in one round
 PACED_CALLS = 20
-OVER = "!"  # beside an error over the budget that `edgepose compile` holds a product to
+OVER = "!"  # marks an error over the budget of `edgepose compile`
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One lifter in one runtime.
 
-    lift: (B, T, J, 2) -> (B, J, 3), for the error. frame: what is timed, the same call but for streams. file: what it was
-    loaded from.
+    lift: (B, T, J, 2) -> (B, J, 3), for the error. frame: what is timed, the same call but for streams. file: what it
+    was loaded from. people: how many a call is for, where that is not the batch.
     """
 
     runtime: str
@@ -71,24 +82,30 @@ class Candidate:
     frame: Callable[[np.ndarray], object]
     file: Path
     weight_bytes: int
+    people: int | None = None
 
 
 def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: int, folder: Path) -> Candidate:
-    """The lifter in a runtime. Raises ImportError if the runtime is not installed, peers.NotConverted if it cannot have the lifter."""
+    """The lifter in a runtime. Raises ImportError if the runtime is not installed, peers.NotConverted if it cannot have
+    the lifter."""
     scales = eight_bit_scales(lifter.module) if CLASS[precision] == "int8" else None
-    if runtime in ("native", "stream"):
+    if runtime in OURS:
         file = folder / f"{lifter.name}_{precision}.epose"
         if not file.exists():
             enginefile.write(file, *build(lifter, "native", precision, scales))
         engine = edgepose.load(file, threads=threads)
-        frame = engine.run if runtime == "native" else _streaming(engine)
-        return Candidate(runtime, precision, engine.run, frame, file, sum(t.nbytes for t in enginefile.read(file)[1].values()))
+        frame = {"native": lambda: engine.run, "stream": lambda: _streaming(engine),
+                 "people": lambda: _streaming(engine, PEOPLE),
+                 "stream-cpp": lambda: _streaming_in_cpp(engine, threads)}[runtime]()
+        return Candidate(runtime, precision, engine.run, frame, file,
+                         sum(t.nbytes for t in enginefile.read(file)[1].values()),
+                         PEOPLE if runtime == "people" else None)
     if runtime in ("torch", "torchscript"):
         file = folder / f"{lifter.name}.{runtime}"
         if runtime == "torch":
             module = lifter.module
-            checkpoints.save_checkpoint(file, module, {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name,
-                                                       "options": lifter.options})
+            checkpoints.save_checkpoint(file, module, {"model": lifter.name, "frames": module.frames,
+                                                       "skeleton": module.skeleton.name, "options": lifter.options})
         else:
             file.write_bytes(export.to_torchscript(lifter.module))
             module = torch.jit.load(str(file))
@@ -104,14 +121,17 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
             write(lifter.module, file)
         pose = open_file(file, threads)
         return Candidate(runtime, precision, pose, pose, file, 4 * zoo.parameters(lifter.module))
-    file = folder / f"{lifter.name}_{precision}{runtime.removeprefix('onnxruntime') * (runtime == 'onnxruntime-dynamic')}.onnx"
+    file = folder / f"{lifter.name}_{precision}{'-dynamic' * (runtime == 'onnxruntime-dynamic')}.onnx"
     if not file.exists():
         if runtime == "onnxruntime-dynamic":
             _quantise_dynamically(lifter.module, file)
         else:
-            file.write_bytes(build(lifter, "onnx", precision, scales)[1]["payload"].tobytes())
-    pose = _onnxruntime(file, threads, runtime) if runtime.startswith("onnxruntime") else _openvino(file, threads, runtime)
-    return Candidate(runtime, precision, pose, pose, file, zoo.parameters(lifter.module) * {"fp32": 4, "fp16": 2, "int8": 1}[precision])
+            file.write_bytes(export.to_onnx(lifter.module) if precision == "fp32" else
+                             build(lifter, "onnx", precision, scales)[1]["payload"].tobytes())
+    pose = (_onnxruntime(file, threads, runtime) if runtime.startswith("onnxruntime")
+            else _openvino(file, threads, runtime))
+    return Candidate(runtime, precision, pose, pose, file,
+                     zoo.parameters(lifter.module) * {"fp32": 4, "fp16": 2, "int8": 1}[precision])
 
 
 @functools.cache
@@ -125,24 +145,54 @@ def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = file.with_suffix(".fp32.onnx")
-    whole.write_bytes(export.to_onnx(module, "fp32"))
-    quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
+    whole.write_bytes(export.to_onnx(module))
+    with _silenced():
+        quantize_dynamic(whole, file, per_channel=True, weight_type=QuantType.QInt8)
 
 
-def _streaming(engine: edgepose.Engine) -> Callable[[np.ndarray], object]:
-    """Stream.push of the newest frame of each window, one person a window, 20 ms after the frame before."""
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Drops what ONNX Runtime's quantiser logs and prints: advice, and dumps of what it could not follow."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _streaming(engine: edgepose.Engine, people: int | None = None) -> Callable[[np.ndarray], object]:
+    """Stream.push of the newest frame of each window, one person a window, STREAM_HZ times a second; people: as many,
+    whatever the batch."""
     streams: list[edgepose.Stream] = []
     timestamp_s = 0.0
 
     def frame(x: np.ndarray) -> object:
         nonlocal timestamp_s
-        while len(streams) < len(x):
-            streams.append(edgepose.Stream(engine, layout=engine.skeleton.name, image_size=(1000, 1000)))
-        timestamp_s += 0.02
-        keypoints_px = (x[:, -1] + 1) * 500
-        if len(x) == 1:
+        count = people or len(x)
+        while len(streams) < count:
+            streams.append(edgepose.Stream(engine, engine.skeleton.name, (1000, 1000), rate_hz=STREAM_HZ))
+        timestamp_s += 1 / STREAM_HZ
+        keypoints_px = (x[np.arange(count) % len(x), -1, :, :2] + 1) * 500
+        if count == 1:
             return streams[0].push(keypoints_px[0], timestamp_s)
-        return edgepose.push_many(streams[:len(x)], list(keypoints_px), timestamp_s)
+        return edgepose.push_many(streams[:count], list(keypoints_px), timestamp_s)
+    return frame
+
+
+def _streaming_in_cpp(engine: edgepose.Engine, threads: int) -> Callable[[np.ndarray], object]:
+    """The same with the Stream of C++, each person by itself; about 1 us of it is the way from Python and back."""
+    streams: list[_native.Stream] = []
+    timestamp_s = 0.0
+
+    def frame(x: np.ndarray) -> object:
+        nonlocal timestamp_s
+        while len(streams) < len(x):
+            streams.append(_native.Stream(str(engine.path), engine.skeleton.name, 1000, 1000, STREAM_HZ, threads))
+        timestamp_s += 1 / STREAM_HZ
+        return [stream.push(keypoints_px, timestamp_s)
+                for stream, keypoints_px in zip(streams, (x[:, -1, :, :2] + 1) * 500)]
     return frame
 
 
@@ -167,9 +217,10 @@ def _openvino(file: Path, threads: int, runtime: str) -> Callable[[np.ndarray], 
 
 
 @functools.cache
-def cold_start(runtime: str, file: Path, frames: int, joints: int, threads: int) -> dict[str, float]:
-    """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose."""
-    command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime, *map(str, (file, frames, joints, threads))]
+def cold_start(runtime: str, file: Path, shape: tuple[int, int, int], threads: int) -> dict[str, float]:
+    """load_ms and rss_mb of a fresh process that imports the runtime, loads the file and makes one pose. shape:
+    (T, J, C)."""
+    command = [sys.executable, str(Path(__file__).with_name("cold.py")), runtime, *map(str, (file, *shape, threads))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise edgepose.EngineError(f"{runtime} did not start: {done.stderr.strip().splitlines()[-1]}")
@@ -188,15 +239,17 @@ def measure_group(lifter: NamedModule, candidates: list[Candidate], batch: int, 
     slowest_ms = max(float(result.times_ms.min()) for result in trial.values())
     calls = PACED_CALLS if pace_hz else max(3, min(50, int(ROUND_MS / slowest_ms)))
     timings = timing.interleaved(calls_of, rounds, calls, pace_hz, after_round)
-    rows, (frames, joints) = [], (lifter.module.frames, len(lifter.module.skeleton))
+    rows = []
     for candidate, result in zip(candidates, timings.values()):
-        error_mm = np.linalg.norm(candidate.lift(windows) - reference, axis=-1) * 1e3
+        mean_mm, largest_mm = errors_mm(candidate.lift(windows), reference)
         quantiles = timing.percentiles(result.times_ms)
         row = {"model": lifter.name, "runtime": candidate.runtime, "precision": candidate.precision, "batch": batch,
-               "threads": threads, "frames": frames, **quantiles, "poses_per_s": batch * 1e3 / quantiles["median_ms"],
-               "mean_error_mm": float(error_mm.mean()), "max_error_mm": float(error_mm.max()),
+               "threads": threads, "frames": lifter.module.frames, **quantiles,
+               "poses_per_s": (candidate.people or batch) * 1e3 / quantiles["median_ms"],
+               "mean_error_mm": mean_mm, "max_error_mm": largest_mm,
                "macs": zoo.macs(lifter.module) * batch, "parameters": zoo.parameters(lifter.module),
-               "weight_bytes": candidate.weight_bytes, **cold_start(candidate.runtime, candidate.file, frames, joints, threads)}
+               "weight_bytes": candidate.weight_bytes,
+               **cold_start(candidate.runtime, candidate.file, windows.shape[1:], threads)}
         if pace_hz:
             row["cpu_ms_per_frame"] = result.cpu_ms_per_call
         rows.append(row)
@@ -215,24 +268,30 @@ def roofline_ms(lifter: NamedModule, row: dict) -> float:
 
 
 def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console) -> None:
-    """A table for each model, batch and thread count; "x peer" is the speed relative to the best peer of the same class in it."""
+    """A table for each model, batch and thread count; "x peer" is the speed relative to the best peer of the same class
+    in it."""
     groups: dict[tuple, list[tuple[dict, float | None]]] = {}
     for row, limit_ms in zip(rows, limits_ms):
         groups.setdefault((row["model"], row["frames"], row["batch"], row["threads"]), []).append((row, limit_ms))
     for (model, frames, batch, threads), group in groups.items():
         table = Table(title=f"{model}, {frames} frame(s), batch {batch}, {threads} thread(s)", title_justify="left")
-        peers = {of: min((row["median_ms"] for row, _ in group if row["runtime"] in PEERS and row["precision"] == of), default=None)
+        peers = {of: min((row["median_ms"] for row, _ in group if row["runtime"] in PEERS and row["precision"] == of),
+                         default=None)
                  for of in CLASS.values()}
-        columns = ["runtime", "", "p50 ms", "p90", "p99", "poses/s", "x peer", "error mm\nmean / max", "start ms", "RSS MB"]
+        columns = ["runtime", "", "p50 ms", "p90", "p99", "poses/s", "x peer", "error mm\nmean / max", "start ms",
+                   "RSS MB"]
         columns += ["CPU ms\na frame"] if "cpu_ms_per_frame" in group[0][0] else []
         columns += ["of the\nlimit"] if group[0][1] else []
         for heading in columns:
             table.add_column(heading, justify="left" if heading in ("runtime", "") else "right", no_wrap=True)
         for row, limit_ms in group:
             peer = peers[CLASS[row["precision"]]]
-            cells = [row["runtime"], row["precision"], f"{row['median_ms']:.3f}", f"{row['p90_ms']:.3f}", f"{row['p99_ms']:.3f}",
-                     f"{row['poses_per_s']:.0f}", f"{peer / row['median_ms']:.2f}" if peer else "-",
-                     f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}{OVER if _is_over_budget(row) else ' '}", f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}"]
+            cells = [row["runtime"], row["precision"], f"{row['median_ms']:.3f}", f"{row['p90_ms']:.3f}",
+                     f"{row['p99_ms']:.3f}",
+                     f"{row['poses_per_s']:.0f}", f"{peer / row['median_ms']:.2f}" if peer
+                     and row["runtime"] != "people" else "-",
+                     f"{row['mean_error_mm']:.4f} / {row['max_error_mm']:.4f}{OVER if _is_over_budget(row) else ' '}",
+                     f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}"]
             cells += [f"{row['cpu_ms_per_frame']:.2f}"] if "cpu_ms_per_frame" in row else []
             cells += [f"{limit_ms / row['median_ms']:.0%}"] if limit_ms else []
             table.add_row(*cells)
@@ -253,11 +312,12 @@ def plot(rows: list[dict], file: Path) -> None:
     for panel, model in zip(panels, models):
         shown = [row for row in rows if row["model"] == model]
         labels = [f"{r['runtime']} {r['precision']}, batch {r['batch']}, {r['threads']} thr" for r in shown]
-        colours = ["#2a6fbb" if r["runtime"] in ("native", "stream") else "#8a94a3" for r in shown]
+        colours = ["#2a6fbb" if r["runtime"] in OURS else "#8a94a3" for r in shown]
         panel.barh(labels, [r["p99_ms"] for r in shown], color="#d9dee6")
         panel.barh(labels, [r["median_ms"] for r in shown], height=0.5, color=colours)
         panel.invert_yaxis()
-        panel.set(title=f"{model}: median (narrow bar) and p99 (wide), edgepose in blue", xlabel="ms a call", xscale="log")
+        panel.set(title=f"{model}: median (narrow bar) and p99 (wide), edgepose in blue", xlabel="ms a call",
+                  xscale="log")
     figure.savefig(file, dpi=150)
 
 
@@ -275,17 +335,22 @@ def neighbour() -> Iterator[None]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose bench`."""
     parser.add_argument("--models", nargs="+", default=["ampose", "ampose-l"], metavar="MODEL",
-                        help="checkpoints or zoo names; one without shipped weights gets seeded random ones (default: ampose ampose-l)")
+                        help="checkpoints or zoo names; one without shipped weights gets seeded random "
+                             "ones (default: ampose ampose-l)")
     parser.add_argument("--frames", type=int, help="window length of the zoo names (default: each model's usual one)")
     parser.add_argument("--runtimes", nargs="+", choices=list(PRECISIONS), metavar="RUNTIME",
                         help=f"of {', '.join(PRECISIONS)} (default: all that are installed)")
-    parser.add_argument("--precisions", nargs="+", choices=list(CLASS), default=["fp32", "fp16"], help="default: fp32 fp16")
+    parser.add_argument("--precisions", nargs="+", choices=list(CLASS), default=["fp32", "fp16"],
+                        help="default: fp32 fp16")
     parser.add_argument("--batch", nargs="+", type=int, default=[1], metavar="B", help="people in one call (default 1)")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N", help="threads a call works on (default 1)")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N",
+                        help="threads a call works on (default 1)")
     parser.add_argument("--rounds", type=int, default=20, help="interleaved rounds (default 20)")
-    parser.add_argument("--pace", type=float, metavar="HZ", help="frames arrive at this rate, and processor time is counted")
+    parser.add_argument("--pace", type=float, metavar="HZ",
+                        help="frames arrive at this rate, and processor time is counted")
     parser.add_argument("--neighbour", action="store_true", help="with one spinning process beside the benchmark")
-    parser.add_argument("--roofline", action="store_true", help="measure this machine's peak and bandwidth, and each row's share of them")
+    parser.add_argument("--roofline", action="store_true",
+                        help="measure this machine's peak and bandwidth, and each row's share of them")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
 
@@ -293,7 +358,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose bench`."""
     console = wide_console()
-    if min(*arguments.batch, *arguments.threads, arguments.rounds) < 1 or (arguments.pace is not None and not arguments.pace > 0):
+    if min(*arguments.batch, *arguments.threads, arguments.rounds) < 1 or (arguments.pace is not None
+                                                                           and not arguments.pace > 0):
         raise ValueError("--batch, --threads, --rounds and --pace need to be above zero")
     check_output(arguments.json, (".json",))
     check_output(arguments.plot, PICTURES)
@@ -306,15 +372,18 @@ def main(arguments: argparse.Namespace) -> int:
     named = {lifter.name: lifter for lifter in lifters}
     limits_ms = [roofline_ms(named[row["model"]], row) if arguments.roofline else None for row in rows]
     print_rows(rows, limits_ms, console)
-    console.print("x peer: speed relative to the fastest of " + ", ".join(PEERS) + " at fp32, for w8 and int8 at int8. stream: the whole Stream.push. "
+    console.print("x peer: speed relative to the fastest of " + ", ".join(PEERS) + " at fp32, for w8 and int8 at int8. "
+                  f"stream: the whole Stream.push, stream-cpp: that of C++, people: push_many of {PEOPLE}, a call. "
                   "start ms, RSS: a fresh process until its first pose."
-                  + (f" {OVER}: over the error budget of `edgepose compile`" if any(map(_is_over_budget, rows)) else ""))
+                  + (f" {OVER}: over the error budget of `edgepose compile`"
+                     if any(map(_is_over_budget, rows)) else ""))
     for lifter in lifters:
         if not lifter.is_trained:
-            console.print(f"{lifter.name}: seeded random weights (none ship); errors are to torch with the same weights")
+            console.print(f"{lifter.name}: seeded random weights (none ship); errors are to "
+                          "torch with the same weights")
     if arguments.json:
-        report = {"machine": timing.machine(), "command": timing.command(), "commit": timing.commit(), "rounds": arguments.rounds,
-                  "rows": rows}
+        report = {"machine": timing.machine(), "command": timing.command(), "commit": timing.commit(),
+                  "rounds": arguments.rounds, "rows": rows}
         if arguments.roofline:
             report["roofline_ms"] = limits_ms
         enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
@@ -338,7 +407,8 @@ def trained_or_seeded(model: str, frames: int | None = None) -> NamedModule:
 def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Console) -> list[dict]:
     rows: list[dict] = []
     left_out: list[str] = []  # each told once
-    groups = [(lifter, batch, threads) for lifter in lifters for threads in arguments.threads for batch in arguments.batch]
+    groups = [(lifter, batch, threads) for lifter in lifters for threads in arguments.threads
+              for batch in arguments.batch]
     with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(groups) * arguments.rounds)
         for lifter, batch, threads in groups:
@@ -352,9 +422,11 @@ def _run(lifters: list[NamedModule], arguments: argparse.Namespace, console: Con
                     except (ImportError, peers.NotConverted) as error:
                         if arguments.runtimes:
                             raise
-                        why = "is not installed" if isinstance(error, ImportError) else f"cannot run {lifter.name}: {error}"
-                        if (told := f"{runtime} {why}: left out") not in left_out:
-                            left_out.append(told)
-                            console.print(told)
-            rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace, lambda: progress.advance(task))
+                        why = ("is not installed" if isinstance(error, ImportError)
+                               else f"cannot run {lifter.name}: {error}")
+                        if (reason := f"{runtime} {why}: left out") not in left_out:
+                            left_out.append(reason)
+                            console.print(reason)
+            rows += measure_group(lifter, candidates, batch, threads, arguments.rounds, arguments.pace,
+                                  lambda: progress.advance(task))
     return rows

@@ -1,13 +1,15 @@
-"""docs/results.md: every model of the zoo, its size, its latency in each precision, and its errors on the same validation windows.
+"""docs/results.md: every model of the zoo, its size, its latency in each precision, and its errors on the same
+validation windows.
 
-    python -m edgepose.benchmarks.zoo_table --path MOCAP_DIR --weights DIR [DIR ...] --weakly FILE [FILE ...] --out docs/results.md
-        --json benchmarks/results/zoo.json
+    python -m edgepose.benchmarks.zoo_table --path MOCAP_DIR --weights DIR [DIR ...] --weakly FILE [FILE ...]
+        --out docs/results.md --json benchmarks/results/zoo.json
 
-A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has none is
-timed with random weights. --weakly: checkpoints of training.weakly_supervised, with and without pairs; their figures are those
-of their last validation. With --models the rows of the others are kept from the --json file, without --weakly those of these.
-Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one person, all engines of a model
-interleaved.
+A model is scored with the first checkpoint <name>.safetensors that lies in one of the --weights folders; one that has
+none is timed with random weights. --weakly: checkpoints of training.weakly_supervised, with and without pairs; their
+figures are those of their last validation. With --models the rows of all other models come from the --json file;
+without --weakly those of the weakly supervised ones do.
+Errors are of the native FP32 engine, which is torch's to 0.01 mm. Latencies are of a call for one person, all engines
+of a model interleaved.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from edgepose import enginefile, timing, zoo
 from edgepose.benchmarks.run import eight_bit_scales
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
+from edgepose.columns import inputs_of
 from edgepose.zoo.checkpoints import check_metadata, load_checkpoint, read_tensors
 from edgepose.metrics import mpjve
 from edgepose.training.evaluate import METRICS, SEED, WINDOWS, on_validation
@@ -36,7 +39,7 @@ from edgepose.training.observation import observe_frames
 
 PRECISIONS = ("fp32", "fp16", "w8", "int8")
 KINDS = ("clean", "noisy")
-SEQUENCES, MOMENTS = 24, 60  # of validation motion, for the velocity error: 1.2 s each at 50 Hz
+SEQUENCES, MOMENTS = 24, 60  # validation motion for the velocity error: 1.2 s each at 50 Hz
 LONGEST = max(max(entry.frames) for entry in zoo.MODELS.values())
 ROUNDS, CALLS = 12, 20
 VELOCITY = "MPJVE mm/frame"
@@ -44,15 +47,17 @@ TEXT = """# Results: every model of the zoo
 
 Made by `{command}`.
 
-{machine}. Trained on the same motion capture (18 subjects; 5 others are the validation set), scored on the same {windows} validation
-windows of random cameras, once with perfect 2D, once with a detector's noise; MPJVE on {sequences} sequences of {moments} frames.
-The target is the middle frame; long windows see the future of a recorded clip. Latency: batch 1, one thread, median, native engine.
+{machine}. Trained on the same motion capture (18 subjects; 5 others are the validation set), scored on the same
+{windows} validation windows of random cameras, once with perfect 2D, once with a detector's noise; MPJVE on
+{sequences} sequences of {moments} frames. The target is the middle frame; long windows see the future of a recorded
+clip. Latency: batch 1, one thread, median, native engine.
 
-**What the budget means.** Each row had ten minutes of one processor core (`edgepose train --minutes 10`, the same options and seed),
-where the papers take days of a GPU; the weights that ship for some of them had longer (their cards say how long). In that time a small
-network makes far more steps than a large one (and on a shared machine a run may get some fewer than another). So the table ranks what a
-small budget buys, not the architectures: a narrower form of a model (`-s`) is often ahead of the full one, and windows of 243 and 351
-frames have hardly begun to learn. The floors under the table say how far each has come.
+**What the budget means.** Each row had ten minutes of one processor core (`edgepose train --minutes 10`, the same
+options and seed), where the papers take days of a GPU; the weights that ship for some of them had longer (their cards
+say how long). In that time a small network makes far more steps than a large one (and on a shared machine a run may
+get some fewer than another). So the table ranks what a small budget buys, not the architectures: a narrower form of a
+model (`-s`) is often ahead of the full one, and windows of 243 and 351 frames have hardly begun to learn. The floors
+under the table say how far each has come.
 
 {accuracy}
 
@@ -60,17 +65,19 @@ Floors on the same windows: {floors}.
 {weakly}
 ## Size and latency
 
-A model that has no row above is timed with random weights, which take as long. W8 and INT8: every product but the first and the last
-in eight bits, whatever that costs in accuracy (`edgepose compile` keeps some in FP16 until it is within 1.0 mm of FP32).
+A model that has no row above is timed with random weights, which take as long. W8 and INT8: every product but the
+first and the last in eight bits, whatever that costs in accuracy (`edgepose compile` keeps some in FP16 until it is
+within 1.0 mm of FP32).
 
 {cost}
 """
 WEAKLY = """
 ## Without 2D-3D pairs
 
-`python -m edgepose.training.weakly_supervised --model NAME --path DIR --out DIR --steps N --seed N`: 2D keypoints of one half of the
-training subjects, 3D poses of the other; `--paired`: the same generator, as long, with pairs. Of the validation subjects, MPJPE after the
-best scale for each pose, since the picture does not say how large a person is; the mean pose is that of the training poses.
+`python -m edgepose.training.weakly_supervised --model NAME --path DIR --out DIR --steps N --seed N`: 2D keypoints of
+one half of the training subjects, 3D poses of the other; `--paired`: the same generator, as long, with pairs. Of the
+validation subjects, MPJPE after the best scale for each pose, since the picture does not say how large a person is;
+the mean pose is that of the training poses.
 
 {table}
 """
@@ -91,7 +98,8 @@ class Row:
 
 
 def sequences(path: Path, noisy: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Seeded validation motion as a model sees it: keypoints_norm (S, MOMENTS + LONGEST - 1, 17, 2), joints_m of each frame."""
+    """Seeded validation motion as a model sees it: keypoints_norm (S, MOMENTS + LONGEST - 1, 17, 2), joints_m of each
+    frame."""
     generator = torch.Generator().manual_seed(SEED)
     motion = draw_windows(read_motion(path, "validation"), SEQUENCES, MOMENTS + LONGEST, generator)[:, :-1]
     return tuple(part.numpy() for part in observe_frames(motion, generator, noisy))
@@ -109,7 +117,7 @@ def velocity_error(engine: edgepose.Engine, keypoints: np.ndarray, joints: np.nd
 
 
 def read_weakly(file: Path) -> dict[str, str | float]:
-    """What a checkpoint of training.weakly_supervised says of its run and what it reached.
+    """The run of a checkpoint by training.weakly_supervised, and its figures.
 
     Raises ValueError, with the path, if it is of another training.
     """
@@ -117,7 +125,8 @@ def read_weakly(file: Path) -> dict[str, str | float]:
     check_metadata(file, metadata, {"model": str, "options": dict, "seed": int, "command": str, "figures": dict})
     words = metadata["command"].split()
     if words[:3] != ["python", "-m", "edgepose.training.weakly_supervised"]:
-        raise ValueError(f"{file} was made by {metadata['command']!r}; --weakly is for checkpoints of edgepose.training.weakly_supervised")
+        raise ValueError(f"{file} was made by {metadata['command']!r}; --weakly is for checkpoints of "
+                         "edgepose.training.weakly_supervised")
     options = ", ".join(f"{name} {value}" for name, value in metadata["options"].items())
     return {"model": metadata["model"], "options": options, "keypoints": "noisy" if "--noisy" in words else "clean",
             "pairs": "yes" if "--paired" in words else "no", "seed": metadata["seed"], **metadata["figures"]}
@@ -133,10 +142,11 @@ def find(name: str, folders: list[Path]) -> tuple[NamedModule, dict]:
     return load_lifter(name, untrained=True), {}
 
 
-def measure_model(name: str, path: Path, folders: list[Path], moving: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Row, dict]:
+def measure_model(name: str, path: Path, folders: list[Path],
+                  moving: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Row, dict]:
     """The model's row, and the floors' figures that were made along with it."""
     lifter, metadata = find(name, folders)
-    frames, joints = lifter.module.frames, len(lifter.module.skeleton)
+    frames = lifter.module.frames
     scales = eight_bit_scales(lifter.module)
     with tempfile.TemporaryDirectory() as folder:
         engines = {}
@@ -144,16 +154,19 @@ def measure_model(name: str, path: Path, folders: list[Path], moving: dict[str, 
             file = Path(folder) / f"{precision}.epose"
             enginefile.write(file, *build(lifter, "native", precision, scales))
             engines[precision] = edgepose.load(file)
-        x, out = np.zeros((1, frames, joints, 2), np.float32), np.empty((1, joints, 3), np.float32)
+        x = np.zeros((1, frames, len(lifter.module.skeleton), len(inputs_of(lifter.module))), np.float32)
+        out = engines["fp32"].run(x)
         timings = timing.interleaved({p: lambda e=e: e.run(x, out) for p, e in engines.items()}, ROUNDS, CALLS)
         latency_ms = {p: float(np.median(t.times_ms)) for p, t in timings.items()}
         figures, floors = None, {}
         if metadata:
             rows = on_validation(engines["fp32"], path)
-            figures = {kind: rows[f"model, {kind}"] | {VELOCITY: velocity_error(engines["fp32"], *moving[kind])} for kind in KINDS}
+            figures = {kind: rows[f"model, {kind}"] | {VELOCITY: velocity_error(engines["fp32"], *moving[kind])}
+                       for kind in KINDS}
             floors = {row: value for row, value in rows.items() if not row.startswith("model")}
     steps = metadata.get("figures", {}).get("steps") if metadata else None
-    return Row(name, frames, zoo.parameters(lifter.module), zoo.macs(lifter.module), latency_ms, steps, metadata.get("command"), figures), floors
+    return Row(name, frames, zoo.parameters(lifter.module), zoo.macs(lifter.module), latency_ms, steps,
+               metadata.get("command"), figures), floors
 
 
 def markdown(headings: list[str], rows: list[list[str]]) -> str:
@@ -166,20 +179,25 @@ def page(rows: list[Row], floors: dict[str, dict[str, float]], weakly: list[dict
     """docs/results.md."""
     scored = sorted((row for row in rows if row.figures), key=lambda row: row.figures["noisy"]["MPJPE mm"])
     # Rows of an earlier run may lack a metric that is newer than they.
-    metrics = [metric for metric in (*METRICS, VELOCITY) if all(metric in row.figures[kind] for row in scored for kind in KINDS)]
+    metrics = [metric for metric in (*METRICS, VELOCITY)
+               if all(metric in row.figures[kind] for row in scored for kind in KINDS)]
     accuracy = markdown(["model", "frames", "steps", *(f"{metric}, clean / noisy" for metric in metrics)], [
         [f"`{row.model}`", str(row.frames), f"{row.steps:,}" if row.steps else "see card",
          *(" / ".join(f"{row.figures[kind][metric]:.1f}" for kind in KINDS) for metric in metrics)] for row in scored])
     cost = markdown(["model", "frames", "parameters, M", "MACs, M", *(f"{p.upper()}, ms" for p in PRECISIONS)], [
         [f"`{row.model}`", str(row.frames), f"{row.parameters / 1e6:.2f}", f"{row.macs / 1e6:.1f}",
          *(f"{row.latency_ms[p]:.2f}" for p in PRECISIONS)] for row in rows])
-    weak = markdown(["generator", "options", "keypoints", "pairs", "steps", "seed", "MPJPE after scaling, mm", "mean pose, mm"], [
-        [f"`{run['model']}`", *(str(run[key]) for key in ("options", "keypoints", "pairs")), f"{run['steps']:,}", str(run["seed"]),
-         *(f"{run[key]:.1f}" for key in ("validation_scaled_mpjpe_mm", "mean_pose_scaled_mpjpe_mm"))] for run in weakly])
-    said = "; ".join(f"{name}: MPJPE {figures['MPJPE mm']:.1f} mm, P-MPJPE {figures['P-MPJPE mm']:.1f} mm" for name, figures in floors.items())
+    headings = ["generator", "options", "keypoints", "pairs", "steps", "seed", "MPJPE after scaling, mm",
+                "mean pose, mm"]
+    weak = markdown(headings, [
+        [f"`{run['model']}`", *(str(run[key]) for key in ("options", "keypoints", "pairs")), f"{run['steps']:,}",
+         str(run["seed"]), *(f"{run[key]:.1f}" for key in ("validation_scaled_mpjpe_mm", "mean_pose_scaled_mpjpe_mm"))]
+        for run in weakly])
+    text = "; ".join(f"{name}: MPJPE {figures['MPJPE mm']:.1f} mm, P-MPJPE {figures['P-MPJPE mm']:.1f} mm"
+                     for name, figures in floors.items())
     where = f"{machine['processor']}, {machine['instruction_sets'][0]}, Python {machine['python']}"
-    return TEXT.format(command=command, machine=where, windows=WINDOWS, sequences=SEQUENCES, moments=MOMENTS, accuracy=accuracy,
-                       floors=said, weakly=weakly and WEAKLY.format(table=weak) or "", cost=cost)
+    return TEXT.format(command=command, machine=where, windows=WINDOWS, sequences=SEQUENCES, moments=MOMENTS,
+                       accuracy=accuracy, floors=text, weakly=weakly and WEAKLY.format(table=weak) or "", cost=cost)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -194,11 +212,13 @@ def main(arguments: argparse.Namespace) -> None:
             floors = floors or (found if row.frames == 1 else {})
     if arguments.json and arguments.json.is_file():
         earlier = json.loads(arguments.json.read_text())
-        new, floors, weakly = {row.model: row for row in rows}, floors or earlier["floors"], weakly or earlier.get("weakly", [])
-        kept = {row["model"]: Row(**row) for row in earlier["rows"]} | new
-        rows = [kept[name] for name in zoo.MODELS if name in kept]
+        new, floors, weakly = ({row.model: row for row in rows}, floors or earlier["floors"],
+                               weakly or earlier.get("weakly", []))
+        by_name = {row["model"]: Row(**row) for row in earlier["rows"]} | new
+        rows = [by_name[name] for name in zoo.MODELS if name in by_name]
     machine = timing.machine()
-    command = "python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --weakly FILE ... --out docs/results.md --json benchmarks/results/zoo.json"
+    command = ("python -m edgepose.benchmarks.zoo_table --path DIR --weights DIR ... --weakly FILE ... "
+               "--out docs/results.md --json benchmarks/results/zoo.json")
     enginefile.write_atomically(arguments.out, page(rows, floors, weakly, command, machine).encode())
     if arguments.json:
         report = {"machine": machine, "commit": timing.commit(), "command": command, "floors": floors, "weakly": weakly,
@@ -210,7 +230,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--path", type=Path, required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--weights", type=Path, nargs="+", required=True, metavar="DIR", help="folders of checkpoints")
-    parser.add_argument("--weakly", type=Path, nargs="+", default=[], metavar="FILE", help="checkpoints of training.weakly_supervised")
+    parser.add_argument("--weakly", type=Path, nargs="+", default=[], metavar="FILE",
+                        help="checkpoints of training.weakly_supervised")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.md")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--models", nargs="+", choices=zoo.MODELS, default=list(zoo.MODELS), metavar="NAME")

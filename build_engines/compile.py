@@ -36,22 +36,24 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 import edgepose
 from edgepose import enginefile, gpu, timing, zoo
 from edgepose.build_engines import detectors, export, quantise, triton_repository
-from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
-from edgepose.build_engines.plan_module import PlanModule
-from edgepose.build_engines.products import PRODUCTS, TENSORRT_PRODUCTS, Product, products_of
+from edgepose.build_engines.plan_onnx import plan_to_onnx
+from edgepose.build_engines.products import PRODUCTS, TENSORRT_PRODUCTS, Product, products_of, remove, remove_older, write_graph
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
 from edgepose.build_engines.tensorrt import boards, rebuild, torch_tensorrt
 from edgepose.build_engines.tensorrt.builder import Builder, Source, engine_parts, is_offered, write_layers
 from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import checked_number, installing, near, need_library
+from edgepose.columns import inputs_of, joints_of, outputs_of
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
 from edgepose.zoo.detectors import is_detector
 
 OF_PLAN = ("native", "cuda")  # they run the plan itself
+ONNX_OPSET = 17  # of the ONNX engines: the first with LayerNorm as one node
 OF_TENSORRT = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
 EIGHT_BITS = ("w8", "int8")
 
@@ -90,13 +92,13 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
         plan, tensors = quantise.in_eight_bits(*lower(module, "fp32"), scales)
     elif precision == "w8":
         plan, tensors = quantise.weights_only(*lower(module, "fp32"), scales["w8_kept"])
-    elif backend in OF_PLAN:
+    else:
         plan, tensors = lower(module, precision)
     if backend in OF_PLAN:
         header["plan"] = plan
         return header, tensors
     if backend == "onnx":
-        payload = export.to_onnx(PlanModule(plan, tensors).eval() if precision == "int8" else module, precision)
+        payload = plan_to_onnx(plan, tensors, None, ONNX_OPSET, stores_int8=True).SerializeToString()
     else:
         payload = export.to_torchscript(module)
     return header, {"payload": np.frombuffer(payload, np.uint8)}
@@ -129,10 +131,12 @@ def build_with_tensorrt(lifter: NamedModule, product: Product, scales: dict | No
 def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | None) -> dict:
     module = lifter.module
     header = {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name, "precision": precision,
-              "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
+              "inputs": list(inputs_of(module)), "outputs": list(outputs_of(module)), "backend": backend, "weights_sha256": weights_sha256(module), "is_trained": lifter.is_trained,
               "built_with": {"edgepose": version("edgepose"), "torch": torch.__version__, "python": platform.python_version()}}
     if getattr(module, "is_causal", False):
         header["is_causal"] = True
+    if lifter.changed_options:
+        header["options"] = lifter.changed_options
     if lifter.rate_hz is not None:
         header["rate_hz"] = lifter.rate_hz
     if precision == "int8":
@@ -145,7 +149,7 @@ def tensorrt_header(lifter: NamedModule, precision: str, scales: dict | None) ->
     header = _header(lifter, "tensorrt", precision, scales)
     if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
         _, target, reference = _reference(lifter)
-        header["mpjpe_mm"] = float(mpjpe(reference * 1e3, target * 1e3))
+        header["mpjpe_mm"] = _mpjpe_mm(reference, target)
     return header
 
 
@@ -165,14 +169,16 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
     poses = engine.run(x)
     errors = errors_mm(poses, reference)
     _, tensors = enginefile.read(path)
-    budget = BUDGET_MM[engine.precision]
-    trained, is_kept = lifter.is_trained, bool(errors[0] <= budget)  # NaN is over every budget
+    trained, over = lifter.is_trained, over_budget(poses, reference, engine.precision)
     return engine, Row(
         lifter.name, product.backend, engine.precision, product.batch, threads, engine.frames, None, None, None, None, *errors,
         zoo.macs(lifter.module), zoo.parameters(lifter.module), sum(t.nbytes for t in tensors.values()), load_ms,
-        float(mpjpe(poses * 1e3, target * 1e3)) if trained else None,
-        float(mpjpe(reference * 1e3, target * 1e3)) if trained else None,
-        budget, is_kept, "", "" if is_kept else f"over {budget} mm mean")
+        _mpjpe_mm(poses, target) if trained else None, _mpjpe_mm(reference, target) if trained else None,
+        BUDGET_MM[engine.precision], not over, "", over and f"over {over}", lifter.changed_options)
+
+
+def _mpjpe_mm(poses_m: np.ndarray, target_m: np.ndarray) -> float:
+    return float(mpjpe(joints_of(poses_m) * 1e3, target_m * 1e3))
 
 
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
@@ -189,6 +195,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     if not products:
         raise ValueError(f"none of {', '.join(backends)} has a product in {', '.join(precisions)}")
     yardsticks = {yardstick for product in products if (yardstick := product.yardstick())} - set(products)  # built to be timed, not kept
+    enginefile.remove_leftovers(out, ".*.unchecked.epose", ".*.part")
     builder = Builder(out, for_tensorrt.tactic_sources, say)
     scales = None
     if any(product.precision in EIGHT_BITS for product in products):
@@ -213,7 +220,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
                     row.file = path.name
                     _keep(candidate, path, layers)
                 else:
-                    _remove_older(path, say)
+                    remove_older(path, say)
                 if row.file:
                     engines[row.file] = engine
             finally:
@@ -267,7 +274,7 @@ def _refuse_slower(lifter: NamedModule, made: dict[Product, Row], out: Path) -> 
         if row.file and yardstick and row.median_ms >= yardstick.median_ms:
             row.refusal = f"no faster than {yardstick.precision} ({yardstick.median_ms:.3f} ms); --keep-slower keeps it"
             row.is_kept, row.file = False, ""
-            _remove(out / product.file_name(lifter))
+            remove(out / product.file_name(lifter))
 
 
 def _keep(candidate: Path, path: Path, layers: str | None) -> None:
@@ -277,25 +284,12 @@ def _keep(candidate: Path, path: Path, layers: str | None) -> None:
         write_layers(path, layers)
 
 
-def _remove(path: Path) -> None:
-    path.unlink()
-    path.with_suffix(".layers.json").unlink(missing_ok=True)
-
-
-def _remove_older(path: Path, say: Callable[[str], None]) -> None:
-    """An engine of the name of one that was refused would be taken for it."""
-    if path.exists():
-        _remove(path)
-        say(f"removed {path}: an older engine of that name")
-
-
 def _time(engines: dict[str, edgepose.Engine], rows: list[Row]) -> None:
     calls = {}
     for name, engine in engines.items():
         people = engine.header.get("batch", 1)
-        x = np.zeros((people, engine.frames, len(engine.skeleton), 2), np.float32)
-        out = np.empty((people, len(engine.skeleton), 3), np.float32)
-        calls[name] = lambda engine=engine, x=x, out=out: engine.run(x, out)
+        x = np.zeros((people, engine.frames, len(engine.skeleton), len(engine.inputs)), np.float32)
+        calls[name] = lambda engine=engine, x=x, out=engine.run(x): engine.run(x, out)
     timings = timing.interleaved(calls, rounds=10, calls=30)
     for row in rows:
         if row.file:
@@ -329,6 +323,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--triton", type=_folder, metavar="DIR", help="put a lifter's ONNX and TensorRT engines into a Triton model repository too")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
                         "strided351-dense, hrnet-w32 or hrnet-w48")
+    parser.add_argument("--format", choices=("engine", "onnx"), default="engine", help="onnx: a lifter's plain .onnx files too, for other tools")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="a detector's crops (default: the checkpoint's)")
     rebuild.add_arguments(parser)
@@ -340,6 +335,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise ValueError("--size is for detectors; a lifter has none")
     if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
         raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
+    if arguments.format == "onnx" and (set(arguments.backend or ["onnx"]) != {"onnx"} or arguments.for_board):
+        raise ValueError("--format onnx goes with --backend onnx alone")
     if arguments.untrained and arguments.triton:
         raise ValueError("--triton serves the newest version: --untrained would put random weights there")
     unused = [option for option in ("allow_rung", "tactic_sources", "keep_slower", "triton") if getattr(arguments, option)]
@@ -369,7 +366,7 @@ def main(arguments: argparse.Namespace) -> int:
         compile_for_board(load_lifter(arguments.model, arguments.frames, arguments.untrained, arguments.published), arguments.for_board,
                           arguments.precision, batches, arguments.out, wide_console(), arguments.scales)
         return 0
-    backends = arguments.backend or [backend for backend in (*PRODUCTS, "tensorrt") if not why_not_here(backend)]
+    backends = arguments.backend or ["onnx"] * (arguments.format == "onnx") or [backend for backend in (*PRODUCTS, "tensorrt") if not why_not_here(backend)]
     for option in OF_TENSORRT:
         if getattr(arguments, option) and not set(backends) & set(TENSORRT_PRODUCTS):
             raise ValueError(f"--{option.replace('_', '-')} is for TensorRT engines: --backend tensorrt")
@@ -389,6 +386,8 @@ def main(arguments: argparse.Namespace) -> int:
     rows = compile_lifter(lifter, backends, arguments.precision, arguments.out, threads, console, arguments.scales, arguments.keep_slower,
                           TensorRTOptions(batches, arguments.allow_rung, arguments.tactic_sources))
     print_rows(rows, arguments.out, console)
+    for row in (row for row in rows if row.file and arguments.format == "onnx"):
+        write_graph(arguments.out / row.file, plainly(console))
     if arguments.triton:
         triton_repository.publish(arguments.triton, [arguments.out / row.file for row in rows if row.file], plainly(console))
     return 0 if all(row.is_kept for row in rows) else 1

@@ -1,21 +1,20 @@
-"""A zoo model as an ONNX graph or a TorchScript archive, as bytes."""
+"""A zoo model by torch's own exporters: a TorchScript archive, or an ONNX graph, as bytes."""
 
 from __future__ import annotations
 
 import io
 import warnings
 
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-OPSET = 17  # the newest that TensorRT 8.6 reads; LayerNorm is one node from here on
+from edgepose.columns import inputs_of
+
+OPSET = 17  # LayerNorm is one node from here on
 
 
 def _example(model: nn.Module) -> torch.Tensor:
-    return torch.zeros(2, model.frames, len(model.skeleton), 2)
+    return torch.zeros(2, model.frames, len(model.skeleton), len(inputs_of(model)))
 
 
 def to_torchscript(model: nn.Module) -> bytes:
@@ -28,59 +27,11 @@ def to_torchscript(model: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-def to_onnx(model: nn.Module, precision: str) -> bytes:
-    """An ONNX graph, opset 17, (B, T, J, 2) -> (B, J, 3), B free.
-
-    precision fp16: the weight matrices are stored in half precision and widened by a Cast when the graph is loaded;
-    the arithmetic stays float32, as in the native engine. int8: `model` is a PlanModule in eight bits; its weights are stored as
-    int8 before their DequantizeLinear.
-    """
+def to_onnx(model: nn.Module) -> bytes:
+    """An ONNX graph by torch's exporter, (B, T, J, C) -> (B, J, D), B free: what one has without edgepose, for the benchmark's peers."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(model, (_example(model),), buffer, dynamo=False, opset_version=OPSET, input_names=["keypoints_norm"],
                           output_names=["pose_m"], dynamic_axes={"keypoints_norm": {0: "people"}, "pose_m": {0: "people"}})
-    graph = onnx.load_from_string(buffer.getvalue())
-    if graph.opset_import[0].version != OPSET:
-        raise RuntimeError(f"the exporter wrote opset {graph.opset_import[0].version} instead of {OPSET}")
-    if precision == "fp16":
-        _halve_weights(graph.graph)
-    if precision == "int8":
-        _fold_weights(graph.graph)
-    onnx.checker.check_model(graph)
-    return graph.SerializeToString()
-
-
-def _halve_weights(graph: onnx.GraphProto) -> None:
-    matrices = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) >= 2]
-    casts = []
-    for tensor in matrices:
-        name = tensor.name
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.half")
-        tensor.CopyFrom(half)
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(casts + nodes)
-
-
-def _fold_weights(graph: onnx.GraphProto) -> None:
-    """Weights that the graph quantises, each by an operator of its own, become what that operator gives."""
-    constants = {t.name: t for t in graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
-    folded = {}
-    for node in graph.node:
-        if node.op_type != "QuantizeLinear" or any(name not in constants for name in node.input):
-            continue
-        weight, scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input)
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-        if zero.any():
-            raise RuntimeError(f"{node.input[2]} is not zero: the scheme is symmetric")
-        shape = [-1 if i == axis % weight.ndim else 1 for i in range(weight.ndim)]
-        folded[node.output[0]] = np.rint(weight / scale.reshape(shape)).astype(np.int8)
-    kept = [node for node in graph.node if node.op_type != "QuantizeLinear" or node.output[0] not in folded]
-    used = {name for node in kept for name in node.input}
-    initializers = [t for t in graph.initializer if t.name in used]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(node for node in kept if node.op_type != "Constant" or node.output[0] in used)
-    graph.initializer.extend([*initializers, *(numpy_helper.from_array(w, name) for name, w in folded.items())])
+    return buffer.getvalue()

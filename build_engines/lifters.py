@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +30,26 @@ class NamedModule:
 
     @property
     def file_stem(self) -> str:
-        """What the engine files' names begin with: two checkpoints of a model do not write over each other's engines."""
-        return self.checkpoint or checkpoints.checkpoint_name(self.name, self.module.frames)
+        """What the engine files' names begin with: two checkpoints of a model do not write over each other's engines.
+
+        A checkpoint that is called as its model gets the options that make it another one: "strided27-s-causal".
+        """
+        usual = checkpoints.checkpoint_name(self.name, self.module.frames)
+        if self.checkpoint not in ("", usual):
+            return self.checkpoint
+        return "-".join([usual, *(_in_a_file_name(option, value) for option, value in self.changed_options.items())])
+
+    @property
+    def changed_options(self) -> dict[str, Any]:
+        """Those of its options that its model's name does not say."""
+        return zoo.changed_options(self.name, self.options) if self.name in zoo.MODELS else self.options
+
+
+def _in_a_file_name(option: str, value: Any) -> str:
+    """{"is_causal": True} is "causal", {"depth": 2} "depth2", {"block": "two residual"} "block-two-residual"."""
+    if isinstance(value, bool):
+        return "no-" * (not value) + option.removeprefix("is_")
+    return option + re.sub(r"[^A-Za-z0-9.]+", "-", f" {value}" if isinstance(value, str) else str(value))
 
 
 def load_lifter(model: str, frames: int | None = None, untrained: bool = False, published: str | None = None) -> NamedModule:
@@ -47,6 +66,10 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         module = zoo.build(model, frames).eval()
         return NamedModule(model, module, False, checkpoint=f"{checkpoints.checkpoint_name(model, module.frames)}-untrained")
     if published:
+        takes = [name for name, entry in zoo.MODELS.items() if published_weights.can_take(entry.build, entry.options)]
+        if model in zoo.MODELS and model not in takes:
+            raise ValueError(f"--published takes weights by the authors of {', '.join(takes)} and of the detectors {', '.join(zoo.DETECTORS)}; "
+                             f"not of {model}")
         state = published_weights.read_state(published)
         try:
             module = published_weights.strided_transformer(state)

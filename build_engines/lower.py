@@ -1,63 +1,54 @@
-"""Records a model's lower() as a native plan: steps over one arena, weights in the engine's precision.
+"""Records a model's lower() as a native plan: steps, and weights in the engine's precision.
 
-The model says what is computed; this file decides where it lies. Buffers whose lives do not meet share memory; rows are
-padded so that 17 rows of a power-of-two width do not fall on the same lines of the first-level cache.
+The model says what is computed, this file in which order; csrc/placement.cpp decides where it lies, when the engine is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
-from edgepose.zoo.layers import Sight
+from edgepose.columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS, inputs_of, outputs_of
+from edgepose.zoo.layers import AttentionPattern
 
 PRECISIONS = {"fp32": np.float32, "fp16": np.float16}
-ALIGN = 16  # floats: a row starts on a cache line, and a packed panel is as wide
 
 
-@dataclass
+@dataclass(frozen=True)
 class Value:
-    """A matrix of the plan, one a person: written by step `born`, read last by step `dies`."""
+    """A matrix of the plan, one a person: its number among the plan's buffers, and its shape."""
 
     index: int
     rows: int
     columns: int
-    born: int
-    dies: int = -1
-
-    @property
-    def ld(self) -> int:
-        ld = -(-self.columns // ALIGN) * ALIGN + ALIGN
-        return ld if ld % 256 else ld + ALIGN
-
-    @property
-    def floats(self) -> int:
-        return self.rows * self.ld
 
 
 class PlanBuilder:
     """What a model's lower() calls: each method appends a step and returns the value it writes.
 
-    frames, joints: of the model. precision: a key of PRECISIONS, for the weights; biases stay float32.
+    frames, joints: of the model. precision: a key of PRECISIONS, for the weights; biases stay float32. inputs, outputs: the names of its
+    columns, C and D of them.
     """
 
-    def __init__(self, frames: int, joints: int, precision: str):
+    def __init__(self, frames: int, joints: int, precision: str, inputs: Sequence[str] = PUBLISHED_INPUTS,
+                 outputs: Sequence[str] = PUBLISHED_OUTPUTS):
         self.frames, self.joints = frames, joints
+        self.inputs, self.outputs = inputs, outputs
         self._weights = PRECISIONS[precision]
         self._values: list[Value] = []
         self._steps: list[dict] = []
         self.tensors: dict[str, np.ndarray] = {}
 
     def joint_tokens(self) -> Value:
-        """The keypoints as a token a joint, (J, 2T): the frames of a joint side by side."""
-        return self._step("tokens", self.joints, 2 * self.frames)
+        """The keypoints as a token a joint, (J, TC): the frames of a joint side by side."""
+        return self._step("tokens", self.joints, len(self.inputs) * self.frames)
 
     def frame_tokens(self) -> Value:
-        """The keypoints as a token a frame, (T, 2J): the joints of a frame side by side."""
-        return self._step("frames", self.frames, 2 * self.joints)
+        """The keypoints as a token a frame, (T, JC): the joints of a frame side by side, the columns of each together."""
+        return self._step("frames", self.frames, len(self.inputs) * self.joints)
 
     def reshape(self, x: Value, rows: int) -> Value:
         """The elements of x, row after row, in `rows` rows."""
@@ -115,7 +106,7 @@ class PlanBuilder:
         return self._step("normalize", x.rows, x.columns, x=x, epsilon=epsilon)
 
     def attention(self, qkv: Value, heads: int, span: int | None = None, is_causal: bool = False, gate: Value | None = None) -> Value:
-        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C); span, is_causal as in layers.Sight.
+        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C); span, is_causal as in layers.AttentionPattern.
 
         gate (1, 2 heads) = g | b: the heads give g softmax(q k^T) v + (1 - b) g v.
         """
@@ -123,10 +114,9 @@ class PlanBuilder:
                           **({"span": span} if span else {}), **({"is_causal": True} if is_causal else {}))
 
     def plan(self) -> dict:
-        """The finished plan, as the engine file stores it. The last step's value is the answer, (J, 3)."""
-        offsets, arena = self._place()
-        return {"frames": self.frames, "joints": self.joints, "arena": arena, "steps": self._steps,
-                "buffers": [[v.rows, v.columns, v.ld, offset] for v, offset in zip(self._values, offsets)]}
+        """The finished plan, as the engine file stores it. The last step's value is the answer, (J, D)."""
+        return {"frames": self.frames, "joints": self.joints, "inputs": list(self.inputs), "outputs": list(self.outputs), "steps": self._steps,
+                "buffers": [[value.rows, value.columns] for value in self._values]}
 
     def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, residual: Value | None = None, gate: Value | None = None,
               activation: str | None = None, **rest) -> Value:
@@ -135,7 +125,6 @@ class PlanBuilder:
         for name, value in (("x", x), ("residual", residual), ("gate", gate)):
             if value is not None:
                 step[name] = value.index
-                value.dies = now
         if activation is not None:
             step["activation"] = activation
         for name, value in rest.items():
@@ -145,7 +134,7 @@ class PlanBuilder:
             else:
                 step[name] = value
         self._steps.append(step)
-        self._values.append(Value(now, rows, columns, born=now))
+        self._values.append(Value(now, rows, columns))
         return self._values[-1]
 
     def _stored(self, name: str, value: np.ndarray, is_weight: bool) -> np.ndarray:
@@ -155,28 +144,13 @@ class PlanBuilder:
             raise ValueError(f"{name} does not fit {stored.dtype}: its largest weight is {np.abs(value).max():g}")
         return stored
 
-    def _place(self) -> tuple[list[int], int]:
-        """First fit, in order of birth: an offset for each value that no value alive beside it uses."""
-        self._values[-1].dies = len(self._steps)
-        offsets: list[int] = []
-        for value in self._values:
-            beside = sorted((offset, offset + other.floats) for other, offset in zip(self._values, offsets)
-                            if other.dies >= value.born)
-            at = 0
-            for first, last in beside:
-                if at + value.floats <= first:
-                    break
-                at = max(at, last)
-            offsets.append(at)
-        return offsets, max(offset + value.floats for value, offset in zip(self._values, offsets))
-
 
 def lower(model: nn.Module, precision: str) -> tuple[dict, dict[str, np.ndarray]]:
     """(plan, tensors) of a zoo model in evaluation mode, its weights stored as `precision`.
 
     Raises ValueError if a weight does not fit the precision's range.
     """
-    builder = PlanBuilder(model.frames, len(model.skeleton), precision)
+    builder = PlanBuilder(model.frames, len(model.skeleton), precision, inputs_of(model), outputs_of(model))
     model.lower(builder)
     return builder.plan(), builder.tensors
 
@@ -197,6 +171,6 @@ def executed_macs(plan: dict, steps: Collection[int] | None = None) -> int:
                        for row in range(rows) for tap in range(step["taps"]))
             total += taps * inner * columns
         elif step["op"] == "attention":
-            sight = Sight(step.get("span"), step.get("is_causal", False))
-            total += 2 * int(sight.mask(rows, step["heads"]).sum()) * columns // step["heads"]
+            pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
+            total += 2 * int(pattern.mask(rows, step["heads"]).sum()) * columns // step["heads"]
     return total

@@ -1,7 +1,7 @@
 """A native plan as a torch module: what the engine computes, step by step, in any precision.
 
-For calibration, to try quantisations out, and to export the graph that says the same to other runtimes: weights in eight bits become
-DequantizeLinear, x in eight bits QuantizeLinear and DequantizeLinear, with the plan's own scales.
+For calibration, to see what the products multiply and what rounding costs them, and for ncnn, whose converter knows fewer of torch's
+operators than the models have.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import nn
 from torch.nn import functional
 
 from edgepose.skeleton import MODEL_SKELETONS, Skeleton
-from edgepose.zoo.layers import Sight
+from edgepose.zoo.layers import AttentionPattern
 
 MATRIX_PRODUCTS = ("linear", "conv", "graph_conv")
 MASKED = -1e30  # as csrc/kernels.inl: finite, so that no runtime makes NaN of it
 
 
 class PlanModule(nn.Module):
-    """(B, T, J, 2) -> (B, J, 3), as `plan` with `tensors` (build_engines/lower.py) says.
+    """(B, T, J, C) -> (B, J, D), as `plan` with `tensors` (build_engines/lower.py) says.
 
     watch: called with (step number, x) for each product, x (B, rows, k) being what its weights multiply.
     """
@@ -30,14 +30,15 @@ class PlanModule(nn.Module):
         super().__init__()
         self.plan, self.watch = plan, watch
         self.frames, self.skeleton = plan["frames"], _skeleton_of(plan["joints"])
+        self.inputs, self.outputs = tuple(plan["inputs"]), tuple(plan["outputs"])
         for name, tensor in tensors.items():
             value = torch.tensor(tensor if tensor.dtype == np.int8 else tensor.astype(np.float32))
-            self.register_buffer(_attribute(name), value)  # persistent: the exporter folds the operators of others away
+            self.register_buffer(_attribute(name), value)
         for step in plan["steps"]:
-            sight = Sight(step.get("span"), step.get("is_causal", False))
-            if step["op"] == "attention" and sight != Sight():
+            pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
+            if step["op"] == "attention" and pattern != AttentionPattern():
                 name = f"mask_{step['y']}"
-                hidden = ~sight.mask(plan["buffers"][step["y"]][0], step["heads"])
+                hidden = ~pattern.mask(plan["buffers"][step["y"]][0], step["heads"])
                 self.register_buffer(name, torch.where(hidden, MASKED, 0.0), persistent=False)
 
     def forward(self, keypoints_norm: torch.Tensor) -> torch.Tensor:
@@ -93,18 +94,14 @@ class PlanModule(nn.Module):
             self.watch(number, x)
         if "x_scale" not in step:
             return x
-        multiplier = self._tensor(step, "x_scale")
-        unit = float(1 / multiplier[0])  # of QuantizeLinear; how the columns differ is multiplied in before
-        if not bool((multiplier == multiplier[0]).all()):
-            x = x * (multiplier * unit)
-        return torch.fake_quantize_per_tensor_affine(x, unit, 0, -128, 127)
+        return torch.clamp(torch.round(x * self._tensor(step, "x_scale")), -128, 127)
 
-    def _weight(self, step: dict) -> torch.Tensor | list[torch.Tensor]:
+    def _weight(self, step: dict) -> torch.Tensor:
         w = self._tensor(step, "weight")
         if w.dtype != torch.int8:
             return w
         scale = self._tensor(step, "scale")
-        return _dequantized(w.float(), scale * self._tensor(step, "x_scale")[0] if "x_scale" in step else scale)
+        return w.float() * (scale[:, None] if scale.ndim == 2 else scale)
 
     def _attention(self, step: dict, x: torch.Tensor, gate: torch.Tensor | None) -> torch.Tensor:
         heads, (tokens, channels) = step["heads"], self.plan["buffers"][step["y"]][:2]
@@ -132,12 +129,3 @@ def _skeleton_of(joints: int) -> Skeleton:
 def _activate(x: torch.Tensor, step: dict) -> torch.Tensor:
     activation = step.get("activation", "none")
     return x if activation == "none" else functional.gelu(x) if activation == "gelu" else getattr(torch, activation)(x)
-
-
-def _dequantized(w: torch.Tensor, scale: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-    """scale times whole numbers w (..., k, n), as the operator that exporters write as DequantizeLinear. scale (n,); for a scale
-    (groups, n) a list."""
-    if scale.ndim == 2:
-        return [_dequantized(w[group], scale[group]) for group in range(len(scale))]
-    zero = torch.zeros(len(scale), dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(w * scale, scale, zero, w.ndim - 1, -128, 127)

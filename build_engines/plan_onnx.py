@@ -1,6 +1,6 @@
-"""A native plan as an ONNX graph of static shapes, float32, for TensorRT.
+"""A native plan as an ONNX graph, computed in float32: the ONNX engines, and what TensorRT builds its engines from.
 
-It is written from the plan, not exported from torch, since a plan already says what TensorRT fuses best: LayerNorm is one node
+It is written from the plan, not exported from torch, since a plan already says what runtimes fuse best: LayerNorm is one node
 whose gain and shift lie in the next product's weights (SampleLayerNorm too, as the standard one), attention's scale lies in q's
 weights, before the product, BatchNorm in the product before it, q, k and v are one product that is split on its channels, and no
 shape is computed. Nodes bear their step's name ("012.attention/softmax"), and a tensor that of the node which writes it.
@@ -20,21 +20,24 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepose.build_engines.plan_module import MASKED, MATRIX_PRODUCTS
 from edgepose.build_engines.quantise import label
-from edgepose.zoo.layers import Sight
+from edgepose.zoo.layers import AttentionPattern
 
 INPUT, OUTPUT = "keypoints_norm", "pose_m"
+PEOPLE = "people"  # the name of a free batch axis
 IR_VERSIONS = {17: 8, 19: 9}  # of the opsets: the oldest that has it
-ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid"}
 
 
-def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int, opset: int, stores_int8: bool) -> onnx.ModelProto:
-    """(batch, T, J, 2) -> (batch, J, 3), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around what the plan has in
-    eight bits. stores_int8: weights in eight bits are stored so; else in float32, before a QuantizeLinear (all that TensorRT 8 takes)."""
+def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int | None, opset: int, stores_int8: bool) -> onnx.ModelProto:
+    """(batch, T, J, C) -> (batch, J, D), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around what the plan has in
+    eight bits; weights in half precision are widened by a Cast. batch: None for any. stores_int8: weights in eight bits are stored so;
+    else in float32, before a QuantizeLinear (all that TensorRT 8 takes)."""
     writer = _Writer(plan, tensors, batch, stores_int8)
     for number, step in enumerate(plan["steps"]):
         writer.step(number, step)
     writer.nodes[-1].output[0] = OUTPUT
-    shapes = {INPUT: (batch, plan["frames"], plan["joints"], 2), OUTPUT: (batch, plan["joints"], 3)}
+    people = PEOPLE if batch is None else batch
+    shapes = {INPUT: (people, plan["frames"], plan["joints"], len(plan["inputs"])), OUTPUT: (people, plan["joints"], len(plan["outputs"]))}
     infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
     used = {name for node in writer.nodes for name in node.input}
     constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
@@ -45,8 +48,9 @@ def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int, opset: 
 class _Writer:
     """Nodes and constants of a plan's steps so far."""
 
-    def __init__(self, plan: dict, tensors: dict[str, np.ndarray], batch: int, stores_int8: bool):
-        self.plan, self.tensors, self.batch, self.stores_int8 = plan, tensors, batch, stores_int8
+    def __init__(self, plan: dict, tensors: dict[str, np.ndarray], batch: int | None, stores_int8: bool):
+        self.plan, self.tensors, self.stores_int8 = plan, tensors, stores_int8
+        self.batch = batch or 0  # of a Reshape: 0 is what the axis was
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self._values: dict[int, str] = {}  # of the plan -> tensor
@@ -117,9 +121,9 @@ class _Writer:
         q, k, v = (self._node("Transpose", f"{part}/transpose", [by_head], perm=perm)
                    for part, by_head, perm in zip(parts, shaped, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])))
         scores = self._node("MatMul", f"{name}/scores", [q, k])
-        sight = Sight(step.get("span"), step.get("is_causal", False))
-        if sight != Sight():  # layers that see alike share the matrix: 4 MB for 351 frames
-            hidden = self._constant(f"hidden/{heads}/{tokens}/{sight.span}/{sight.is_causal}", np.where(sight.mask(tokens, heads).numpy(), 0.0, MASKED))
+        pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
+        if pattern != AttentionPattern():  # layers that see alike share the matrix: 4 MB for 351 frames
+            hidden = self._constant(f"hidden/{heads}/{tokens}/{pattern.span}/{pattern.is_causal}", np.where(pattern.mask(tokens, heads).numpy(), 0.0, MASKED))
             scores = self._node("Add", f"{name}/mask", [scores, hidden])
         y = self._node("MatMul", f"{name}/context", [self._node("Softmax", f"{name}/softmax", [scores], axis=-1), v])
         if gate is not None:  # g y + (1 - b) g v
@@ -170,7 +174,8 @@ class _Writer:
         """The weights of a product as `arranged` makes them of the plan's, in eight bits with output channels first."""
         w = arranged(self.tensors[step["weight"]])
         if "scale" not in step:
-            return self._constant(f"{name}/weight", w.astype(np.float32))
+            weight = self._constant(f"{name}/weight", w)
+            return self._node("Cast", f"{name}/widen", [weight], to=TensorProto.FLOAT) if w.dtype == np.float16 else weight
         scale = self.tensors[step["scale"]].reshape(-1) / _unit(self.tensors[step["x_scale"]])
         constants = self._constant(f"{name}/weight_scale", scale), self._constant(f"{name}/weight_zero", np.zeros(len(scale), np.int8))
         if self.stores_int8:
@@ -203,7 +208,7 @@ class _Writer:
 
     def _constant(self, name: str, value) -> str:
         array = np.asarray(value)
-        self.constants[name] = array if array.dtype in (np.int8, np.int64) else array.astype(np.float32)
+        self.constants[name] = array if array.dtype in (np.int8, np.int64, np.float16) else array.astype(np.float32)
         return name
 
 

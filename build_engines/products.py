@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from edgepose import enginefile
 from edgepose.build_engines.lifters import NamedModule
 
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
@@ -34,3 +36,24 @@ def products_of(backends: Sequence[str], precisions: Sequence[str], batches: Seq
     """Every product of `backends` x `precisions` that exists, in that order."""
     return [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | TENSORRT_PRODUCTS)[b]
             for batch in (dict.fromkeys(batches) if b in TENSORRT_PRODUCTS else [1])]
+
+
+def write_graph(engine: Path, say: Callable[[str], None]) -> None:
+    """The graph of an ONNX engine as a plain file beside it, "ampose_fp32.onnx" of "ampose_onnx_fp32.epose"."""
+    header, tensors = enginefile.read(engine)
+    path = engine.with_name(f"{engine.stem.removesuffix('_onnx_' + header['precision'])}_{header['precision']}.onnx")
+    enginefile.write_atomically(path, tensors["payload"].tobytes())
+    say(f"plain ONNX: {path}; {header['units']}")
+
+
+def remove(engine: Path) -> None:
+    """Removes an engine file, with what TensorRT made of it."""
+    engine.unlink()
+    engine.with_suffix(".layers.json").unlink(missing_ok=True)
+
+
+def remove_older(engine: Path, say: Callable[[str], None]) -> None:
+    """Removes an engine of the name of one that was refused, which it would be taken for."""
+    if engine.exists():
+        remove(engine)
+        say(f"removed {engine}: an older engine of that name")

@@ -17,9 +17,10 @@ from edgepose import enginefile
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.training.cameras import ANYWHERE, IN_THE_WILD
-from edgepose.training.evaluate import evaluate
-from edgepose.training.models import open_model
+from edgepose.training.evaluate import calibrated_error, error_coverage, evaluate
+from edgepose.training.models import TorchLifter, open_model
 from edgepose.training.real_scores import answers_of_folder, score_all
+from edgepose.columns import outputs_of
 from edgepose.zoo.checkpoints import load_checkpoint, save_checkpoint
 
 CARD = """# {name}
@@ -41,7 +42,7 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 `edgepose evaluate --model {name} --data mocap --path DIR`
 
 {figures}
-
+{error}
 - Clean: the detector finds exactly what it looks for. Noisy: it jitters, swaps sides and loses joints as real ones do.
 - Floors: the mean pose and a linear regression, fitted to 20,000 training windows. A model has to be far below them.
 - Real detections: OpenPose on three views of a man stepping along a beam, through `Stream` without smoothing. The
@@ -76,6 +77,11 @@ Data 3(1):2, 2018 (UI-PRMD); public domain (Open Data Commons).""",
 }
 
 
+ERROR = """
+The error it predicts for each joint (`Pose.error_m`) is calibrated on the validation subjects, noisy: {parts} lie within
+it. One standard deviation of a normal distribution holds 68.3 %.
+"""
+
 REAL = """
 ## Real clips
 
@@ -89,11 +95,14 @@ group's clips, through `Stream` without smoothing; perfect 2D is the reference i
 def card(name: str, metadata: dict[str, Any]) -> str:
     """The card of weights whose metadata has the figures of `evaluate`, as Markdown; `real`, where it is there, those of real clips."""
     real = REAL.format(name=name, table=_table(metadata["real"])) if metadata.get("real") else ""
+    coverage = metadata.get("error_coverage", {})
+    parts = " and ".join(f"{part:.1f} % of {'all joints' if joints == 'all' else f'those {joints}'}" for joints, part in coverage.items())
     rig = IN_THE_WILD if "rate_hz" in metadata else ANYWHERE  # checkpoints without a rate are of the first recipe
     narrow, wide = (round(2 * math.degrees(math.atan(0.5 / focal))) for focal in reversed(rig.focal))
     facts = {"lenses": f"{narrow} to {wide} degrees", "nearest": f"{rig.distance_m[0]:g} m", "heights": "{:g} to {:g} m".format(*rig.height_m),
              "credits": "\n\n".join(credit for source, credit in CREDITS.items() if source in metadata["data"])}
-    return CARD.format(name=name, **{"note": "", **metadata, **facts, "figures": _table(metadata["figures"]), "real": real})
+    return CARD.format(name=name, **{"note": "", **metadata, **facts, "figures": _table(metadata["figures"]), "real": real,
+                                        "error": ERROR.format(parts=parts) if coverage else ""})
 
 
 def _table(rows: dict[str, dict[str, float]]) -> str:
@@ -112,18 +121,23 @@ def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str
     Raises what load_checkpoint, and with real what read_real_clips raises.
     """
     module, metadata = load_checkpoint(checkpoint)
+    has_error = "error" in outputs_of(module)
+    if has_error:
+        module.scale_error(calibrated_error(TorchLifter(module), data))
     name = Path(checkpoint).stem
     path = Path(out) / f"{name}.safetensors"
     save_checkpoint(path, module, metadata, torch.float16)
     # Once more with the figures, which are those of the weights as they were rounded.
     model, _ = open_model(str(path))
     metadata = {**metadata, "note": note, "figures": evaluate(model, data)}
+    if has_error:
+        metadata["error_coverage"] = error_coverage(model, data)
     if real is not None:
         metadata["real"] = score_all(*answers_of_folder(model, real)).tables()[0]
     save_checkpoint(path, module, metadata, torch.float16)
     path.with_suffix(".md").write_text(card(name, metadata))
     module, _ = load_checkpoint(path)
-    header, tensors = build(NamedModule(metadata["model"], module, is_trained=True), "native", "fp16")
+    header, tensors = build(NamedModule(metadata["model"], module, True, metadata["options"]), "native", "fp16")
     enginefile.write(path.with_name(f"{name}_fp16.epose"), header, tensors)
     return path
 

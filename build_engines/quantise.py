@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from edgepose import _native
+from edgepose.build_engines.budgets import errors_mm
 from edgepose.build_engines.plan_module import MATRIX_PRODUCTS, PlanModule
 from edgepose.checks import listed, read_json
 
@@ -50,11 +51,23 @@ def label(number: int, step: dict) -> str:
 
 
 def products(plan: dict) -> Iterator[tuple[int, str, dict]]:
-    """(number, label, step) of the steps that have weights and are worth eight bits: not the narrow ones, not the head."""
-    last = max(number for number, step in enumerate(plan["steps"]) if step["op"] in MATRIX_PRODUCTS)
+    """(number, label, step) of the steps that have weights and are worth eight bits: not the narrow ones, not the heads."""
+    heads = heads_of(plan)
     for number, step in enumerate(plan["steps"]):
-        if step["op"] in MATRIX_PRODUCTS and number != last and plan["buffers"][step["x"]][1] >= LEAST_COLUMNS:
+        if step["op"] in MATRIX_PRODUCTS and number not in heads and plan["buffers"][step["x"]][1] >= LEAST_COLUMNS:
             yield number, label(number, step), step
+
+
+def heads_of(plan: dict) -> set[int]:
+    """The numbers of the products whose values the answer is put together of, by reshape and concat alone."""
+    steps, heads, waiting = plan["steps"], set(), [len(plan["steps"]) - 1]
+    while waiting:
+        number = waiting.pop()
+        if steps[number]["op"] in MATRIX_PRODUCTS:
+            heads.add(number)
+        elif steps[number]["op"] in ("reshape", "concat"):
+            waiting += [steps[number][key] for key in ("x", "residual") if key in steps[number]]
+    return heads
 
 
 def round_weights(w: np.ndarray, op: str) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +144,7 @@ class Seen:
 
 
 class Calibration:
-    """A plan (float32) on calibration windows: keypoints_norm (N, T, J, 2)."""
+    """A plan (float32) on calibration windows: keypoints_norm (N, T, J, C)."""
 
     def __init__(self, plan: dict, tensors: dict[str, np.ndarray], keypoints_norm: np.ndarray):
         self.plan, self.tensors = plan, tensors
@@ -160,7 +173,7 @@ class Calibration:
     def _loss_mm(self, plan: dict, tensors: dict[str, np.ndarray]) -> float:
         poses = np.empty(self.reference.shape, np.float32)
         _native.Context(_native.Plan(plan, tensors, ""), 1).run(self.keypoints.numpy(), poses)
-        return 1e3 * float(np.linalg.norm(poses - self.reference, axis=-1).mean())
+        return errors_mm(poses, self.reference)[0]
 
     def scales(self, recipe: Recipe) -> dict:
         """The scales of a recipe: {"recipe": text, "steps": {label: {"x_scale": what x is multiplied by, a number or one for each

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +44,7 @@ class Row:
     is_kept: bool
     file: str
     refusal: str = ""
+    options: dict[str, Any] = field(default_factory=dict)  # those that the model's name does not say
 
 
 def write_report(out: Path, rows: list[Row], say: Callable[[str], None] = print) -> None:
@@ -55,7 +57,7 @@ def write_report(out: Path, rows: list[Row], say: Callable[[str], None] = print)
 def _rows_of_others(report: Path, rows: list[Row], say: Callable[[str], None]) -> list[dict]:
     """What an earlier report says of engines that these rows are not about."""
     def about(row: dict) -> tuple:
-        return tuple(row[key] for key in ("model", "frames", "runtime", "precision", "batch"))
+        return (*(row[key] for key in ("model", "frames", "runtime", "precision", "batch")), str(row.get("options", {})))
 
     try:
         earlier = read_json(report.read_bytes())["rows"]
@@ -83,9 +85,10 @@ def plainly(console: Console) -> Callable[[str], None]:
 
 def print_rows(rows: list[Row], out: Path, console: Console) -> None:
     """The rows as a table; latencies are of a call, of `batch` people."""
-    table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}: engines in {out}/")
+    options = "".join(f", {option}={value}" for option, value in rows[0].options.items())
+    table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}{options}: engines in {out}/")
     for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
-        table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=heading != "engine", overflow="fold")
     for row in rows:
         latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
         accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from edgepose import enginefile
-from edgepose.skeleton import MODEL_SKELETONS
 
 SERVED = {"onnx": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}  # its platform and file in Triton
 MAX_BATCH = 64
@@ -103,8 +102,8 @@ def served_model(engine_file: Path) -> ServedModel | None:
         raise ValueError(f"{engine_file}: no tensor 'payload', only {', '.join(tensors) or 'none'}")
     name = served_name(backend, engine_file.name)
     platform, file = SERVED[backend]
-    joints = len(MODEL_SKELETONS[header["skeleton"]])
-    shapes = {"input": ("keypoints_norm", [header["frames"], joints, 2]), "output": ("pose_m", [joints, 3])}
+    shapes = {key: (tensor, list(shape[1:])) for key, tensor, shape in zip(("input", "output"), ("keypoints_norm", "pose_m"),
+                                                                         enginefile.shapes(header, 1))}
     settings: dict[str, Any] = {"version_policy": {"latest": {"num_versions": 1}}}
     described: dict[str, Any] = {"name": name, "platform": platform}
     if backend == "tensorrt":

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepose.clip import Clip, load_clip, load_windows, stream_clip
+from edgepose.columns import inputs_of, with_all_columns
 from edgepose.skeleton import H36M17, Skeleton
+from edgepose.stream import PUBLISHED_RATE_HZ
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,19 +21,20 @@ CALIBRATION_FRAMES = 4096  # of real detections, in all windows together
 
 
 def evaluation_windows(module: nn.Module | Engine) -> tuple[np.ndarray, np.ndarray]:
-    """The shipped windows for a module or an engine: keypoints_norm (N, T, J, 2) float32, target_m (N, J, 3) of the frame it answers for."""
+    """The shipped windows for a module or an engine: keypoints_norm (N, T, J, C) float32, target_m (N, J, 3) of the frame it answers for."""
     keypoints, target = load_windows(module.frames, getattr(module, "is_causal", False))
     joints = _joints(module.skeleton)
-    return np.ascontiguousarray(keypoints[:, :, joints]), target[:, joints]
+    return with_all_columns(np.ascontiguousarray(keypoints[:, :, joints]), module), target[:, joints]
 
 
 def calibration_windows(module: nn.Module) -> np.ndarray:
     """What a module will be fed: windows of real detections as Stream makes them, and windows of training subjects through a
-    simulated detector. keypoints_norm (N, T, J, 2) float32."""
+    simulated detector. keypoints_norm (N, T, J, C) float32."""
     real = np.concatenate([_streamed(load_clip(name), module) for name in REAL_CLIPS])
     every = max(1, -(-len(real) * module.frames // CALIBRATION_FRAMES))
     simulated, _ = load_windows(module.frames, getattr(module, "is_causal", False), use="calibration")
-    return np.ascontiguousarray(np.concatenate([real[::every], simulated[:, :, _joints(module.skeleton)]]))
+    simulated = with_all_columns(simulated[:, :, _joints(module.skeleton)], module)
+    return np.ascontiguousarray(np.concatenate([real[::every], simulated]))
 
 
 def _joints(skeleton: Skeleton) -> list[int]:
@@ -44,6 +47,7 @@ class _Recorder:
     def __init__(self, module: nn.Module):
         self.frames, self.skeleton = module.frames, module.skeleton
         self.is_causal = getattr(module, "is_causal", False)
+        self.inputs, self.rate_hz = inputs_of(module), getattr(module, "rate_hz", PUBLISHED_RATE_HZ)
         self.windows: list[np.ndarray] = []
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -1,7 +1,9 @@
 // The CPU engine's extension: Plan, Context, and each kernel by itself for the tests.
+#include <array>
 #include <optional>
 
 #include "plan_arrays.h"
+#include "python/engine_file.h"
 #include "python/runtime.h"
 
 using namespace edgepose;
@@ -19,8 +21,8 @@ class ArrayContext : public Context {
 
   void run(const Floats& x, Floats& y) {
     const py::ssize_t people = x.ndim() > 0 ? x.shape(0) : 0;
-    need_shape(x.request(), {people, plan_->frames(), plan_->joints(), 2}, "keypoints_norm");
-    need_shape(y.request(), {people, plan_->joints(), 3}, "pose_m");
+    need_shape(x.request(), {people, plan_->frames(), plan_->joints(), plan_->inputs()}, "keypoints_norm");
+    need_shape(y.request(), {people, plan_->joints(), plan_->outputs()}, "pose_m");
     if (people > 1 << 20) throw std::invalid_argument("more than 1048576 people in one call");
     const float* from = x.data();
     float* to = y.mutable_data();
@@ -152,7 +154,12 @@ PYBIND11_MODULE(_native, m) {
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&make_plan), py::arg("plan"), py::arg("tensors"), py::arg("isa") = "")
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
-      .def_property_readonly("packed_bytes", &Plan::packed_bytes);
+      .def_property_readonly("packed_bytes", &Plan::packed_bytes)
+      .def_property_readonly("buffers", [](const Plan& p) {
+        std::vector<std::array<long, 4>> placed;
+        for (const Buffer& b : p.buffers()) placed.push_back({b.rows, b.columns, b.ld, b.offset});
+        return placed;
+      }, "[rows, columns, ld, offset] of each.");
   py::class_<ArrayContext>(m, "Context")
       .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"), py::arg("cpus") = std::vector<int>())
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
@@ -165,5 +172,6 @@ PYBIND11_MODULE(_native, m) {
     return kernels(nullptr).probe_read(data, n, times);
   }, py::arg("x").noconvert(), py::arg("times"));
   bind_kernels(m.def_submodule("kernels"));
+  bind_engine_file(m);
   bind_runtime(m);
 }

@@ -5,6 +5,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "placement.h"
 #include "tensors.h"
 
 #if defined(__linux__)
@@ -142,9 +143,12 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
   check_plan(spec);
   frames_ = spec.frames;
   joints_ = spec.joints;
-  arena_ = spec.arena;
+  inputs_ = spec.inputs;
+  outputs_ = spec.outputs;
   scratch_ = 0;
-  buffers_ = spec.buffers;
+  Placed placed = place_on_cpu(spec);
+  buffers_ = std::move(placed.buffers);
+  arena_ = placed.arena;
   // Twice over the steps: once for the size of the one block that holds all weights in the order of their use, once to
   // fill it.
   for (bool fill : {false, true}) {
@@ -237,8 +241,8 @@ void Context::run(const float* keypoints_norm, float* pose_m, int people) {
   team_.run(work, this);
   const Buffer& answer = plan_->buffers_[plan_->runs_.back().y];
   const float* from = arena() + answer.offset * people;
-  for (long row = 0; row < (long)people * answer.rows; row++, from += answer.ld, pose_m += 3)
-    std::memcpy(pose_m, from, 3 * sizeof(float));
+  for (long row = 0; row < (long)people * answer.rows; row++, from += answer.ld, pose_m += answer.columns)
+    std::memcpy(pose_m, from, answer.columns * sizeof(float));
 }
 
 void Context::work(void* context, int member) {
@@ -257,15 +261,15 @@ void Context::run_step(const Plan::Run& run, int member) {
   float* y = rows(run.y);
   if (run.op == Op::tokens || run.op == Op::frames) {
     const Share share(people_ * Y.rows, member, members);
-    const int T = plan_->frames_, J = plan_->joints_;
+    const int T = plan_->frames_, J = plan_->joints_, C = plan_->inputs_;
     for (int row = share.first; row < share.last; row++) {
       float* to = y + (long)row * Y.ld;
       if (run.op == Op::frames) {
-        std::memcpy(to, input_ + (long)row * J * 2, J * 2 * sizeof(float));
+        std::memcpy(to, input_ + (long)row * J * C, (std::size_t)J * C * sizeof(float));
         continue;
       }
-      const float* from = input_ + ((long)(row / J) * T * J + row % J) * 2;
-      for (int t = 0; t < T; t++) std::memcpy(to + 2 * t, from + (long)t * J * 2, 2 * sizeof(float));
+      const float* from = input_ + ((long)(row / J) * T * J + row % J) * C;
+      for (int t = 0; t < T; t++) std::memcpy(to + C * t, from + (long)t * J * C, C * sizeof(float));
     }
     return;
   }

@@ -1,4 +1,4 @@
-// Runs a list of steps over one arena whose offsets were fixed when the engine was built.
+// Runs a list of steps over one arena whose offsets are fixed when the engine is loaded.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,13 @@
 
 namespace edgepose {
 
-// A matrix of float32 in the arena, one a person: rows `ld` floats apart, at `offset` floats. With P people everything
-// lies P times: person after person at P * offset, so that P * rows rows are one matrix.
+// A matrix of float32, one a person.
+struct Shape {
+  int rows, columns;
+};
+
+// The same in the arena: rows `ld` floats apart, at `offset` floats. With P people everything lies P times: person after person at
+// P * offset, so that P * rows rows are one matrix.
 struct Buffer {
   int rows, columns, ld;
   long offset;
@@ -23,8 +28,8 @@ struct Buffer {
 enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv };
 
 // One step. x, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1 where the step has none.
-//   tokens      y[J, 2T] = the input's (T, J, 2), the frames of a joint side by side
-//   frames      y[T, 2J] = the input's (T, J, 2), the joints of a frame side by side
+//   tokens      y[J, T C] = the input's (T, J, C), the frames of a joint side by side
+//   frames      y[T, J C] = the input's (T, J, C), the joints of a frame side by side
 //   reshape     y = x's elements, row after row, in rows of another length
 //   pick        y[t] = x[first + stride t]
 //   concat      y = x | residual, side by side
@@ -62,9 +67,9 @@ struct Tensor {
 
 struct PlanSpec {
   int frames = 0, joints = 0;
-  long arena = 0;  // floats a person
-  std::vector<Buffer> buffers;
-  std::vector<Step> steps;  // the last one's y is (joints, 3), the answer
+  int inputs = 2, outputs = 3;  // columns of the input and of the answer
+  std::vector<Shape> buffers;
+  std::vector<Step> steps;  // the last one's y is (joints, outputs), the answer
   std::vector<Tensor> tensors;
 };
 
@@ -92,6 +97,9 @@ class Plan {
   const char* isa() const { return kernels_.isa; }
   int frames() const { return frames_; }
   int joints() const { return joints_; }
+  int inputs() const { return inputs_; }
+  int outputs() const { return outputs_; }
+  const std::vector<Buffer>& buffers() const { return buffers_; }
   std::size_t packed_bytes() const { return packed_bytes_; }
 
  private:
@@ -99,7 +107,7 @@ class Plan {
   struct Run;  // a step with its pointers resolved
 
   const Kernels& kernels_;
-  int frames_, joints_;
+  int frames_, joints_, inputs_, outputs_;
   long arena_, scratch_;  // floats: a person's, a thread's
   std::size_t packed_bytes_ = 0;
   Block packed_;
@@ -118,7 +126,7 @@ class Context {
   // std::invalid_argument if they take more than 8 GiB.
   void reserve(int people);
 
-  // pose_m[people][J][3] from keypoints_norm[people][T][J][2]. Takes no lock while its threads are awake.
+  // pose_m[people][J][outputs] from keypoints_norm[people][T][J][inputs]. Takes no lock while its threads are awake.
   void run(const float* keypoints_norm, float* pose_m, int people);
 
  private:

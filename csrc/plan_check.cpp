@@ -1,15 +1,16 @@
 // What a plan must be before anything of it is used: every index, shape and size. An engine file is not trusted.
 #include <stdexcept>
 
-#include "plan.h"
+#include "placement.h"
 
 namespace edgepose {
 
 namespace {
 
 constexpr int kMaxRows = 1 << 12, kMaxColumns = 1 << 16;  // far above every model; keeps all products below 2^31
+constexpr int kMaxInputs = 1 << 6;  // columns of the input and of the answer
 constexpr int kMaxTaps = 64;
-constexpr long kMaxArena = 1L << 24;                       // floats a person: 64 MiB
+constexpr std::size_t kMaxSteps = 1 << 10;
 constexpr long kMaxScratch = 1L << 24;                     // floats a thread
 constexpr long kMaxWeights = 1L << 27;  // floats of all steps: 512 MiB. A tensor counts as often as steps pack it
 
@@ -20,7 +21,8 @@ class Checker {
   void check() {
     need(spec_.frames >= 1 && spec_.frames <= kMaxRows, "frames are out of range");
     need(spec_.joints >= 1 && spec_.joints <= kMaxRows, "joints are out of range");
-    need(spec_.arena >= 0 && spec_.arena <= kMaxArena, "the arena is out of range");
+    need(spec_.inputs >= 1 && spec_.inputs <= kMaxInputs, "inputs are out of range");
+    need(spec_.outputs >= 1 && spec_.outputs <= kMaxInputs, "outputs are out of range");
     for (const Tensor& tensor : spec_.tensors) {
       long count = 1;
       for (int extent : tensor.shape) {
@@ -29,21 +31,18 @@ class Checker {
         need(count < (1L << 31), "a tensor is too large");
       }
     }
-    for (const Buffer& b : spec_.buffers) {
+    for (const Shape& b : spec_.buffers)
       need(b.rows >= 1 && b.rows <= kMaxRows && b.columns >= 1 && b.columns <= kMaxColumns, "a buffer's shape is out of range");
-      need(b.ld >= b.columns && b.ld <= 2 * kMaxColumns && b.ld % kPanelColumns == 0, "a buffer's row distance is wrong");
-      need(b.offset >= 0 && b.offset % kPanelColumns == 0 && b.offset + (long)b.rows * b.ld <= spec_.arena,
-           "a buffer lies outside the arena");
-    }
     need(!spec_.steps.empty(), "it has no steps");
+    need(spec_.steps.size() <= kMaxSteps, "it has more than 1024 steps");
     is_written_.assign(spec_.buffers.size(), false);
     for (at_ = 0; at_ < (int)spec_.steps.size(); at_++) {
       check(spec_.steps[at_]);
       is_written_[spec_.steps[at_].y] = true;
     }
     at_ = -1;
-    const Buffer& answer = buffer(spec_.steps.back().y, "y");
-    need(answer.rows == spec_.joints && answer.columns == 3, "the last step does not give (joints, 3)");
+    const Shape& answer = buffer(spec_.steps.back().y, "y");
+    need(answer.rows == spec_.joints && answer.columns == spec_.outputs, "the last step does not give (joints, outputs)");
   }
 
  private:
@@ -53,14 +52,14 @@ class Checker {
                                 + otherwise);
   }
 
-  const Buffer& buffer(int i, const char* name) const {
+  const Shape& buffer(int i, const char* name) const {
     need(i >= 0 && i < (int)spec_.buffers.size(), (std::string(name) + " is not one of its buffers").c_str());
     return spec_.buffers[i];
   }
 
   // A buffer that an earlier step wrote.
-  const Buffer& written(int i, const char* name) const {
-    const Buffer& found = buffer(i, name);
+  const Shape& written(int i, const char* name) const {
+    const Shape& found = buffer(i, name);
     need(is_written_[i], (std::string(name) + " is read before anything is written to it").c_str());
     return found;
   }
@@ -87,14 +86,8 @@ class Checker {
     if (step.x_scale != -1) floats(step.x_scale, "x_scale", {shape.end()[-2]});
   }
 
-  static bool are_apart(const Buffer& a, const Buffer& b) {
-    return a.offset + (long)a.rows * a.ld <= b.offset || b.offset + (long)b.rows * b.ld <= a.offset;
-  }
-  void apart(const Buffer& x, const Buffer& y) const { need(are_apart(x, y), "x and y overlap"); }
-  // For a kernel that reads an element before it writes the same one.
-  void apart_or_same(const Buffer& a, const Buffer& b, const char* otherwise) const {
-    need(are_apart(a, b) || (a.offset == b.offset && a.ld == b.ld), otherwise);
-  }
+  // For a kernel that does not read an element before it writes the same one, and nothing after.
+  void apart(int x, int y) const { need(x != y, "it writes what it reads"); }
 
   static bool takes_residual(Op op) {
     return op == Op::multiply || op == Op::linear || op == Op::conv || op == Op::graph_conv;
@@ -104,62 +97,56 @@ class Checker {
   }
 
   void check(const Step& step) {
-    const Buffer& y = buffer(step.y, "y");
+    const Shape& y = buffer(step.y, "y");
     const bool reads_input = step.op == Op::tokens || step.op == Op::frames;
     need(step.gate == -1 || step.op == Op::attention, "this op takes no gate");
     need(!reads_input || (step.x == -1 && step.residual == -1), "this op reads the input alone");
     if (step.op == Op::tokens) {
-      need(y.rows == spec_.joints && y.columns == 2 * spec_.frames, "tokens gives (joints, 2 frames)");
+      need(y.rows == spec_.joints && y.columns == spec_.inputs * spec_.frames, "tokens gives (joints, inputs * frames)");
       return;
     }
     if (step.op == Op::frames) {
-      need(y.rows == spec_.frames && y.columns == 2 * spec_.joints, "frames gives (frames, 2 joints)");
+      need(y.rows == spec_.frames && y.columns == spec_.inputs * spec_.joints, "frames gives (frames, inputs * joints)");
       return;
     }
-    const Buffer& x = written(step.x, "x");
+    const Shape& x = written(step.x, "x");
     const bool same_shape = x.rows == y.rows && x.columns == y.columns;
     if (step.op == Op::concat) {
-      const Buffer& r = written(step.residual, "residual");
+      const Shape& r = written(step.residual, "residual");
       need(x.rows == y.rows && r.rows == y.rows && x.columns + r.columns == y.columns, "y is not x | residual");
-      apart(x, y);
-      apart(r, y);
       return;
     }
     if (step.residual != -1) {
-      const Buffer& r = written(step.residual, "residual");
-      need(r.rows == y.rows && r.columns == y.columns && r.ld == y.ld, "residual is not like y");
+      const Shape& r = written(step.residual, "residual");
+      need(r.rows == y.rows && r.columns == y.columns, "residual is not like y");
       need(takes_residual(step.op), "this op takes no residual");
-      apart_or_same(r, y, "residual and y overlap");
     }
     switch (step.op) {
       case Op::tokens: case Op::frames: case Op::concat: break;
       case Op::reshape:
         need((long)x.rows * x.columns == (long)y.rows * y.columns, "x and y differ in size");
-        apart(x, y);
+        apart(step.x, step.y);
         break;
       case Op::pick:
         need(x.columns == y.columns, "x and y differ in columns");
         check_stride(step);
         need(step.first >= 0 && step.first + (long)(y.rows - 1) * step.stride < x.rows, "it picks rows that x does not have");
-        apart(x, y);
+        apart(step.x, step.y);
         break;
       case Op::multiply:
         need(same_shape && step.residual != -1, "x, residual and y differ in shape");
-        apart_or_same(x, y, "x and y overlap");
         break;
       case Op::add:
         need(same_shape, "x and y differ in shape");
-        apart_or_same(x, y, "x and y overlap");
         floats(step.bias, "bias", {x.rows, x.columns});
         break;
       case Op::normalize:
         need(same_shape, "x and y differ in shape");
-        apart_or_same(x, y, "x and y overlap");
         need(step.epsilon >= 0, "epsilon is negative");
         break;
       case Op::linear:
         need(x.rows == y.rows, "x and y differ in rows");
-        apart(x, y);
+        apart(step.x, step.y);
         product(step, {x.columns, y.columns}, {y.columns});
         floats(step.bias, "bias", {y.columns});
         break;
@@ -176,31 +163,30 @@ class Checker {
         for (int tap = 0; tap < shape[0]; tap++)
           is_whole |= step.first + tap >= 0 && step.first + tap + (long)(y.rows - 1) * step.stride < x.rows;
         need(is_whole, "no tap has all its rows");
-        apart(x, y);
+        apart(step.x, step.y);
         break;
       }
       case Op::attention:
         need(step.span >= 0 && step.span <= kMaxRows, "span is out of range");
         if (step.gate != -1) {
-          const Buffer& gate = written(step.gate, "gate");
+          const Shape& gate = written(step.gate, "gate");
           need(gate.rows == 1 && gate.columns == 2 * (long)step.heads, "gate is not (1, 2 heads)");
-          apart(gate, y);
+          apart(step.gate, step.y);
         }
         need(x.rows == y.rows && x.columns == 3 * y.columns, "x is not q | k | v of y");
         need(step.heads >= 1 && y.columns % step.heads == 0, "heads do not divide the channels");
-        apart(x, y);
         need(attention_scratch(x.rows, y.columns / step.heads) <= kMaxScratch, "it takes too much memory");
         break;
       case Op::graph_conv: {
         need(x.rows == y.rows, "x and y differ in rows");
-        apart(x, y);
+        apart(step.x, step.y);
         int all = 0;
         for (int rows : step.group_rows) {
           need(rows >= 1 && rows <= kGraphRows, "a group's rows are out of range");
           all += rows;
           need(all <= kGraphRows, "too many gathered rows");
         }
-        need(graph_scratch(all, x.ld, x.columns) <= kMaxScratch, "it takes too much memory");
+        need(graph_scratch(all, row_on_cpu(x.columns), x.columns) <= kMaxScratch, "it takes too much memory");
         const int groups = (int)step.group_rows.size();
         product(step, {groups, x.columns, y.columns}, {groups, y.columns});
         floats(step.bias, "bias", {y.rows, y.columns});

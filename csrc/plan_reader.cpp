@@ -46,14 +46,11 @@ const std::string& text(const Value& value, const char* key) {
   return value.text;
 }
 
-Buffer read_buffer(const Value& value) {
+// Files of format 1 have 4 numbers: where a buffer lay, too.
+Shape read_buffer(const Value& value) {
   const std::vector<Value>& numbers = items(value, "buffers");
-  if (numbers.size() != 4) throw std::invalid_argument("a buffer is not 4 numbers");
-  for (int i = 0; i < 4; i++)
-    if (!numbers[i].is_whole) wrong("buffers");
-  for (int i = 0; i < 3; i++)
-    if (numbers[i].whole < 0 || numbers[i].whole > (1 << 30)) throw std::invalid_argument("a buffer's shape is out of range");
-  return {(int)numbers[0].whole, (int)numbers[1].whole, (int)numbers[2].whole, (long)numbers[3].whole};
+  if (numbers.size() != 2 && numbers.size() != 4) throw std::invalid_argument("a buffer is not 2 numbers");
+  return {whole(numbers[0], "buffers"), whole(numbers[1], "buffers")};
 }
 
 Step read_step(const Value& object, const std::map<std::string, int>& index) {
@@ -113,7 +110,8 @@ PlanSpec read_plan(const Value& plan, const std::map<std::string, Tensor>& tenso
     if (plan.kind != Kind::object) throw std::invalid_argument("it is no object");
     spec.frames = whole(needed(plan, "frames"), "frames");
     spec.joints = whole(needed(plan, "joints"), "joints");
-    spec.arena = whole(needed(plan, "arena"), "arena");
+    if (const Value* inputs = plan.find("inputs")) spec.inputs = (int)items(*inputs, "inputs").size();
+    if (const Value* outputs = plan.find("outputs")) spec.outputs = (int)items(*outputs, "outputs").size();
     for (const Value& buffer : items(needed(plan, "buffers"), "buffers")) spec.buffers.push_back(read_buffer(buffer));
     for (const Value& step : items(needed(plan, "steps"), "steps")) {
       at++;

@@ -9,7 +9,8 @@
 
 namespace edgepose {
 
-// plan: {frames, joints, arena, buffers: [[rows, columns, ld, offset]], steps: [{op, ...}]}, the steps naming their tensors.
+// plan: {frames, joints, inputs, outputs, buffers: [[rows, columns]], steps: [{op, ...}]}, the steps naming their tensors;
+// inputs and outputs: the columns' names, 2 and 3 of them where they are absent.
 // tensors: by name; their data is not copied. Throws std::invalid_argument, naming the step and the key, for a key that is
 // missing or of another type and for a tensor that is not there; what the numbers mean is for check_plan.
 PlanSpec read_plan(const json::Value& plan, const std::map<std::string, Tensor>& tensors);

@@ -1,4 +1,4 @@
-"""edgepose: 2D keypoints in, 3D joints out, in real time. numpy and safetensors are all it needs to run.
+"""edgepose: 2D keypoints in, 3D joints out, in real time. numpy is all it needs to run.
 
     engine = edgepose.load("ampose")
     stream = edgepose.Stream(engine, layout="coco17", image_size=(1920, 1080))
@@ -8,6 +8,12 @@ Metres and camera axes (x right, y down, z forward) everywhere; joints relative 
 """
 
 from importlib.metadata import version
+
+try:
+    from . import _native
+except ImportError as error:
+    raise ImportError(f"edgepose's compiled part is not in {__path__[0]} ({error}). If this is a source tree, run "
+                      "Python elsewhere, or build in it: pip install -e .") from error
 
 from .adapters import Adapter
 from .engine import Engine, load

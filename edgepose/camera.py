@@ -11,7 +11,7 @@ import numpy as np
 
 from .skeleton import Skeleton
 
-LEAST_PX = 2.0  # a person is larger
+LEAST_PX = 2.0  # every person is larger; smaller numbers are normalised coordinates
 H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 
@@ -49,13 +49,13 @@ def normalize_with_intrinsics(keypoints_px: np.ndarray, fx: float, fy: float, cx
 
 def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: np.ndarray,
                      fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
-    """Where the root must be for the pose to be seen at the keypoints: (3,) metres, camera axes.
+    """The place of the root from which the pose is seen at the keypoints: (3,) metres, camera axes.
 
     pose_m: (J, 3), root-relative, already scaled to the person's size. keypoints_px: (J, 2), the same joints,
     undistorted. confidence: (J,), the weight of each joint; 0 leaves it out, whatever its coordinates.
     The distance is as wrong as the size of the pose: 5 % of height is 5 % of distance.
-    For a pose of a Stream with a camera: root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence, H36M_FOCAL,
-    H36M_FOCAL, 0, 0), because its rays are those of the camera that the keypoints were normalised for.
+    For a pose of a Stream with a camera: root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence,
+    H36M_FOCAL, H36M_FOCAL, 0, 0), because its rays are those of the camera that the keypoints were normalised for.
     Raises ValueError on wrong shapes, a focal length that is not positive, or if the joints with a confidence
     above 0 do not determine the place (fewer than two, or all in one point of the picture and of the pose).
     Each joint (x, y, z) seen at (u, v) gives two equations that are linear in t: fx tx - (u - cx) tz =
@@ -85,23 +85,26 @@ def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: n
 def flip_left_right(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """The mirror image: x negated, left and right joints swapped. Twice gives back the pose.
 
-    pose: (..., J, 2) normalised screen coordinates or (..., J, 3) metres in camera axes, joints as in `skeleton`.
+    pose: (..., J, C) normalised screen coordinates or metres in camera axes, x first, joints as in `skeleton`; columns
+    after the coordinates go with their joint.
     Raises ValueError if the shape does not fit the skeleton.
     """
     pose = np.asarray(pose)
-    if pose.ndim < 2 or pose.shape[-2] != len(skeleton) or pose.shape[-1] not in (2, 3):
-        raise ValueError(f"pose has shape {pose.shape}; skeleton {skeleton.name!r} needs "
-                         f"(..., {len(skeleton)}, 2) or (..., {len(skeleton)}, 3)")
+    if pose.ndim < 2 or pose.shape[-2] != len(skeleton) or pose.shape[-1] < 2:
+        raise ValueError(f"pose has shape {pose.shape}; skeleton {skeleton.name!r} needs (..., "
+                         f"{len(skeleton)}, 2 or more)")
     flipped = pose[..., skeleton.mirror, :]
     flipped[..., 0] *= -1
     return flipped
 
 
 def check_pixels(keypoints: np.ndarray, name: str) -> None:
-    """Raises ValueError, with the name, if (..., 2) keypoints are all as near to the corner as normalised ones. Zeros are nobody."""
+    """Raises ValueError, with the name, if (..., 2) keypoints are all as near to the corner as normalised ones. Zeros
+    are nobody."""
     if 0.0 < np.abs(keypoints).max(initial=0.0) <= LEAST_PX:
-        raise ValueError(f"{name} are all within {LEAST_PX:g} px of the corner, as normalised ones are; wanted pixels: coordinates from "
-                         "0 to 1 times the picture's width and height, from -1 to 1 as edgepose.camera.screen_to_px")
+        raise ValueError(f"{name} are all within {LEAST_PX:g} px of the corner, as normalised ones are; "
+                         "wanted pixels: coordinates from 0 to 1 times the picture's width and height, from -1 to 1 as "
+                         "edgepose.camera.screen_to_px")
 
 
 def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:

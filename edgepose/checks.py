@@ -11,14 +11,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-MOST_LISTED = 5  # of what a message lists
+MOST_LISTED = 5  # names in a message
 MOST_SAID = 160  # characters of another library's message
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-WRITERS = dict.fromkeys(PICTURES, ("matplotlib",)) | {".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
+WRITERS = {**dict.fromkeys(PICTURES, ("matplotlib",)),
+           ".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
 LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
     "rerun": ("rerun", "live"), "ray": ("Ray", "ray"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
-    "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"), "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
+    "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"),
+    "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
     "ncnn": ("ncnn", "peers"), "pnnx": ("pnnx", "peers"), "executorch": ("ExecuTorch", "peers"),
 }
 
@@ -36,7 +38,8 @@ def checked_number(name: str, value: Any, at_least: float | None = None, at_most
     if above is not None:
         wanted = f"{noun} above {above:g}" + (f", at most {at_most:g}" if at_most < sys.float_info.max else "")
     elif at_least is not None:
-        wanted = f"{at_least:g} or more" if at_most >= sys.float_info.max else f"{noun} from {at_least:g} to {at_most:g}"
+        wanted = (f"{at_least:g} or more" if at_most >= sys.float_info.max
+                  else f"{noun} from {at_least:g} to {at_most:g}")
     else:
         wanted = noun
     if isinstance(value, bool) or not isinstance(value, kind):
@@ -55,9 +58,9 @@ def listed(names: Iterable[Any], separator: str = ", ", most: int = MOST_LISTED)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says in its first line, or its kind if that is nothing, at most MOST_SAID characters of it."""
-    said = str(error).strip().partition("\n")[0]
-    return (said if len(said) <= MOST_SAID else said[:MOST_SAID] + " ...") or type(error).__name__
+    """The first line of a library's error, at most MOST_SAID characters; the name of its class if the line is empty."""
+    line = str(error).strip().partition("\n")[0]
+    return (line if len(line) <= MOST_SAID else line[:MOST_SAID] + " ...") or type(error).__name__
 
 
 def near(name: Any, known: Collection[str]) -> str:
@@ -67,10 +70,12 @@ def near(name: Any, known: Collection[str]) -> str:
 
 
 def read_json(text: str | bytes) -> Any:
-    """What a JSON text of an outside file holds. Raises ValueError if it is none, nested too deeply, or has text that is no Unicode."""
+    """The value of a JSON text from an outside file. Raises ValueError if it is none, nested too deeply, or has text
+    that is no Unicode."""
     try:
         value = json.loads(text)
-        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # half a surrogate pair could be neither printed nor written
+        # Half a surrogate pair could be neither printed nor written.
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -78,8 +83,10 @@ def read_json(text: str | bytes) -> Any:
 
 
 def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
-    """Before any work is done: raises ValueError if a result could not be written to `path`, and ImportError, naming the extra,
-    without the libraries that write such a file; None is no result."""
+    """Checks, before any work is done, that a result can be written to `path`; None is no result.
+
+    Raises ValueError if it cannot be written, and ImportError, naming the extra, without the libraries that write such
+    a file."""
     if path is None:
         return
     path = Path(path)
@@ -94,14 +101,17 @@ def check_output(path: Path | str | None, suffixes: tuple[str, ...]) -> None:
 
 
 def installing(extra: str) -> str:
-    """The command that installs an extra; a board has its GPU's libraries from its system."""
-    on_board = "; on a Jetson the system's package, in a virtual environment with --system-site-packages (docs/jetson.md)"
+    """The command that installs an extra. A board has its GPU's libraries from its system."""
+    on_board = ("; on a Jetson the system's package, in a virtual environment with --system-site-packages "
+                "(docs/jetson.md)")
     return f"pip install 'edgepose[{extra}]'" + on_board * (extra in ("gpu", "torch-tensorrt"))
 
 
 def need_library(module: str, purpose: str) -> None:
-    """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not imported."""
-    is_there = sys.modules[module] is not None if module in sys.modules else importlib.util.find_spec(module) is not None
+    """Raises ImportError, naming the extra that installs it, if a library of LIBRARIES is not there; it is not
+    imported."""
+    is_there = (sys.modules[module] is not None if module in sys.modules
+                else importlib.util.find_spec(module) is not None)
     if not is_there:
         name, extra = LIBRARIES[module]
         raise ImportError(f"{purpose} needs {name}, which is not installed: {installing(extra)}")

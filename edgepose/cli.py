@@ -1,5 +1,5 @@
-"""The console command: `edgepose COMMAND`. Each command is a module with add_arguments(parser) and main(arguments), imported
-only when it is called, so that streaming starts without torch."""
+"""The console command: `edgepose COMMAND`. Each command is a module with add_arguments(parser) and main(arguments),
+imported only when it is called, so that streaming starts without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
     "compile": ("edgepose.build_engines.compile", "build", "a trained lifter -> engine files for this machine"),
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
-    "evaluate": ("edgepose.training.evaluate", "train", "the error of a lifter on real detections, motion capture and the papers' data sets"),
+    "evaluate": ("edgepose.training.evaluate", "train",
+                 "the error of a lifter on real detections, motion capture and the papers' data sets"),
     "stream": ("edgepose.commands.stream", None, "lift a recorded clip, a video or a camera frame by frame"),
     "lift": ("edgepose.commands.lift", None, "lift an archive of recorded clips by many processes, resumable"),
     "doctor": ("edgepose.commands.doctor", None, "what this machine has, and which engine it would run"),
@@ -28,15 +29,18 @@ def main(argv: list[str] | None = None) -> int:
     """Runs `edgepose COMMAND ...`; the exit status: 0, 1 if the command failed, 2 if it was not understood."""
     argv = sys.argv[1:] if argv is None else argv
     overview = argparse.ArgumentParser(prog="edgepose", formatter_class=argparse.RawDescriptionHelpFormatter,
-                                       epilog="\n".join(f"  {name:<10}{text}" for name, (_, _, text) in COMMANDS.items()))
-    overview.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below; each has its own --help")
+                                       epilog="\n".join(f"  {name:<10}{text}"
+                                                        for name, (_, _, text) in COMMANDS.items()))
+    overview.add_argument("command", choices=COMMANDS, metavar="COMMAND",
+                          help="one of those below; each has its own --help")
     overview.add_argument("--version", action="version", version=f"edgepose {version('edgepose')}")
     if not argv:
         overview.print_help()
         return 2
     command = overview.parse_args(argv[:1]).command
     module_name, extra, text = COMMANDS[command]
-    if command == "compile" and any(argument.partition("=")[0] == "--rebuild" for argument in argv):  # on a board without torch
+    # Boards without torch rebuild engines too.
+    if command == "compile" and any(argument.partition("=")[0] == "--rebuild" for argument in argv):
         module_name, extra = "edgepose.build_engines.tensorrt.rebuild", "gpu"
     try:
         module = import_module(module_name)

@@ -1,5 +1,5 @@
-"""A recorded clip of keypoints: the .npz format that `edgepose stream` and `edgepose lift` read, the windows that ship, and a clip
-through a `Stream`."""
+"""A recorded clip of keypoints: the .npz format that `edgepose stream` and `edgepose lift` read, the windows that ship,
+and a clip through a `Stream`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .stream import Lifter, Pose, Stream
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
                 "calibration": ("calibration.npz", "calibration351.npz")}
-ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m"}  # of a clip's file
-SLOWEST_HZ, FASTEST_HZ = 1, 1000  # of a clip's frames; outside of these the unit is another
-RATE_SHARE = 0.1  # by which a file's fps may differ from its times: those in whole milliseconds are 4 % off at 120 Hz
-OUTSIDE_SHARE = 0.5  # of the keypoints that were found; with more outside of the picture its size is another
+ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m"}  # in a clip's file
+SLOWEST_HZ, FASTEST_HZ = 1, 1000  # a rate outside of these is in another unit
+RATE_SHARE = 0.1  # a file's fps and its times may differ so much: times in whole milliseconds are 4 % off at 120 Hz
+OUTSIDE_SHARE = 0.5  # with more of the keypoints outside of the picture, the size given is another picture's
 
 
 @dataclass(frozen=True)
 class Clip:
     """A recorded clip of one person.
 
-    keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name in
-    ADAPTERS. image_size: (width, height), px.
+    keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name
+    in ADAPTERS. image_size: (width, height), px.
     reference_m: (F, 17, 3) metres from the root, camera axes, where somebody measured them; else None.
     timestamps_s: (F,) of the frames where they are not fps apart; else None.
     """
@@ -48,7 +48,7 @@ class Clip:
     timestamps_s: np.ndarray | None = None
 
     def time_of(self, frame: int) -> float:
-        """When a frame was taken, in seconds."""
+        """The time at which a frame was taken, in seconds."""
         return frame / self.fps if self.timestamps_s is None else float(self.timestamps_s[frame])
 
     def frame_at(self, time_s: float) -> int:
@@ -74,7 +74,8 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
         raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
     people = read_people(path, layout, image_size, fps)
     if len(people) != 1:
-        raise ValueError(f"{path} has {len(people)} people; wanted one, (frames, K, 2 or 3). edgepose lift takes them all")
+        raise ValueError(f"{path} has {len(people)} people; wanted one, (frames, K, 2 or 3). "
+                         "edgepose lift takes them all")
     return people[0]
 
 
@@ -82,24 +83,25 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
                 fps: float | None = None) -> list[Clip]:
     """The people of an .npz file, each a clip of all its frames.
 
-    The file's keypoints are `keypoints`, whose layout the string `layout` or the argument says, or an array named like a layout ("coco17"), of
-    one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), each in the same place in every frame. `image_size`, `fps`,
-    `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken from it where it has them. The arguments
-    go before what the file says, fps before its times too.
+    The file's keypoints are `keypoints`, whose layout the string `layout` or the argument says, or an array named like
+    a layout ("coco17"), of one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), each in the same place in
+    every frame. `image_size`, `fps`, `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken
+    from it where it has them. The arguments go before what the file says, fps before its times too.
     Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
     arrays = read_npz(path, ARRAYS)
     layout, keypoints = _keypoints(path, arrays, layout)
     if not keypoints.size and keypoints.ndim in (3, 4):
-        raise ValueError(f"{path} has no {'people' if len(keypoints) and keypoints.ndim == 4 else 'frames'}: the keypoints have shape "
-                         f"{keypoints.shape}")
+        raise ValueError(f"{path} has no {'people' if len(keypoints) and keypoints.ndim == 4 else 'frames'}: the "
+                         f"keypoints have shape {keypoints.shape}")
     if keypoints.ndim not in (3, 4) or keypoints.shape[-1] not in (2, 3) or keypoints.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted numbers, (frames, K, 2 or 3) or "
-                         "(frames, people, K, 2 or 3)")
+        raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted "
+                         "numbers, (frames, K, 2 or 3) or (frames, people, K, 2 or 3)")
     times_s = _times(path, arrays["timestamps_s"], len(keypoints)) if fps is None and "timestamps_s" in arrays else None
     has_rate = fps is not None or "fps" in arrays or times_s is not None and len(times_s) > 1
     has_size = image_size is not None or "image_size" in arrays
-    missing = [option for option, is_there in (("--fps HZ", has_rate), ("--image-size WIDTH HEIGHT", has_size)) if not is_there]
+    missing = [option for option, is_there in (("--fps HZ", has_rate), ("--image-size WIDTH HEIGHT", has_size))
+               if not is_there]
     if missing:
         raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
     if fps is None:
@@ -110,9 +112,10 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
     reference = arrays.get("reference_m")
     is_of_several = keypoints.ndim == 4
     wanted = (*keypoints.shape[:-2], len(H36M17), 3)
-    if reference is not None and (reference.shape != wanted or reference.dtype.kind != "f" or not np.isfinite(reference).all()):
-        raise ValueError(f"{path}: reference_m is {reference.dtype} of shape {reference.shape}; wanted finite metres, {wanted}: a pose of "
-                         f"{H36M17.name} for each frame")
+    if reference is not None and (reference.shape != wanted or reference.dtype.kind != "f"
+                                  or not np.isfinite(reference).all()):
+        raise ValueError(f"{path}: reference_m is {reference.dtype} of shape {reference.shape}; wanted finite "
+                         f"metres, {wanted}: a pose of {H36M17.name} for each frame")
     _check_pixels(path, keypoints, image_size)
     return [Clip(path.stem, keypoints[:, person] if is_of_several else keypoints, layout, image_size, fps,
                  reference[:, person] if is_of_several and reference is not None else reference, times_s)
@@ -122,71 +125,80 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
 def _keypoints(path: Path, arrays: dict[str, Any], layout: str | None) -> tuple[str, np.ndarray]:
     """(their layout, the keypoints) of a file. layout: of the command's option, which goes before what the file says.
 
-    Raises ValueError, naming it, if they are not there, or it is not clear which are meant. Warns if the file's own layout is not known and
-    an array of a known one is taken.
+    Raises ValueError, naming it, if they are not there, or it is not clear which are meant. Warns if the file's own
+    layout is not known and an array of a known one is taken.
     """
     by_layout = {name: arrays[name] for name in ADAPTERS if name in arrays}
-    said = arrays["layout"].tolist() if "layout" in arrays else None
-    if isinstance(said, str) and said in ADAPTERS:
+    in_file = arrays["layout"].tolist() if "layout" in arrays else None
+    if isinstance(in_file, str) and in_file in ADAPTERS:
         if "keypoints" in arrays:
-            by_layout[said] = arrays["keypoints"]
-        elif said not in by_layout and layout is None:
-            raise ValueError(f"{path} says layout {said!r} and has the arrays {', '.join(arrays)}; wanted `keypoints` of that layout")
-    elif said is not None and layout is None and not by_layout:
-        raise ValueError(f"{path}: layout is {said!r}; wanted one of {', '.join(ADAPTERS)}")
+            by_layout[in_file] = arrays["keypoints"]
+        elif in_file not in by_layout and layout is None:
+            raise ValueError(f"{path} says layout {in_file!r} and has the arrays {', '.join(arrays)}; "
+                             "wanted `keypoints` of that layout")
+    elif in_file is not None and layout is None and not by_layout:
+        raise ValueError(f"{path}: layout is {in_file!r}; wanted one of {', '.join(ADAPTERS)}")
     if layout is not None and layout not in by_layout:
         return layout, _as_layout(path, arrays, by_layout, layout)
-    if layout is None and said in by_layout:
-        layout = said
+    if layout is None and in_file in by_layout:
+        layout = in_file
     if layout is None and len(by_layout) > 1:
         raise ValueError(f"{path} has keypoints of the layouts {', '.join(by_layout)}: choose one with --layout")
     if not by_layout and "keypoints" in arrays:
         raise ValueError(f"{path}: say the layout of its `keypoints`: --layout, one of {', '.join(ADAPTERS)}")
     if not by_layout:
-        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted one named {', '.join(ADAPTERS)}, or `keypoints`")
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted one named "
+                         f"{', '.join(ADAPTERS)}, or `keypoints`")
     layout = layout or next(iter(by_layout))
-    if said is not None and said not in ADAPTERS:
-        warnings.warn(f"{path}: its layout {said!r} is not known; its array {layout!r} is taken", stacklevel=4)
+    if in_file is not None and in_file not in ADAPTERS:
+        warnings.warn(f"{path}: its layout {in_file!r} is not known; its array {layout!r} is taken", stacklevel=4)
     return layout, by_layout[layout]
 
 
 def _as_layout(path: Path, arrays: dict[str, Any], by_layout: dict[str, np.ndarray], layout: str) -> np.ndarray:
-    """The keypoints that --layout means where no array has its name. Raises ValueError, naming the file, if there are none of as many joints."""
-    found = arrays["keypoints"] if "keypoints" in arrays else next(iter(by_layout.values())) if len(by_layout) == 1 else None
+    """The keypoints that --layout means where no array has its name. Raises ValueError, naming the file, if there are
+    none of as many joints."""
+    found = (arrays["keypoints"] if "keypoints" in arrays else next(iter(by_layout.values()))
+             if len(by_layout) == 1 else None)
     if found is None:
         raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {layout!r} or `keypoints`")
     count = len(ADAPTERS[layout].layout)
     if found.ndim >= 2 and found.shape[-2] != count:
-        raise ValueError(f"{path}: --layout says {layout!r}, of {count} keypoints; the file has {found.shape[-2]} of {' and '.join(by_layout) or 'no name'}")
+        raise ValueError(f"{path}: --layout says {layout!r}, of {count} keypoints; the file has {found.shape[-2]} of "
+                         f"{' and '.join(by_layout) or 'no name'}")
     return found
 
 
 def _positive(path: Path, key: str, value: np.ndarray, count: int) -> tuple[float, ...]:
     """As many numbers above 0 as wanted. Raises ValueError, naming the file and the key."""
     if value.dtype.kind not in "fiu" or value.size != count or not np.isfinite(value).all() or not (value > 0).all():
-        raise ValueError(f"{path}: {key} is {value.tolist()!r}; wanted {'one number' if count == 1 else f'{count} numbers'} above 0")
+        raise ValueError(f"{path}: {key} is {value.tolist()!r}; wanted "
+                         f"{'one number' if count == 1 else f'{count} numbers'} above 0")
     return tuple(value.ravel().astype(float).tolist())
 
 
 def _rate(path: Path, fps: np.ndarray | None, times_s: np.ndarray | None) -> float:
-    """The frames a second that a file says. Raises ValueError, naming it, if its times say otherwise: on the median and on the mean."""
+    """The frames a second that a file says. Raises ValueError, naming it, if its times say otherwise: on the median and
+    on the mean."""
     steps_s = np.diff(times_s) if times_s is not None and len(times_s) > 1 else None
     rate = 1 / float(np.median(steps_s)) if fps is None else _positive(path, "fps", fps, 1)[0]
-    if steps_s is not None and all(abs(rate * step_s - 1) > RATE_SHARE for step_s in (np.median(steps_s), np.mean(steps_s))):
-        raise ValueError(f"{path}: fps is {rate:g}, but its timestamps_s are {np.median(steps_s):g} apart, {1 / np.median(steps_s):.4g} a "
-                         "second: wanted seconds, or one of the two")
+    if steps_s is not None and all(abs(rate * step_s - 1) > RATE_SHARE
+                                   for step_s in (np.median(steps_s), np.mean(steps_s))):
+        raise ValueError(f"{path}: fps is {rate:g}, but its timestamps_s are {np.median(steps_s):g} apart, "
+                         f"{1 / np.median(steps_s):.4g} a second: wanted seconds, or one of the two")
     return rate
 
 
 def _times(path: Path, value: np.ndarray, frames: int) -> np.ndarray:
     """The time of each frame. Raises ValueError, naming the file, if they are not that."""
     if value.dtype.kind not in "fiu" or value.shape != (frames,) or not np.isfinite(value).all():
-        raise ValueError(f"{path}: timestamps_s is {value.dtype} of shape {value.shape}; wanted finite seconds, {(frames,)}")
+        raise ValueError(f"{path}: timestamps_s is {value.dtype} of shape {value.shape}; wanted "
+                         f"finite seconds, {(frames,)}")
     times_s = value.astype(float)
     if not (np.diff(times_s) > 0).all():
         frame = int(np.flatnonzero(np.diff(times_s) <= 0)[0])
-        raise ValueError(f"{path}: timestamps_s goes from {times_s[frame]:g} to {times_s[frame + 1]:g} at frame {frame + 1}; wanted increasing "
-                         "seconds")
+        raise ValueError(f"{path}: timestamps_s goes from {times_s[frame]:g} to {times_s[frame + 1]:g} at frame "
+                         f"{frame + 1}; wanted increasing seconds")
     return times_s
 
 
@@ -198,18 +210,21 @@ def _check_pixels(path: Path, keypoints: np.ndarray, image_size: tuple[float, fl
     outside = ((found < 0) | (found > image_size)).any(axis=1)
     if outside.sum() > OUTSIDE_SHARE * len(outside):
         width, height = image_size
-        raise ValueError(f"{path}: {outside.mean():.0%} of the keypoints are outside of a picture of {width:g} x {height:g}; their median is "
-                         f"({', '.join(f'{place:.0f}' for place in np.median(found, axis=0))}): wanted the size of the picture they were found in")
+        raise ValueError(f"{path}: {outside.mean():.0%} of the keypoints are outside of a picture of {width:g} x "
+                         f"{height:g}; their median is "
+                         f"({', '.join(f'{place:.0f}' for place in np.median(found, axis=0))}): wanted the size of "
+                         "the picture they were found in")
 
 
-def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS, use: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
+def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS,
+                 use: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
     """The windows that ship for checking models: keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3), float32.
 
     use: "evaluation", of people who are not in the training data, or "calibration", of people who are.
 
-    The target belongs to the middle frame, or with is_causal to the last one. The files of WINDOW_FILES hold longer windows:
-    what is wanted is taken from around their middle, from the first file that is long enough. A causal window that is longer
-    still repeats its first frame, as at the start of a stream.
+    The target belongs to the middle frame, or with is_causal to the last one. The files of WINDOW_FILES hold longer
+    windows: what is wanted is taken from around their middle, from the first file that is long enough. A causal window
+    that is longer still repeats its first frame, as at the start of a stream.
     Raises ValueError if none is long enough.
     """
     after = 0 if is_causal else frames // 2
@@ -219,15 +234,17 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS, use
             keypoints, target = arrays["keypoints_norm"], arrays["target_m"]
         middle = keypoints.shape[1] // 2
         if before <= middle or (is_causal and file == WINDOW_FILES[use][-1]):
-            taken = keypoints[:, max(0, middle - before):middle + after + 1].astype(np.float32)
-            missing = frames - taken.shape[1]
-            return np.ascontiguousarray(np.pad(taken, ((0, 0), (missing, 0), (0, 0), (0, 0)), "edge")), target.astype(np.float32)
+            part = keypoints[:, max(0, middle - before):middle + after + 1].astype(np.float32)
+            missing = frames - part.shape[1]
+            return (np.ascontiguousarray(np.pad(part, ((0, 0), (missing, 0), (0, 0), (0, 0)), "edge")),
+                    target.astype(np.float32))
     raise ValueError(f"{folder / file} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
 
 
 def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
                 show: Callable[[Pose], None] | None = None) -> tuple[list[Pose], np.ndarray]:
-    """Every frame of a clip through one Stream: the poses it answered with, also at the end, and each push's time in ms.
+    """Every frame of a clip through one Stream: the poses it answered with, also at the end, and each push's time in
+    ms.
 
     show: is given each pose as it comes, outside the measured time.
     """

@@ -1,13 +1,13 @@
 """The columns of what a lifter takes, (B, T, J, C), and of what it answers, (B, J, D), by name.
 
-Every lifter takes x and y; one may take more, so a zoo module and an engine have `inputs` and `outputs`, and an engine file
-has them in its header. A lifter that has neither is of the published form.
+Every lifter takes x and y; one may take more, so a zoo module and an engine have `inputs` and `outputs`, and an engine
+file has them in its header. A lifter that has neither is of the published form.
 
     x, y                        normalised screen coordinates (camera.normalize_screen)
     confidence                  0 to 1; 0: the joint was not found and stands where Hold put it
-    length, length_known        m, the length of LENGTHS that stands at this joint, of this person; and 1, or 0 where it is not known
-    depth, depth_known          m along the optical axis by a depth camera, less the median of the joints known; and 1 or 0
-    elevation, elevation_known  radians of the joint's ray above the horizon, where lens and gravity are known; and 1 or 0
+    length, length_known        m, the person's length of LENGTHS at this joint; and 1, or 0 where it is not known
+    depth, depth_known          m along a depth camera's axis, less the median of the joints known; and 1 or 0
+    elevation, elevation_known  radians of the joint's ray above the horizon, by lens and gravity; and 1 or 0
 
 What is not known is 0. An answer is x, y, z in m from the root, in camera axes, and `error`, the predicted standard
 deviation of the joint's distance in m.
@@ -15,12 +15,16 @@ deviation of the joint's distance in m.
 
 from __future__ import annotations
 
+import numpy as np
+
 PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
-INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known")
+INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation",
+          "elevation_known")
 OUTPUTS = (*PUBLISHED_OUTPUTS, "error")
-# A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the middle of the hips
-# to that of the shoulders, the others from joint to joint; left and right alike.
-LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist", "right_wrist"), "thigh": ("left_knee", "right_knee"),
+# A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the
+# middle of the hips to that of the shoulders, the others from joint to joint; left and right alike.
+LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist", "right_wrist"),
+           "thigh": ("left_knee", "right_knee"),
            "shank": ("left_ankle", "right_ankle"), "shoulder_width": ("left_shoulder", "right_shoulder"),
            "hip_width": ("left_hip", "right_hip"), "trunk": ("thorax",)}
 
@@ -33,3 +37,20 @@ def inputs_of(lifter: object) -> tuple[str, ...]:
 def outputs_of(lifter: object) -> tuple[str, ...]:
     """The names of the columns that a lifter answers with."""
     return getattr(lifter, "outputs", PUBLISHED_OUTPUTS)
+
+
+def with_all_columns(keypoints_norm: np.ndarray, lifter: object) -> np.ndarray:
+    """Windows of x and y alone as a lifter takes them: (..., 2) -> (..., C); every joint found, nothing else known."""
+    names = inputs_of(lifter)
+    if keypoints_norm.shape[-1] == len(names):
+        return keypoints_norm
+    windows = np.zeros((*keypoints_norm.shape[:-1], len(names)), keypoints_norm.dtype)
+    windows[..., :2] = keypoints_norm
+    if "confidence" in names:
+        windows[..., names.index("confidence")] = 1
+    return windows
+
+
+def joints_of(poses: np.ndarray) -> np.ndarray:
+    """The joints of a lifter's answer, in m: (..., D) -> (..., 3)."""
+    return poses[..., :3]

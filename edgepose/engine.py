@@ -12,6 +12,7 @@ import numpy as np
 from . import enginefile
 from .backends import BACKENDS, STRANGERS, backend
 from .checks import installing
+from .columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS
 from .enginefile import BuildNeeded, EngineError
 from .skeleton import MODEL_SKELETONS, Skeleton
 
@@ -22,7 +23,8 @@ DEFAULT_THREADS = 1  # for the slowest frame, not the median: with a busy neighb
 class Engine:
     """A compiled lifter, ready to run. Made by load(); safe to share between streams and between threads.
 
-    header: the engine file's (edgepose/enginefile.py). path: where it came from.
+    header: the engine file's (edgepose/enginefile.py). path: where it came from. inputs, outputs: the names of the columns of what it
+    takes and answers (edgepose/columns.py), C and D of them.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], runner: Any):
@@ -33,9 +35,12 @@ class Engine:
         self.backend: str = header["backend"]
         self.skeleton: Skeleton = MODEL_SKELETONS[header["skeleton"]]
         self.is_causal: bool = header.get("is_causal", False)  # whether the answer is for the window's newest frame
+        self.inputs: tuple[str, ...] = tuple(header.get("inputs", PUBLISHED_INPUTS))
+        self.outputs: tuple[str, ...] = tuple(header.get("outputs", PUBLISHED_OUTPUTS))
         self.rate_hz: float | None = header.get("rate_hz")  # frames a second that the model was trained on; None: the file does not say
         self._runner = runner
-        self._window = (self.frames, len(self.skeleton), 2)
+        self._window = (self.frames, len(self.skeleton), len(self.inputs))
+        self._pose = (len(self.skeleton), len(self.outputs))
 
     @property
     def isa(self) -> str | None:
@@ -43,16 +48,16 @@ class Engine:
         return getattr(self._runner, "isa", None)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The 3D poses of B windows: (B, T, J, 2) normalised screen -> (B, J, 3) metres from the root, camera axes.
+        """The 3D poses of B windows: (B, T, J, C) normalised screen -> (B, J, D) metres from the root, camera axes.
 
-        keypoints_norm: C-contiguous float32. out: written and returned if given, (B, J, 3) C-contiguous float32.
+        keypoints_norm: C-contiguous float32. out: written and returned if given, (B, J, D) C-contiguous float32.
         Raises ValueError or TypeError if an array is of another shape or kind; nothing is converted silently.
         """
         _check("keypoints_norm", keypoints_norm, self._window)
         if out is None:
-            out = np.empty((len(keypoints_norm), len(self.skeleton), 3), np.float32)
+            out = np.empty((len(keypoints_norm), *self._pose), np.float32)
         else:
-            _check("out", out, (len(self.skeleton), 3))
+            _check("out", out, self._pose)
             if len(out) != len(keypoints_norm) or not out.flags.writeable:
                 raise ValueError(f"out is for {len(out)} poses, writeable {out.flags.writeable}; it needs {len(keypoints_norm)}, writeable")
         self._runner.run(keypoints_norm, out)
@@ -60,8 +65,9 @@ class Engine:
 
     def __repr__(self) -> str:
         kernels = f", {self.isa}" if self.isa else ""
-        untrained = "" if self.header.get("is_trained", True) else ", untrained"
-        return f"Engine({self.model}, {self.frames} frame{'s' * (self.frames > 1)}, {self.backend} {self.precision}{kernels}{untrained})"
+        options = self.header.get("options") or ({"is_causal": True} if self.is_causal else {})
+        more = "".join(f", {option}={value}" for option, value in options.items()) + ", untrained" * (not self.header.get("is_trained", True))
+        return f"Engine({self.model}, {self.frames} frame{'s' * (self.frames > 1)}, {self.backend} {self.precision}{kernels}{more})"
 
     def __reduce__(self) -> object:
         raise TypeError("an Engine holds this process's memory and cannot be pickled; call edgepose.load in each process")
@@ -108,9 +114,6 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
         if cpus:
             runner.pin(cpus)
     except ImportError as error:
-        if name == "native":
-            raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this is a source tree, "
-                              "run Python elsewhere, or build in it: pip install -e .") from error
         how = f" ({installing('gpu')})" if name == "tensorrt" else ""
         raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it{how}, or "
                           f"build a native engine: edgepose compile --model {header['model']}") from error

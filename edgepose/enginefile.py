@@ -3,7 +3,8 @@
 A safetensors file. Its tensors are the plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
 archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
-Header: format, model, frames, is_causal (true where the answer is for the newest frame), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
+Header: format, model, options (those that the model's name does not say), frames, is_causal (true where the answer is for the newest
+frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
 built_with (versions), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
 and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
@@ -14,24 +15,21 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from .checks import read_json
+from .columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS
 from .skeleton import MODEL_SKELETONS
 
-FORMAT = 1
-FASTEST_HZ = 1000  # of the frames that a model was trained on
+FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
-REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
-            "weights_sha256": str, "built_with": dict}
+LEFTOVER_S = 3600.0  # no file takes so long to be written or checked
+TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
 MOST_WRITERS = 100  # of one file that a writer waits for
-OF_TENSORRT = {"batch": int, "machine": dict, "rung": str}
 
 
 class EngineError(RuntimeError):
@@ -109,60 +107,58 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
+def remove_leftovers(folder: Path, *patterns: str) -> None:
+    """Removes the files that killed processes left in a folder: those of the patterns that nobody has touched for an hour."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_S:
+                path.unlink()
+
+
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Writes an engine file, atomically. Raises OSError if the disk does not take it."""
+    """Writes an engine file, atomically. Raises OSError if the disk does not take it, ValueError for a tensor of a type that none has."""
     text = json.dumps({"format": FORMAT, "units": UNITS, **header}, sort_keys=True)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    write_atomically(Path(path), save(contiguous, {"edgepose": text, "sha256": checksum(text, contiguous)}))
+    write_atomically(Path(path), _safetensors(contiguous, {"edgepose": text, "sha256": checksum(text, contiguous)}))
+
+
+def _safetensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    layout, parts, begin = {"__metadata__": metadata}, [], 0
+    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # the widest first: then all are aligned
+        tensor = tensors[name]
+        if tensor.dtype.str not in TYPES:
+            raise ValueError(f"tensor {name} is {tensor.dtype}; an engine file has float32, float16, int8 and uint8")
+        layout[name] = {"dtype": TYPES[tensor.dtype.str], "shape": tensor.shape, "data_offsets": (begin, begin + tensor.nbytes)}
+        parts.append(tensor.tobytes())
+        begin += tensor.nbytes
+    text = json.dumps(layout).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(header, tensors) of an engine file whose checksum holds.
+    """(header, tensors) of an engine file whose checksum holds; csrc/runtime/engine_file.cpp reads and checks it.
 
     Raises EngineError, naming the file and what is wrong with it, if it is missing, truncated, damaged, of another kind,
-    or written by a newer edgepose.
+    or written by a newer edgepose, if a weight of a plan is NaN or infinite, or if edgepose's own extension is not built.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise EngineError(f"{path}: no such file. Build it with: edgepose compile --model NAME --out {path.parent}")
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError) as error:
-        raise EngineError(f"{path}: not an engine file, or damaged ({error})") from error
-    if "edgepose" not in metadata or "sha256" not in metadata:
-        raise EngineError(f"{path}: a safetensors file, but no engine: it has no edgepose header. "
-                          f"A checkpoint becomes an engine with: edgepose compile --model {path}")
-    if checksum(metadata["edgepose"], tensors) != metadata["sha256"]:
-        raise EngineError(f"{path}: damaged: its contents do not match its checksum. Copy or build it again")
-    header = _header(path, metadata["edgepose"])
-    return header, tensors
+        from . import _native
+    except ImportError as error:
+        raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this is a source tree, run Python "
+                          "elsewhere, or build in it: pip install -e .") from error
+    try:
+        header, tensors = _native.read_engine(os.fsencode(path))
+    except MemoryError as error:
+        raise EngineError(f"{path}: there is not enough memory to read it") from error
+    known = json.loads(header)
+    if not isinstance(known.get("options", {}), dict):
+        raise EngineError(f"{path}: the header's 'options' is {known['options']!r}; it needs an object")
+    return known, tensors
 
 
-def _header(path: Path, text: str) -> dict[str, Any]:
-    try:
-        header = read_json(text)
-    except ValueError as error:
-        raise EngineError(f"{path}: the header is not JSON ({error})") from error
-    if not isinstance(header, dict):
-        raise EngineError(f"{path}: the header is not an object")
-    required = REQUIRED | (OF_TENSORRT if header.get("backend") == "tensorrt" else {})
-    for key, kind in required.items():
-        if not isinstance(header.get(key), kind) or isinstance(header.get(key), bool):
-            raise EngineError(f"{path}: the header's {key!r} is {header.get(key)!r}; it needs {kind.__name__}")
-    if header["format"] != FORMAT:
-        raise EngineError(f"{path}: format {header['format']}; this edgepose reads {FORMAT}. Build the engine again, or "
-                          "install the edgepose that wrote it: " + str(header["built_with"].get("edgepose")))
-    if header["skeleton"] not in MODEL_SKELETONS:
-        raise EngineError(f"{path}: skeleton {header['skeleton']!r}; there are {', '.join(MODEL_SKELETONS)}")
-    if not isinstance(header.get("is_causal", False), bool):
-        raise EngineError(f"{path}: the header's 'is_causal' is {header['is_causal']!r}; it needs bool")
-    rate_hz = header.get("rate_hz")
-    if rate_hz is not None and (isinstance(rate_hz, bool) or not isinstance(rate_hz, (int, float)) or not 0 < rate_hz <= FASTEST_HZ):
-        raise EngineError(f"{path}: the header's 'rate_hz' is {rate_hz!r}; it needs a number above 0, at most {FASTEST_HZ}")
-    if header["backend"] == "tensorrt" and header["batch"] < 1:
-        raise EngineError(f"{path}: the header's 'batch' is {header['batch']}; it needs 1 or more")
-    if not 1 <= header["frames"] <= 4096:
-        raise EngineError(f"{path}: {header['frames']} frames; 1 to 4096 are possible")
-    return header
+def shapes(header: dict[str, Any], people: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What an engine takes, (B, T, J, C), and answers, (B, J, D), for `people`."""
+    joints = len(MODEL_SKELETONS[header["skeleton"]])
+    inputs, outputs = len(header.get("inputs", PUBLISHED_INPUTS)), len(header.get("outputs", PUBLISHED_OUTPUTS))
+    return (people, header["frames"], joints, inputs), (people, joints, outputs)

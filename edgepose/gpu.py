@@ -1,8 +1,9 @@
-"""The NVIDIA GPU of this machine: what engines can be built and run on it, and through PyCUDA what a TensorRT engine depends on.
+"""The NVIDIA GPU of this machine: what engines can be built and run on it, and through PyCUDA what a TensorRT engine
+depends on.
 
-The context is the primary one, which torch and the CUDA runtime use too: never pycuda.autoinit's own. It is pushed for each use and
-popped again, since PyCUDA aborts the process where a thread ends with a context on its stack; pycuda.autoprimaryctx retains the same
-context and leaves it there for the thread that imported it.
+The context is the primary one, which torch and the CUDA runtime use too: never pycuda.autoinit's own. It is pushed for
+each use and popped again, since PyCUDA aborts the process where a thread ends with a context on its stack;
+pycuda.autoprimaryctx retains the same context and leaves it there for the thread that imported it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from .enginefile import BuildNeeded, EngineError
 
 
 def open_gpu() -> Gpu:
-    """The first GPU that CUDA_VISIBLE_DEVICES leaves, the same object each time: PyCUDA leaves the primary context current on the thread
-    where the last reference to it goes.
+    """The first GPU that CUDA_VISIBLE_DEVICES leaves, the same object each time: PyCUDA leaves the primary context
+    current on the thread where the last reference to it goes.
 
     Raises ImportError without PyCUDA, EngineError without a GPU or its driver.
     """
@@ -64,9 +65,11 @@ class Gpu:
             self._context.pop()
 
     def machine(self, trt: Any) -> dict[str, str]:
-        """What a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine file's header."""
+        """What a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine file's
+        header."""
         return {"tensorrt": trt.__version__, "compute_capability": "%d.%d" % self._device.compute_capability(),
-                "system": platform.system(), "architecture": platform.machine(), "cuda": str(self.cuda.get_version()[0])}
+                "system": platform.system(), "architecture": platform.machine(),
+                "cuda": str(self.cuda.get_version()[0])}
 
 
 def check_machine(built_on: dict[str, str], here: dict[str, str]) -> None:
@@ -107,7 +110,8 @@ def cuda_missing() -> str:
     except ImportError:
         return "edgepose._cuda is not built here: it needs nvcc when edgepose is installed"
     why = _cuda.why_unavailable() or ""
-    return "no NVIDIA driver" if "driver version is insufficient" in why and not _has_driver() else why  # CUDA's words for both
+    # CUDA says the same of a missing driver and of an old one.
+    return "no NVIDIA driver" if "driver version is insufficient" in why and not _has_driver() else why
 
 
 def _has_driver() -> bool:

@@ -1,4 +1,5 @@
-"""The processor of this machine: its name, and how many of its cores this process may use. Imports nothing of edgepose."""
+"""The processor of this machine: its name, and the number of cores this process may use. Imports nothing of
+edgepose."""
 
 from __future__ import annotations
 
@@ -19,17 +20,27 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; without that it is emulated, many times slower than float32."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().lower().split())
+    except OSError:
+        return True  # nobody knows
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def cores() -> int:
-    """How many processors this process may run on, or has the time of, where a quota gives it less."""
+    """The number of processors this process may run on, or has the time of, where a quota gives it less."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return count if quota is None else min(count, math.ceil(quota))
 
 
 def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
-    """The processors' time that this process has, in processors, as `docker run --cpus` gives it; None without a quota.
+    """The time that this process may take, in processors, as `docker run --cpus` gives it; None without a quota.
 
-    groups: Linux's control groups, version 1 or 2; own: which of them this process is in. A group has no more than those it lies in.
+    groups: Linux's control groups, version 1 or 2; own: which of them this process is in. A group has no more than
+    those it lies in.
     """
     try:
         lines = own.read_text().splitlines()
@@ -38,7 +49,10 @@ def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/sel
     quotas = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        tops = [groups, groups / "unified"] if not controllers else [groups / controllers, groups / "cpu"] if "cpu" in controllers.split(",") else []
+        if not controllers:  # version 2
+            tops = [groups, groups / "unified"]
+        else:
+            tops = [groups / controllers, groups / "cpu"] if "cpu" in controllers.split(",") else []
         for top in tops:
             group = top / path.lstrip("/")
             for folder in (group, *group.parents):

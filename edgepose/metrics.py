@@ -1,4 +1,4 @@
-"""How far predicted poses are from the measured ones. All in float64; every function takes whole clips.
+"""Errors of predicted poses against measured ones. All in float64; every function takes whole clips.
 
 The root is joint 0 (the pelvis). Means run over all joints, the root included, as in the published H36M figures.
 """

@@ -1,4 +1,4 @@
-"""The one reader of .npz files: whatever is wrong with one, and there are many ways, is a ValueError that names the file."""
+"""The one reader of .npz files: whatever is wrong with one is a ValueError that names the file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import numpy as np
 
 BLOCK_BYTES = 1 << 20  # of a read: what an array turns out to hold is counted before more is taken
 SMALL_BYTES = 64 << 20  # what any array may hold
-MOST_SHRUNK = 200  # times a larger one may have shrunk: motion and keypoints shrink to a half, nothing at all to a thousandth
+# Times that a larger one may have shrunk: motion and keypoints shrink to a half, zeros to a thousandth.
+MOST_SHRUNK = 200
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def read_npz(path: Path, names: Collection[str] | None = None, read_objects: Callable[[BinaryIO], Any] | None = None) -> dict[str, Any]:
+def read_npz(path: Path, names: Collection[str] | None = None,
+             read_objects: Callable[[BinaryIO], Any] | None = None) -> dict[str, Any]:
     """What an .npz file holds by its name, None for what is not in `names`; without them all is read.
 
     read_objects: reads an array of Python objects; without it there may be none among `names`.
@@ -28,25 +30,29 @@ def read_npz(path: Path, names: Collection[str] | None = None, read_objects: Cal
         with open(path, "rb") as file:
             if file.read(6) == np.lib.format.MAGIC_PREFIX:
                 shape = np.load(path, mmap_mode="r").shape
-                raise ValueError(f"it is one array of shape {shape}, an .npy file; write it with np.savez(FILE, keypoints=...)")
+                raise ValueError(f"it is one array of shape {shape}, an .npy file; write it with "
+                                 "np.savez(FILE, keypoints=...)")
         if not zipfile.is_zipfile(path):
             raise ValueError("it is cut off, of another format, or holds Python objects")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            return {name: _read(archive, info, path.stat().st_size, read_objects) if names is None or name in names else None
+            size = path.stat().st_size
+            return {name: _read(archive, info, size, read_objects) if names is None or name in names else None
                     for name, info in members.items()}
     except MemoryError as error:
         raise ValueError(f"{path} is no .npz file of arrays that fits into memory") from error
-    except Exception as error:  # zipfile, its decompressors, numpy's and pickle's parsers raise some twenty kinds for damaged bytes
+    except Exception as error:  # zipfile, zlib, numpy's and pickle's parsers raise some twenty kinds for damaged bytes
         raise ValueError(f"{path} is no .npz file of arrays ({error or type(error).__name__})") from error
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_bytes: int, read_objects: Callable[[BinaryIO], Any] | None) -> Any:
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_bytes: int,
+          read_objects: Callable[[BinaryIO], Any] | None) -> Any:
     """One array. Raises whatever its bytes make the parsers raise."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{info.filename} is packed in a way that np.savez and np.savez_compressed do not write")
     if info.file_size > max(SMALL_BYTES, MOST_SHRUNK * min(info.compress_size, file_bytes)):
-        raise ValueError(f"{info.filename} would unfold from {info.compress_size} bytes to {info.file_size}, which no recording does")
+        raise ValueError(f"{info.filename} would unfold from {info.compress_size} bytes to {info.file_size}, "
+                         "which no recording does")
     with archive.open(info) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in READERS:
@@ -58,7 +64,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_bytes: int, read
             return read_objects(stream)
         wanted = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or wanted != info.file_size - stream.tell():
-            raise ValueError(f"{info.filename} says shape {shape} of {dtype} and has {info.file_size - stream.tell()} bytes; wanted {wanted}")
+            raise ValueError(f"{info.filename} says shape {shape} of {dtype} and has {info.file_size - stream.tell()} bytes; "
+                             f"wanted {wanted}")
         data = bytearray()
         while block := stream.read(BLOCK_BYTES):
             data += block
@@ -69,7 +76,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_bytes: int, read
 
 
 def _header(stream: BinaryIO, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether the first axis runs fastest, dtype). Raises ValueError if the header is none, also where the parser finds it too deep."""
+    """(shape, whether the first axis runs fastest, dtype). Raises ValueError for a damaged header, nested too deeply too."""
     try:
         return READERS[version](stream)
     except (MemoryError, RecursionError, SyntaxError, tokenize.TokenError) as error:

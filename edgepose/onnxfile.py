@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 # Where an ONNX model holds tensors: each message's fields that are messages, by number (onnx.proto3).
-MESSAGES = {"model": {7: "graph", 20: "training", 25: "function"}, "training": {1: "graph", 2: "graph"}, "function": {7: "node", 11: "attribute"},
-            "graph": {1: "node", 5: "tensor", 15: "sparse"}, "node": {5: "attribute"}, "sparse": {1: "tensor", 2: "tensor"},
+MESSAGES = {"model": {7: "graph", 20: "training", 25: "function"}, "training": {1: "graph", 2: "graph"},
+            "function": {7: "node", 11: "attribute"}, "graph": {1: "node", 5: "tensor", 15: "sparse"},
+            "node": {5: "attribute"}, "sparse": {1: "tensor", 2: "tensor"},
             "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"}}
 EXTERNAL = {13: "external_data", 14: "data_location"}  # of a tensor
 
@@ -25,7 +26,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(number, value) of each field of a protobuf message, as bytes where it is no number. Raises ValueError if it is none."""
+    """(number, value) of each field of a protobuf message; no number is bytes. Raises ValueError for other bytes."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -47,7 +48,8 @@ def check_has_no_external_data(model: bytes) -> None:
         message, data = waiting.pop()
         for number, value in _fields(data):
             if message == "tensor" and number in EXTERNAL and value != 0:
-                raise ValueError("its graph reads tensors from other files, which could be any of yours; an engine holds its tensors itself")
+                raise ValueError("its graph reads tensors from other files, which could be any of yours; "
+                                 "an engine holds its tensors itself")
             kind = MESSAGES.get(message, {}).get(number)
             if kind and isinstance(value, memoryview):
                 waiting.append((kind, value))

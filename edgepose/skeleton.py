@@ -55,7 +55,8 @@ class Skeleton:
         try:
             return self.joints.index(joint)
         except ValueError:
-            raise ValueError(f"skeleton {self.name!r} has no joint {joint!r}; it has {', '.join(self.joints)}") from None
+            raise ValueError(f"skeleton {self.name!r} has no joint {joint!r}; it has "
+                             f"{', '.join(self.joints)}") from None
 
     @cached_property
     def root(self) -> int:
@@ -79,13 +80,13 @@ class Skeleton:
 
     def without(self, joint: str, name: str) -> Skeleton:
         """The same skeleton with one joint left out; its children hang from its parent."""
-        gone = self.index(joint)
-        if gone == self.root:
+        at = self.index(joint)
+        if at == self.root:
             raise ValueError(f"the root {joint!r} cannot be left out")
-        kept = [j for j in range(len(self)) if j != gone]
-        parents = (self.parents[gone] if self.parents[j] == gone else self.parents[j] for j in kept)
-        return Skeleton(name, tuple(self.joints[j] for j in kept),
-                        tuple(-1 if p == -1 else kept.index(p) for p in parents))
+        others = [j for j in range(len(self)) if j != at]
+        parents = (self.parents[at] if self.parents[j] == at else self.parents[j] for j in others)
+        return Skeleton(name, tuple(self.joints[j] for j in others),
+                        tuple(-1 if p == -1 else others.index(p) for p in parents))
 
 
 H36M17 = Skeleton(

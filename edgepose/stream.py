@@ -23,6 +23,7 @@ CALL_FRAMES = 64
 PUBLISHED_RATE_HZ = 50.0  # of all published weights: what a model is taken for that does not say
 FILE_RATE = "file"
 ON_BAD_TIME = ("refuse", "drop", "reset")
+MOST_DELAY = 4096  # frames; no window has more
 
 
 class Lifter(Protocol):
@@ -109,7 +110,7 @@ class Stream:
         self._person = _native.Person(
             Pose, engine, layout.onto(engine.skeleton), self.image_size, camera=None if camera is None else checked_intrinsics(camera),
             inputs=inputs_of(engine), outputs=outputs_of(engine), is_causal=getattr(engine, "is_causal", False),
-            delay_frames=checked_number("delay_frames", delay_frames, whole=True), rate_hz=self.rate_hz or 0.0,
+            delay_frames=checked_number("delay_frames", delay_frames, 0, MOST_DELAY, whole=True), rate_hz=self.rate_hz or 0.0,
             max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf), seen_above=checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),

@@ -1,4 +1,4 @@
-"""Timing: rounds that interleave the candidates, and what is reported of them. The native kernels are needed for their probes alone."""
+"""Timing: rounds that interleave the candidates, and the figures reported. Only the probes need the native kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-SETTLE_S = 0.3  # until the threads of the candidate before have stopped spinning
+SETTLE_S = 0.3  # by then the threads of the candidate before have stopped spinning
 
 
 @dataclass
@@ -28,7 +28,7 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int, cal
                 after_round: Callable[[], object] = lambda: None) -> dict[str, Timing]:
     """Times each candidate: every round runs each one `calls` times in a row, after one call that is not counted.
 
-    pace_hz: calls start at that rate instead of back to back: what a camera sees, caches gone cold between two frames.
+    pace_hz: calls start at that rate instead of back to back, as with a camera: caches go cold between two frames.
     The processor time then includes what a runtime's threads burn while they wait for the next frame.
     """
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -59,7 +59,7 @@ def percentiles(times_ms: np.ndarray) -> dict[str, float]:
 
 
 def machine() -> dict[str, object]:
-    """What a figure was measured on: processor, cores this process may use, instruction sets, Python."""
+    """The machine of a figure: processor, cores this process may use, instruction sets, Python."""
     from . import _native
     from .machine import cores, processor
 
@@ -68,7 +68,7 @@ def machine() -> dict[str, object]:
 
 
 def command() -> list[str]:
-    """How this process was called, without the folder of what was called."""
+    """The command line of this process, without the folder of its program."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
@@ -78,7 +78,8 @@ def commit() -> str | None:
     if not (here / "csrc").is_dir():
         return None
     try:
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True,
+                              check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=here).returncode
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -86,8 +87,8 @@ def commit() -> str | None:
 
 
 def peak_flops(threads: int, seconds: float = 0.3, whole_numbers: bool = False) -> float:
-    """Float32 operations a second of `threads` threads that do nothing but multiply and add registers, or int8 operations; the
-    best of several tries, since the machine may be shared."""
+    """Float32 operations a second of `threads` threads that do nothing but multiply and add registers, or int8
+    operations; the best of several tries, since the machine may be shared."""
     from . import _native
 
     probe, iterations = _native.probe_dots if whole_numbers else _native.probe_flops, 200_000

@@ -1,4 +1,5 @@
-"""Many jobs, each done whole by one worker: processes of this machine, or actors of Ray. A worker that dies loses its job, not the rest."""
+"""Many jobs, each done whole by one worker: processes of this machine, or actors of Ray. A worker that dies loses its
+job, not the rest."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from typing import Any, Protocol
 
 from .checks import first_line, need_library
 
-STOP_S = 5.0  # for a worker to end when told to, before it is killed
-CONNECT_S = 10.0  # for a cluster to take a connection
+STOP_S = 5.0  # after this a worker that was asked to end is killed
+CONNECT_S = 10.0  # the longest wait for a cluster to answer
 OBJECT_STORE_BYTES = 80 << 20  # near the least that Ray takes: jobs and answers are small, recordings go through files
 
 Work = Callable[[], Callable[[Any], Any]]  # called once in a worker; what it gives is called with each job
@@ -26,12 +27,12 @@ Work = Callable[[], Callable[[Any], Any]]  # called once in a worker; what it gi
 
 @dataclass(frozen=True)
 class Lost:
-    """The answer to a job whose worker died: how it did."""
+    """The answer to a job whose worker died. reason: the way in which it died."""
 
     reason: str
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """At most `size` workers. A worker is any key that can be hashed."""
 
     size: int
@@ -45,30 +46,32 @@ class Crew(Protocol):
         """Ends all workers, also those at work."""
 
 
-def hand_out(jobs: Iterable[Any], crew: Crew) -> Iterator[tuple[Any, Any]]:
-    """Each job with its answer, or Lost, as they come; the jobs are begun in their order. The crew is closed at the end, whatever ends it."""
+def hand_out(jobs: Iterable[Any], workers: Workers) -> Iterator[tuple[Any, Any]]:
+    """Each job with its answer, or Lost, as they come; the jobs are begun in their order. All workers are closed at the
+    end, whatever ends it."""
     waiting, busy = deque(jobs), {}
     try:
         while waiting or busy:
-            while waiting and len(busy) < crew.size:
-                worker = crew.start()
+            while waiting and len(busy) < workers.size:
+                worker = workers.start()
                 busy[worker] = waiting.popleft()
-                crew.give(worker, busy[worker])
-            for worker, answer in crew.answers(list(busy)):
+                workers.give(worker, busy[worker])
+            for worker, answer in workers.answers(list(busy)):
                 job = busy.pop(worker)
                 if not isinstance(answer, Lost):
                     if waiting:
                         busy[worker] = waiting.popleft()
-                        crew.give(worker, busy[worker])
+                        workers.give(worker, busy[worker])
                     else:
-                        crew.dismiss(worker)
+                        workers.dismiss(worker)
                 yield job, answer
     finally:
-        crew.close()
+        workers.close()
 
 
 class Processes:
-    """Workers that are processes of this machine. Spawned, not forked: an engine's threads and memory do not cross a fork."""
+    """Workers that are processes of this machine. Spawned, not forked: an engine's threads and memory do not cross a
+    fork."""
 
     def __init__(self, work: Work, size: int) -> None:
         self.size, self._work = size, work
@@ -80,12 +83,12 @@ class Processes:
         process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)
         resource_tracker.ensure_running()  # else it is started below, and lifts the block
         # Ctrl-C reaches every process of the terminal: a worker is born deaf to it, and ended by close().
-        heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
             self._processes[ours] = process
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         theirs.close()  # so that the end of the worker is the end of the connection
         return ours
 
@@ -147,9 +150,10 @@ def _end_of(exitcode: int) -> str:
 class RayActors:
     """Workers that are actors of Ray, one processor each.
 
-    address: of a cluster as ray.init takes it, whose nodes have edgepose and see the same files; "local" starts Ray on this machine, and
-    close() ends it. size: None for the processors of the cluster.
-    Raises ImportError, naming the extra, if Ray is not installed, ConnectionError if there is no cluster, or it does not let us in.
+    address: of a cluster as ray.init takes it, whose nodes have edgepose and see the same files; "local" starts Ray on
+    this machine, and close() ends it. size: None for the processors of the cluster.
+    Raises ImportError, naming the extra, if Ray is not installed, ConnectionError if there is no cluster, or it does
+    not let us in.
     """
 
     def __init__(self, work: Work, size: int | None, address: str = "local") -> None:
@@ -159,7 +163,8 @@ class RayActors:
 
         self._ray = ray
         _check_reachable(address)
-        local = {"num_cpus": size, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
+        local = ({"num_cpus": size, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+                 if address == "local" else {})
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (OSError, RuntimeError, ray.exceptions.RayError) as error:
@@ -201,7 +206,8 @@ class RayActors:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises ConnectionError, naming it, if nobody answers at host:port or ray://host:port: Ray itself would try for minutes."""
+    """Raises ConnectionError, naming it, if nobody answers at host:port or ray://host:port: Ray itself would try for
+    minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
         return  # a name of Ray's, as "auto"

@@ -15,7 +15,8 @@ void run(const py::dict& plan, const Arrays& tensors, const Floats& x, Floats& y
   std::vector<cuda::Shared> shared(blocks);
   std::memset((void*)shared.data(), 0xff, shared.size() * sizeof(cuda::Shared));
   const cuda::Launch launch = {program.steps.data(), (int)program.steps.size(), program.constants.data(), arena.data(), x.data(),
-                               input.data(), y.mutable_data(), people, program.frames, program.joints, nullptr, nullptr};
+                               input.data(), y.mutable_data(), people, program.frames, program.joints, program.inputs,
+                               nullptr, nullptr};
   cuda::emulated::launch(blocks, cuda::kThreads, order, [&] {
     cuda::Shared& mine = shared[blockIdx.x];
     uses_tensor_cores ? cuda::run<true>(launch, mine) : cuda::run<false>(launch, mine);

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
+SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/placement.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
 
 
 @functools.cache
@@ -39,8 +39,8 @@ class Emulated:
         self.module, self.uses_tensor_cores, self.blocks, self.order = module, uses_tensor_cores, blocks, order
 
     def run(self, plan, tensors, x):
-        """(B, J, 3) from x (B, T, J, 2)."""
-        y = np.full((len(x), plan["joints"], 3), np.nan, np.float32)
+        """(B, J, D) from x (B, T, J, C)."""
+        y = np.full((len(x), plan["joints"], len(plan["outputs"])), np.nan, np.float32)
         self.module.run(plan, tensors, x, y, self.blocks, self.uses_tensor_cores, self.order)
         return y
 
@@ -58,7 +58,7 @@ class OnDevice:
     def run(self, plan, tensors, x):
         from edgepose import _cuda
 
-        y = np.full((len(x), plan["joints"], 3), np.nan, np.float32)
+        y = np.full((len(x), plan["joints"], len(plan["outputs"])), np.nan, np.float32)
         made = _cuda.Plan(plan, tensors)
         self.uses_tensor_cores = made.uses_tensor_cores
         _cuda.Context(made).run(x, y)

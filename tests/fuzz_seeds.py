@@ -1,5 +1,5 @@
-"""Writes the corpus that csrc/fuzz/fuzz_engine_file.cpp starts from: tiny engines, one for each op, in the fuzzer's three parts
-and as files.
+"""Writes the corpus that csrc/fuzz/fuzz_engine_file.cpp starts from: tiny engines, one for each op and
+some that other libraries run, in the fuzzer's three parts and as files.
 
     python fuzz_seeds.py FOLDER
 """
@@ -48,8 +48,8 @@ def conv(b, x):
     return b.linear(b.reshape(y, 1), weights(6, b.joints * 3), weights(b.joints * 3))
 
 
-def attention(b, x, gate=None, **sight):
-    return b.attention(b.linear(x, weights(x.columns, 12), weights(12)), 2, gate=gate, **sight)
+def attention(b, x, gate=None, **pattern):
+    return b.attention(b.linear(x, weights(x.columns, 12), weights(12)), 2, gate=gate, **pattern)
 
 
 def gated(b, x):
@@ -98,9 +98,20 @@ def engine(name):
     if precision in EIGHT_BITS:
         steps = {quantise.label(number, step): EIGHT_BITS[precision] for number, step in enumerate(plan["steps"])}
         plan, tensors = quantise.with_multipliers(plan, tensors, steps, {})
-    header = {"format": enginefile.FORMAT, "model": name, "frames": frames, "skeleton": "h36m17", "precision": precision, "backend": "native",
-              "units": "", "weights_sha256": "", "built_with": {}, "is_causal": name == "causal", "plan": plan}
-    return json.dumps(header), tensors
+    return json.dumps({**header(name, frames, precision, "native"), "is_causal": name == "causal", "plan": plan}), tensors
+
+
+def header(name, frames, precision, backend):
+    return {"format": enginefile.FORMAT, "model": name, "frames": frames, "skeleton": "h36m17", "precision": precision, "backend": backend,
+            "units": "", "weights_sha256": "", "built_with": {}}
+
+
+PAYLOADS = {"onnx": {"inputs": ["x", "y", "confidence"], "outputs": ["x", "y", "z", "error"]}, "tensorrt": {"batch": 1, "machine": {}, "rung": "strong-fp16"}}
+
+
+def payload(backend):
+    """(header's text, tensors) of an engine that another library runs."""
+    return json.dumps({**header(backend, 1, "fp16", backend), **PAYLOADS[backend]}), {"payload": np.arange(9, dtype=np.uint8)}
 
 
 def in_parts(text, tensors):
@@ -114,8 +125,8 @@ def write_seeds(folder):
     """The paths of the seeds: each engine in parts, and as it is in a file."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name in SEEDS:
-        text, tensors = engine(name)
+    for name in (*SEEDS, *PAYLOADS):
+        text, tensors = engine(name) if name in SEEDS else payload(name)
         whole = save(tensors, {"edgepose": text, "sha256": enginefile.checksum(text, tensors)})
         for path, data in ((folder / f"{name}.parts", in_parts(text, tensors)), (folder / f"{name}.epose", whole)):
             path.write_bytes(data)

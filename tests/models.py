@@ -7,14 +7,18 @@ from torch import nn
 from edgepose import _native, enginefile, zoo
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
-from edgepose.skeleton import H36M16
+from edgepose.columns import inputs_of, outputs_of
+from edgepose.skeleton import H36M16, H36M17
 from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
-from edgepose.zoo.layers import NEIGHBOUR_GROUPS, SampleLayerNorm
+from edgepose.zoo.layers import NEIGHBOUR_GROUPS, Mlp, SampleLayerNorm, folded_linear
 from edgepose.zoo.martinez import Martinez
 from edgepose.zoo.posegate import GATES, PoseGateFormer
 from edgepose.zoo.refined import RefinedAMPose
 from edgepose.zoo.strided import StridedTransformer
 
+REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
+            "weights_sha256": str, "built_with": dict}  # of an engine file's header
+WANTED = {int: "a whole number", str: "a string", dict: "an object"}  # in words
 TINY = {"depth": 1, "channels": 16, "heads": 2}
 
 
@@ -47,6 +51,52 @@ def randomised(model, seed=0):
     return model.eval()
 
 
+class ErrorLifter(nn.Module):
+    """A lifter of x, y and confidence that predicts its error too: a head of its own over a pose that is one row."""
+
+    inputs, outputs = ("x", "y", "confidence"), ("x", "y", "z", "error")
+
+    def __init__(self, frames=1, channels=64, skeleton=H36M17):
+        super().__init__()
+        self.skeleton, self.frames, joints = skeleton, frames, len(skeleton)
+        self.embed = nn.Linear(3 * frames * joints, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.mlp = Mlp(channels)
+        self.head, self.error_head = nn.Linear(channels, 3 * joints), nn.Linear(channels, joints)
+
+    def forward(self, x):
+        x = self.embed(x.flatten(1))
+        x = x + self.mlp(self.norm(x))
+        joints = len(self.skeleton)
+        return torch.cat([self.head(x).reshape(-1, joints, 3), torch.relu(self.error_head(x)).reshape(-1, joints, 1)], -1)
+
+    def lower(self, plan):
+        x = plan.linear(plan.reshape(plan.frame_tokens(), 1), *folded_linear(self.embed))
+        x = self.mlp.lower(plan, plan.normalize(x, self.norm.eps), self.norm, residual=x)
+        pose, joints = plan.linear(x, *folded_linear(self.head)), len(self.skeleton)
+        error = plan.linear(x, *folded_linear(self.error_head), activation="relu")
+        return plan.concat(plan.reshape(pose, joints), plan.reshape(error, joints))
+
+
+class ErrorJointLifter(nn.Module):
+    """The same columns with a token a joint and one head."""
+
+    inputs, outputs = ErrorLifter.inputs, ErrorLifter.outputs
+
+    def __init__(self, frames=1, channels=64, skeleton=H36M17):
+        super().__init__()
+        self.skeleton, self.frames = skeleton, frames
+        self.embed, self.norm, self.mlp, self.head = nn.Linear(3 * frames, channels), nn.LayerNorm(channels), Mlp(channels), nn.Linear(channels, 4)
+
+    def forward(self, x):
+        x = self.embed(x.transpose(1, 2).flatten(2))
+        return self.head(x + self.mlp(self.norm(x)))
+
+    def lower(self, plan):
+        x = plan.linear(plan.joint_tokens(), *folded_linear(self.embed))
+        return plan.linear(self.mlp.lower(plan, plan.normalize(x, self.norm.eps), self.norm, residual=x), *folded_linear(self.head))
+
+
 def tiny_lifter(**options):
     """An AMPose of 16 channels and one pair of blocks: every kind of step."""
     return randomised(AMPose(**{**TINY, **options}))
@@ -55,7 +105,7 @@ def tiny_lifter(**options):
 def engine_header(model, precision="fp32"):
     """What an engine file says of a model, but for its plan."""
     return {"model": "tiny", "frames": model.frames, "skeleton": model.skeleton.name, "precision": precision,
-            "backend": "native", "weights_sha256": "0" * 64, "built_with": {"edgepose": "0.1.0"}}
+            "inputs": list(inputs_of(model)), "outputs": list(outputs_of(model)), "backend": "native", "weights_sha256": "0" * 64, "built_with": {"edgepose": "0.1.0"}}
 
 
 def lowered(model, precision):
@@ -128,17 +178,17 @@ LIFTERS = dict(lifters())
 
 
 def keypoints(model, people, seed=0):
-    """Seeded keypoints_norm (people, T, J, 2) for a model."""
-    shape = (people, model.frames, len(model.skeleton), 2)
+    """Seeded keypoints_norm (people, T, J, C) for a model."""
+    shape = (people, model.frames, len(model.skeleton), len(inputs_of(model)))
     return np.random.default_rng(seed).uniform(-0.6, 0.6, shape).astype(np.float32)
 
 
 def torch_poses(model, x):
-    """A model's own answer, (people, J, 3)."""
+    """A model's own answer, (people, J, D)."""
     with torch.inference_mode():
         return model(torch.from_numpy(x)).numpy()
 
 
 def run_native(plan, tensors, x, out):
-    """out (people, J, 3): a plan on the CPU."""
+    """out (people, J, D): a plan on the CPU."""
     _native.Context(_native.Plan(plan, tensors, ""), 1).run(x, out)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from models import randomised, small, small_options
 
-from edgepose import timing, zoo
+import edgepose
+from edgepose import _native, timing, zoo
 from edgepose.benchmarks import run
+from edgepose.build_engines.lifters import load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
@@ -24,10 +26,11 @@ def bench(tmp_path, *arguments):
 def test_rows_have_exactly_the_promised_keys(tmp_path, capsys):
     report = bench(tmp_path, "--plot", str(tmp_path / "bench.png"))
     assert all(set(row) == KEYS for row in report["rows"])
-    assert {row["runtime"] for row in report["rows"]} >= {"native", "stream", "torch", "torchscript", "onnxruntime"}
+    assert {row["runtime"] for row in report["rows"]} >= {"native", "stream", "stream-cpp", "people", "torch", "torchscript", "onnxruntime"}
     for row in report["rows"]:
         assert 0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"] and row["rss_mb"] > 10
-        assert row["poses_per_s"] == pytest.approx(row["batch"] * 1e3 / row["median_ms"])
+        people = 20 if row["runtime"] == "people" else row["batch"]
+        assert row["poses_per_s"] == pytest.approx(people * 1e3 / row["median_ms"])
         if row["precision"] == "fp32" and not row["runtime"].endswith("-default"):
             assert row["mean_error_mm"] < 0.01
     assert (tmp_path / "bench.png").stat().st_size > 1000
@@ -69,10 +72,33 @@ def test_eight_bits_stand_beside_peers_of_eight_bits(tmp_path, capsys):
     assert rows["native", "w8"]["weight_bytes"] < 0.6 * zoo.parameters(zoo.build("martinez-s")) * 4
 
 
+def test_onnx_runtime_s_quantiser_says_nothing_between_the_rows(tmp_path, capfd, caplog):
+    run._quantise_dynamically(load_lifter("strided27-s").module, tmp_path / "a.onnx")
+    assert (tmp_path / "a.onnx").is_file() and capfd.readouterr() == ("", "") and caplog.text == ""
+
+
 def test_batches_are_rows_of_their_own(tmp_path):
     rows = bench(tmp_path, "--batch", "1", "3", "--runtimes", "native", "stream", "--precisions", "fp16")["rows"]
     assert [(row["runtime"], row["batch"]) for row in rows] == [("native", 1), ("stream", 1), ("native", 3), ("stream", 3)]
     assert rows[2]["macs"] == 3 * rows[0]["macs"]
+
+
+def test_each_way_to_stream_is_a_row_and_they_go_through_the_same_engine(tmp_path):
+    rows = bench(tmp_path, "--runtimes", "native", "stream", "stream-cpp", "people", "--precisions", "fp16")["rows"]
+    assert [row["runtime"] for row in rows] == ["native", "stream", "stream-cpp", "people"]
+    assert len({row["mean_error_mm"] for row in rows}) == 1 and rows[3]["median_ms"] > 3 * rows[0]["median_ms"]
+
+
+def test_the_stream_of_cpp_gives_the_poses_of_python():
+    engine = edgepose.load("martinez-s")
+    mine, theirs = _native.Stream(str(engine.path), "coco17", 1920, 1080, 50.0, 1), edgepose.Stream(engine, "coco17", (1920, 1080))
+    keypoints_px = np.random.default_rng(0).uniform(300, 700, (17, 2)).astype(np.float32)
+    for n in range(3):
+        pose = theirs.push(keypoints_px + n, n * 0.02)
+        assert mine.push(keypoints_px + n, n * 0.02)
+        np.testing.assert_array_equal(mine.joints_m(), pose.joints_m)
+    with pytest.raises(ValueError, match="wanted a later"):
+        mine.push(keypoints_px, 0.0)
 
 
 def test_a_paced_run_counts_processor_time(tmp_path):

@@ -37,7 +37,7 @@ def engines(tmp_path_factory):
         if name not in made:
             path, (model, more) = folder / f"{name}.epose", MODELS[name]
             plan, tensors = lower(model := model(), "fp16")
-            enginefile.write(path, {**engine_header(model, "fp16"), **more, "plan": plan}, tensors)
+            enginefile.write(path, {**engine_header(model, "fp16"), "rate_hz": 50, **more, "plan": plan}, tensors)
             made[name] = Engine(path), edgepose.load(path)
         return made[name]
 
@@ -139,7 +139,7 @@ def test_every_option_does_what_it_does_in_python(engines, name, options):
 
 def test_a_causal_model_answers_for_the_newest_frame_as_in_python(engines):
     compare(engines, "27 causal", "coco17", seed=3)
-    with pytest.raises(Refused, match="delay_frames is 1; a causal window of 27 frames takes 0 to 0"):
+    with pytest.raises(Refused, match="delay_frames is 1; a causal window of 27 frames has no later ones to wait for: wanted 0"):
         Stream(engines("27 causal")[0], "coco17", SIZE, delay_frames=1)
 
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgepose import zoo
-from edgepose.zoo.checkpoints import FORMAT, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from edgepose.zoo.checkpoints import FORMAT, find_checkpoint, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 
 META = {"model": "ampose", "frames": 9, "skeleton": "h36m17", "options": {"channels": 16}, "seed": 3,
         "figures": {"validation_mpjpe_mm": 1.5}}
@@ -47,6 +47,12 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_checkpoint_without_its_model_is_refused(tmp_path, module):
     with pytest.raises(ValueError, match="missing: frames, options"):
         save_checkpoint(tmp_path / "m.safetensors", module, {"model": "ampose", "skeleton": "h36m17"})
+
+
+def test_a_file_of_torch_save_is_told_from_a_checkpoint(tmp_path):
+    torch.save({}, tmp_path / "mine.pth")
+    with pytest.raises(ValueError, match="mine.pth is a file of torch.save, not a .safetensors checkpoint.*--published .*mine.pth"):
+        find_checkpoint(str(tmp_path / "mine.pth"))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -191,7 +191,7 @@ def test_a_result_made_otherwise_is_kept_until_told(recordings, tmp_path, capsys
     before = contents(tmp_path / "out")
     assert lift(*command, *options) == 1
     said = capsys.readouterr().err
-    assert f"out/b/balance_cam2.npz is made with {message}" in said and "and 2 more results are other ones: --redo lifts again" in said
+    assert f"out/b/balance_cam2.npz is made with {message}" in said and "and 2 more results differ: --redo lifts again" in said
     assert contents(tmp_path / "out") == before
     if "--engine" in options:
         assert lift(*command, *options, "--redo") == 0 and lift(*command, *options) == 0
@@ -231,7 +231,7 @@ def test_a_result_that_could_not_be_made_anew_is_named(recordings, tmp_path, cap
     assert lift(*command, "--engine", "martinez-s", "--redo") == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "1 of 3 recordings could not be lifted:" and "balance_cam1.npz is no .npz file" in lines[1]
-    assert lines[2:] == ["their results from before are still there, and are other ones:", f"  {tmp_path}/out/balance_cam1.npz"]
+    assert lines[2:] == ["old results of these, made with other settings, are still there:", f"  {tmp_path}/out/balance_cam1.npz"]
 
 
 def test_results_of_no_recording_are_not_mixed_with_others_unsaid(recordings, tmp_path, capsys):
@@ -247,7 +247,7 @@ def test_results_of_no_recording_are_not_mixed_with_others_unsaid(recordings, tm
     for _ in range(2):
         assert lift(*command, "--engine", "martinez-s", "--redo") == 0
         said = capsys.readouterr().err.splitlines()
-        assert said == ["results in this folder that are other ones, and no recording of --input belongs to them:", f"  {difference}"]
+        assert said == ["results in this folder that were made with other settings, of recordings that --input does not name:", f"  {difference}"]
     assert lift(*command, "--engine", "martinez-s") == 1
     assert f"{difference}; no recording of --input belongs to it: remove it" in capsys.readouterr().err
 
@@ -257,7 +257,7 @@ def test_results_of_no_recording_are_not_mixed_with_others_unsaid(recordings, tm
 
 def test_of_many_failures_the_first_are_listed(tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    for i in range(lift_command.MOST_TOLD + 3):
+    for i in range(lift_command.MOST_LISTED + 3):
         (tmp_path / f"in/{i:02}.npz").write_bytes(b"nothing")
     assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -280,7 +280,7 @@ def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, t
     assert lines[0] == "5 of 9 recordings could not be lifted:" and len(lines) == 6
     for line, message in zip(lines[1:], (
             "a.npz is no .npz file", "gone.npz is no .npz file of arrays .*No such file", "late.npz: timestamps_s goes from 0 to 0 at frame 1",
-            r"nan.npz: person 1, frame 7: keypoint 3 is \[nan, 5.0, 1.0\]", r"other.npz: frame 0: keypoints_px has shape \(16, 3\)")):
+            r"nan.npz: person 1, frame 7: keypoint 3 is \(nan, 5, 1\)", r"other.npz: frame 0: keypoints_px has shape \(16, 3\)")):
         assert re.search(message, line), line
     with np.load(tmp_path / "out/nobody.npz") as result:
         assert result["joints_m"].shape == (0, 17, 3) and result["is_seen"].shape == (0, 17)

@@ -94,7 +94,7 @@ def test_an_output_that_cannot_be_a_folder_is_noticed_before_any_work(recordings
 
 
 class Here:
-    """A crew of one that does the jobs in this process, and loses those of one name."""
+    """One worker that does the jobs in this process, and loses those of one name."""
 
     size = 1
 
@@ -124,10 +124,10 @@ def test_the_largest_recordings_are_begun_first_and_progress_counts_them(tmp_pat
     jobs = lift_command.find_recordings([str(tmp_path / "in")], tmp_path / "out")
     options = lift_command.Options("martinez-s", 0)
     made = lift_command.made_with(edgepose.load("martinez-s"), options)
-    crew = Here(lambda: lift_command.Lifting(options, made), lost="c.npz")
-    monkeypatch.setattr(lift_command, "TOLD_S", 0.0)
-    progress = lift_command.lift_archive(jobs, crew)
-    assert [job.name for job in crew.done] == ["b.npz", "d.npz", "c.npz", "a.npz"]
+    workers = Here(lambda: lift_command.Lifting(options, made), lost="c.npz")
+    monkeypatch.setattr(lift_command, "PROGRESS_S", 0.0)
+    progress = lift_command.lift_archive(jobs, workers)
+    assert [job.name for job in workers.done] == ["b.npz", "d.npz", "c.npz", "a.npz"]
     assert (progress.lifted, progress.frames, progress.poses) == (3, 90, 90)
     assert progress.failed == [f"{tmp_path}/in/c.npz: its worker fell"]
     told = capsys.readouterr().out.splitlines()

@@ -1,14 +1,18 @@
 import json
+import os
 import re
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from models import randomised
 
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import compile as compiler
-from edgepose.build_engines.report import write_report
+from edgepose.build_engines.lifters import NamedModule
+from edgepose.build_engines.report import Row, write_report
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
@@ -84,6 +88,28 @@ def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, cap
     assert not json.loads((tmp_path / "report.json").read_text())["rows"][0]["is_kept"]
 
 
+def test_plain_onnx_files_have_their_dimensions_by_number(tmp_path, capsys):
+    assert main(["compile", "--model", "martinez-s", "--format", "onnx", "--precision", "fp32", "fp16", "--out", str(tmp_path)]) == 0
+    assert "plain ONNX: " in capsys.readouterr().out
+    for precision in ("fp32", "fp16"):
+        file = tmp_path / f"martinez-s_{precision}.onnx"
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        assert [value.shape for value in (*session.get_inputs(), *session.get_outputs())] == [["people", 1, 17, 2], ["people", 17, 3]]
+        x = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 1, 17, 2)).astype(np.float32)
+        engine = edgepose.load(tmp_path / f"martinez-s_onnx_{precision}.epose", trust=True)
+        np.testing.assert_array_equal(session.run(None, {"keypoints_norm": x})[0], engine.run(x))
+
+
+@pytest.mark.parametrize("name", ["unchecked.epose", "epose.part"])
+def test_what_a_killed_build_left_is_removed_once_it_is_old(tmp_path, name):
+    left, live = tmp_path / f".strided27-s_native_fp32.{name}", tmp_path / f".other_native_fp32.{name}"
+    for path in (left, live):
+        path.touch()
+    os.utime(left, (0, 0))
+    assert main(["compile", "--model", "martinez-s", "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    assert live.exists() and not left.exists()
+
+
 @pytest.mark.parametrize("damage", [b"", b'{"rows":', b"[]", b'{"rows": 3}', b'{"rows": [{}]}', b"null", b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_report_is_set_aside_and_said(tmp_path, capsys, damage):
     report = tmp_path / "report.json"
@@ -111,6 +137,8 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
     (["--model", "hrnet-w8", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
     (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"], r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
     (["--model", "ampose", "--threads", "0"], "--threads is 0; wanted 1 or more"),
+    (["--model", "martinez", "--published", __file__], "--published takes weights by the authors of strided27-dense, .*hrnet-w8; not of martinez"),
+    (["--model", "mine.pth"], "mine.pth.* nor a lifter"), (["--format", "onnx", "--backend", "native", "--model", "ampose"], "--format onnx goes with"),
     (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),
@@ -133,6 +161,34 @@ def test_a_trained_checkpoint_of_any_window_and_skeleton_compiles(tmp_path, fram
     assert engine.frames == frames and engine.skeleton == module.skeleton
     stream = edgepose.Stream(engine, layout="coco17", image_size=(640, 480))
     assert stream.push(np.random.default_rng(0).uniform(100, 400, (17, 2)), 0.0).joints_m.shape == (len(module.skeleton), 3)
+
+
+@pytest.mark.parametrize("model, checkpoint, options, stem", [
+    ("strided27-s", "strided27-s", {"is_causal": True}, "strided27-s-causal"), ("strided27-s", "strided27-s", {"is_causal": False}, "strided27-s"),
+    ("strided27-s", "strided27-s", {"dropout": 0.5, "channels": 64}, "strided27-s-channels64-dropout0.5"), ("ampose", "", {}, "ampose"),
+    ("ampose", "ampose", {"block": "two residual"}, "ampose-block-two-residual"), ("strided27-s", "mine", {"is_causal": True}, "mine")])
+def test_a_model_with_options_does_not_write_over_the_engine_of_the_model_without(model, checkpoint, options, stem):
+    assert NamedModule(model, zoo.build(model, **options), True, options, checkpoint).file_stem == stem
+
+
+def test_the_report_keeps_the_rows_of_a_model_with_other_options(tmp_path):
+    def row(options):
+        return Row("strided27-s", "native", "fp32", 1, 1, 27, *[None] * 4, 0.0, 0.0, 1, 1, 1, 0.0, None, None, 0.01, True, "a", "", options)
+
+    for options in ({}, {"is_causal": True}, {"is_causal": True}):
+        write_report(tmp_path, [row(options)])
+    assert [row["options"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [{}, {"is_causal": True}]
+
+
+def test_an_engine_says_its_options_and_a_header_with_others_is_refused(tmp_path):
+    module = randomised(zoo.build("strided27-s", channels=16, depth=1, heads=2, is_causal=True))
+    named = NamedModule("strided27-s", module, True, {"channels": 16, "heads": 2, "depth": 1, "is_causal": True})
+    header, tensors = compiler.build(named, "native", "fp32")
+    enginefile.write(tmp_path / "a.epose", header, tensors)
+    assert ", channels=16, depth=1, heads=2, is_causal=True" in repr(edgepose.load(tmp_path / "a.epose"))
+    enginefile.write(tmp_path / "a.epose", {**header, "options": ["is_causal"]}, tensors)
+    with pytest.raises(edgepose.EngineError, match=r"the header's 'options' is \['is_causal'\]; it needs an object"):
+        edgepose.load(tmp_path / "a.epose")
 
 
 def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_path):
@@ -197,6 +253,10 @@ def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
     lifter = compiler.load_lifter(name)
     assert header["weights_sha256"] == compiler.weights_sha256(lifter.module)
     again, fresh = compiler.build(lifter, "native", "fp16")
+    if header["format"] == 1:  # with the places of the buffers, and without names of columns
+        header["plan"] = {**header["plan"], "buffers": [buffer[:2] for buffer in header["plan"]["buffers"]]}
+        del header["plan"]["arena"]
+        header["plan"] |= {key: again["plan"][key] for key in ("inputs", "outputs")}
     assert again["plan"] == header["plan"] and all((tensors[key] == fresh[key]).all() for key in fresh)
 
 

@@ -12,7 +12,7 @@ import torch
 from edgepose.build_engines.lower import PlanBuilder, lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.zoo.ampose import AMPose
-from edgepose.zoo.layers import Sight
+from edgepose.zoo.layers import AttentionPattern
 from edgepose.skeleton import H36M17
 
 try:
@@ -153,7 +153,7 @@ def test_attention_of_the_newest_token_reads_its_rings(device, span, capacity, n
             part = slice(head * d, (head + 1) * d)
             k, v = keys[person, order, part], values[person, order, part]
             queries = np.repeat(q[person, None, part], count, 0)
-            seen = Sight(span or None, True).mask(count, heads)[head].numpy()
+            seen = AttentionPattern(span or None, True).mask(count, heads)[head].numpy()
             wanted = reference.attention(queries, k, v, seen)[-1]
             assert np.abs(got[person, part] - wanted).max() <= 8 * (d + count) * EPS
 

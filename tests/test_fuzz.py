@@ -63,7 +63,8 @@ def sanitized(tmp_path_factory):
     shutil.copytree(ROOT / "edgepose", folder / "edgepose", ignore=not_needed)
     (folder / "left_out.cpp").write_text(LEFT_OUT)
     includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_path("include"))]
-    sources = [*(source for source in sorted((ROOT / "csrc").glob("*.cpp")) if source.stem != "kernels_avx512"), folder / "left_out.cpp"]
+    sources = [*(source for part in ("", "python/", "runtime/") for source in sorted((ROOT / "csrc").glob(f"{part}*.cpp"))
+                 if source.stem not in ("kernels_avx512", "edgepose")), folder / "left_out.cpp"]
     module = folder / "edgepose" / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     subprocess.run(["g++", "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-pthread", "-Wno-psabi", "-fvisibility=hidden", *SANITIZE,
                     *includes, *sources, "-o", module], check=True, timeout=300)

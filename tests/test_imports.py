@@ -23,27 +23,27 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "_native"},
     "workers": {"checks"},
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
-    "enginefile": {"checks", "columns", "skeleton"},
+    "enginefile": {"columns", "skeleton", "_native"},
     "gpu": {"checks", "enginefile", "_cuda"},
-    "backends": {"columns", "enginefile", "gpu", "onnxfile", "skeleton", "_cuda", "_native"},
+    "backends": {"enginefile", "gpu", "onnxfile", "_cuda", "_native"},
     "engine": {"backends", "checks", "columns", "enginefile", "skeleton"},
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
     "clip": {"adapters", "camera", "checks", "filters", "npz", "skeleton", "stream"},
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
-    "edgepose": {"adapters", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
+    "edgepose": {"_native", "adapters", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
     "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show",
                  "stream", "workers", "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
     "zoo": {"checks", "columns", "enginefile", "skeleton"},
-    "training": SHARED | {"camera", "npz", "pictures", "show"},
+    "training": SHARED | {"camera", "machine", "npz", "pictures", "show"},
     "build_engines": SHARED | {"onnxfile", "pictures", "training", "_native"},  # training: publish; _native: what a quantisation loses
     "benchmarks": SHARED | {"build_engines", "training", "_cuda", "_native"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
-         "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
+         "safetensors", "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
 
 
 def modules():
@@ -119,7 +119,7 @@ def test_no_module_of_the_runtime_imports_a_heavy_library_when_it_is_loaded(dott
     loaded = {name.split(".")[0] for name in imports(dotted, MODULES[dotted], only_at_load=True)}
     assert not loaded & HEAVY
     foreign = loaded - set(sys.stdlib_module_names) - {"edgepose", "numpy"}
-    assert foreign <= {"enginefile": {"safetensors"}, "pyinstaller": {"PyInstaller"}}.get(part(dotted), set())
+    assert foreign <= {"pyinstaller": {"PyInstaller"}}.get(part(dotted), set())
 
 
 @pytest.mark.parametrize("dotted", [name for name in MODULES if part(name) not in BUILDERS])
@@ -189,3 +189,9 @@ def test_a_backend_whose_library_is_missing_says_what_to_install(tmp_path, monke
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(edgepose.EngineError, match=f"the {backend} backend needs {library}, which is not installed .*edgepose compile --model tiny"):
         edgepose.load(tmp_path / "a.epose", trust=True)
+
+
+def test_a_package_whose_compiled_part_is_missing_says_how_to_build_it():
+    code = "import sys; sys.modules['edgepose._native'] = None; import edgepose"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "edgepose's compiled part is not in" in done.stderr and "pip install -e ." in done.stderr

@@ -5,6 +5,7 @@ import pytest
 import torch
 from models import LIFTERS, TINY, tiny_lifter
 
+from edgepose import _native
 from edgepose.build_engines.lower import executed_macs, lower
 from edgepose.zoo.ampose import AMPose
 
@@ -13,16 +14,18 @@ each_lifter = pytest.mark.parametrize("lifter", LIFTERS)
 
 @each_lifter
 def test_values_alive_at_the_same_time_never_overlap(lifter):
-    plan, _ = lower(LIFTERS[lifter]().eval(), "fp32")
-    owner = np.full(plan["arena"], -1)
+    plan, tensors = lower(LIFTERS[lifter]().eval(), "fp32")
+    buffers = _native.Plan(plan, tensors, "").buffers
+    assert [buffer[:2] for buffer in buffers] == plan["buffers"]
+    owner = np.full(max(offset + rows * ld for rows, _, ld, offset in buffers), -1)
 
     def place(value):
-        rows, _, ld, offset = plan["buffers"][value]
-        assert offset >= 0 and offset + rows * ld <= plan["arena"]
+        rows, _, ld, offset = buffers[value]
+        assert offset >= 0
         return slice(offset, offset + rows * ld)
 
     for number, step in enumerate(plan["steps"]):
-        for name in ("x", "residual"):
+        for name in ("x", "residual", "gate"):
             if name in step:
                 assert (owner[place(step[name])] == step[name]).all(), f"step {number}: its {name} was written over"
         if "x" in step:
@@ -30,12 +33,26 @@ def test_values_alive_at_the_same_time_never_overlap(lifter):
             assert x.stop <= y.start or y.stop <= x.start, f"step {number}: y lies on x"
         owner[place(step["y"])] = step["y"]
     assert (owner[place(plan["steps"][-1]["y"])] == plan["steps"][-1]["y"]).all()
+    assert len(owner) < sum(rows * ld for rows, _, ld, _ in buffers)  # memory is shared
+
+
+def test_a_buffer_that_several_steps_write_lives_from_the_first_to_the_last_use():
+    w, b = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
+    plan = {"frames": 1, "joints": 17, "inputs": ["x", "y", "confidence"], "outputs": ["x", "y", "z"], "buffers": [[17, 3]] * 4, "steps": [
+        {"op": "tokens", "y": 0}, {"op": "linear", "x": 0, "y": 1, "weight": "w", "bias": "b"},
+        {"op": "multiply", "x": 1, "residual": 1, "y": 1}, {"op": "linear", "x": 0, "y": 2, "weight": "w", "bias": "b"},
+        {"op": "multiply", "x": 1, "residual": 2, "y": 2}, {"op": "linear", "x": 2, "y": 3, "weight": "w", "bias": "b", "residual": 1}]}
+    made = _native.Plan(plan, {"w": w, "b": b}, "")
+    assert len({tuple(made.buffers[i]) for i in range(3)}) == 3
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 1, 17, 3)).astype(np.float32)
+    y = np.empty((2, 17, 3), np.float32)
+    _native.Context(made, 1).run(x, y)
+    np.testing.assert_allclose(y, x[:, 0] ** 3 + x[:, 0] ** 2, rtol=0, atol=8 * 2.0**-24)
 
 
 def test_rows_do_not_share_lines_of_the_cache_and_do_not_fall_on_the_same_set():
     for channels in (3, 16, 108, 128, 256, 512, 1536):
-        plan, _ = lower(AMPose(depth=1, channels=channels, heads=1).eval(), "fp32")
-        for rows, columns, ld, offset in plan["buffers"]:
+        for rows, columns, ld, offset in _native.Plan(*lower(AMPose(depth=1, channels=channels, heads=1).eval(), "fp32"), "").buffers:
             assert ld >= columns and ld % 16 == 0 and offset % 16 == 0 and ld % 256
 
 

@@ -1,4 +1,5 @@
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_cores_are_no_more_than_the_quota_has_time_for(monkeypatch, quota, expec
     monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     assert machine.cores() == expected
+
+
+@pytest.mark.parametrize("flags, has", [("flags : fpu avx512_bf16 sse", True), ("Features : fp asimd bf16", True), ("flags : fpu avx512f", False)])
+def test_bfloat16_without_instructions_for_it_is_warned_of(monkeypatch, flags, has):
+    runs = pytest.importorskip("edgepose.training.runs")
+    monkeypatch.setattr(Path, "read_text", lambda _: flags)
+    assert machine.has_bfloat16() == has
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for precision, device in (("bfloat16", "cpu"), ("float32", "cpu"), ("bfloat16", "cuda")):
+            runs.warn_of_emulation(precision, device)
+    assert len(warned) == (not has)
 
 
 def test_doctor_names_the_quota(monkeypatch, capsys):

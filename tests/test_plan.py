@@ -20,8 +20,8 @@ each_lifter = pytest.mark.parametrize("lifter", LIFTERS)
 
 
 def poses(plan, tensors, x, isa="", threads=1):
-    out = np.full((len(x), plan["joints"], 3), np.nan, np.float32)
-    Backend({"plan": plan, "frames": plan["frames"], "skeleton": f"h36m{plan['joints']}"}, tensors, threads, isa).run(x, out)
+    out = np.full((len(x), plan["joints"], len(plan["outputs"])), np.nan, np.float32)
+    Backend({"plan": plan}, tensors, threads, isa).run(x, out)
     return out
 
 
@@ -108,17 +108,13 @@ def in_plan(**values):
 def buffer_of(op, name, **values):
     def change(plan, tensors):
         for key, value in values.items():
-            plan["buffers"][step_of(op, plan)[name]][("rows", "columns", "ld", "offset").index(key)] = value
+            plan["buffers"][step_of(op, plan)[name]][("rows", "columns").index(key)] = value
     return change
 
 
-def moved(op, name, to, by=0):
-    """Puts one buffer of a step where another lies, plus `by` floats, in an arena with room for that."""
-    def change(plan, tensors):
-        buffers, step = plan["buffers"], step_of(op, plan)
-        plan["arena"] *= 4
-        buffers[step[name]][3] = buffers[step[to]][3] + by
-    return change
+def in_place(op):
+    """A step that writes what it reads."""
+    return lambda plan, tensors: step_of(op, plan).update(y=step_of(op, plan)["x"])
 
 
 def tensor_of(op, key, change):
@@ -164,27 +160,26 @@ def at(op, why):
 HUGE = 2**31 - 1
 REFUSED = [
     # the plan as a whole
-    *[(f"no {key}", missing(key), f'"{key}" is missing') for key in ("frames", "joints", "arena", "buffers", "steps")],
+    *[(f"no {key}", missing(key), f'"{key}" is missing') for key in ("frames", "joints", "buffers", "steps")],
     *[(f"{key} {value!r}", in_plan(**{key: value}), f"{key} (is|are) out of range|wrong type, or is out of range")
-      for key in ("frames", "joints", "arena") for value in (-1, HUGE, 2**31, 2**63, "3", None, 1.5, [], {})],
+      for key in ("frames", "joints") for value in (-1, HUGE, 2**31, 2**63, "3", None, 1.5, [], {})],
     ("frames 0", in_plan(frames=0), "frames are out of range"),
     ("joints 0", in_plan(joints=0), "joints are out of range"),
-    ("arena too small", in_plan(arena=16), "outside the arena"),
+    *[(f"{key} {value!r}", in_plan(**{key: value}), f"{key} are out of range|wrong type, or is out of range")
+      for key in ("inputs", "outputs") for value in ([], ["x"] * 65, 3, None, "xyz")],
+    ("another number of inputs", in_plan(inputs=["x", "y", "confidence"]), r"step 0: tokens gives \(joints, inputs \* frames\)"),
+    ("another number of outputs", in_plan(outputs=["x", "y", "z", "error"]), r"the last step does not give \(joints, outputs\)"),
+    ("more steps than any model", lambda plan, _: plan["steps"].extend([plan["steps"][-1]] * 1024), "it has more than 1024 steps"),
     ("no buffers", in_plan(buffers=[]), "step 0: y is not one of its buffers"),
     ("no steps", in_plan(steps=[]), "it has no steps"),
     *[(f"{key} {value!r}", in_plan(**{key: value}), "")
       for key in ("buffers", "steps") for value in (None, 3, "ab", [None], [3], ["abcd"], [[1, 2, 3]], [{}])],
-    ("another number of joints", in_plan(joints=16), r"step 0: tokens gives \(joints, 2 frames\)"),
-    ("another number of frames", in_plan(frames=9), r"step 0: tokens gives \(joints, 2 frames\)"),
-    ("an answer that is none", lambda plan, _: plan["steps"].pop(), r"the last step does not give \(joints, 3\)"),
+    ("another number of joints", in_plan(joints=16), r"step 0: tokens gives \(joints, inputs \* frames\)"),
+    ("another number of frames", in_plan(frames=9), r"step 0: tokens gives \(joints, inputs \* frames\)"),
+    ("an answer that is none", lambda plan, _: plan["steps"].pop(), r"the last step does not give \(joints, outputs\)"),
     # buffers
-    *[(f"{key} {value}", buffer_of("linear", "y", **{key: value}), "a buffer's (shape is out of range|row distance is wrong)")
-      for key in ("rows", "columns", "ld") for value in (-1, 0, HUGE, 2**31, 2**62)],
-    *[(f"offset {value}", buffer_of("linear", "y", offset=value), "a buffer (lies outside the arena|.*row distance)")
-      for value in (-16, 8, 2**30, 2**62)],
-    ("ld below the columns", buffer_of("linear", "y", ld=0), "row distance is wrong"),
-    ("ld of half a panel", buffer_of("linear", "y", ld=24), "row distance is wrong"),
-    ("rows beyond the arena", buffer_of("linear", "y", rows=4096), "outside the arena"),
+    *[(f"{key} {value}", buffer_of("linear", "y", **{key: value}), "a buffer's shape is out of range|a value has the wrong type, or is out of range")
+      for key in ("rows", "columns") for value in (-1, 0, HUGE, 2**31, 2**62, "3", None, 0.5)],
     # steps
     *[(f"{op} without op", without(op, "op"), at(op, '"op" is missing')) for op in ("tokens", "graph_conv")],
     ("an unknown op", setting("add", op="softmax"), at("add", 'unknown op "softmax"')),
@@ -209,10 +204,7 @@ REFUSED = [
     ("a negative epsilon", setting("normalize", epsilon=-1e-5), at("normalize", "epsilon is negative")),
     *[(f"epsilon {value!r}", setting("normalize", epsilon=value), at("normalize", "a value has the wrong type")) for value in (None, "1", [])],
     # what a kernel may not alias
-    *[(f"{op} in place", moved(op, "y", "x"), at(op, "x and y overlap")) for op in ("linear", "attention", "graph_conv")],
-    *[(f"{op} one row on", moved(op, "y", "x", 32), at(op, "x and y overlap"))
-      for op in ("linear", "attention", "graph_conv", "add", "normalize")],
-    ("a residual one row on", moved("residual", "residual", "y", 32), at("residual", "residual and y overlap")),
+    *[(f"{op} in place", in_place(op), at(op, "it writes what it reads")) for op in ("residual", "graph_conv")],
     # tensors
     *[(f"{op} without its {key}", no_tensor(op, key), at(op, "there is no tensor "))
       for op, key in (("linear", "weight"), ("linear", "bias"), ("add", "bias"), ("graph_conv", "gather"), ("graph_conv", "scatter"))],
@@ -266,21 +258,23 @@ def test_a_plan_that_is_no_object_is_a_type_error(wrong):
 def test_a_plan_that_asks_for_too_much_memory_is_refused():
     row = {"op": "linear", "x": 0, "y": 1, "weight": "w", "bias": "b"}
     tensors = {"w": np.zeros((2, 1 << 16), np.float32), "b": np.zeros(1 << 16, np.float32)}
-    plan = {"frames": 1, "joints": 1, "arena": 16 + (1 << 16), "buffers": [[1, 2, 16, 0], [1, 1 << 16, 1 << 16, 16]],
-            "steps": [{"op": "tokens", "y": 0}, *[row] * 1000]}
+    plan = {"frames": 1, "joints": 1, "buffers": [[1, 2], [1, 1 << 16]], "steps": [{"op": "tokens", "y": 0}, *[row] * 1000]}
     with pytest.raises(ValueError, match="step 683: the weights up to here are too large"):  # 683 * 3 * 2^16 > 2^27
         _native.Plan(plan, tensors, "")
     plan = copy.deepcopy(TINY_PLAN)
-    plan["arena"] = (1 << 24) + 16
-    with pytest.raises(ValueError, match="the arena is out of range"):
-        _native.Plan(plan, TINY_TENSORS, "")
     buffers, step = plan["buffers"], step_of("graph_conv", plan)
-    plan["arena"] = 1 << 24
-    buffers[step["x"]][2:] = [1 << 17, plan["arena"] - (17 << 17)]
-    for other in plan["steps"]:
-        other.pop("residual", None)  # the widened rows are no longer like those of the step before
-    with pytest.raises(ValueError, match=f"step {plan['steps'].index(step)}: it takes too much memory"):
+    buffers[step["x"]][1] = 1 << 16
+    plan["steps"] = [{**step_of("tokens", plan), "y": step["x"]}, step]
+    plan["frames"] = 1 << 15
+    with pytest.raises(ValueError, match="frames are out of range"):
         _native.Plan(plan, TINY_TENSORS, "")
+    many = {"frames": 4096, "joints": 1, "buffers": [[4096, 2], [4096, 1 << 16], [1, 3]], "steps": [
+        {"op": "frames", "y": 0}, row, {"op": "pick", "x": 1, "y": 2, "first": 0, "stride": 1}]}
+    many["buffers"][2][1] = 1 << 16
+    many["steps"].append({"op": "linear", "x": 2, "y": 3, "weight": "last", "bias": "three"})
+    many["buffers"].append([1, 3])
+    with pytest.raises(ValueError, match="it takes more than 64 MiB a person"):
+        _native.Plan(many, {**tensors, "last": np.zeros((1 << 16, 3), np.float32), "three": np.zeros(3, np.float32)}, "")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800"])
@@ -299,11 +293,13 @@ def test_a_step_that_reads_what_no_step_wrote_is_refused():
 
 
 def test_too_many_people_at_once_are_refused_with_the_number_that_fits():
-    plan = copy.deepcopy(TINY_PLAN)
-    plan["arena"] = 1 << 24
-    context = _native.Context(_native.Plan(plan, TINY_TENSORS, ""), 1)
-    with pytest.raises(ValueError, match="129 people at once take more than 8 GiB; run fewer at a time: 128 fit"):
-        context.run(np.zeros((129, 1, 17, 2), np.float32), np.zeros((129, 17, 3), np.float32))
+    plan = {"frames": 4096, "joints": 1, "buffers": [[4096, 2], [4096, 3], [1, 3]], "steps": [
+        {"op": "frames", "y": 0}, {"op": "linear", "x": 0, "y": 1, "weight": "w", "bias": "b"}, {"op": "pick", "x": 1, "y": 2, "first": 0, "stride": 1}]}
+    made = _native.Plan(plan, {"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)}, "")
+    arena = max(offset + rows * ld for rows, _, ld, offset in made.buffers)
+    fit = 2**31 // arena
+    with pytest.raises(ValueError, match=f"{fit + 1} people at once take more than 8 GiB; run fewer at a time: {fit} fit"):
+        _native.Context(made, 1).run(np.zeros((fit + 1, 4096, 1, 2), np.float32), np.zeros((fit + 1, 1, 3), np.float32))
 
 
 X, Y = np.zeros((1, 1, 17, 2), np.float32), np.zeros((1, 17, 3), np.float32)

@@ -1,5 +1,4 @@
 import models
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,7 @@ from edgepose.build_engines.plan_module import PlanModule
 @pytest.mark.parametrize("name, options", [*((name, {}) for name in zoo.MODELS), ("strided27-s", {"is_causal": True})])
 def test_a_plan_in_torch_is_the_model_it_was_lowered_from(name, options):
     model = models.randomised(zoo.build(name, **options))
-    x = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, (2, model.frames, len(model.skeleton), 2)).astype(np.float32))
+    x = torch.from_numpy(models.keypoints(model, 2))
     with torch.inference_mode():
         plan = PlanModule(*lower(model, "fp32")).eval()
         wanted = model(x)

@@ -1,13 +1,16 @@
+import copy
+
 import models
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from tensorrt_families import ALL_RUNGS, FAMILIES, distances_mm, family, graph_of, run
 
 from edgepose import zoo
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import PlanBuilder, lower
-from edgepose.build_engines.plan_module import PlanModule
+from edgepose.build_engines.plan_module import MATRIX_PRODUCTS, PlanModule
 from edgepose.build_engines.plan_onnx import plan_to_onnx
 from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt_graph
 
@@ -18,7 +21,11 @@ def fake_quantised(model, scales):
     plan, tensors = lower(model, "fp32")
     steps = {name: step for name, step in scales["steps"].items() if name not in float32_steps(plan)}
     plan, rounded = quantise.in_eight_bits(plan, tensors, {**scales, "steps": steps})
-    tensors = rounded | {name: tensors[name] for name, tensor in rounded.items() if tensor.dtype == np.float16}
+    return mixed_after(plan, rounded | {name: tensors[name] for name, tensor in rounded.items() if tensor.dtype == np.float16})
+
+
+def mixed_after(plan, tensors):
+    """The plan in torch, the neighbours of each graph convolution mixed after its product."""
     for step in plan["steps"]:
         if step["op"] == "graph_conv":
             ends = np.cumsum(step["group_rows"])[:-1]
@@ -92,6 +99,61 @@ def test_products_that_round_a_tensor_the_same_share_the_rounding(multipliers, p
     assert [node.op_type for node in graph.graph.node].count("QuantizeLinear") == pairs
     keypoints = rng.uniform(-0.5, 0.5, (3, 1, 17, 2)).astype(np.float32)
     assert distances_mm(run(graph.SerializeToString(), keypoints), models.torch_poses(PlanModule(plan, tensors), keypoints)).max() < 0.01
+
+
+def in_onnxruntime(model, x):
+    """The poses of a graph whose batch is free, for batches of 1, 3 and all that are left."""
+    payload = model.SerializeToString()
+    onnx.checker.check_model(payload, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it saturates in 16 bits on many processors
+    session = onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[0] == "people" == session.get_outputs()[0].shape[0]
+    return np.concatenate([session.run(["pose_m"], {"keypoints_norm": part})[0] for part in np.split(x, [1, 4])])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", [*zoo.MODELS, "posegate, 16 joints"])
+def test_a_graph_of_any_number_of_people_is_the_plan(name, precision):
+    model = models.randomised(models.small(name) if name in zoo.MODELS else models.LIFTERS[name]())
+    plan, tensors = lower(model, precision)
+    graph, x = plan_to_onnx(plan, tensors, None, 17, stores_int8=True), models.keypoints(model, 9)
+    wanted = models.torch_poses(PlanModule(plan, tensors).eval(), x)
+    assert np.abs(in_onnxruntime(graph, x) - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
+    halves = {tensor.name for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    assert halves == {node.input[0] for node in graph.graph.node if node.op_type == "Cast"}
+    assert len(halves) == (sum(step["op"] in MATRIX_PRODUCTS for step in plan["steps"]) if precision == "fp16" else 0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_graph_of_any_number_of_people_in_eight_bits_is_the_plan(name):
+    model, _, scales = family(name)
+    x = models.keypoints(model, 8)
+    for alone in steps_alone(scales):
+        plan, tensors = quantise.in_eight_bits(*lower(model, "fp32"), alone)
+        graph = plan_to_onnx(plan, tensors, None, 17, stores_int8=True)
+        wanted = models.torch_poses(mixed_after(copy.deepcopy(plan), dict(tensors)), x)
+        off = np.abs(in_onnxruntime(graph, x) - wanted).max((1, 2)) / np.abs(wanted).max()
+        assert np.median(off) <= 1e-5  # a number half-way between two may round the other way, in a window or two
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_graph_in_eight_bits_keeps_to_the_rules_of_quantised_graphs(name):
+    model, _, scales = family(name)
+    graph = plan_to_onnx(*quantise.in_eight_bits(*lower(model, "fp32"), scales), None, 17, stores_int8=True).graph
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    readers = {}
+    for node in graph.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node.op_type)
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            _, scale, zero = node.input
+            assert (constants[scale] > 0).all() and constants[zero].dtype == np.int8 and not constants[zero].any()
+        if node.op_type == "QuantizeLinear":
+            assert constants[node.input[1]].shape == () and readers[node.output[0]] == ["DequantizeLinear"]
+    weights = [constants[node.input[0]] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
+    assert len(weights) == len(scales["steps"]) and all(w.dtype == np.int8 and w.min() >= -127 for w in weights)
 
 
 def test_a_step_that_no_onnx_is_known_for_is_named():

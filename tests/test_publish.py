@@ -68,3 +68,19 @@ def test_the_card_names_every_source_of_the_data_and_the_cameras_it_saw(publishe
     assert "lenses of 31 to 90 degrees" in new and "0.1 to 3 m above" in new
     for credit in ("mocap.cs.cmu.edu", "obtained from HDM05", "Attribution-ShareAlike 3.0", "UI-PRMD"):
         assert credit in new
+
+
+def test_a_predicted_error_is_calibrated_before_it_ships(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "WINDOWS", 200)
+    monkeypatch.setattr(evaluate, "FLOOR_WINDOWS", 100)
+    torch.manual_seed(0)
+    options = {"channels": 16, "blocks": 1}
+    save_checkpoint(tmp_path / "tiny.safetensors", zoo.build("posemlp", **options).eval(), {
+        "model": "posemlp", "frames": 1, "skeleton": "h36m17", "options": options, "seed": 5, "rate_hz": 50.0,
+        "command": "edgepose train --steps 1", "data": "CMU, HDM05, UI-PRMD", "figures": {}})
+    path = publish.publish(tmp_path / "tiny.safetensors", write_all(tmp_path / "mocap"), tmp_path / "weights")
+    coverage = load_checkpoint(path)[1]["error_coverage"]
+    assert abs(coverage["all"] - 68.3) < 1.0  # half precision and quantiles of 3200 joints
+    assert f"{coverage['all']:.1f} % of all joints" in path.with_suffix(".md").read_text()
+    figures = load_checkpoint(path)[1]["figures"]
+    assert "model, noisy, told the person's lengths" in figures and "model, clean, told lens and gravity" in figures

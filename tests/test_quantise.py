@@ -2,14 +2,11 @@ import json
 
 import models
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
-from onnx import numpy_helper
 
 from edgepose import _native, zoo
-from edgepose.build_engines import export, quantise
+from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.build_engines.quantise import Calibration, Recipe
@@ -60,43 +57,6 @@ def test_the_native_kernels_say_what_the_plan_in_torch_says(calibrated, recipe):
         assert distance_mm(reference, whole) > 0.01
         for isa in _native.isas():
             assert distance_mm(run_native(*eight, x, isa), reference) <= 0.02 * distance_mm(reference, whole), (isa, scales["steps"].keys())
-
-
-@pytest.mark.parametrize("recipe", [Recipe("max"), Recipe("max", equalise=0.5)], ids=str)
-def test_the_onnx_graph_says_what_the_plan_in_torch_says(calibrated, recipe):
-    calibration, x = calibrated
-    whole = run_torch(calibration.plan, calibration.tensors, x)
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it saturates in 16 bits on many CPUs
-    for scales in steps_alone(calibration.scales(recipe))[::6]:
-        eight = quantise.in_eight_bits(calibration.plan, calibration.tensors, scales)
-        payload = export.to_onnx(PlanModule(*eight).eval(), "int8")
-        y = onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"]).run(None, {"keypoints_norm": x})[0]
-        reference = run_torch(*eight, x)
-        assert distance_mm(y, reference) <= 0.02 * distance_mm(reference, whole)
-
-
-def test_the_onnx_graph_keeps_to_the_rules_of_quantised_graphs(calibrated):
-    calibration, _ = calibrated
-    scales = calibration.scales(Recipe("max"))
-    eight = quantise.in_eight_bits(calibration.plan, calibration.tensors, scales)
-    graph = onnx.load_from_string(export.to_onnx(PlanModule(*eight).eval(), "int8")).graph
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    constants |= {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"}
-    readers = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node.op_type)
-    quantisers = [n for n in graph.node if n.op_type == "QuantizeLinear"]
-    assert len(quantisers) == len(scales["steps"])
-    for node in graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            _, scale, zero = node.input
-            assert (constants[scale] > 0).all() and constants[zero].dtype == np.int8 and not constants[zero].any()
-        if node.op_type == "QuantizeLinear":
-            assert constants[node.input[1]].shape == () and readers[node.output[0]] == ["DequantizeLinear"]
-    weights = [constants[n.input[0]] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
-    assert len(weights) >= len(scales["steps"]) and all(w.dtype == np.int8 and w.min() >= -127 for w in weights)
 
 
 def test_eight_bits_lose_little_and_weights_alone_less(calibrated):

@@ -114,7 +114,7 @@ def test_normalised_keypoints_are_refused_as_such():
     (None, {"smoothing": OneEuro}, "smoothing is <class"), (None, {"seen_above": -1.0}, "seen_above is -1.0; wanted a number above 0, at most 1"),
     (None, {"hold_s": -1.0}, "hold_s is -1.0; wanted 0 or more"), (None, {"max_gap_s": "x"}, "max_gap_s is 'x'; wanted a number, 0 or more"),
     (None, {"seen_above": 7}, "seen_above is 7; wanted a number above 0, at most 1"), (None, {"seen_above": "0.3"}, "seen_above is '0.3'"),
-    (None, {"delay_frames": "1"}, "delay_frames is '1'"), (None, {"rate_hz": math.inf}, "rate_hz is inf")])
+    (None, {"delay_frames": "1"}, "delay_frames is '1'"), (None, {"delay_frames": 10**30}, "delay_frames is 10+; wanted a whole number from 0"), (None, {"rate_hz": math.inf}, "rate_hz is inf")])
 def test_a_wrong_part_is_refused_when_the_stream_is_made(engine, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Stream(engine or edgepose.load("ampose"), "coco17", (640, 480), **options)

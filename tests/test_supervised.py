@@ -314,7 +314,9 @@ def test_a_model_with_options_of_its_own_is_trained_compiled_and_evaluated(data,
     assert "is of a run with {'options': {'is_causal': True, " in capsys.readouterr().err
     assert main([*begin, "3", "--resume", "--option", *given]) == 0
     assert main(["compile", "--model", str(file), "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 0
-    engine = edgepose.load(tmp_path / "strided27-s_native_fp32.epose")
+    engine = edgepose.load(tmp_path / "strided27-s-channels16-depth1-heads2-causal_native_fp32.epose")
+    assert repr(engine).startswith("Engine(strided27-s, 27 frames, ") and ", channels=16, depth=1, heads=2, is_causal=True" in repr(engine)
+    assert "strided27-s, 27 frames, channels=16, depth=1, heads=2, is_causal=True: engines in" in " ".join(capsys.readouterr().out.split())
     stream = edgepose.Stream(engine, layout="h36m17", image_size=(640, 480), rate_hz=None, smoothing=None)
     random = np.random.default_rng(0)
     keypoints_px = random.uniform(100, 400, (17, 2)) + random.normal(0, 3, (30, 17, 2))

@@ -21,7 +21,7 @@ from edgepose.enginefile import EngineError
 
 def a_plan(trt, program, example):
     """What the fake TensorRT takes for a plan of the exported program."""
-    model = onnx.load_from_string(export.to_onnx(AsLifter(program, example), "fp32"))
+    model = onnx.load_from_string(export.to_onnx(AsLifter(program, example)))
     for value, shape in ((model.graph.input[0], example.shape), (model.graph.output[0], (len(example), example.shape[2], 3))):
         for dim, size in zip(value.type.tensor_type.shape.dim, shape):
             dim.Clear()

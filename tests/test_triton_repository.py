@@ -15,9 +15,8 @@ from models import engine_header, lowered, tiny_lifter
 import edgepose
 from edgepose import enginefile
 from edgepose.build_engines import compile as compiler
-from edgepose.build_engines import export
 from edgepose.build_engines import triton_repository as repository
-from edgepose.build_engines.plan_module import PlanModule
+from edgepose.build_engines.plan_onnx import plan_to_onnx
 from edgepose.cli import main
 from edgepose.enginefile import EngineError
 from edgepose.skeleton import H36M16
@@ -44,8 +43,7 @@ def parsed(folder):
 
 def write_onnx(path, model, precision="fp32"):
     """An engine file of the ONNX backend."""
-    source = PlanModule(*lowered(model, "int8")).eval() if precision == "int8" else model
-    payload = export.to_onnx(source, precision)
+    payload = plan_to_onnx(*lowered(model, precision), None, 17, stores_int8=True).SerializeToString()
     enginefile.write(path, {**engine_header(model, precision), "backend": "onnx"}, {"payload": np.frombuffer(payload, np.uint8)})
     return path
 
@@ -170,7 +168,7 @@ def test_a_model_of_16_joints_or_with_a_name_that_needs_quoting_is_described_as_
 
 def test_a_changed_model_adds_a_version_beside_the_earlier_ones_and_the_same_one_adds_none(tmp_path):
     engine, models = tmp_path / "tiny_onnx_fp32.epose", tmp_path / "models"
-    first, second = (export.to_onnx(tiny_lifter(order=order), "fp32") for order in ("encoder first", "graph first"))
+    first, second = (plan_to_onnx(*lowered(tiny_lifter(order=order), "fp32"), None, 17, stores_int8=True).SerializeToString() for order in ("encoder first", "graph first"))
     assert first != second
 
     def compiled(payload, weights):

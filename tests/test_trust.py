@@ -12,12 +12,17 @@ from onnx import TensorProto, helper
 
 import edgepose
 from edgepose import enginefile
-from edgepose.build_engines.export import to_onnx
+from edgepose.build_engines.lower import lower
+from edgepose.build_engines.plan_onnx import plan_to_onnx
 from edgepose.cli import main
 from edgepose.onnxfile import check_has_no_external_data
 
 MODEL = tiny_lifter()
 SHAPE = [1, 1, 17, 2]
+
+
+def onnx_bytes(precision):
+    return plan_to_onnx(*lower(MODEL, precision), None, 17, stores_int8=True).SerializeToString()
 
 
 def payload_engine(path, backend, payload):
@@ -31,6 +36,9 @@ def payload_engine(path, backend, payload):
 def test_an_engine_that_is_a_program_is_not_started_without_trust(monkeypatch, tmp_path, backend, trust):
     monkeypatch.setattr("edgepose.engine.backend", lambda name: pytest.fail("its backend was asked for"))
     path = payload_engine(tmp_path / "a.epose", backend, b"anything")
+    if backend == "cuda":  # which has a plan and no payload
+        plan, tensors = lower(MODEL, "fp32")
+        enginefile.write(path, {**engine_header(MODEL), "backend": "cuda", "plan": plan}, tensors)
     with pytest.raises(edgepose.EngineError, match=f"a.epose: an engine for the {backend} backend can do what a program can.*trust=True"):
         edgepose.load(path, **({} if trust is None else {"trust": trust}))
 
@@ -63,7 +71,7 @@ def test_a_torchscript_engine_of_a_stranger_writes_no_file(tmp_path, capsys):
 
 
 def test_a_trusted_engine_runs_in_every_command(tmp_path, recordings, capsys):
-    path = str(payload_engine(tmp_path / "a.epose", "onnx", to_onnx(MODEL, "fp32")))
+    path = str(payload_engine(tmp_path / "a.epose", "onnx", onnx_bytes("fp32")))
     x = keypoints(MODEL, 2)
     np.testing.assert_allclose(edgepose.load(path, trust=True).run(x), torch_poses(MODEL, x), atol=1e-4)
     assert main(["stream", "--engine", path, "--trust"]) == 0
@@ -120,7 +128,7 @@ def test_a_graph_that_reads_other_files_is_refused_trusted_or_not(monkeypatch, t
 
 def test_the_graphs_of_every_precision_have_no_external_data():
     for precision in ("fp32", "fp16"):
-        check_has_no_external_data(to_onnx(MODEL, precision))
+        check_has_no_external_data(onnx_bytes(precision))
     check_has_no_external_data(onnx.ModelProto().SerializeToString())
 
 

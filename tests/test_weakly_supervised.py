@@ -53,7 +53,7 @@ def test_the_chain_matrix_holds_bone_lengths_and_angles_and_no_direction():
 
 def test_the_critic_can_tell_a_mirrored_body_by_its_coordinates_alone():
     pose = poses()
-    seen, mirrored = (weak.Critic.sight(p) for p in (pose, pose * torch.tensor([1.0, 1.0, -1.0])))
+    seen, mirrored = (weak.Critic.inputs(p) for p in (pose, pose * torch.tensor([1.0, 1.0, -1.0])))
     assert seen.shape == (6, 17 * 3 + 16**2)
     torch.testing.assert_close(seen[:, 51:], mirrored[:, 51:])
     torch.testing.assert_close(seen[:, :51].reshape(6, 17, 3)[..., 2], -mirrored[:, :51].reshape(6, 17, 3)[..., 2])
@@ -65,7 +65,7 @@ def test_the_critic_learns_that_bodies_mirrored_in_depth_are_none():
     yaw = torch.linspace(0, 2 * np.pi, 256)  # every direction alike: no joint is before the pelvis more often than behind
     c, s, o, l = yaw.cos(), yaw.sin(), torch.zeros(256), torch.ones(256)
     real = poses(256) @ torch.stack([c, o, s, o, l, o, -s, o, c], -1).reshape(256, 3, 3)
-    real, mirrored = weak.Critic.sight(real), weak.Critic.sight(real * torch.tensor([1.0, 1.0, -1.0]))
+    real, mirrored = weak.Critic.inputs(real), weak.Critic.inputs(real * torch.tensor([1.0, 1.0, -1.0]))
     critic, random = weak.Critic(17, 64), torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(critic.parameters(), weak.LEARNING_RATE, weak.BETAS)
     for _ in range(100):
@@ -95,7 +95,7 @@ def pictures(pose, place, distance=5.0):
     """What a detector without habits finds of the pose, whose pelvis is seen in direction `place`: (N, 1, 17, 2)."""
     camera = Cameras(torch.zeros(len(pose), 3), torch.eye(3).expand(len(pose), 3, 3), torch.full((len(pose),), weak.FOCAL),
                      torch.ones(len(pose)))
-    return adapted(camera.project(coco_landmarks((pose + torch.tensor([*place, 1.0]) * distance)[:, None], None)))
+    return adapted(camera.project(coco_landmarks((pose + torch.tensor([*place, 1.0]) * distance)[:, None], None)))[0]
 
 
 def test_the_projection_is_that_of_a_pinhole_camera_wherever_the_person_stands():
@@ -122,7 +122,7 @@ def test_the_gradient_penalty_is_zero_for_a_critic_of_slope_one():
     direction = torch.nn.functional.normalize(torch.randn(17 * 3, generator=torch.Generator().manual_seed(1)), dim=0)
     random = torch.Generator().manual_seed(0)
     for slope, expected in ((1.0, 0.0), (3.0, 4.0)):
-        penalty = weak.gradient_penalty(lambda sight: slope * sight @ direction, poses(seed=1).flatten(1), poses(seed=2).flatten(1), random)
+        penalty = weak.gradient_penalty(lambda inputs: slope * inputs @ direction, poses(seed=1).flatten(1), poses(seed=2).flatten(1), random)
         assert penalty.item() == pytest.approx(expected, abs=1e-5)
 
 

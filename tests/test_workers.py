@@ -16,7 +16,7 @@ KILL = f"__import__('os').kill({PID}, 9)"
 
 
 class Here:
-    """A crew of three that answers at once, the last that was begun first."""
+    """Three workers that answer at once, the last to begin first."""
 
     size = 3
 
@@ -45,36 +45,36 @@ class Here:
 
 
 def test_jobs_are_begun_in_their_order_and_answered_as_they_come():
-    crew, jobs = Here(), list("abcdefg")
-    answered = list(hand_out(jobs, crew))
-    assert crew.begun == jobs and answered[0] == ("c", "C") and sorted(answered) == [(job, job.upper()) for job in jobs]
-    assert crew.started == 3 and sorted(crew.dismissed) == [1, 2, 3] and crew.is_closed
+    workers, jobs = Here(), list("abcdefg")
+    answered = list(hand_out(jobs, workers))
+    assert workers.begun == jobs and answered[0] == ("c", "C") and sorted(answered) == [(job, job.upper()) for job in jobs]
+    assert workers.started == 3 and sorted(workers.dismissed) == [1, 2, 3] and workers.is_closed
 
 
 def test_there_are_no_more_workers_than_jobs():
-    crew = Here()
-    assert list(hand_out(["a"], crew)) == [("a", "A")] and crew.started == 1
+    workers = Here()
+    assert list(hand_out(["a"], workers)) == [("a", "A")] and workers.started == 1
     assert list(hand_out([], Here())) == []
 
 
 def test_a_lost_worker_takes_its_job_along_and_another_is_started():
-    crew = Here()
-    answered = dict(hand_out(["a", "b", "fatal", "c", "d"], crew))
-    assert answered == {"a": "A", "fatal": Lost("fell"), "b": "B", "c": "C", "d": "D"} and crew.started == 4
-    assert len(crew.dismissed) == 3
+    workers = Here()
+    answered = dict(hand_out(["a", "b", "fatal", "c", "d"], workers))
+    assert answered == {"a": "A", "fatal": Lost("fell"), "b": "B", "c": "C", "d": "D"} and workers.started == 4
+    assert len(workers.dismissed) == 3
 
 
 def test_a_crew_is_closed_when_nobody_waits_for_the_answers():
-    crew = Here()
-    answers = hand_out(["a", "b"], crew)
+    workers = Here()
+    answers = hand_out(["a", "b"], workers)
     next(answers)
     answers.close()
-    assert crew.is_closed
+    assert workers.is_closed
 
 
 def test_a_process_that_is_killed_is_told_and_the_others_go_on():
-    crew = Processes(WORK, 2)
-    answers = dict(hand_out(["6 * 7", KILL, PID, "1 / 0", f"{PID} + 0"], crew))
+    workers = Processes(WORK, 2)
+    answers = dict(hand_out(["6 * 7", KILL, PID, "1 / 0", f"{PID} + 0"], workers))
     assert answers["6 * 7"] == 42 and answers[KILL] == Lost("was killed by SIGKILL, as where memory runs out")
     assert answers["1 / 0"] == Lost("ended with exit status 1")
     assert os.getpid() not in (answers[PID], answers[f"{PID} + 0"])
@@ -95,8 +95,8 @@ try:
 finally:
     __import__("os").remove({str(part)!r})
 ''')"""
-    crew = Processes(WORK, 2)
-    answers = hand_out([PID, job], crew)
+    workers = Processes(WORK, 2)
+    answers = hand_out([PID, job], workers)
     pid = next(answers)[1]
     until(part.exists)
     start_s = time.monotonic()
@@ -117,8 +117,8 @@ def until(is_so, seconds=120):
 
 def test_ray_does_the_same_and_is_ended():
     ray = pytest.importorskip("ray", reason="needs Ray")
-    crew = RayActors(WORK, 2)
-    answers = dict(hand_out(["6 * 7", KILL, PID, "1 / 0"], crew))
+    workers = RayActors(WORK, 2)
+    answers = dict(hand_out(["6 * 7", KILL, PID, "1 / 0"], workers))
     assert answers["6 * 7"] == 42 and answers[PID] != os.getpid()
     assert answers[KILL].reason.startswith("ended: The actor died")
     assert answers["1 / 0"] == Lost("ended with ZeroDivisionError: division by zero")

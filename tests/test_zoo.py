@@ -61,11 +61,11 @@ def test_strided_models_have_the_parameters_and_macs_of_their_layers(frames, str
 
 def test_sparse_attention_is_half_local_and_half_strided():
     apart = np.arange(9)[:, None] - np.arange(9)
-    local, strided = layers.Sight(3).mask(9, 4).numpy()[:2]
+    local, strided = layers.AttentionPattern(3).mask(9, 4).numpy()[:2]
     assert (local == (abs(apart) <= 3)).all() and (strided == (apart % 3 == 0)).all()
-    causal_local, causal_strided = layers.Sight(3, is_causal=True).mask(9, 4).numpy()[2:]
+    causal_local, causal_strided = layers.AttentionPattern(3, is_causal=True).mask(9, 4).numpy()[2:]
     assert (causal_local == ((0 <= apart) & (apart <= 3))).all() and (causal_strided == ((apart >= 0) & (apart % 3 == 0))).all()
-    spans = [layer.attention.sight.span for layer in (*zoo.build("strided351").vanilla, *zoo.build("strided351").strided)]
+    spans = [layer.attention.pattern.span for layer in (*zoo.build("strided351").vanilla, *zoo.build("strided351").strided)]
     assert spans == [19, 19, 19, 19, 11, 4]
 
 

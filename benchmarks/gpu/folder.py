@@ -1,7 +1,8 @@
-"""What the GPU benchmark measures, in a folder: written where torch and ONNX are, measured also where they are not.
+"""The folder of the GPU benchmark: written where torch and ONNX are installed, measured also where they are not.
 
-Of each model its checkpoint, for torch; its engines of the cuda backend; its TensorRT engines still to be built, one for each flavour
-(TensorRT 8.6 takes "legacy", 10 and later "strong") and batch; evaluation windows and torch's answer to them, in float32 on the CPU.
+For each model: its checkpoint, for torch; its engines of the cuda backend; its TensorRT engines, not built yet, one for
+each flavour (TensorRT 8.6 takes "legacy", 10 and later "strong") and batch; evaluation windows and torch's poses of
+them, in float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-WINDOWS = 256  # of the evaluation windows, evenly spread
+WINDOWS = 256  # evaluation windows, evenly spread
 FLAVOURS = ("strong", "legacy")  # the better first
 CONTENTS = "contents.json"
 
@@ -52,14 +53,17 @@ def read(folder: Path) -> list[Model]:
     try:
         return [Model(folder, *row) for row in json.loads((folder / CONTENTS).read_text())]
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{folder} is not prepared ({error}); --prepare {folder} writes it, where torch and ONNX are installed") from error
+        raise ValueError(f"{folder} is not prepared ({error}); --prepare {folder} writes it, where torch and "
+                         "ONNX are installed") from error
 
 
 def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtimes: Sequence[tuple[str, str]],
             flavours: Sequence[str] = FLAVOURS) -> list[Model]:
-    """Writes what these runtimes, (name, precision) each, need. models: checkpoints or zoo names; one without weights gets seeded ones.
+    """Writes what these runtimes, (name, precision) each, need. models: checkpoints or zoo names; one without weights
+    gets seeded ones.
 
-    int8 is every product in eight bits but the first and the last, as in `edgepose bench`: the same scales in every runtime.
+    int8 is every product in eight bits but the first and the last, as in `edgepose bench`: the same scales in every
+    runtime.
     Raises ImportError without torch, ONNX or ONNX Runtime, ValueError for a model that is none.
     """
     import torch
@@ -76,8 +80,9 @@ def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtime
     for lifter in map(trained_or_seeded, dict.fromkeys(models)):
         module, model = lifter.module, Model(folder, lifter.file_stem, lifter.module.frames, lifter.is_trained)
         scales = eight_bit_scales(module) if any(precision == "int8" for _, precision in runtimes) else None
-        checkpoints.save_checkpoint(model.checkpoint, module, {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name,
-                                                               "options": lifter.options})
+        checkpoints.save_checkpoint(model.checkpoint, module,
+                                    {"model": lifter.name, "frames": module.frames, "skeleton": module.skeleton.name,
+                                     "options": lifter.options})
         windows, _ = evaluation_windows(module)
         windows = np.ascontiguousarray(windows[::max(1, len(windows) // WINDOWS)])
         with torch.inference_mode():
@@ -89,7 +94,8 @@ def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtime
         for precision in sorted({precision for runtime, precision in runtimes if runtime.startswith("tensorrt")}):
             for batch, flavour in ((batch, flavour) for batch in batches for flavour in flavours):
                 source = boards.source_for_board(lifter, precision, batch, flavour, scales, calibration)
-                boards.write_unbuilt(model.tensorrt(precision, batch, flavour), tensorrt_header(lifter, precision, scales), source)
+                boards.write_unbuilt(model.tensorrt(precision, batch, flavour),
+                                     tensorrt_header(lifter, precision, scales), source)
         prepared.append(model)
     rows = [[model.name, model.frames, model.is_trained] for model in prepared]
     enginefile.write_atomically(folder / CONTENTS, (json.dumps(rows) + "\n").encode())

@@ -1,6 +1,6 @@
-"""The report of the GPU benchmark: its machine, its rows, what is aimed at, and how each stage of suite.sh ended.
+"""The report of the GPU benchmark: its machine, its rows, its aims, and the end of each stage of suite.sh.
 
-Needs the standard library alone, so that what failed is written down also where edgepose does not import:
+Needs the standard library alone, so that a failure is written down also where edgepose does not import:
 
     python report.py REPORT.json --stage NAME OUTCOME SECONDS SAID
 """
@@ -17,12 +17,13 @@ from pathlib import Path
 
 AIMED_AT = ("ampose", "strided27")  # on an H200, at batch 1
 AIMED_PRECISIONS = ("fp16", "int8")
-TIMES_TENSORRT = 2.0  # at least
-TIMES_READING = 3.0  # at most
+TIMES_TENSORRT = 2.0  # the least speed-up over TensorRT FP16
+TIMES_READING = 3.0  # the most time, in times of reading the weights once
 
 
 def read(path: Path) -> dict:
-    """The report at `path`; a new one of this machine if there is none. Raises ValueError, naming the file, if it is something else."""
+    """The report at `path`; a new one of this machine if there is none. Raises ValueError, naming the file, if it is
+    something else."""
     if not path.exists():
         return new()
     try:
@@ -47,18 +48,19 @@ def write(path: Path, report: dict) -> None:
 
 
 def with_run(report: dict, run: dict, rows: list[dict]) -> dict:
-    """A report with the rows of one more run of the benchmark, and what it was run with. A row that was measured replaces what was there of
-    its kind; one that was not replaces none that was."""
-    kept = {_kind(row): row for row in report["rows"]}
+    """A report with the rows of one more run of the benchmark, and what it was run with. A row that was measured
+    replaces what was there of its kind; one that was not replaces none that was."""
+    by_key = {_kind(row): row for row in report["rows"]}
     for row in rows:
-        if is_measured(row) or not is_measured(kept.get(_kind(row), {})):
-            kept[_kind(row)] = {**row, "run": len(report["runs"])}
-    together = sorted(kept.values(), key=lambda row: (row["model"], row["batch"]))  # stable: the runtimes as they came
+        if is_measured(row) or not is_measured(by_key.get(_kind(row), {})):
+            by_key[_kind(row)] = {**row, "run": len(report["runs"])}
+    # The sort is stable: runtimes keep their order.
+    together = sorted(by_key.values(), key=lambda row: (row["model"], row["batch"]))
     return {**report, "runs": [*report["runs"], run], "rows": together, "aims": aims(together)}
 
 
 def is_measured(row: dict) -> bool:
-    """Whether a row has figures, and not the reason why it has none."""
+    """True for a row with figures, False for one with the reason why it has none."""
     return "median_ms" in row
 
 
@@ -67,7 +69,8 @@ def _kind(row: dict) -> tuple:
 
 
 def aims(rows: list[dict]) -> list[dict]:
-    """What the CUDA engine is to reach at batch 1, the ratio that was seen, and whether that meets it: None where a row is missing."""
+    """The aims of the CUDA engine at batch 1, each with the measured ratio and if that meets it; None where a row is
+    missing."""
     found = {_kind(row): row for row in rows if is_measured(row)}
     answers = []
     for model in AIMED_AT:
@@ -78,14 +81,18 @@ def aims(rows: list[dict]) -> list[dict]:
                 ratio = theirs["median_ms"] / ours["median_ms"]
                 seen = {"ratio": ratio, "is_met": ratio >= TIMES_TENSORRT}
             else:
-                seen = {"ratio": None, "is_met": None, "why": f"not measured: {'TensorRT' if ours else 'the CUDA engine'}"}
-            answers.append({"aim": f"{name}: at least {TIMES_TENSORRT:g} x as fast as TensorRT (medians, numpy to numpy)", **seen})
+                seen = {"ratio": None, "is_met": None,
+                        "why": f"not measured: {'TensorRT' if ours else 'the CUDA engine'}"}
+            answers.append({"aim": f"{name}: at least {TIMES_TENSORRT:g} x as fast as TensorRT "
+                                   "(medians, numpy to numpy)", **seen})
             if ours:
                 ratio = ours["device_ms"] / ours["read_ms"]
-                seen = {"ratio": ratio, "is_met": ratio <= TIMES_READING, "ratio_of_median": ours["median_ms"] / ours["read_ms"]}
+                seen = {"ratio": ratio, "is_met": ratio <= TIMES_READING,
+                        "ratio_of_median": ours["median_ms"] / ours["read_ms"]}
             else:
                 seen = {"ratio": None, "is_met": None, "why": "not measured: the CUDA engine"}
-            answers.append({"aim": f"{name}: device time at most {TIMES_READING:g} x that of reading the weights once", **seen})
+            answers.append({"aim": f"{name}: device time at most {TIMES_READING:g} x that of reading the weights once",
+                            **seen})
     return answers
 
 
@@ -97,15 +104,17 @@ def in_words(aim: dict) -> str:
 
 
 def machine() -> dict:
-    """The GPU, its driver and CUDA as their own tools tell of them, and the computer around it; None where a tool is not there."""
+    """The GPU, its driver and CUDA as their own tools tell of them, and the computer around it; None where a tool is
+    not there."""
     gpu = _said("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
     name, capability, driver = [*(gpu or "").partition("\n")[0].split(", "), None, None, None][:3]
     release = re.search(r"release ([\d.]+)", _said("nvcc", "--version") or "")
     processor = re.search(r"model name\s*: (.*)", _text("/proc/cpuinfo"))
     return {"gpu": name or _text("/proc/device-tree/model").strip("\0") or None, "compute_capability": capability,
-            "driver": driver or _text("/etc/nv_tegra_release").partition("\n")[0] or None, "cuda": release and release[1],
-            "processor": processor[1] if processor else platform.machine(), "architecture": platform.machine(), "cores": os.cpu_count(),
-            "system": platform.system()}
+            "driver": driver or _text("/etc/nv_tegra_release").partition("\n")[0] or None,
+            "cuda": release and release[1],
+            "processor": processor[1] if processor else platform.machine(), "architecture": platform.machine(),
+            "cores": os.cpu_count(), "system": platform.system()}
 
 
 def _said(*command: str) -> str | None:
@@ -127,10 +136,10 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 6 or arguments[1] != "--stage":
         print(__doc__, file=sys.stderr)
         return 2
-    path, (name, outcome, seconds, said) = Path(arguments[0]), arguments[2:]
+    path, (name, outcome, seconds, output) = Path(arguments[0]), arguments[2:]
     report = read(path)
     report["stages"] = [stage for stage in report["stages"] if stage["stage"] != name]
-    report["stages"].append({"stage": name, "outcome": outcome, "seconds": int(seconds), "said": said})
+    report["stages"].append({"stage": name, "outcome": outcome, "seconds": int(seconds), "said": output})
     write(path, report)
     return 0
 

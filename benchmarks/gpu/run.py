@@ -3,9 +3,10 @@
     python -m edgepose.benchmarks.gpu.run --json FILE.json                      # where everything is installed
     python -m edgepose.benchmarks.gpu.run --prepare DIR                         # where torch and ONNX are; needs no GPU
     python -m edgepose.benchmarks.gpu.run --measure DIR --json FILE.json        # on the GPU
-    python -m edgepose.benchmarks.gpu.run --measure DIR --append FILE.json --runtimes tensorrt-fp16 tensorrt-int8   # another Python, no torch
+    python -m edgepose.benchmarks.gpu.run --measure DIR --append FILE.json --runtimes tensorrt-fp16 tensorrt-int8
+                                                                                # another Python, without torch
 
-What is not measured is a row with the reason. Exit status 1 where --runtimes asked for it by name.
+A runtime that was not measured is a row with the reason. Exit status 1 where --runtimes asked for it by name.
 """
 
 from __future__ import annotations
@@ -29,24 +30,26 @@ from edgepose.build_engines.budgets import errors_mm
 from edgepose.checks import check_output, checked_number, first_line
 
 DEFAULT = [name for name, (runtime, _) in RUNTIMES.items() if runtime != ZERO_COPY]
-ROUND_MS = 20.0  # how long one candidate runs in one round
+ROUND_MS = 20.0  # time of one candidate in one round
 LIBRARIES = ("numpy", "torch", "triton", "tensorrt", "pycuda")
 
 
 def whole(candidate: Candidate, windows: np.ndarray, batch: int) -> np.ndarray:
     """The poses (N, J, 3) of N windows in calls of `batch`, the last filled up."""
     padded = np.resize(windows, (-(-len(windows) // batch) * batch, *windows.shape[1:]))
-    return np.concatenate([np.array(candidate.lift(padded[first:first + batch])) for first in range(0, len(padded), batch)])[:len(windows)]
+    return np.concatenate([np.array(candidate.lift(padded[first:first + batch]))
+                           for first in range(0, len(padded), batch)])[:len(windows)]
 
 
-def measure_group(model: gpu_folder.Model, batch: int, names: Sequence[str], opener: Opener, rounds: int, end_s: float) -> list[dict]:
+def measure_group(model: gpu_folder.Model, batch: int, names: Sequence[str], opener: Opener, rounds: int,
+                  end_s: float) -> list[dict]:
     """A row for each runtime, all interleaved. end_s: of time.monotonic(), after which none is begun."""
     windows, reference = model.reference()
     rows, opened = {}, {}
     for name in names:
         runtime, precision = RUNTIMES[name]
-        rows[name] = {"model": model.name, "runtime": runtime, "precision": precision, "batch": batch, "frames": model.frames,
-                      "is_trained": model.is_trained}
+        rows[name] = {"model": model.name, "runtime": runtime, "precision": precision, "batch": batch,
+                      "frames": model.frames, "is_trained": model.is_trained}
         if time.monotonic() > end_s:
             rows[name]["why"] = "cut: the time was up"
             continue
@@ -74,14 +77,16 @@ def in_words(row: dict) -> str:
     name = f"{row['model']:<12} batch {row['batch']:>3}  {row['runtime']}-{row['precision']:<6}"
     if not gpu_report.is_measured(row):
         return f"{name} not measured: {row['why']}"
-    device = f", {row['device_ms']:.4f} on the device, {row['read_ms']:.4f} to read its weights" if "device_ms" in row else ""
-    return (f"{name} {row['median_ms']:.4f} / {row['p99_ms']:.4f} ms (median / p99{device}), error {row['mean_error_mm']:.3f} / "
-            f"{row['max_error_mm']:.3f} mm (mean / max)")
+    device = (f", {row['device_ms']:.4f} on the device, {row['read_ms']:.4f} to read its weights"
+              if "device_ms" in row else "")
+    return (f"{name} {row['median_ms']:.4f} / {row['p99_ms']:.4f} ms (median / p99{device}), error "
+            f"{row['mean_error_mm']:.3f} / {row['max_error_mm']:.3f} mm (mean / max)")
 
 
 def about_run(commit: str | None, rounds: int) -> dict:
-    """What a run was made with. Call it afterwards: of the libraries it names those that were imported."""
-    run = {"command": timing.command(), "commit": commit or timing.commit(), "rounds": rounds, "python": platform.python_version()}
+    """The machine, libraries and settings of a run. Call it at the end: it names the libraries that were imported."""
+    run = {"command": timing.command(), "commit": commit or timing.commit(), "rounds": rounds,
+           "python": platform.python_version()}
     for name in LIBRARIES:
         if sys.modules.get(name):
             try:
@@ -97,7 +102,8 @@ def about_run(commit: str | None, rounds: int) -> dict:
 
 
 def run_once(folder: Path) -> int:
-    """Each cuda engine of the folder once, for two people: for compute-sanitizer, which makes everything slow. 1 if a pose is not finite."""
+    """Each cuda engine of the folder once, for two people: for compute-sanitizer, which makes everything slow. 1 if a
+    pose is not finite."""
     broken = 0
     for model in gpu_folder.read(folder):
         windows, reference = model.reference()
@@ -111,22 +117,27 @@ def run_once(folder: Path) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--models", nargs="+", default=["ampose", "strided27"], metavar="MODEL",
-                        help="checkpoints or zoo names; one without shipped weights gets seeded random ones (default: ampose strided27)")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 256], metavar="B", help="people in one call (default 1 16 256)")
+                        help="checkpoints or zoo names; one without shipped weights gets seeded random ones "
+                             "(default: ampose strided27)")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 256], metavar="B",
+                        help="people in one call (default 1 16 256)")
     parser.add_argument("--flavours", nargs="+", choices=gpu_folder.FLAVOURS, default=gpu_folder.FLAVOURS,
                         help="of the graphs that --prepare writes for TensorRT (default: both)")
     parser.add_argument("--runtimes", nargs="+", choices=list(RUNTIMES), metavar="RUNTIME",
-                        help=f"of {', '.join(RUNTIMES)} (default: all but {ZERO_COPY}, for GPUs that have no memory of their own)")
+                        help=f"of {', '.join(RUNTIMES)} (default: all but {ZERO_COPY}, for GPUs that "
+                             "have no memory of their own)")
     parser.add_argument("--rounds", type=int, default=20, help="interleaved rounds (default 20)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing later than this")
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--prepare", type=Path, metavar="DIR", help="write what is to be measured, and measure nothing")
     folder.add_argument("--measure", type=Path, metavar="DIR", help="measure what --prepare wrote: all of its models")
-    folder.add_argument("--once", type=Path, metavar="DIR", help="run each of its cuda engines once, for compute-sanitizer")
+    folder.add_argument("--once", type=Path, metavar="DIR",
+                        help="run each of its cuda engines once, for compute-sanitizer")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", type=Path, metavar="FILE", help="a new report")
     output.add_argument("--append", type=Path, metavar="FILE", help="a report to add the rows to")
-    parser.add_argument("--tactic-sources", nargs="+", metavar="NAME", help="of TensorRT's kernels, as in edgepose compile")
+    parser.add_argument("--tactic-sources", nargs="+", metavar="NAME",
+                        help="of TensorRT's kernels, as in edgepose compile")
     parser.add_argument("--commit", help="what is measured (default: the commit of the source tree, where this is one)")
 
 
@@ -146,7 +157,8 @@ def main(arguments: argparse.Namespace) -> int:
             models = gpu_folder.read(arguments.measure)
         else:
             folder = arguments.prepare or Path(temporary, "prepared")
-            models = gpu_folder.prepare(folder, arguments.models, arguments.batches, [RUNTIMES[name] for name in names], arguments.flavours)
+            models = gpu_folder.prepare(folder, arguments.models, arguments.batches, [RUNTIMES[name] for name in names],
+                                        arguments.flavours)
         if arguments.prepare:
             print(f"{arguments.prepare}: {', '.join(model.name for model in models)}")
             return 0
@@ -167,7 +179,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m edgepose.benchmarks.gpu.run", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m edgepose.benchmarks.gpu.run",
+                                     description=__doc__.partition("\n")[0])
     add_arguments(parser)
-    given = parser.parse_args()
-    sys.exit(cli.reporting("edgepose.benchmarks.gpu.run", lambda: main(given)))
+    arguments = parser.parse_args()
+    sys.exit(cli.reporting("edgepose.benchmarks.gpu.run", lambda: main(arguments)))

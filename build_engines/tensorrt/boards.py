@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepose import enginefile
-from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.budgets import errors_mm, over_budget
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.tensorrt.builder import Source, engine_parts
 from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
@@ -32,10 +32,11 @@ def write_for_board(lifter: NamedModule, header: dict, batch: int, asked: str, s
     precision = header["precision"]
     source = source_for_board(lifter, precision, batch, asked, scales, windows)
     x, poses = reference
-    mean, largest = errors_mm(in_onnxruntime(source.onnx, x, batch), poses)
+    found_poses = in_onnxruntime(source.onnx, x, batch)
+    mean, largest = errors_mm(found_poses, poses)
     found = f"{mean:.4f} mm mean, {largest:.4f} mm at most from torch, in ONNX Runtime"
-    if not mean <= BUDGET_MM[precision]:
-        raise EngineError(f"{path.name} is over {BUDGET_MM[precision]} mm: {found}")
+    if over := over_budget(found_poses, poses, precision):
+        raise EngineError(f"{path.name} is over {over}: {found}")
     write_unbuilt(path, header, source)
     return found
 

@@ -49,7 +49,7 @@ RUNGS = {precision: tuple(Rung(name, precision, name.partition("-")[0], is_half)
 
 @dataclass(frozen=True)
 class TensorRTGraph:
-    """onnx: "keypoints_norm" (batch, T, J, 2) -> "pose_m" (batch, J, 3), float32. keep_float32: the names of the nodes that a weakly
+    """onnx: "keypoints_norm" (batch, T, J, C) -> "pose_m" (batch, J, D), float32. keep_float32: the names of the nodes that a weakly
     typed network must compute in float32; a strong graph has it as casts."""
 
     onnx: bytes
@@ -61,7 +61,7 @@ class TensorRTGraph:
 def tensorrt_graph(module: nn.Module, rung: Rung, batch: int, scales: dict | None = None, windows: np.ndarray | None = None) -> TensorRTGraph:
     """The graph of a zoo model in evaluation mode, for `batch` people.
 
-    scales: those of compile.find_scales, for int8 and only there. windows: keypoints_norm (N, T, J, 2) that show how large the numbers
+    scales: those of compile.find_scales, for int8 and only there. windows: keypoints_norm (N, T, J, C) that show how large the numbers
     inside become; None for the calibration windows.
     Raises ValueError if the module is in training mode, scales lack or are of another model, or batch is not 1 or more.
     """
@@ -107,6 +107,6 @@ def float32_steps(plan: dict) -> set[str]:
         kept.add(number)
         if step["op"] in MATRIX_PRODUCTS:
             waiting += [step["residual"]] if "residual" in step else []
-        elif step["op"] == "reshape":
-            waiting.append(step["x"])
+        elif step["op"] in ("reshape", "concat"):
+            waiting += [step[key] for key in ("x", "residual") if key in step]
     return {quantise.label(number, steps[number]) for number in kept}

@@ -23,7 +23,7 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def magnitudes(model: onnx.ModelProto, windows: np.ndarray) -> dict[str, float]:
-    """The largest magnitude of each float32 tensor that a graph of batch 1 makes of `windows`, keypoints_norm (N, T, J, 2); NaN if
+    """The largest magnitude of each float32 tensor that a graph of batch 1 makes of `windows`, keypoints_norm (N, T, J, C); NaN if
     one is.
 
     Raises RuntimeError if ONNX Runtime does not take the graph.

@@ -15,6 +15,7 @@ from torch import nn
 
 from edgepose.build_engines.tensorrt.builder import Plan, inspected
 from edgepose.checks import first_line
+from edgepose.columns import inputs_of
 from edgepose.enginefile import EngineError
 
 DEVICE = "cuda"
@@ -44,7 +45,7 @@ def build(module: nn.Module, precision: str, batch: int) -> Plan:
     if convert is None:
         raise EngineError(f"Torch-TensorRT {torch_tensorrt.__version__} gives no plan of its own; 2.5 and later do")
     model = (HalfModule(module) if precision == "fp16" else copy.deepcopy(module)).eval().requires_grad_(False).to(DEVICE)
-    example = torch.zeros(batch, module.frames, len(module.skeleton), 2, device=DEVICE)
+    example = torch.zeros(batch, module.frames, len(module.skeleton), len(inputs_of(module)), device=DEVICE)
     try:
         with torch.no_grad():
             payload = convert(torch.export.export(model, (example,)), arg_inputs=(example,), **_options(convert, precision))

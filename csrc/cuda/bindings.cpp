@@ -14,8 +14,8 @@ class ArrayContext : public cuda::Context {
 
   void run(const Floats& x, Floats& y) {
     const py::ssize_t people = x.ndim() > 0 ? x.shape(0) : 0;
-    need_shape(x.request(), {people, plan_->frames(), plan_->joints(), 2}, "keypoints_norm");
-    need_shape(y.request(), {people, plan_->joints(), 3}, "pose_m");
+    need_shape(x.request(), {people, plan_->frames(), plan_->joints(), plan_->inputs()}, "keypoints_norm");
+    need_shape(y.request(), {people, plan_->joints(), plan_->outputs()}, "pose_m");
     if (people > 1 << 16) throw std::invalid_argument("more than 65536 people in one call");
     const float* from = x.data();
     float* to = y.mutable_data();

@@ -20,7 +20,7 @@ struct Launch {
   const float* host_input;
   float* input;
   float* answer;
-  int people, frames, joints;
+  int people, frames, joints, inputs;  // inputs: columns of a joint
   unsigned* arrived;
   unsigned* passed;
 };

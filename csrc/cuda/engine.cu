@@ -198,8 +198,8 @@ void Context::release() {
 
 void Context::reserve(int people) {
   if (people <= capacity_) return;
-  const std::size_t input = (std::size_t)people * plan_->frames() * plan_->joints() * 2 * sizeof(float);
-  const std::size_t answer = (std::size_t)people * plan_->joints() * 3 * sizeof(float);
+  const std::size_t input = (std::size_t)people * plan_->frames() * plan_->joints() * plan_->inputs() * sizeof(float);
+  const std::size_t answer = (std::size_t)people * plan_->joints() * plan_->outputs() * sizeof(float);
   DeviceMemory arena((std::size_t)plan_->program_.arena * people * sizeof(float)), staged(input);
   void *host_input = nullptr, *host_answer = nullptr;
   check(cudaHostAlloc(&host_input, input, cudaHostAllocMapped), "page-locked memory");
@@ -221,7 +221,8 @@ void Context::launch(int people) {
   auto* turns = static_cast<unsigned*>(turns_);
   Launch launch = {static_cast<const Step*>(plan_->steps_), plan_->steps(), static_cast<const unsigned char*>(plan_->constants_),
                    static_cast<float*>(arena_), static_cast<const float*>(mapped_input_), static_cast<float*>(input_),
-                   static_cast<float*>(mapped_answer_), people, plan_->frames(), plan_->joints(), turns, turns + 1};
+                   static_cast<float*>(mapped_answer_), people, plan_->frames(), plan_->joints(), plan_->inputs(),
+                   turns, turns + 1};
   void* arguments[] = {&launch};
   const long most = plan_->program_.most_items(people);  // blocks without work would be waited for
   const int blocks = (int)(most < multiprocessors_ ? most : multiprocessors_);
@@ -234,10 +235,10 @@ void Context::run(const float* keypoints_norm, float* pose_m, int people) {
   const OnDevice here(plan_->device_);
   reserve(people);
   people_ = people;
-  std::memcpy(host_input_, keypoints_norm, (std::size_t)people * plan_->frames() * plan_->joints() * 2 * sizeof(float));
+  std::memcpy(host_input_, keypoints_norm, (std::size_t)people * plan_->frames() * plan_->joints() * plan_->inputs() * sizeof(float));
   launch(people);
   wait_for(static_cast<cudaStream_t>(stream_));
-  std::memcpy(pose_m, host_answer_, (std::size_t)people * plan_->joints() * 3 * sizeof(float));
+  std::memcpy(pose_m, host_answer_, (std::size_t)people * plan_->joints() * plan_->outputs() * sizeof(float));
 }
 
 float Context::device_ms(int launches) {

@@ -33,6 +33,8 @@ class Plan {
 
   int frames() const { return program_.frames; }
   int joints() const { return program_.joints; }
+  int inputs() const { return program_.inputs; }
+  int outputs() const { return program_.outputs; }
   int steps() const { return (int)program_.steps.size(); }
   bool uses_tensor_cores() const { return uses_tensor_cores_; }
   long constant_bytes() const { return constant_bytes_; }
@@ -52,7 +54,7 @@ class Context {
   explicit Context(std::shared_ptr<const Plan> plan);
   ~Context();
 
-  // pose_m[people][J][3] from keypoints_norm[people][T][J][2]: one launch, which reads and writes page-locked memory of the host.
+  // pose_m[people][J][outputs] from keypoints_norm[people][T][J][inputs]: one launch, which reads and writes page-locked memory of the host.
   void run(const float* keypoints_norm, float* pose_m, int people);
 
   // The time on the device of one launch for as many people as run() had last, mean of `launches` in a row, in ms.

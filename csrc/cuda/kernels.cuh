@@ -173,7 +173,7 @@ EP_DEVICE void load_step(const Launch& launch, int i, Shared& shared) {
 // The whole plan. The input is read from the host once, side by side; the next step's description is there before the wait is over.
 template <bool kTensorCores>
 EP_DEVICE void run(const Launch& launch, Shared& shared) {
-  const long floats = (long)launch.people * launch.frames * launch.joints * 2;
+  const long floats = (long)launch.people * launch.frames * launch.joints * launch.inputs;
   for (long i = (long)blockIdx.x * kThreads + threadIdx.x; i < floats; i += (long)gridDim.x * kThreads)
     launch.input[i] = launch.host_input[i];
   for (int i = 0; i < launch.count; i++) {

@@ -18,17 +18,17 @@ struct PlainRows {
 
 struct InputRow {  // of a token: its frames lie `apart` floats from each other
   const float* x;
-  int apart;
-  EP_DEVICE float at(int i) const { return x[(long)(i / 2) * apart + i % 2]; }
+  int apart, columns;
+  EP_DEVICE float at(int i) const { return x[(long)(i / columns) * apart + i % columns]; }
 };
 struct InputRows {  // as tokens and frames read the input, from row `first` on
   const Launch& launch;
   bool is_frames;
   int first;
   EP_DEVICE InputRow row(int r) const {
-    const int row = first + r, T = launch.frames, J = launch.joints;
-    if (is_frames) return {launch.input + (long)row * J * 2, 2};
-    return {launch.input + ((long)(row / J) * T * J + row % J) * 2, 2 * J};
+    const int row = first + r, T = launch.frames, J = launch.joints, C = launch.inputs;
+    if (is_frames) return {launch.input + (long)row * J * C, C, C};
+    return {launch.input + ((long)(row / J) * T * J + row % J) * C, C * J, C};
   }
 };
 

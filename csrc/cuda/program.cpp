@@ -3,13 +3,12 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "../placement.h"
 #include "../tensors.h"
 
 namespace edgepose::cuda {
 
 namespace {
-
-constexpr int kAlign = 8;  // floats between whose multiples rows start
 
 bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
 
@@ -51,6 +50,7 @@ class Maker {
 
   Program make() {
     program_.frames = spec_.frames, program_.joints = spec_.joints;
+    program_.inputs = spec_.inputs, program_.outputs = spec_.outputs;
     for (int i = 0; i < count(); i++) made_[i] = plain(i);
     for (int i = 0; i < count(); i++) fuse(i);
     std::vector<int> numbers;  // of the steps that stay
@@ -64,8 +64,8 @@ class Maker {
 
  private:
   int count() const { return (int)spec_.steps.size(); }
-  const Buffer& buffer(int i) const { return spec_.buffers[spec_.steps[i].y]; }
-  static int ld(const Buffer& b) { return round_up(b.columns, kAlign); }
+  const Shape& buffer(int i) const { return spec_.buffers[spec_.steps[i].y]; }
+  static int ld(const Shape& b) { return row_on_gpu(b.columns); }
 
   template <class T>
   long constant(const std::vector<T>& values) {
@@ -110,7 +110,7 @@ class Maker {
       const int strided = sequences * (((step.rows + sequences - 1) / sequences + kWarps - 1) / kWarps);
       step.parts = local > strided ? local : strided;
     }
-    if (from.op == Op::add) step.ldp = round_up(step.columns, kAlign), step.position = floats(from.bias, step.ldp);
+    if (from.op == Op::add) step.ldp = row_on_gpu(step.columns), step.position = floats(from.bias, step.ldp);
     if (is_product(from.op)) weights(from, step);
     return step;
   }
@@ -219,38 +219,28 @@ class Maker {
     return before;
   }
 
-  // Offsets in the arena for the values of the steps that stay: first fit, in order of birth; then the steps' numbers become offsets.
+  // Offsets in the arena for the values of the steps that stay; then the steps' numbers become offsets.
   void place(const std::vector<int>& numbers) {
-    std::vector<int> dies(count(), -1);
-    std::vector<long> offset(count(), -1), floats(count());
+    std::vector<Life> lives;
+    std::vector<int> life_of(count(), -1);  // -1: of no step that stays, as where a product reads the input itself
     const auto reads = [&](int i) { return std::vector<long*>{&made_[i].x, &made_[i].residual, &made_[i].gate}; };
-    for (int i : numbers)
-      for (long* value : reads(i))
-        if (*value >= 0) dies[*value] = i;
     for (int i : numbers) {
       Step& step = made_[i];
-      step.ldy = step.is_answer ? step.columns : round_up(step.columns, kAlign);
-      if (step.is_answer) continue;
-      floats[i] = (long)step.rows * step.ldy;
-      long at = 0;
-      for (bool moved = true; moved;) {
-        moved = false;
-        for (int other : numbers) {
-          if (other >= i || offset[other] < 0 || dies[other] < i) continue;
-          if (at + floats[i] <= offset[other] || offset[other] + floats[other] <= at) continue;
-          at = offset[other] + floats[other];
-          moved = true;
-        }
-      }
-      offset[i] = at;
-      program_.arena = program_.arena > at + floats[i] ? program_.arena : at + floats[i];
-    }
-    for (int i : numbers) {
-      made_[i].y = offset[i];
+      step.ldy = step.is_answer ? step.columns : row_on_gpu(step.columns);
       for (long* value : reads(i))
-        if (*value >= 0) *value = offset[*value];
+        if (*value >= 0 && life_of[*value] >= 0) lives[life_of[*value]].dies = i;
+      if (step.is_answer) continue;
+      life_of[i] = (int)lives.size();
+      lives.push_back({i, -1, (long)step.rows * step.ldy});
     }
-    if (program_.arena == 0) program_.arena = kAlign;
+    std::vector<long> offsets;
+    program_.arena = first_fit(lives, offsets);
+    for (int i : numbers) {
+      made_[i].y = made_[i].is_answer ? -1 : offsets[life_of[i]];
+      for (long* value : reads(i))
+        if (*value >= 0) *value = life_of[*value] < 0 ? -1 : offsets[life_of[*value]];
+    }
+    if (program_.arena == 0) program_.arena = 1;  // a block of no memory is none
   }
 
   const PlanSpec& spec_;

@@ -42,7 +42,7 @@ struct Step {
 // feed nothing but linears, an add behind a product, a pick that is the residual of one, the reshape that gives the answer.
 // Nothing that a step writes is read by the same step, but its own element of a residual: blocks need no order within a step.
 struct Program {
-  int frames = 0, joints = 0;
+  int frames = 0, joints = 0, inputs = 0, outputs = 0;
   long arena = 0;  // floats a person
   std::vector<Step> steps;
   std::vector<unsigned char> constants;

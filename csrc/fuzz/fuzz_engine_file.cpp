@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "../json.h"
+#include "../placement.h"
 #include "../runtime/stream.h"
 
 using namespace edgepose;
@@ -49,9 +50,9 @@ std::vector<char> assembled(std::string_view parts) {
 long work(const PlanSpec& plan) {
   long sum = 0;
   for (const Step& step : plan.steps) {
-    const Buffer& y = plan.buffers[(std::size_t)step.y];
-    sum += (long)y.rows * y.ld;
-    if (step.op == Op::attention) sum += (long)y.rows * y.rows * (y.ld + 16L * step.heads);
+    const Shape& y = plan.buffers[(std::size_t)step.y];
+    sum += (long)y.rows * row_on_cpu(y.columns);
+    if (step.op == Op::attention) sum += (long)y.rows * y.rows * (y.columns + 16L * step.heads);
     if (step.weight >= 0) sum += elements(plan.tensors[(std::size_t)step.weight]) * (y.rows + 256L) * 16;
   }
   return sum;
@@ -64,7 +65,7 @@ void run(const EngineFile& file, std::string_view data) {
   // The reading is what is looked at; tests/test_fuzz.py looks at threads and at the kernels of each instruction set.
   const auto engine = std::make_shared<const Engine>(file, 1, "generic");
   const std::size_t joints = (std::size_t)file.skeleton->joints, frames = (std::size_t)file.frames, people = 1 + data.size() % 3;
-  std::vector<float> x(people * frames * joints * 2), pose_m(people * joints * 3);
+  std::vector<float> x(people * frames * joints * file.inputs.size()), pose_m(people * joints * file.outputs.size());
   for (std::size_t i = 0; i < x.size(); i++) x[i] = 2.f * (float)i / (float)x.size() - 1.f;
   Engine::Turn(*engine)->run(x.data(), pose_m.data(), (int)people);
 
@@ -95,7 +96,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (input.empty()) return 0;
   const std::vector<char> file = input[0] == '{' ? assembled(input) : std::vector<char>(input.begin(), input.end());
   try {
-    run(read_engine("fuzz", {file.data(), file.size()}, false), input);
+    const EngineFile engine = read_engine("fuzz", {file.data(), file.size()}, false);
+    if (engine.has_plan()) run(engine, input);
   } catch (const EngineError&) {
   } catch (const std::invalid_argument&) {  // the plan
   }

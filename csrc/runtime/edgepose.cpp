@@ -195,14 +195,15 @@ edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people
   return guarded([&] {
     need(engine, "engine is null");
     need(people <= 1 << 20, "people is more than 1048576");
-    const std::size_t joints = (std::size_t)engine->engine->skeleton().joints, frames = (std::size_t)engine->engine->frames();
+    const edgepose::Engine& of = *engine->engine;
+    const std::size_t joints = (std::size_t)of.skeleton().joints, frames = (std::size_t)of.frames();
     const auto check = [](const char* name, const float* array, std::size_t length, std::size_t wanted) {
       need(array || wanted == 0, (std::string(name) + " is null").c_str());
       need(length == wanted, (std::string(name) + " has " + std::to_string(length) + " floats; it needs " + std::to_string(wanted)).c_str());
     };
-    check("keypoints_norm", keypoints_norm, keypoints_length, people * frames * joints * 2);
-    check("pose_m", pose_m, pose_length, people * joints * 3);
-    edgepose::Engine::Turn(*engine->engine)->run(keypoints_norm, pose_m, (int)people);
+    check("keypoints_norm", keypoints_norm, keypoints_length, people * frames * joints * of.inputs().size());
+    check("pose_m", pose_m, pose_length, people * joints * of.outputs().size());
+    edgepose::Engine::Turn(of)->run(keypoints_norm, pose_m, (int)people);
     return EDGEPOSE_OK;
   });
 }

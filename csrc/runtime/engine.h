@@ -43,7 +43,7 @@ class Engine {
   };
 
   // What a person needs to know.
-  Lifter lifter() const { return {frames_, *skeleton_, is_causal_, {"x", "y"}, {"x", "y", "z"}, rate_hz_}; }
+  Lifter lifter() const { return {frames_, *skeleton_, is_causal_, inputs_, outputs_, rate_hz_}; }
 
   const std::string& model() const { return model_; }
   const std::string& precision() const { return precision_; }
@@ -51,6 +51,9 @@ class Engine {
   const char* isa() const { return plan_->isa(); }
   int frames() const { return frames_; }
   bool is_causal() const { return is_causal_; }
+  // The names of the columns of a keypoint and of a joint, as columns.h has them.
+  const std::vector<std::string>& inputs() const { return inputs_; }
+  const std::vector<std::string>& outputs() const { return outputs_; }
   double rate_hz() const { return rate_hz_; }  // that the model was trained on; 0: the file does not say
 
  private:
@@ -62,6 +65,7 @@ class Engine {
   const int frames_, threads_;
   const std::vector<int> cpus_;
   const bool is_causal_;
+  const std::vector<std::string> inputs_, outputs_;
   const double rate_hz_;
   const std::shared_ptr<const Plan> plan_;
   // The contexts that nobody runs, without a lock: taken by exchanging one for null, given by exchanging null for one.

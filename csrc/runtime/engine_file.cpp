@@ -1,107 +1,30 @@
 #include "engine_file.h"
 
 #include <algorithm>
-#include <cstdint>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 
 #include "../plan_reader.h"
+#include "columns.h"
 #include "sha256.h"
 
 namespace edgepose {
 
 namespace {
 
-constexpr int kFormat = 1;  // edgepose/enginefile.py
+constexpr int kOldestFormat = 1, kFormat = 2;  // edgepose/enginefile.py
 
 using json::Kind;
 using json::Value;
 
-constexpr std::uint64_t kMaxHeader = 1 << 20;  // bytes: fifty times the largest there is
-
-// The types a tensor of an engine may have: as safetensors, and as the checksum (numpy), names them.
-struct TensorType {
-  const char *name, *numpy;
-  int bytes;
-  std::optional<Type> plan;  // as a plan has it
-};
-constexpr TensorType kTypes[] = {{"F32", "<f4", 4, Type::f32}, {"F16", "<f2", 2, Type::f16}, {"I8", "|i1", 1, Type::i8}, {"U8", "|u1", 1, {}}};
-
-struct Stored {
-  std::string name;
-  const TensorType* type;
-  std::vector<std::int64_t> shape;
-  std::uint64_t begin, end;  // in the bytes
-};
-
-struct Safetensors {
-  std::vector<Stored> tensors;  // in the order of their names
-  Value metadata;
-};
-
-[[noreturn]] void damaged(const std::string& why) { throw std::invalid_argument(why); }
-
-std::uint64_t whole(const Value& value, const std::string& name) {
-  if (!value.is_whole || value.whole < 0) damaged("a size or an offset of tensor " + name + " is no whole number");
-  return (std::uint64_t)value.whole;
-}
-
-Stored read_tensor(const std::string& name, const Value& value) {
-  const Value *type = value.find("dtype"), *shape = value.find("shape"), *offsets = value.find("data_offsets");
-  if (!type || type->kind != Kind::string || !shape || shape->kind != Kind::array || !offsets || offsets->items.size() != 2)
-    damaged("tensor " + name + " lacks its dtype, shape or data_offsets");
-  Stored stored{name, nullptr, {}, whole(offsets->items[0], name), whole(offsets->items[1], name)};
-  for (const TensorType& known : kTypes)
-    if (type->text == known.name) stored.type = &known;
-  if (!stored.type) damaged("tensor " + name + " has dtype " + type->text + ", which no engine has");
-  std::uint64_t bytes = stored.type->bytes;
-  for (const Value& extent : shape->items) {
-    const std::uint64_t n = whole(extent, name);
-    if (n && bytes > UINT64_MAX / n) damaged("the shape of tensor " + name + " is too large");
-    bytes *= n;
-    stored.shape.push_back((std::int64_t)n);
-  }
-  if (stored.end < stored.begin || stored.end - stored.begin != bytes) damaged("the shape of tensor " + name + " does not fit its bytes");
-  return stored;
-}
-
-// Eight bytes of length, a JSON header of that length, and tensors that fill the rest without a gap.
-Safetensors read_safetensors(std::string_view bytes) {
-  if (bytes.size() < 8) damaged("it is too short");
-  std::uint64_t length = 0;
-  for (int i = 7; i >= 0; i--) length = length << 8 | (unsigned char)bytes[i];
-  if (length > kMaxHeader || length > bytes.size() - 8) damaged("its header would be " + std::to_string(length) + " bytes long");
-  const Value header = json::parse(bytes.substr(8, length));
-  if (header.kind != Kind::object) damaged("its header is no object");
-  Safetensors file;
-  for (std::size_t i = 0; i < header.keys.size(); i++) {
-    if (header.keys[i] == "__metadata__") file.metadata = header.items[i];
-    else file.tensors.push_back(read_tensor(header.keys[i], header.items[i]));
-  }
-  std::sort(file.tensors.begin(), file.tensors.end(), [](const Stored& a, const Stored& b) {
-    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
-  });
-  const std::uint64_t first = 8 + length;
-  std::uint64_t at = 0;
-  for (Stored& tensor : file.tensors) {
-    if (tensor.begin != at) damaged("tensor " + tensor.name + " does not begin where the one before it ends");
-    at = tensor.end;
-    if (at > bytes.size() - first) damaged("tensor " + tensor.name + " lies past its end");
-    if ((first + tensor.begin) % tensor.type->bytes) damaged("tensor " + tensor.name + " is not aligned");
-    tensor.begin += first, tensor.end += first;
-  }
-  if (first + at != bytes.size()) damaged("bytes follow its tensors");
-  std::sort(file.tensors.begin(), file.tensors.end(), [](const Stored& a, const Stored& b) { return a.name < b.name; });
-  return file;
-}
-
 // Over the header's text and each tensor's name, type, shape and bytes, in the order of their names; as enginefile.py writes
 // them, where a tensor without axes counts as one of one element.
-std::string checksum(const std::string& header, const std::vector<Stored>& tensors, std::string_view bytes) {
+std::string checksum(const std::string& header, const std::vector<StoredTensor>& tensors, std::string_view bytes) {
   Sha256 digest;
   digest.update(header.data(), header.size());
-  for (const Stored& tensor : tensors) {
+  for (const StoredTensor& tensor : tensors) {
     std::string text = tensor.name + " " + tensor.type->numpy + " (";
     for (std::size_t i = 0; i < tensor.shape.size(); i++) text += (i ? ", " : "") + std::to_string(tensor.shape[i]);
     if (tensor.shape.empty()) text += "1";
@@ -134,6 +57,21 @@ const Value& needed(const Value& header, const char* key, Kind kind) {
   throw EngineError("the header's '" + std::string(key) + "' is " + described(value) + "; it needs " + wanted);
 }
 
+// The columns' names under `key`, or the published ones where it is absent.
+std::vector<std::string> columns_of(const Value& header, const char* key, const Columns& columns) {
+  const Value* value = header.find(key);
+  if (!value) return {columns.names.begin(), columns.names.begin() + columns.published};
+  std::vector<std::string> names;
+  for (const Value& name : value->items) names.push_back(name.kind == Kind::string ? name.text : described(&name));
+  if (value->kind == Kind::array && columns.are(names)) return names;
+  std::string came, known;
+  for (const std::string& name : names) came += (came.empty() ? "" : ", ") + name;
+  for (const char* name : columns.names) known += (known.empty() ? "" : ", ") + std::string(name);
+  throw EngineError("the header's '" + std::string(key) + "' is " + (came.empty() ? described(value) : "[" + came + "]")
+                    + "; it needs the names of columns, the first " + std::to_string(columns.published) + " and any after them of "
+                    + known + ", in this order. A newer edgepose may know more");
+}
+
 EngineFile read_header(const Value& header) {
   if (header.kind != Kind::object) throw EngineError("the header is not an object");
   const std::int64_t format = needed(header, "format", Kind::number).whole;
@@ -142,18 +80,27 @@ EngineFile read_header(const Value& header) {
   const std::int64_t frames = needed(header, "frames", Kind::number).whole;
   const std::string& skeleton = needed(header, "skeleton", Kind::string).text;
   engine.precision = needed(header, "precision", Kind::string).text;
-  const std::string& backend = needed(header, "backend", Kind::string).text;
+  engine.backend = needed(header, "backend", Kind::string).text;
   needed(header, "units", Kind::string);
   needed(header, "weights_sha256", Kind::string);
+  if (engine.backend == "tensorrt") {
+    needed(header, "machine", Kind::object), needed(header, "rung", Kind::string);
+    const std::int64_t batch = needed(header, "batch", Kind::number).whole;
+    if (batch < 1) throw EngineError("the header's 'batch' is " + std::to_string(batch) + "; it needs 1 or more");
+  }
   const Value* version = needed(header, "built_with", Kind::object).find("edgepose");
-  if (format != kFormat)
-    throw EngineError("format " + std::to_string(format) + "; this edgepose reads " + std::to_string(kFormat)
+  if (format < kOldestFormat || format > kFormat)
+    throw EngineError("format " + std::to_string(format) + "; this edgepose reads " + std::to_string(kOldestFormat) + " to " + std::to_string(kFormat)
                       + ". Build the engine again, or install the edgepose that wrote it: " + described(version));
   engine.skeleton = &skeleton_named(skeleton);
   const Value* is_causal = header.find("is_causal");
   if (is_causal && is_causal->kind != Kind::boolean)
     throw EngineError("the header's 'is_causal' is " + described(is_causal) + "; it needs true or false");
   engine.is_causal = is_causal && is_causal->boolean;
+  engine.inputs = columns_of(header, "inputs", kInputs), engine.outputs = columns_of(header, "outputs", kOutputs);
+  const Value* options = header.find("options");
+  if (options && options->kind != Kind::object) throw EngineError("the header's 'options' is " + described(options) + "; it needs an object");
+
   const Value* rate_hz = header.find("rate_hz");
   if (rate_hz && rate_hz->kind != Kind::null) {
     if (rate_hz->kind != Kind::number || !(rate_hz->number > 0 && rate_hz->number <= 1000))
@@ -162,21 +109,38 @@ EngineFile read_header(const Value& header) {
   }
   if (frames < 1 || frames > 4096) throw EngineError(std::to_string(frames) + " frames; 1 to 4096 are possible");
   engine.frames = (int)frames;
-  if (backend != "native")
-    throw EngineError("it is for the " + backend + " backend, which needs Python; the runtime without it runs native engines: "
-                      "edgepose compile --model " + engine.model + " --backend native");
   return engine;
 }
 
-PlanSpec plan_of(const EngineFile& engine, const Value& header, const std::vector<Stored>& stored, std::string_view bytes) {
+// NaN and infinity have all bits of the exponent set.
+template <class Bits>
+bool all_finite(const char* from, std::size_t count, Bits exponent) {
+  bool found = false;
+  for (std::size_t i = 0; i < count; i++) {
+    Bits bits;
+    std::memcpy(&bits, from + i * sizeof bits, sizeof bits);
+    found |= (bits & exponent) == exponent;
+  }
+  return !found;
+}
+
+bool is_finite(Type type, std::string_view bytes) {
+  if (type == Type::f32) return all_finite<std::uint32_t>(bytes.data(), bytes.size() / 4, 0x7f800000);
+  if (type == Type::f16) return all_finite<std::uint16_t>(bytes.data(), bytes.size() / 2, 0x7c00);
+  return true;
+}
+
+PlanSpec plan_of(const EngineFile& engine, const Value& header, std::string_view bytes) {
   std::map<std::string, Tensor> tensors;
-  for (const Stored& tensor : stored) {
+  for (const StoredTensor& tensor : engine.tensors) {
     if (!tensor.type->plan) throw EngineError("tensor " + tensor.name + " is neither float32 nor float16 nor int8");
     std::vector<int> shape;
     for (std::int64_t extent : tensor.shape) {
       if (extent > 1 << 30) throw EngineError("tensor " + tensor.name + " is too large");
       shape.push_back((int)extent);
     }
+    if (!is_finite(*tensor.type->plan, bytes.substr(tensor.begin, tensor.end - tensor.begin)))
+      throw EngineError("tensor " + tensor.name + " holds NaN or infinity: the weights it was built from are broken");
     tensors[tensor.name] = {shape, *tensor.type->plan, bytes.data() + tensor.begin};
   }
   const Value* plan = header.find("plan");
@@ -185,12 +149,18 @@ PlanSpec plan_of(const EngineFile& engine, const Value& header, const std::vecto
   if (spec.frames != engine.frames || spec.joints != engine.skeleton->joints)
     throw EngineError("the plan is for " + std::to_string(spec.frames) + " frames of " + std::to_string(spec.joints) + " joints, the header says "
                       + std::to_string(engine.frames) + " of " + std::to_string(engine.skeleton->joints));
+  if (spec.inputs != (int)engine.inputs.size() || spec.outputs != (int)engine.outputs.size())
+    throw EngineError("the plan takes " + std::to_string(spec.inputs) + " columns and answers " + std::to_string(spec.outputs) + ", the header says "
+                      + std::to_string(engine.inputs.size()) + " and " + std::to_string(engine.outputs.size()));
   return spec;
 }
 
-Safetensors opened(std::string_view bytes) {
+// The layout of a file of `file_bytes`. read(n): its first n bytes, or all it has.
+template <class Read>
+Safetensors layout_of(std::uint64_t file_bytes, Read read) {
   try {
-    return read_safetensors(bytes);
+    const std::uint64_t head = head_bytes(read(kLengthBytes), file_bytes);
+    return read_safetensors(read(head), file_bytes);
   } catch (const std::invalid_argument& error) {
     throw EngineError(std::string("not an engine file, or damaged (") + error.what() + ")");
   }
@@ -206,21 +176,40 @@ Value header_of(const std::string& text) {
 
 }  // namespace
 
-std::vector<char> read_bytes(const std::string& path) {
+Bytes read_bytes(const std::string& path) {
+  if (path.find('\0') != path.npos) throw EngineError("no such file: the path has a zero byte");
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error))
     throw EngineError(path + ": no such file. Build it with: edgepose compile --model NAME --out "
                       + std::filesystem::path(path).parent_path().string());
   std::ifstream file(path, std::ios::binary | std::ios::ate);
-  const std::streamoff size = file ? (std::streamoff)file.tellg() : -1;
-  std::vector<char> bytes(size > 0 ? (std::size_t)size : 0);
-  if (size < 0 || !file.seekg(0) || !file.read(bytes.data(), size)) throw EngineError(path + ": cannot be read");
+  const std::streamoff end = file ? (std::streamoff)file.tellg() : -1;
+  const auto failed = [&]() -> EngineError {
+    return EngineError(path + ": not an engine file, or damaged (it cannot be read: " + std::strerror(errno) + ")");
+  };
+  if (end < 0) throw failed();
+  const auto size = (std::uint64_t)end;
+  const auto read = [&](char* to, std::uint64_t bytes) {
+    if (!file.seekg(0) || !file.read(to, (std::streamsize)bytes)) throw failed();
+  };
+  std::string head;
+  try {  // before the file is read whole
+    layout_of(size, [&](std::uint64_t bytes) {
+      head.resize(std::min(bytes, size));
+      read(head.data(), head.size());
+      return std::string_view(head);
+    });
+  } catch (const EngineError& found) {
+    throw EngineError(path + ": " + found.what());
+  }
+  Bytes bytes{std::unique_ptr<char[]>(new char[size]), size};
+  read(bytes.data.get(), size);
   return bytes;
 }
 
 EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_sealed) {
   try {
-    const Safetensors file = opened(bytes);
+    Safetensors file = layout_of(bytes.size(), [&](std::uint64_t count) { return bytes.substr(0, count); });
     const std::string *text = entry(file.metadata, "edgepose"), *sum = entry(file.metadata, "sha256");
     if (!text || !sum)
       throw EngineError("a safetensors file, but no engine: it has no edgepose header. A checkpoint becomes an engine with: "
@@ -229,7 +218,8 @@ EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_
       throw EngineError("damaged: its contents do not match its checksum. Copy or build it again");
     const Value header = header_of(*text);
     EngineFile engine = read_header(header);
-    engine.plan = plan_of(engine, header, file.tensors, bytes);
+    engine.header = *text, engine.tensors = std::move(file.tensors);
+    if (engine.has_plan()) engine.plan = plan_of(engine, header, bytes);
     return engine;
   } catch (const EngineError& error) {
     throw EngineError(name + ": " + error.what());

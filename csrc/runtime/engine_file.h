@@ -1,6 +1,7 @@
-// Reads .epose files, as edgepose/enginefile.py describes them.
+// Reads .epose files, as edgepose/enginefile.py describes and writes them.
 #pragma once
 
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 
 #include "../plan.h"
 #include "layouts.h"
+#include "safetensors.h"
 
 namespace edgepose {
 
@@ -17,20 +19,32 @@ struct EngineError : std::runtime_error {
 };
 
 struct EngineFile {
-  std::string model, precision;
+  std::string header;  // JSON, as the file has it
+  std::string model, precision, backend;
   const Skeleton* skeleton;
   int frames;
   bool is_causal;
-  double rate_hz;  // that the model was trained on; 0: the file does not say
-  PlanSpec plan;  // its tensors lie in the file's bytes
+  std::vector<std::string> inputs, outputs;  // the names of the columns
+  double rate_hz;                            // that the model was trained on; 0: the file does not say
+  std::vector<StoredTensor> tensors;         // in the file's bytes
+  PlanSpec plan;                             // where it has one; its tensors lie in the file's bytes
+
+  bool has_plan() const { return backend == "native" || backend == "cuda"; }
 };
 
-// The bytes of a file. Throws EngineError if there is none, std::bad_alloc.
-std::vector<char> read_bytes(const std::string& path);
+struct Bytes {
+  std::unique_ptr<char[]> data;
+  std::size_t size = 0;
+  operator std::string_view() const { return {data.get(), size}; }
+};
 
-// The native engine in a file's bytes, which must outlive its plan's tensors and start on a boundary of 8. `name` is for the
-// messages. is_sealed: false where the checksum shall not count, for the fuzzer. Throws EngineError if they are damaged, of
-// another kind, for another backend, or by a newer edgepose; whether the plan is sound is for Plan to say.
+// The bytes of a file, which is read whole only if the sizes in its head fit. Throws EngineError if they do not, or there is no file;
+// std::bad_alloc.
+Bytes read_bytes(const std::string& path);
+
+// The engine in a file's bytes, which must outlive its plan's tensors and start on a boundary of 8. `name` is for the messages.
+// is_sealed: false where the checksum shall not count, for the fuzzer. Throws EngineError if they are damaged, of another kind or by a
+// newer edgepose, or a weight is NaN or infinite; whether the plan is sound is for Plan to say.
 EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_sealed = true);
 
 }  // namespace edgepose

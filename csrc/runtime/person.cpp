@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "columns.h"
 #include "text.h"
 
 namespace edgepose {
@@ -31,7 +32,7 @@ double rate_of(const Lifter& lifter, double rate_hz) {
 }  // namespace
 
 std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
-  const std::vector<std::string> known = {"x", "y", "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known"};
+  const std::vector<const char*>& known = kInputs.names;
   std::vector<Input> inputs;
   for (const std::string& name : lifter.inputs) {
     const auto found = std::find(known.begin(), known.end(), name);

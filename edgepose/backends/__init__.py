@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ..skeleton import MODEL_SKELETONS
-
-STRANGERS = ("native",)  # whose engine files may come from anybody: data, checked before it is used. The others' may do what a program may
+# Backends whose engine files may come from anybody: data, checked before it is used. The others' can do what a program can.
+STRANGERS = ("native",)
 BACKENDS = {"native": "edgepose itself", "cuda": "edgepose._cuda, which is built where nvcc is found", "onnx": "onnxruntime", "torchscript": "torch",
             "tensorrt": "tensorrt and pycuda"}
 
@@ -18,10 +17,3 @@ def backend(name: str):
     if name not in BACKENDS:
         raise KeyError(name)
     return import_module(f"{__name__}.{name}").Backend
-
-
-def check_plan(header: dict) -> None:
-    """Raises ValueError if a header's plan is for other frames or joints than the header says."""
-    planned, said = (header["plan"]["frames"], header["plan"]["joints"]), (header["frames"], len(MODEL_SKELETONS[header["skeleton"]]))
-    if planned != said:
-        raise ValueError("the plan is for %d frames of %d joints, the header says %d of %d" % (*planned, *said))

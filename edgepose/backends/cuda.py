@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 
-from . import check_plan
+from ..enginefile import shapes
 
 _BACKENDS: weakref.WeakSet[Backend] = weakref.WeakSet()
 _LEFT_BEHIND: list[object] = []  # in a fork, where CUDA does not work: what is freed there would harm the parent's
@@ -34,15 +34,14 @@ class Backend:
             raise RuntimeError(f"no GPU that it runs on: {why}")
         self._new_context = _cuda.Context
         self._plan = _cuda.Plan(header["plan"], tensors)
-        check_plan(header)
         self._local = threading.local()
         self._is_forked = False
         _BACKENDS.add(self)
-        joints = header["plan"]["joints"]  # once now: CUDA loads a kernel at its first launch
-        self.run(np.zeros((1, header["frames"], joints, 2), np.float32), np.empty((1, joints, 3), np.float32))
+        x, out = (np.zeros(shape, np.float32) for shape in shapes(header, 1))
+        self.run(x, out)  # once now: CUDA loads a kernel at its first launch
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32. Raises RuntimeError if CUDA fails, or in a forked process."""
+        """out (B, J, D) from x (B, T, J, C), both C-contiguous float32. Raises RuntimeError if CUDA fails, or in a forked process."""
         if self._is_forked:
             raise RuntimeError("CUDA does not work in a forked process: load the engine there, in a process that was spawned")
         try:

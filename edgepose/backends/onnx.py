@@ -24,5 +24,5 @@ class Backend:
         self._input = self._session.get_inputs()[0].name
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32."""
+        """out (B, J, D) from x (B, T, J, C), both C-contiguous float32."""
         out[...] = self._session.run(None, {self._input: x})[0]

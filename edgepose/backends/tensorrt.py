@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..enginefile import BuildNeeded, EngineError
+from ..enginefile import BuildNeeded, EngineError, shapes
 from ..gpu import Gpu, check_machine, heard, listener, open_gpu
-from ..skeleton import MODEL_SKELETONS
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name: the default stream does not wait for ours
 REPLAY_TOLERANCE_M = 1e-4  # a replay runs the same kernels; an answer to other keypoints is centimetres away
@@ -58,8 +57,8 @@ class Backend:
         self._trt, self._extension, self._zero_copy = tensorrt, _cuda, zero_copy
         self._gpu = open_gpu()
         check_machine(header["machine"], self._gpu.machine(tensorrt))
-        joints = len(MODEL_SKELETONS[header["skeleton"]])
         self._batch = header["batch"]
+        x, y = shapes(header, self._batch)
         with self._gpu.current():
             heard(tensorrt)
             self._runtime = tensorrt.Runtime(listener(tensorrt))  # an engine needs the runtime that made it
@@ -67,8 +66,8 @@ class Backend:
             if self._engine is None:
                 raise BuildNeeded(f"TensorRT {tensorrt.__version__} does not take the plan in it ({heard(tensorrt)})")
             mode = tensorrt.TensorIOMode
-            self._x = self._tensor(mode.INPUT, (self._batch, header["frames"], joints, 2))
-            self._y = self._tensor(mode.OUTPUT, (self._batch, joints, 3))
+            self._x = self._tensor(mode.INPUT, x)
+            self._y = self._tensor(mode.OUTPUT, y)
             self._lock, self._free_lanes = threading.Lock(), []
             with _freed_if_failed():
                 self._free_lanes.append(self._new_lane())
@@ -76,7 +75,7 @@ class Backend:
         _BACKENDS.add(self)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32.
+        """out (B, J, D) from x (B, T, J, C), both C-contiguous float32.
 
         Raises EngineError if TensorRT refuses a frame, or in a fork of the process that loaded the engine.
         """
@@ -152,7 +151,7 @@ def _free(gpu: Gpu, lanes: list[_Lane]) -> None:
 
 
 class _Lane:
-    """An execution context with its buffers and its stream, for one thread at a time. x (B, T, J, 2) and y (B, J, 3): the host's side."""
+    """An execution context with its buffers and its stream, for one thread at a time. x (B, T, J, C) and y (B, J, D): the host's side."""
 
     def __init__(self, trt: Any, cuda: Any, engine: Any, x: tuple[str, tuple[int, ...]], y: tuple[str, tuple[int, ...]], zero_copy: bool):
         self._trt, self._cuda, self._graph, self._zero_copy = trt, cuda, None, zero_copy

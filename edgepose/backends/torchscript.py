@@ -21,6 +21,6 @@ class Backend:
             self._module = torch.jit.load(io.BytesIO(tensors["payload"].tobytes()), map_location="cpu").eval()
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        """out (B, J, 3) from x (B, T, J, 2), both C-contiguous float32."""
+        """out (B, J, D) from x (B, T, J, C), both C-contiguous float32."""
         with self._torch.inference_mode():
             out[...] = self._module(self._torch.from_numpy(x)).numpy()

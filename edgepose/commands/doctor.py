@@ -15,19 +15,23 @@ from ..enginefile import EngineError
 from ..gpu import cuda_missing, open_gpu, tensorrt_missing
 from ..machine import cores, cpu_quota, processor
 
-LIBRARIES = {  # what each is for
-    "numpy": "required", "safetensors": "required", "torch": "building, training", "onnx": "building",
+LIBRARIES = {  # each with its use
+    "numpy": "required", "safetensors": "building, training", "torch": "building, training", "onnx": "building",
     "onnxruntime": "the onnx backend, detectors, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines",
-    "pycuda": "GPU engines", "torch-tensorrt": "GPU engines, for comparison", "rich": "tables", "matplotlib": "pictures", "av": "films (.mp4)",
-    "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "ray": "archives lifted by a cluster", "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
+    "pycuda": "GPU engines", "torch-tensorrt": "GPU engines, for comparison", "rich": "tables",
+    "matplotlib": "pictures", "av": "films (.mp4)",
+    "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "ray": "archives lifted by a cluster",
+    "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
 }
-UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
+UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python",
+                                       "opencv-contrib-python-headless")}
 
 
 def gpu() -> str:
     """The NVIDIA GPUs the driver shows, or why there are none."""
     shown = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    names = [line.split(":", 1)[1].strip() for file in shown for line in file.read_text().splitlines() if line.startswith("Model")]
+    names = [line.split(":", 1)[1].strip() for file in shown for line in file.read_text().splitlines()
+             if line.startswith("Model")]
     if names:
         return ", ".join(names)
     tegra = Path("/proc/device-tree/model")
@@ -37,13 +41,13 @@ def gpu() -> str:
 
 
 def gpu_engines() -> str:
-    """Whether cuda and TensorRT engines run here, or why not."""
+    """A line that says if cuda and TensorRT engines run here, or why not."""
     reason = cuda_missing()
     return f"cuda engines {f'do not run here: {reason}' if reason else 'run here'}; {_tensorrt_engines()}"
 
 
 def cuda_engine() -> str:
-    """Whether edgepose._cuda is built, and for which GPUs."""
+    """A line that says if edgepose._cuda is built, and for which GPUs."""
     try:
         from .. import _cuda
     except ImportError:
@@ -62,21 +66,25 @@ def _tensorrt_engines() -> str:
         launches = "a frame is one launch of a CUDA graph"
     except ImportError:
         launches = "without CUDA graphs, since edgepose._cuda is not built"
-    return f"TensorRT {tensorrt.__version__} engines run here ({here.name}, {here.machine(tensorrt)['compute_capability']}), {launches}"
+    capability = here.machine(tensorrt)["compute_capability"]
+    return f"TensorRT {tensorrt.__version__} engines run here ({here.name}, {capability}), {launches}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose doctor`."""
     parser.add_argument("engines", nargs="*", type=Path, help="engine files to look at (default: those that ship)")
-    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX "
+                                                             "Runtime or TensorRT are: you trust who made it")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose doctor`; 1 if an engine cannot be run here."""
     isas = _native.isas()
     forced = os.environ.get("EDGEPOSE_ISA")
-    print(f"edgepose     {version('edgepose')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    print(f"processor    {processor()}, {cores()} core(s) for this process{f', a quota of {quota:g} of their time' if (quota := cpu_quota()) else ''}")
+    print(f"edgepose     {version('edgepose')}, Python {platform.python_version()} on "
+          f"{platform.system()} {platform.machine()}")
+    print(f"processor    {processor()}, {cores()} core(s) for this "
+          f"process{f', a quota of {quota:g} of their time' if (quota := cpu_quota()) else ''}")
     print(f"kernels      {isas[0]} (this CPU runs {', '.join(isas)})" if not forced else
           f"kernels      {forced}: EDGEPOSE_ISA forces it (this CPU runs {', '.join(isas)})")
     print(f"GPU          {gpu()}; {gpu_engines()}")
@@ -109,10 +117,13 @@ def _look(path: Path, trust: bool) -> bool:
     except EngineError as error:
         print(f"  {path.name}: cannot run here: {error}")
         return False
-    print(f"  {path.name}: {header['model']}, {header['frames']} frame(s), {header['skeleton']}, {header['precision']}; would run on "
-          f"the {engine.backend} backend{f' with {engine.isa} kernels' if engine.isa else ''}, {DEFAULT_THREADS} thread")
+    options = "".join(f", {option}={value}" for option, value in header.get("options", {}).items())
+    print(f"  {path.name}: {header['model']}{options}, {header['frames']} frame(s), {header['skeleton']}, "
+          f"{header['precision']}; would run on the {engine.backend} "
+          f"backend{f' with {engine.isa} kernels' if engine.isa else ''}, {DEFAULT_THREADS} thread")
     if engine.backend == "native":
-        why = f"EDGEPOSE_ISA={os.environ['EDGEPOSE_ISA']}" if os.environ.get("EDGEPOSE_ISA") else "the best this CPU runs"
-        print(f"    because it is built for the native backend; {engine.isa} is {why}; one thread has the steadiest latency "
-              "(load(threads=2) for a machine with a core to spare)")
+        why = (f"EDGEPOSE_ISA={os.environ['EDGEPOSE_ISA']}" if os.environ.get("EDGEPOSE_ISA")
+               else "the best this CPU runs")
+        print(f"    because it is built for the native backend; {engine.isa} is {why}; one "
+              "thread has the steadiest latency (load(threads=2) for a machine with a core to spare)")
     return True

@@ -1,4 +1,5 @@
-"""edgepose lift: a large archive of recorded keypoints, lifted by many processes; what is finished is not done again."""
+"""edgepose lift: a large archive of recorded keypoints, lifted by many processes; what is finished is not done
+again."""
 
 from __future__ import annotations
 
@@ -33,17 +34,18 @@ from ..filters import SMOOTH
 from ..machine import cores
 from ..npz import read_npz
 from ..stream import Pose, Stream
-from ..workers import Crew, Lost, Processes, RayActors, hand_out
+from ..workers import Lost, Processes, RayActors, Workers, hand_out
 
-MOST_TOLD = 20  # recordings in a list of what went wrong
-TOLD_S = 5.0  # between two lines of progress
-POSES_AT_ONCE = 1024  # as objects; the rest of a recording's are rows of arrays
-MAGIC = "*?["  # what makes a path a glob
+MOST_LISTED = 20  # failed recordings in a message
+PROGRESS_S = 5.0  # time between two lines of progress
+POSES_AT_ONCE = 1024  # so many poses are objects; a recording's others are rows of arrays
+WILDCARDS = "*?["  # a path with one of these is a glob
 
 
 @dataclass(frozen=True)
 class Options:
-    """How every recording of an archive is lifted. layout, image_size, fps: None for what its file says. trust: see load()."""
+    """The settings for every recording of an archive. layout, image_size, fps: None takes those of its file. trust: see
+    load()."""
 
     engine: str
     delay_frames: int
@@ -56,7 +58,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """A recording, absolute, and the file its poses go to, absolute; name: its place in the archive and in the output."""
+    """A recording, absolute, and the file its poses go to, absolute; name: its place in the archive and in the
+    output."""
 
     recording: Path
     output: Path
@@ -65,7 +68,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a recording. failed: why it has no result; stops: and nor would any other."""
+    """The result of a job. failed: the reason why a recording has no poses; stops: no other recording would have any
+    either."""
 
     frames: int = 0
     poses: int = 0
@@ -74,21 +78,23 @@ class Outcome:
 
 
 def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
-    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, also where links lead to it by several names.
+    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, also where links lead to it by
+    several names.
 
     They are sorted within each of `inputs`, what lies there itself before what is reached by a link.
-    A recording keeps its place below the folder, or below the part of the glob before its first wildcard. What lies in `output` is no input
-    where `output` lies in a folder that is searched.
+    A recording keeps its place below the folder, or below the part of the glob before its first wildcard. What lies in
+    `output` is no input where `output` lies in a folder that is searched.
     Raises ValueError if one of `inputs` names no recording, two would be written to one file, or one over a recording.
     """
     output = Path(os.path.abspath(output))
     jobs: dict[Path, Job] = {}
-    for given in inputs:
-        base, found = _search(os.path.expanduser(given))
+    for pattern in inputs:
+        base, found = _search(os.path.expanduser(pattern))
         is_inside = output != base and output.is_relative_to(base)
         found = [path for path in found if not (is_inside and path.is_relative_to(output))]
         if not found:
-            raise ValueError(f"--input {given}: no .npz file is there" + (f", but for those in {output}" if is_inside else ""))
+            raise ValueError(f"--input {pattern}: no .npz file is there"
+                             + (f", but for those in {output}" if is_inside else ""))
         real = {path: path.resolve() for path in found}
         for path in sorted(found, key=lambda path: real[path] != base.resolve() / path.relative_to(base)):
             name = path.relative_to(base)
@@ -97,50 +103,57 @@ def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
     for job in jobs.values():
         other = first.setdefault(job.output, job)
         if other is not job:
-            raise ValueError(f"{other.recording} and {job.recording} would both be written to {job.output}: search a folder that both lie in, "
-                             "or lift them to two --output folders")
+            raise ValueError(f"{other.recording} and {job.recording} would both be written to {job.output}: "
+                             "search a folder that both lie in, or lift them to two --output folders")
         if job.output.resolve() in jobs:
-            raise ValueError(f"{job.output} is a recording, and would be written over with poses: wanted another --output")
+            raise ValueError(f"{job.output} is a recording, and would be written over with "
+                             "poses: wanted another --output")
     return list(jobs.values())
 
 
-def _search(given: str) -> tuple[Path, list[Path]]:
-    """(the folder that names are relative to, the recordings), absolute. Raises ValueError if there is no such file or folder."""
-    path = Path(os.path.abspath(given))
+def _search(pattern: str) -> tuple[Path, list[Path]]:
+    """(the folder that names are relative to, the recordings), absolute. Raises ValueError if there is no such file or
+    folder."""
+    path = Path(os.path.abspath(pattern))
     if path.is_dir():
         return path, sorted(_recordings_below(path))
-    if path.exists() or not any(wildcard in given for wildcard in MAGIC):
+    if path.exists() or not any(wildcard in pattern for wildcard in WILDCARDS):
         if not path.exists():
-            raise ValueError(f"--input {given}: there is no such file or folder")
+            raise ValueError(f"--input {pattern}: there is no such file or folder")
         if path.suffix != ".npz":
-            raise ValueError(f"--input {given}: wanted .npz files of keypoints, a folder or a glob of them")
+            raise ValueError(f"--input {pattern}: wanted .npz files of keypoints, a folder or a glob of them")
         return path.parent, [path]
     parts = path.parts
-    plain = next(i for i, part in enumerate(parts) if any(wildcard in part for wildcard in MAGIC))
-    found = [Path(file) for file in glob.glob(str(path), recursive=True) if file.endswith(".npz") and not os.path.isdir(file)]
+    plain = next(i for i, part in enumerate(parts) if any(wildcard in part for wildcard in WILDCARDS))
+    found = [Path(file) for file in glob.glob(str(path), recursive=True) if file.endswith(".npz")
+             and not os.path.isdir(file)]
     return Path(*parts[:plain]), sorted(found)
 
 
 def _recordings_below(top: Path) -> Iterator[Path]:
-    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads back into `top`."""
+    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads
+    back into `top`."""
     inside, seen = top.resolve(), {top.resolve()}
     for folder, folders, files in os.walk(top, followlinks=True):
         yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
         real = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, path in real.items() if path not in seen and not (Path(folder, name).is_symlink() and path.is_relative_to(inside))]
+        folders[:] = [name for name, path in real.items() if path not in seen
+                      and not (Path(folder, name).is_symlink() and path.is_relative_to(inside))]
         seen.update(real[name] for name in folders)
 
 
 def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dict[str, np.ndarray]:
-    """The poses that a Stream of its own gives for each person of a recording, person by person and in the order of time.
+    """The poses that a Stream of its own gives for each person of a recording, person by person and in the order of
+    time.
 
-    Arrays: person (N,), which of `people`; frame (N,), the recording's nearest in time; timestamps_s (N,); joints_m (N, J, 3) float32,
-    metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset (N,): see Pose.
+    Arrays: person (N,), which of `people`; frame (N,), the recording's nearest in time; timestamps_s (N,); joints_m
+    (N, J, 3) float32, metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset (N,): see Pose.
     Raises ValueError, numbering frame and person, for what a Stream does not take.
     """
     tables = [_table([], 0, people[0], len(engine.skeleton))]
     for person, clip in enumerate(people):
-        stream = Stream(engine, clip.layout, clip.image_size, delay_frames=options.delay_frames, smoothing=SMOOTH if options.is_smoothed else None)
+        stream = Stream(engine, clip.layout, clip.image_size, delay_frames=options.delay_frames,
+                        smoothing=SMOOTH if options.is_smoothed else None)
         poses = stream.lift((clip.seen_in(i), clip.time_of(i)) for i in range(len(clip.keypoints_px)))
         try:
             while some := list(islice(poses, POSES_AT_ONCE)):
@@ -161,17 +174,19 @@ def _table(poses: list[Pose], person: int, clip: Clip, joints: int) -> dict[str,
 
 
 def made_with(engine: Engine, options: Options) -> dict[str, Any]:
-    """What a result depends on but for its recording: another of these is another result."""
-    smoothing = {name: getattr(SMOOTH, name) for name in ("min_cutoff_hz", "beta", "d_cutoff_hz")} if options.is_smoothed else None
+    """The version, engine and options that a result depends on: with others it is another result."""
+    smoothing = ({name: getattr(SMOOTH, name) for name in ("min_cutoff_hz", "beta", "d_cutoff_hz")}
+                 if options.is_smoothed else None)
     return {"edgepose": version("edgepose"),
-            "engine": {"model": engine.model, "frames": engine.frames, "precision": engine.precision, "backend": engine.backend,
+            "engine": {"model": engine.model, "frames": engine.frames, "precision": engine.precision,
+                       "backend": engine.backend,
                        "weights_sha256": engine.header["weights_sha256"], "file_sha256": _digest(engine.path)},
-            "options": {"layout": options.layout, "image_size": options.image_size and list(options.image_size), "fps": options.fps,
-                        "delay_frames": options.delay_frames, "smoothing": smoothing}}
+            "options": {"layout": options.layout, "image_size": options.image_size and list(options.image_size),
+                        "fps": options.fps, "delay_frames": options.delay_frames, "smoothing": smoothing}}
 
 
-def _made_by(job: Job, made: dict[str, Any]) -> dict[str, Any]:
-    return {**made, "recording": {"name": job.recording.name, "sha256": _digest(job.recording)}}
+def _made_by(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
+    return {**settings, "recording": {"name": job.recording.name, "sha256": _digest(job.recording)}}
 
 
 def _digest(path: Path) -> str:
@@ -183,30 +198,32 @@ def _digest(path: Path) -> str:
 
 
 class Lifting:
-    """What a worker does with each job; its engine, of one thread, is loaded with the first."""
+    """The work of one worker on each job; its engine, of one thread, is loaded with the first."""
 
-    def __init__(self, options: Options, made: dict[str, Any]) -> None:
-        self._options, self._made = options, made
+    def __init__(self, options: Options, settings: dict[str, Any]) -> None:
+        self._options, self._settings = options, settings
         self._engine: Engine | None = None
 
     def __call__(self, job: Job) -> Outcome:
         try:
             if self._engine is None:
                 self._engine = load(self._options.engine, trust=self._options.trust)
-                if made_with(self._engine, self._options) != self._made:
-                    raise EngineError(f"{self._engine.path}, or edgepose, is another one here than where the work began")
+                if made_with(self._engine, self._options) != self._settings:
+                    raise EngineError(f"{self._engine.path}, or edgepose, is another one "
+                                      "here than where the work began")
         except (EngineError, OSError) as error:
             return Outcome(failed=str(error), stops=True)
         try:
             people = read_people(job.recording, self._options.layout, self._options.image_size, self._options.fps)
-            made_by = _made_by(job, self._made)
+            made_by = _made_by(job, self._settings)
             arrays = lift_people(self._engine, people, self._options)
         except (ValueError, TypeError, OSError) as error:
             return Outcome(failed=str(error) if str(job.recording) in str(error) else f"{job.recording}: {error}")
         except MemoryError:
             return Outcome(failed=f"{job.recording}: does not fit into memory")
         clip, file = people[0], io.BytesIO()
-        np.savez(file, **arrays, joint_names=self._engine.skeleton.joints, layout=clip.layout, image_size=clip.image_size, fps=clip.fps,
+        np.savez(file, **arrays, joint_names=self._engine.skeleton.joints, layout=clip.layout,
+                 image_size=clip.image_size, fps=clip.fps,
                  isa=self._engine.isa or "", made_by=json.dumps(made_by, sort_keys=True))
         try:
             write_atomically(job.output, file.getbuffer())
@@ -215,71 +232,78 @@ class Lifting:
         return Outcome(len(people) * len(clip.keypoints_px), len(arrays["frame"]))
 
 
-def unfinished(jobs: Iterable[Job], made: dict[str, Any], redo: bool = False) -> list[Job]:
+def unfinished(jobs: Iterable[Job], settings: dict[str, Any], redo: bool = False) -> list[Job]:
     """The jobs without a result that was made of the same recording in the same way.
 
-    redo: also those whose result was made otherwise, or is none. Without it they raise ValueError, which says how they differ.
+    redo: also those whose result was made otherwise, or is none. Without it they raise ValueError, which says how they
+    differ.
     """
     todo, others = [], []
     for job in jobs:
-        difference = _difference(job, made)
+        difference = _difference(job, settings)
         if difference:
             others.append(f"{job.output} {difference}")
         if difference != "":
             todo.append(job)
     if others and not redo:
-        more = f", and {len(others) - 1} more results are other ones" if len(others) > 1 else ""
+        more = f", and {len(others) - 1} more results differ" if len(others) > 1 else ""
         raise ValueError(f"{others[0]}{more}: --redo lifts again, another --output keeps what is there")
     return todo
 
 
-def others_of(output: Path, jobs: Iterable[Job], made: dict[str, Any]) -> list[str]:
+def others_of(output: Path, jobs: Iterable[Job], settings: dict[str, Any]) -> list[str]:
     """The results in a folder that are of none of the jobs' recordings, and made otherwise: how each differs."""
     known = {path for job in jobs for path in (job.output, job.recording)}
     found = [path for path in sorted(_recordings_below(Path(os.path.abspath(output)))) if path not in known]
-    return [f"{path} {difference}" for path in found if (was := _made_by_of(path)) and (difference := _otherwise(was, made))]
+    return [f"{path} {difference}" for path in found if (was := _made_by_of(path))
+            and (difference := _otherwise(was, settings))]
 
 
 def _made_by_of(result: Path) -> dict[str, Any] | None:
-    """What a result says of how it was made; None if it is none of edgepose lift, or damaged."""
+    """The version, engine, options and recording in a result; None if edgepose lift did not write it, or it is
+    damaged."""
     try:
         was = read_json(str(read_npz(result, ("made_by",))["made_by"]))
-        return was if isinstance(was["engine"], dict) and isinstance(was["options"], dict) and "edgepose" in was else None
+        return (was if isinstance(was["engine"], dict) and isinstance(was["options"], dict)
+                and "edgepose" in was else None)
     except (ValueError, TypeError, KeyError):  # no .npz file, or none of ours
         return None
 
 
-def _otherwise(was: dict[str, Any], made: dict[str, Any]) -> str:
+def _otherwise(was: dict[str, Any], settings: dict[str, Any]) -> str:
     """The first difference but for the recording, "" if there is none."""
-    items = [(part, key, value, was[part].get(key)) for part in ("engine", "options") for key, value in made[part].items()]
-    for part, key, now, before in (*items, ("", "edgepose", made["edgepose"], was["edgepose"])):
+    items = [(part, key, value, was[part].get(key)) for part in ("engine", "options")
+             for key, value in settings[part].items()]
+    for part, key, now, before in (*items, ("", "edgepose", settings["edgepose"], was["edgepose"])):
         if before != now:
             return f"is made with {part} {key} {before!r}, not {now!r}".replace("  ", " ")
     return ""
 
 
-def _difference(job: Job, made: dict[str, Any]) -> str | None:
-    """How the result that is there differs from the one that would be made: "" if it does not, None if there is none to compare."""
+def _difference(job: Job, settings: dict[str, Any]) -> str | None:
+    """The difference between the result that is there and a new one: "" for none, None if there is no result to
+    compare."""
     if not job.output.exists():
         return None
     was = _made_by_of(job.output)
     if was is None:
         return "is no result of edgepose lift, or damaged"
     try:
-        return _otherwise(was, made) or ("" if _made_by(job, made) == was else "is made of other keypoints than the recording has now")
+        return (_otherwise(was, settings)
+                or ("" if _made_by(job, settings) == was else "is made of other keypoints than the recording has now"))
     except OSError:
-        return None  # the recording cannot be read: found, and told, when it is to be lifted
+        return None  # the recording cannot be read, which is reported when it is lifted
 
 
 class Progress:
-    """Counts outcomes, and says every TOLD_S seconds how far they are, by the size of the recordings."""
+    """Counts outcomes, and says every PROGRESS_S seconds how far they are, by the size of the recordings."""
 
     def __init__(self, sizes: dict[Job, int]) -> None:
         self._sizes, self._all_bytes, self._bytes = sizes, sum(sizes.values()), 0
         self.lifted, self.frames, self.poses, self.empty = 0, 0, 0, 0
         self.failed: list[str] = []
         self.stale: list[Path] = []  # results that a recording has from before, and could not be made anew
-        self._start_s = self._told_s = time.monotonic()
+        self._start_s = self._printed_s = time.monotonic()
 
     def count(self, job: Job, outcome: Outcome) -> None:
         self._bytes += self._sizes[job]
@@ -293,26 +317,30 @@ class Progress:
             self.poses += outcome.poses
             self.empty += not outcome.poses
         now_s = time.monotonic()
-        if now_s - self._told_s >= TOLD_S:
-            self._told_s = now_s
+        if now_s - self._printed_s >= PROGRESS_S:
+            self._printed_s = now_s
             left_s = (now_s - self._start_s) * (self._all_bytes / max(self._bytes, 1) - 1)
-            print(f"  {self}; about " + (f"{left_s / 60:.0f} min" if left_s > 120 else f"{left_s:.0f} s") + " left", flush=True)
+            print(f"  {self}; about " + (f"{left_s / 60:.0f} min" if left_s > 120 else f"{left_s:.0f} s") + " left",
+                  flush=True)
 
     def __str__(self) -> str:
         rate = self.frames / max(time.monotonic() - self._start_s, 1e-9)
-        return (f"{self.lifted} of {len(self._sizes)} lifted, {self.frames} frames -> {self.poses} poses, {rate:.0f} frames/s"
-                + f"; {self.empty} without a pose" * bool(self.empty) + f"; {len(self.failed)} failed" * bool(self.failed))
+        return (f"{self.lifted} of {len(self._sizes)} lifted, {self.frames} frames -> "
+                f"{self.poses} poses, {rate:.0f} frames/s"
+                + f"; {self.empty} without a pose" * bool(self.empty)
+                + f"; {len(self.failed)} failed" * bool(self.failed))
 
 
-def lift_archive(jobs: Sequence[Job], crew: Crew) -> Progress:
+def lift_archive(jobs: Sequence[Job], workers: Workers) -> Progress:
     """Lifts what is to be lifted, the largest recording first, and says how it goes.
 
-    Raises OSError if results cannot be written, EngineError if the engine cannot run, KeyboardInterrupt; each says how many are done.
+    Raises OSError if results cannot be written, EngineError if the engine cannot run, KeyboardInterrupt; each says how
+    many are done.
     """
     sizes = {job: _size(job.recording) for job in jobs}
     progress = Progress(sizes)
     try:
-        with closing(hand_out(sorted(jobs, key=lambda job: (-sizes[job], job.name)), crew)) as answers:
+        with closing(hand_out(sorted(jobs, key=lambda job: (-sizes[job], job.name)), workers)) as answers:
             for job, outcome in answers:
                 if isinstance(outcome, Lost):
                     outcome = Outcome(failed=f"{job.recording}: its worker {outcome.reason}")
@@ -334,56 +362,69 @@ def _size(path: Path) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose lift`."""
-    parser.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="recordings: .npz files, folders, quoted globs ('archive/**/*.npz')")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the poses, in the tree of the input")
+    parser.add_argument("--input", nargs="+", required=True, metavar="GLOB",
+                        help="recordings: .npz files, folders, quoted globs ('archive/**/*.npz')")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+                        help="for the poses, in the tree of the input")
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
-    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX "
+                                                             "Runtime or TensorRT are: you trust who made it")
     parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where a file does not say")
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--fps", type=float)
-    parser.add_argument("--delay", type=int, metavar="FRAMES", help="later frames to look at (default: all that the engine can use)")
+    parser.add_argument("--delay", type=int, metavar="FRAMES",
+                        help="later frames to look at (default: all that the engine can use)")
     parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
-    parser.add_argument("--processes", type=int, metavar="N", help="workers (default: the processors of this process; with --ray of the cluster)")
-    parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS", help="workers of Ray: of one it starts here, or of a cluster")
-    parser.add_argument("--redo", action="store_true", help="lift again what is there, but was made with another engine or other options")
+    parser.add_argument("--processes", type=int, metavar="N",
+                        help="workers (default: the processors of this process; with --ray of the cluster)")
+    parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS",
+                        help="workers of Ray: of one it starts here, or of a cluster")
+    parser.add_argument("--redo", action="store_true",
+                        help="lift again what is there, but was made with another engine or other options")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose lift`; 1 if a recording could not be lifted."""
-    for option, value, limits in (("--fps", arguments.fps, (SLOWEST_HZ, FASTEST_HZ)), ("--processes", arguments.processes, (1,))):
+    for option, value, limits in (("--fps", arguments.fps, (SLOWEST_HZ, FASTEST_HZ)),
+                                  ("--processes", arguments.processes, (1,))):
         if value is not None:
             checked_number(option, value, *limits)
     image_size = arguments.image_size and checked_image_size(tuple(arguments.image_size))
     engine = load(arguments.engine, trust=arguments.trust)
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2
     Stream(engine, "coco17", (1, 1), delay_frames=delay_frames)  # refuses a delay that the engine does not have
-    options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size, arguments.fps, arguments.trust)
+    options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size,
+                      arguments.fps, arguments.trust)
     jobs = find_recordings(arguments.input, arguments.output)
-    made = made_with(engine, options)
-    todo = unfinished(jobs, made, arguments.redo)
-    others = others_of(arguments.output, jobs, made)
+    settings = made_with(engine, options)
+    todo = unfinished(jobs, settings, arguments.redo)
+    others = others_of(arguments.output, jobs, settings)
     if others and not arguments.redo:
-        raise ValueError(f"{listed(others, '; ', 1)}; no recording of --input belongs to it: remove it, take another --output, or --redo the rest")
+        raise ValueError(f"{listed(others, '; ', 1)}; no recording of --input belongs to it: remove it, take another "
+                         "--output, or --redo the rest")
     if todo:
         _check_folder(arguments.output)
-    print(f"{len(jobs)} recording{'s' * (len(jobs) != 1)}, {len(jobs) - len(todo)} finished before; {engine} -> {arguments.output}", flush=True)
-    failed, stale = _lift(todo, options, made, arguments) if todo else ([], [])
+    print(f"{len(jobs)} recording{'s' * (len(jobs) != 1)}, {len(jobs) - len(todo)} finished before; {engine} -> "
+          f"{arguments.output}", flush=True)
+    failed, stale = _lift(todo, options, settings, arguments) if todo else ([], [])
     for title, lines in ((f"{len(failed)} of {len(jobs)} recordings could not be lifted:", failed),
-                         ("their results from before are still there, and are other ones:", stale),
-                         ("results in this folder that are other ones, and no recording of --input belongs to them:", others)):
+                         ("old results of these, made with other settings, are still there:", stale),
+                         ("results in this folder that were made with other settings, of recordings that "
+                          "--input does not name:", others)):
         if lines:
-            print(title, listed(sorted(lines), "\n  ", MOST_TOLD), sep="\n  ", file=sys.stderr)
+            print(title, listed(sorted(lines), "\n  ", MOST_LISTED), sep="\n  ", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _lift(todo: Sequence[Job], options: Options, made: dict[str, Any], arguments: argparse.Namespace) -> tuple[list[str], list[Path]]:
+def _lift(todo: Sequence[Job], options: Options, settings: dict[str, Any],
+          arguments: argparse.Namespace) -> tuple[list[str], list[Path]]:
     """Lifts, and says how it goes; what failed, and the results that are stale by it: see Progress."""
-    work = partial(Lifting, options, made)
+    work = partial(Lifting, options, settings)
     size = arguments.processes or (cores() if arguments.ray in (None, "local") else None)
-    crew: Crew = Processes(work, size) if arguments.ray is None else RayActors(work, size, arguments.ray)
+    workers: Workers = Processes(work, size) if arguments.ray is None else RayActors(work, size, arguments.ray)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        progress = lift_archive(todo, crew)
+        progress = lift_archive(todo, workers)
     finally:
         signal.signal(signal.SIGTERM, before)
     print(f"  {progress}")

@@ -23,10 +23,11 @@ from ..show.drawing import FILMS, plot_poses, save_film
 from ..show.live import Viewer
 from ..stream import Lifter, Pose, Stream
 
-SMALL_PX = 480  # rows of a film's background
+SMALL_PX = 480  # most rows of a film's background
 
 
-def film_clip(path: str | Path, detector: Detector, layout: str | None = None, fps: float | None = None) -> tuple[Clip, np.ndarray]:
+def film_clip(path: str | Path, detector: Detector, layout: str | None = None,
+              fps: float | None = None) -> tuple[Clip, np.ndarray]:
     """(clip, each frame's time in the detector in ms) of a video file: the keypoints that a detector finds in it.
 
     layout: another adapter of the same keypoints than the detector's; fps: for files whose time stamps are wrong.
@@ -56,7 +57,8 @@ def small_frames(path: str | Path, fps: float | None = None) -> list[np.ndarray]
 
 def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0, smoothing: OneEuro | None = None,
           keep: bool = False, live: Callable[[tuple[float, float]], Viewer] | None = None) -> list[Pose]:
-    """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else the last.
+    """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else
+    the last.
 
     live: makes the viewer that shows the poses, of the image size. Raises what camera_frames and `live` raise.
     """
@@ -77,7 +79,8 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
                 poses.append(pose)
             frames += 1
             if timestamp_s - told_s >= 1:
-                print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}", flush=True)
+                print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}",
+                      flush=True)
                 told_s, frames = timestamp_s, 0
     return poses + stream.flush() if keep and stream else poses
 
@@ -85,30 +88,39 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose stream`."""
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
-    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX Runtime or TensorRT are: you trust who made it")
+    parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX "
+                                                             "Runtime or TensorRT are: you trust who made it")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--clip", default="balance_cam1", metavar="CLIP", help="an .npz file, or one that ships (default: balance_cam1)")
+    source.add_argument("--clip", default="balance_cam1", metavar="CLIP",
+                        help="an .npz file, or one that ships (default: balance_cam1)")
     source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
     source.add_argument("--camera", type=int, metavar="N", help="a camera, through a detector, until Ctrl-C")
-    parser.add_argument("--detector", metavar="NAME_OR_FILE", help=f"for pictures: {DETECTORS} (default: shipped, a demonstration)")
-    parser.add_argument("--flip-test", action="store_true", help="the detector's mean with the mirrored picture, at twice its time")
-    parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where the file does not say")
+    parser.add_argument("--detector", metavar="NAME_OR_FILE",
+                        help=f"for pictures: {DETECTORS} (default: shipped, a demonstration)")
+    parser.add_argument("--flip-test", action="store_true",
+                        help="the detector's mean with the mirrored picture, at twice its time")
+    parser.add_argument("--layout", choices=list(ADAPTERS),
+                        help="the detector's keypoints, where the file does not say")
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--fps", type=float)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--delay", type=int, default=0, metavar="FRAMES", help="later frames to wait for (default 0)")
     parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write joints_m, timestamp_s, confidence and is_seen to an .npz")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
+    parser.add_argument("--out", type=Path, metavar="FILE",
+                        help="write joints_m, timestamp_s, confidence and is_seen to an .npz")
+    parser.add_argument("--plot", type=Path, metavar="FILE",
+                        help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
     parser.add_argument("--save", type=Path, metavar="FILE", help="the same as a film: .gif, or .mp4 (PyAV)")
-    parser.add_argument("--live", nargs="?", const="", metavar="FILE.rrd", help="show the poses in the rerun viewer, or write them for it")
+    parser.add_argument("--live", nargs="?", const="", metavar="FILE.rrd",
+                        help="show the poses in the rerun viewer, or write them for it")
 
 
 def _clip_of(arguments: argparse.Namespace) -> Clip:
     if arguments.video is None:
         if arguments.flip_test or arguments.detector:
             raise ValueError("--detector and --flip-test are for --video and --camera; a clip has its keypoints")
-        return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size), arguments.fps)
+        return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size),
+                         arguments.fps)
     if arguments.image_size:
         raise ValueError("--image-size is for clips of keypoints; a video has its own")
     need_library("cv2", "reading pictures")
@@ -124,23 +136,26 @@ def _clip_of(arguments: argparse.Namespace) -> Clip:
 def _detector_of(arguments: argparse.Namespace) -> Detector:
     detector = open_detector(arguments.detector or "shipped", threads=arguments.threads, flip_test=arguments.flip_test)
     if arguments.detector is None:
-        print(f"no --detector given: {SHIPPED.stem}, which ships, is a demonstration that has seen rendered people only and confuses left and right")
+        print(f"no --detector given: {SHIPPED.stem}, which ships, is a demonstration that has seen rendered people "
+              "only and confuses left and right")
     return detector
 
 
 def write_poses(poses: list[Pose], path: Path) -> None:
     """An .npz file of joints_m, timestamp_s, confidence, is_seen and joint_names."""
-    np.savez(path, joints_m=np.stack([pose.joints_m for pose in poses]), timestamp_s=[pose.timestamp_s for pose in poses],
-             confidence=np.stack([pose.confidence for pose in poses]), is_seen=np.stack([pose.is_seen for pose in poses]),
-             joint_names=poses[0].skeleton.joints)
+    np.savez(path, joints_m=np.stack([pose.joints_m for pose in poses]),
+             timestamp_s=[pose.timestamp_s for pose in poses],
+             confidence=np.stack([pose.confidence for pose in poses]),
+             is_seen=np.stack([pose.is_seen for pose in poses]), joint_names=poses[0].skeleton.joints)
     print(f"  poses         {path}")
 
 
 def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
            live: Callable[[tuple[float, float]], Viewer] | None) -> int:
-    given = [option for option in ("layout", "image_size", "fps", "plot", "save") if getattr(arguments, option) is not None]
-    if given:
-        raise ValueError(f"--{given[0].replace('_', '-')} is for clips and videos, not for a camera")
+    options = [option for option in ("layout", "image_size", "fps", "plot", "save")
+               if getattr(arguments, option) is not None]
+    if options:
+        raise ValueError(f"--{options[0].replace('_', '-')} is for clips and videos, not for a camera")
     need_library("cv2", "reading pictures")
     with _detector_of(arguments) as detector:
         poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
@@ -186,12 +201,13 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
     print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
           f"(a frame every {1e3 / clip.fps:.1f} ms)")
-    print(f"  joints        {np.mean([pose.is_seen.mean() for pose in poses]):.1%} seen by the detector, the others held in place; "
-          f"resets: {sum(pose.was_reset for pose in poses) - 1}")
+    print(f"  joints        {np.mean([pose.is_seen.mean() for pose in poses]):.1%} seen by the "
+          f"detector, the others held in place; resets: {sum(pose.was_reset for pose in poses) - 1}")
     joints_m = np.stack([pose.joints_m for pose in poses])
     if clip.reference_m is not None:
         errors = [metric(1e3 * joints_m, 1e3 * reference_of(poses, clip)) for metric in (mpjpe, p_mpjpe)]
-        print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to some 30 mm)".format(*errors))
+        print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to "
+              "some 30 mm)".format(*errors))
     if arguments.out:
         write_poses(poses, arguments.out)
     if live_file:

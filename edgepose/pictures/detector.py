@@ -1,12 +1,13 @@
-"""From a picture to one person's keypoints: HRNet-like networks in ONNX Runtime, MediaPipe and rtmlib behind one protocol.
+"""From a picture to one person's keypoints: HRNet-like networks in ONNX Runtime, MediaPipe and rtmlib behind one
+protocol.
 
-    with edgepose.open_detector("hrnet-w32_256x192.onnx") as detector:   # or "shipped", "mediapipe", "rtmlib", a MediaPipe .task file
+    with edgepose.open_detector("hrnet-w32_256x192.onnx") as detector:   # open_detector() lists the other names
         stream = edgepose.Stream(engine, detector.layout, (width, height))
         pose = stream.push(detector(image), timestamp_s)                 # image: (height, width, 3) uint8, RGB
 
-The path of a picture: person box -> crop -> heatmaps -> maxima -> pixels of the picture. A box is (centre x, centre y, width,
-height) in px with the shape of the network's input; pixel (0, 0) is the centre of the top left one. Sources: Sun et al. 2019,
-section 3 and the authors' code.
+The path of a picture: person box -> crop -> heatmaps -> maxima -> pixels of the picture. A box is (centre x, centre y,
+width, height) in px with the shape of the network's input; pixel (0, 0) is the centre of the top left one. Sources: Sun
+et al. 2019, section 3 and the authors' code.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ from ..skeleton import Skeleton
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "hrnet-w8.onnx"
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's, RGB in [0, 1]
-PADDING = 1.25  # of a box around a person
-STRIDE = 4  # of the heatmaps: their pixel (i, j) is the crop's pixel (4 i, 4 j)
-SHIFT = 0.25  # of a maximum, in heatmap px, towards its higher neighbour
+PADDING = 1.25  # a person's box is so many times as large as the person
+STRIDE = 4  # a heatmap's pixel (i, j) is the crop's pixel (4 i, 4 j)
+SHIFT = 0.25  # heatmap px that a maximum is moved towards its higher neighbour
 SEEN_ABOVE = 0.2  # a keypoint fainter than this says nothing about where the person is
 LEAST_SEEN = 5  # keypoints; with fewer the person is lost
-MEDIAPIPE_FRAME_MS = 33  # what its tracker is told of the time between two pictures
-DETECTORS = "\"shipped\", an HRNet-like FILE.onnx, \"mediapipe\", a FILE.task of MediaPipe, \"rtmlib\", \"rtmlib:PERSON.onnx,POSE.onnx\""
+MEDIAPIPE_FRAME_MS = 33  # its tracker gets this as the time between two pictures
+DETECTORS = ("\"shipped\", an HRNet-like FILE.onnx, \"mediapipe\", a FILE.task of MediaPipe, \"rtmlib\", "
+             "\"rtmlib:PERSON.onnx,POSE.onnx\"")
 MEDIAPIPE_WITH_MODEL = "'mediapipe<0.10.30'"  # what pip installs of it by name alone comes without a model
 
 
 class Detector(Protocol):
-    """What finds one person's keypoints in a picture. layout: a name in ADAPTERS, for `Stream`. As a context manager it closes itself."""
+    """A finder of one person's keypoints in a picture. layout: a name in ADAPTERS, for `Stream`. As a context manager
+    it closes itself."""
 
     layout: str
 
@@ -80,7 +83,8 @@ def box_around(keypoints: np.ndarray, aspect: float) -> np.ndarray | None:
 
 
 def crop(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A box of a picture at (height, width), bilinear, black outside: (h, w, 3) uint8 -> (height, width, 3) float32 in [0, 255]."""
+    """A box of a picture at (height, width), bilinear, black outside: (h, w, 3) uint8 -> (height, width, 3) float32 in
+    [0, 255]."""
     rows, columns = (_taps(box[axis], box[axis + 2], size[1 - axis], image.shape[1 - axis]) for axis in (1, 0))
     out = np.zeros((*size, 3), np.float32)
     for y, weight_y in rows:
@@ -91,7 +95,8 @@ def crop(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarra
 
 
 def _taps(centre: float, extent: float, pixels: int, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The two pixels of the picture's axis that each pixel of the crop's mixes, and their weights: 0 outside the picture."""
+    """The two pixels of the picture's axis that each pixel of the crop's mixes, and their weights: 0 outside the
+    picture."""
     place = centre + (np.arange(pixels) - pixels / 2) * (extent / pixels)
     before = np.floor(place).astype(np.int64)
     blend = (place - before).astype(np.float32)
@@ -130,7 +135,8 @@ def normalised(crops: np.ndarray) -> np.ndarray:
 def unflipped(heatmaps: np.ndarray, layout: Skeleton = COCO17) -> np.ndarray:
     """The heatmaps of a mirrored crop as those of the crop: (..., K, h, w) -> the same; left and right are exchanged.
 
-    Moved by one pixel, as in the authors' code: pixel i stands for the crop's 4 i, so mirroring leaves them 3/4 of one apart.
+    Moved by one pixel, as in the authors' code: pixel i stands for the crop's 4 i, so mirroring leaves them 3/4 of one
+    apart.
     """
     back = heatmaps[..., list(layout.mirror), :, ::-1].copy()
     back[..., 1:] = back[..., :-1].copy()
@@ -150,7 +156,8 @@ def _library(name: str, package: str) -> ModuleType:
 
 
 def _onnx_session(path: str | Path, threads: int) -> Any:
-    """onnxruntime's session of a file. Raises FileNotFoundError if there is none, and ValueError if it is no ONNX file."""
+    """onnxruntime's session of a file. Raises FileNotFoundError if there is none, and ValueError if it is no ONNX
+    file."""
     onnxruntime = _library("onnxruntime", "'edgepose[video]'")
     if not Path(path).is_file():
         raise FileNotFoundError(f"no detector at {path}")
@@ -165,10 +172,11 @@ def _onnx_session(path: str | Path, threads: int) -> Any:
 class HRNetDetector(Detector):
     """An HRNet-like ONNX file: (1, 3, H, W) normalised RGB -> (1, 17, H / 4, W / 4) heatmaps of COCO-17.
 
-    The person is looked for in the box around the last keypoints; at the start and after a loss in the whole picture, and then
-    once more in the box that was found. flip_test: the mean with the mirrored crop's heatmaps, at twice the time.
-    Raises ValueError if the file is no such network, FileNotFoundError if there is none, and ImportError, saying what to install,
-    without onnxruntime.
+    The person is looked for in the box around the last keypoints; at the start and after a loss in the whole picture,
+    and then once more in the box that was found. flip_test: the mean with the mirrored crop's heatmaps, at twice the
+    time.
+    Raises ValueError if the file is no such network, FileNotFoundError if there is none, and ImportError, saying what
+    to install, without onnxruntime.
     """
 
     layout = COCO17.name
@@ -211,7 +219,8 @@ class HRNetDetector(Detector):
         return keypoints if self._box is not None else None
 
     def in_box(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
-        """The keypoints of the person in a box, for callers who have a person detector: (17, 3); nothing is remembered."""
+        """The keypoints of the person in a box, for callers who have a person detector: (17, 3); nothing is
+        remembered."""
         part = crop(image, box, self.size)
         heatmaps = self.heatmaps(normalised(part))
         if self.flip_test:
@@ -229,16 +238,18 @@ class HRNetDetector(Detector):
 class MediaPipeDetector(Detector):
     """MediaPipe's pose: 33 landmarks, with its own tracker.
 
-    model: a pose_landmarker*.task file; None takes the model that came with the library, which its newer versions do not have.
-    Close it, or use it in a `with`, before the next one is opened: its network lives in a thread of the library.
-    Raises ImportError without mediapipe, FileNotFoundError if there is no such file, and ValueError if the library came without a model, or
-    cannot read the file.
+    model: a pose_landmarker*.task file; None takes the model that came with the library, which its newer versions do
+    not have. Close it, or use it in a `with`, before the next one is opened: its network lives in a thread of the
+    library.
+    Raises ImportError without mediapipe, FileNotFoundError if there is no such file, and ValueError if the library came
+    without a model, or cannot read the file.
     """
 
     layout = MEDIAPIPE33.name
 
     def __init__(self, model: str | Path | None = None):
-        self._mediapipe, self._model = _library("mediapipe", MEDIAPIPE_WITH_MODEL if model is None else "mediapipe"), model
+        self._mediapipe, self._model = (_library("mediapipe", MEDIAPIPE_WITH_MODEL if model is None else "mediapipe"),
+                                        model)
         if model is None and not hasattr(self._mediapipe, "solutions"):
             raise ValueError("this version of mediapipe came without a model: "
                              f"pip install {MEDIAPIPE_WITH_MODEL}, which has one, or give a pose_landmarker.task file "
@@ -248,7 +259,8 @@ class MediaPipeDetector(Detector):
         self._open()
 
     def _open(self) -> None:
-        # Never a function that holds `self` in here: the cycle would keep the landmarker until its thread has ended, and then its end hangs.
+        # Never a function that holds `self` in here: the cycle would keep the landmarker until its thread has ended,
+        # and then its end hangs.
         self._pictures = 0
         if self._model is None:
             self._network = self._mediapipe.solutions.pose.Pose(static_image_mode=False)
@@ -256,9 +268,11 @@ class MediaPipeDetector(Detector):
         vision = self._mediapipe.tasks.vision
         try:
             self._network = vision.PoseLandmarker.create_from_options(vision.PoseLandmarkerOptions(
-                base_options=self._mediapipe.tasks.BaseOptions(model_asset_path=str(self._model)), running_mode=vision.RunningMode.VIDEO))
+                base_options=self._mediapipe.tasks.BaseOptions(model_asset_path=str(self._model)),
+                running_mode=vision.RunningMode.VIDEO))
         except (RuntimeError, ValueError, OSError) as error:
-            raise ValueError(f"{self._model} is no .task file of a pose landmarker that mediapipe can read: {first_line(error)}") from error
+            raise ValueError(f"{self._model} is no .task file of a pose landmarker that mediapipe can read: "
+                             f"{first_line(error)}") from error
 
     def reset(self) -> None:
         """Forgets where the person is: for another video."""
@@ -272,7 +286,8 @@ class MediaPipeDetector(Detector):
             network.close()
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
-        """(33, 3): px and visibility, or None if nobody is found. Raises what checked_image raises, and ValueError once closed."""
+        """(33, 3): px and visibility, or None if nobody is found. Raises what checked_image raises, and ValueError once
+        closed."""
         height, width = checked_image(image).shape[:2]
         _need_open(self, self._network)
         found = self._landmarks(np.ascontiguousarray(image))
@@ -293,9 +308,10 @@ class MediaPipeDetector(Detector):
 class RtmlibDetector(Detector):
     """rtmlib's Body: RTMPose after a person detector; 17 keypoints.
 
-    files: the ONNX files of a person detector (YOLOX) and of RTMPose; None: those that rtmlib fetches when it is first used.
-    Of several people the one nearest to the last answer is taken, at first the one of highest scores.
-    Raises ImportError without rtmlib, FileNotFoundError if a file is missing, and ValueError if one is no network for pictures of one size.
+    files: the ONNX files of a person detector (YOLOX) and of RTMPose; None: those that rtmlib fetches when it is first
+    used. Of several people the one nearest to the last answer is taken, at first the one of highest scores.
+    Raises ImportError without rtmlib, FileNotFoundError if a file is missing, and ValueError if one is no network for
+    pictures of one size.
     """
 
     layout = COCO17.name
@@ -307,7 +323,8 @@ class RtmlibDetector(Detector):
         else:
             (height, width), (pose_height, pose_width) = (_picture_size(file) for file in files)
             self._person = rtmlib.YOLOX(str(files[0]), model_input_size=(height, width), **where)
-            self._pose = rtmlib.RTMPose(str(files[1]), model_input_size=(pose_width, pose_height), to_openpose=False, **where)
+            self._pose = rtmlib.RTMPose(str(files[1]), model_input_size=(pose_width, pose_height), to_openpose=False,
+                                        **where)
         self.reset()
 
     def reset(self) -> None:
@@ -319,10 +336,12 @@ class RtmlibDetector(Detector):
         self._person = self._pose = None
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
-        """(17, 3): px and score, or None if nobody is found. Raises what checked_image raises, and ValueError once closed."""
+        """(17, 3): px and score, or None if nobody is found. Raises what checked_image raises, and ValueError once
+        closed."""
         picture = np.ascontiguousarray(checked_image(image)[..., ::-1])  # it takes BGR
         _need_open(self, self._pose)
-        keypoints, scores = self._pose(picture) if self._person is None else self._pose(picture, bboxes=self._person(picture))
+        keypoints, scores = (self._pose(picture) if self._person is None
+                             else self._pose(picture, bboxes=self._person(picture)))
         people = np.concatenate([keypoints, np.clip(scores, 0, 1)[..., None]], -1) if len(keypoints) else []
         people = [person for person in people if box_around(person, 1.0) is not None]
         if not people:
@@ -336,7 +355,8 @@ class RtmlibDetector(Detector):
 
 
 def _picture_size(file: str) -> tuple[int, int]:
-    """(height, width) of the pictures an ONNX file takes. Raises FileNotFoundError and ValueError, naming it, if it has none."""
+    """(height, width) of the pictures an ONNX file takes. Raises FileNotFoundError and ValueError, naming it, if it has
+    none."""
     shape = _onnx_session(file, 1).get_inputs()[0].shape
     if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]):
         raise ValueError(f"{file} takes {shape}; wanted pictures of one size, (1, 3, H, W)")
@@ -344,8 +364,9 @@ def _picture_size(file: str) -> tuple[int, int]:
 
 
 def open_detector(name_or_file: str | Path = "shipped", *, threads: int = 1, flip_test: bool = False) -> Detector:
-    """A detector by its name or file: "shipped" (HRNet-W8, trained on rendered people alone), an HRNet-like .onnx file, "mediapipe" or
-    a .task file of MediaPipe, "rtmlib", or with its files "rtmlib:PERSON.onnx,POSE.onnx". threads and flip_test are for the HRNets.
+    """A detector by its name or file: "shipped" (HRNet-W8, trained on rendered people alone), an HRNet-like .onnx file,
+    "mediapipe" or a .task file of MediaPipe, "rtmlib", or with its files "rtmlib:PERSON.onnx,POSE.onnx". threads and
+    flip_test are for the HRNets.
 
     Raises ValueError for another name, FileNotFoundError for a missing file, and ImportError, saying what to install.
     """
@@ -361,6 +382,7 @@ def open_detector(name_or_file: str | Path = "shipped", *, threads: int = 1, fli
     if name.startswith("rtmlib:"):
         files = name.removeprefix("rtmlib:").split(",")
         if len(files) != 2:
-            raise ValueError(f"detector {name!r}; wanted \"rtmlib:PERSON.onnx,POSE.onnx\": a person detector's file and RTMPose's")
+            raise ValueError(f"detector {name!r}; wanted \"rtmlib:PERSON.onnx,POSE.onnx\": a person "
+                             "detector's file and RTMPose's")
         return RtmlibDetector((files[0], files[1]))
     raise ValueError(f"there is no detector {name!r}; wanted {DETECTORS}")

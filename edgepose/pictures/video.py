@@ -29,8 +29,8 @@ def video_frames(path: str | Path, fps: float | None = None) -> Iterator[tuple[f
     """(timestamp_s, image) of every frame of a file; image: (height, width, 3) uint8, RGB.
 
     The times are the file's; with fps, or where the file's do not increase, frames are evenly apart.
-    Raises FileNotFoundError if there is no file, ValueError if it has no picture that can be read or fps is not above 0, and
-    ImportError without OpenCV.
+    Raises FileNotFoundError if there is no file, ValueError if it has no picture that can be read or fps is not above
+    0, and ImportError without OpenCV.
     """
     if fps is not None:
         checked_number("fps", fps, above=0)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 SIDES = {"left_": "#d1495b", "right_": "#2a6fbb"}
 MIDLINE = "#30343b"
 REFERENCE = "#c4c9d1"
-MOMENTS = (0.1, 0.5, 0.9)  # of the clip, one column each
+MOMENTS = (0.1, 0.5, 0.9)  # parts of the clip, a column each
 FILMS = (".gif", ".mp4")
 FILM_HZ = 15.0  # frames a second of a film, at most
 FILM_PX = (960, 480)  # its width and height
-HELD_S = 0.2  # a pose is shown for so long when no other follows
+HELD_S = 0.2  # a pose that no other follows is shown for so long
 
 
 def colour_of(joint: str) -> str:
@@ -67,14 +67,15 @@ def plot_poses(clip: Clip, poses: list[Pose], file: Path) -> None:
 def save_film(clip: Clip, poses: list[Pose], file: Path, backgrounds: Sequence[np.ndarray] | None = None) -> int:
     """Writes a .gif or .mp4 that plays in real time; the number of its frames. See `film_frames`.
 
-    Raises ValueError for another name or a number of backgrounds that is not the clip's of frames, and ImportError, naming the
-    extra, if an .mp4 is wanted and PyAV is not installed.
+    Raises ValueError for another name or a number of backgrounds that is not the clip's of frames, and ImportError,
+    naming the extra, if an .mp4 is wanted and PyAV is not installed.
     """
     file = Path(file)
     if file.suffix not in FILMS:
         raise ValueError(f"{file}: wanted a name that ends in {', '.join(FILMS)}")
     if backgrounds is not None and len(backgrounds) != len(clip.keypoints_px):
-        raise ValueError(f"there are {len(backgrounds)} backgrounds; clip {clip.name} has {len(clip.keypoints_px)} frames")
+        raise ValueError(f"there are {len(backgrounds)} backgrounds; clip {clip.name} has "
+                         f"{len(clip.keypoints_px)} frames")
     rate_hz, shown = film_poses(poses, clip.fps)
     frames = film_frames(clip, poses, shown, rate_hz, backgrounds)
     write = _write_gif if file.suffix == ".gif" else _write_mp4
@@ -97,14 +98,15 @@ def film_poses(poses: list[Pose], fps: float) -> tuple[float, list[Pose | None]]
 
 def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz: float,
                 backgrounds: Sequence[np.ndarray] | None = None) -> Iterator[np.ndarray]:
-    """The frames of a film, (height, width, 3) uint8: on the left the keypoints, on the right the pose and the clip's reference.
+    """The frames of a film, (height, width, 3) uint8: on the left the keypoints, on the right the pose and the clip's
+    reference.
 
-    poses: those that the axes must hold; shown: the pose of each frame. backgrounds: the pictures the keypoints were found in,
-    (height, width, 3) uint8, one for each frame of the clip; then the whole picture is shown.
+    poses: those that the axes must hold; shown: the pose of each frame. backgrounds: the pictures the keypoints were
+    found in, (height, width, 3) uint8, one for each frame of the clip; then the whole picture is shown.
     """
     skeleton = poses[0].skeleton
     figure, flat, solid = _film_axes(clip, poses, backgrounds is not None)
-    # The axes are drawn once; only what is added to them from here on is drawn in every frame.
+    # The axes are drawn once; only the lines added from here on are drawn in every frame.
     canvas = figure.canvas
     canvas.draw()
     empty = canvas.copy_from_bbox(figure.bbox)
@@ -120,7 +122,7 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
         canvas.restore_region(empty)
         if picture is not None:
             background = backgrounds[clip.frame_at(time_s)]
-            thinning = max(1, len(background) // FILM_PX[1])  # most of the time of a frame is its picture's
+            thinning = max(1, len(background) // FILM_PX[1])  # drawing the picture takes most of a frame's time
             picture.set_data(background[::thinning, ::thinning])
             flat.draw_artist(picture)
         clock.set_text(f"{time_s:.2f} s" if pose else f"{time_s:.2f} s, nobody")
@@ -140,7 +142,8 @@ def film_frames(clip: Clip, poses: list[Pose], shown: list[Pose | None], rate_hz
 
 
 def _film_axes(clip: Clip, poses: list[Pose], is_whole: bool) -> tuple:
-    """(figure, axes of the keypoints, axes of the pose) that hold all poses, with nobody in them; is_whole: the whole picture."""
+    """(figure, axes of the keypoints, axes of the pose) that hold all poses, with nobody in them; is_whole: the whole
+    picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -151,7 +154,8 @@ def _film_axes(clip: Clip, poses: list[Pose], is_whole: bool) -> tuple:
         flat.set(xlim=(0, clip.image_size[0]), ylim=(clip.image_size[1], 0))
     flat.set_title("keypoints, px", fontsize=10)
     _frame_3d(solid, max(0.8, math.ceil(10 * max(np.abs(pose.joints_m).max() for pose in poses)) / 10))
-    solid.set_title("3D pose, m from the pelvis" + ("" if clip.reference_m is None else "; reference in grey"), fontsize=10)
+    solid.set_title("3D pose, m from the pelvis" + ("" if clip.reference_m is None else "; reference in grey"),
+                    fontsize=10)
     figure.legend(handles=[flat.plot([], [], color=colour, label=side.strip("_"))[0] for side, colour in SIDES.items()],
                   loc="upper center", ncols=2, fontsize=8, frameon=False)
     return figure, flat, solid
@@ -160,7 +164,8 @@ def _film_axes(clip: Clip, poses: list[Pose], is_whole: bool) -> tuple:
 def _write_gif(frames: Iterator[np.ndarray], rate_hz: float, file: Path) -> None:
     from PIL import Image
 
-    images = [Image.fromarray(frame).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for frame in frames]
+    images = [Image.fromarray(frame).quantize(255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+              for frame in frames]
     # A GIF counts in hundredths of a second: frames of unequal length, so that the film keeps time.
     ends = np.round(100 * np.arange(len(images) + 1) / rate_hz).astype(int)
     images[0].save(file, save_all=True, append_images=images[1:], loop=0,
@@ -173,7 +178,7 @@ def _write_mp4(frames: Iterator[np.ndarray], rate_hz: float, file: Path) -> None
 
     with av.open(str(file), "w") as film:
         stream = film.add_stream("libx264", rate=Fraction(rate_hz).limit_denominator(1001), options={"crf": "20"})
-        stream.pix_fmt = "yuv420p"  # what every player reads
+        stream.pix_fmt = "yuv420p"  # every player reads this format
         stream.width, stream.height = FILM_PX
         for frame in frames:
             film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

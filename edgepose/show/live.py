@@ -1,4 +1,5 @@
-"""Poses in the rerun viewer as they come: keypoints beside the 3D pose, on a timeline. Needs rerun-sdk (the `live` extra)."""
+"""Poses in the rerun viewer as they come: keypoints beside the 3D pose, on a timeline. Needs rerun-sdk (the `live`
+extra)."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Viewer:
         from rerun import blueprint
 
         self._rerun, self._image_size, self._last_s = rerun, image_size, None
-        views = blueprint.Blueprint(blueprint.Horizontal(blueprint.Spatial2DView(origin=KEYPOINTS, name="keypoints, px"),
+        views = blueprint.Blueprint(blueprint.Horizontal(blueprint.Spatial2DView(origin=KEYPOINTS,
+                                                                                 name="keypoints, px"),
                                                          blueprint.Spatial3DView(origin=POSE, name="pose, m")))
         self._recording = rerun.RecordingStream("edgepose", recording_id=uuid4())
         if file is None:
@@ -44,11 +46,11 @@ class Viewer:
 
     def _open(self, views) -> None:
         displays = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
-        if sys.platform == "linux" and not any(map(os.environ.get, displays)):  # rerun would tell it to the log alone
-            raise OSError(f"the rerun viewer needs a display, and none of {', '.join(displays)} is set; record instead, with "
-                          "--live FILE.rrd, and open that where there is one")
+        if sys.platform == "linux" and not any(map(os.environ.get, displays)):  # rerun says so in its log alone
+            raise OSError(f"the rerun viewer needs a display, and none of {', '.join(displays)} "
+                          "is set; record instead, with --live FILE.rrd, and open that where there is one")
         path = os.environ.get("PATH", "")
-        # rerun looks for its program in PATH alone, and pip has put it beside the Python that runs.
+        # rerun looks for its program in PATH alone; pip puts it beside the running Python.
         os.environ["PATH"] = os.pathsep.join([path, str(Path(sys.executable).parent)])
         try:
             self._recording.spawn(default_blueprint=views)
@@ -58,7 +60,7 @@ class Viewer:
             os.environ["PATH"] = path
 
     def push(self, pose: Pose) -> None:
-        """Shows a pose at its time. One that nothing follows for HELD_S is gone by then."""
+        """Shows a pose at its time; after HELD_S without another it disappears."""
         if self._last_s is not None and pose.timestamp_s - self._last_s > HELD_S:
             self._recording.set_time("time", duration=self._last_s + HELD_S)
             for entity in (KEYPOINTS, POSE):
@@ -71,13 +73,16 @@ class Viewer:
         of_joints, of_bones = _rgb(colour_of(joint) for joint in skeleton.joints), _rgb(bone_colours(skeleton))
         bones = np.array(skeleton.bones)
         flat = screen_to_px(pose.keypoints_norm, self._image_size)
-        for entity, joints, points, lines, point, line in ((KEYPOINTS, flat, rr.Points2D, rr.LineStrips2D, POINT_PX, LINE_PX),
-                                                           (POSE, pose.joints_m, rr.Points3D, rr.LineStrips3D, POINT_M, LINE_M)):
+        for entity, joints, points, lines, point, line in ((KEYPOINTS, flat, rr.Points2D, rr.LineStrips2D, POINT_PX,
+                                                            LINE_PX),
+                                                           (POSE, pose.joints_m, rr.Points3D, rr.LineStrips3D, POINT_M,
+                                                            LINE_M)):
             self._recording.log(f"{entity}/bones", lines(joints[bones], colors=of_bones, radii=line))
-            self._recording.log(f"{entity}/joints", points(joints, colors=of_joints, radii=point, labels=names, show_labels=False))
+            self._recording.log(f"{entity}/joints",
+                                points(joints, colors=of_joints, radii=point, labels=names, show_labels=False))
 
     def close(self) -> None:
-        """Sends or writes what is left. The viewer stays open."""
+        """Sends or writes the last poses. The viewer stays open."""
         self._recording.disconnect()
 
     def __enter__(self) -> Viewer:

@@ -1,1 +1,1 @@
-"""How the weights came to be: motion capture, synthetic cameras and detectors, training, evaluation. Needs torch."""
+"""Training of the weights: motion capture, synthetic cameras and detectors, training, evaluation. Needs torch."""

@@ -1,8 +1,10 @@
-"""Writes the clips that ship (edgepose/clip.py reads them): windows of the validation subjects for the build's checks, and real detections with a reference.
+"""Writes the clips that ship (edgepose/clip.py reads them): windows of the validation subjects for the build's checks,
+and real detections with a reference.
 
-`evaluation*.npz`, of validation subjects, `calibration*.npz`, of training subjects: keypoints_norm (N, T, 17, 2) float16, target_m (N, 17, 3) float32 for the middle frame;
-models of fewer frames take those around it. `balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in
-camera axes from the pelvis, fps, image_size, camera_K, camera_dist, camera_R, camera_t.
+`evaluation*.npz`, of validation subjects, `calibration*.npz`, of training subjects: keypoints_norm (N, T, 17, 2)
+float16, target_m (N, 17, 3) float32 for the middle frame; models of fewer frames take those around it.
+`balance_cam*.npz`: coco17 (F, 17, 3) px and confidence, reference_m (F, 17, 3) in camera axes from the pelvis, fps,
+image_size, camera_K, camera_dist, camera_R, camera_t.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ from .mocap import draw_windows, read_motion
 from .observation import observe
 from .real_clips import CAMERA_KEYS, triangulate
 
-WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),  # whose, how many, how long
+# File: the split of the subjects, the number of windows, their frames.
+WINDOWS = {"evaluation.npz": ("validation", 512, 27), "evaluation351.npz": ("validation", 64, 351),
            "calibration.npz": ("training", 128, 27), "calibration351.npz": ("training", 16, 351)}
 CAMERAS = ("cam1", "cam2", "cam3")
 KEPT = ("coco17", "fps", "image_size")
 
 
-def write_windows(path: str | Path, data: str | Path, count: int, frames: int, seed: int = 0, split: str = "validation") -> None:
+def write_windows(path: str | Path, data: str | Path, count: int, frames: int, seed: int = 0,
+                  split: str = "validation") -> None:
     """Writes `count` windows of the subjects of a split, each through its own camera and a simulated detector.
 
     float16 rounds a keypoint by up to 0.00025, half a pixel in 4000: a tenth of the detector's jitter.
@@ -51,7 +55,7 @@ def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
             names = file["keypoint_names"].tolist()
             neck_and_top_px.append(file["keypoints"][:, [names.index(joint) for joint in ("upper_neck", "head_top")]])
             if name == camera:
-                kept = {key: file[key] for key in KEPT}
+                fields = {key: file[key] for key in KEPT}
     by = cameras[CAMERAS.index(camera)]
     flat_px = np.stack(neck_and_top_px).reshape(len(CAMERAS), -1, 3)
     neck_and_top = np.moveaxis(triangulate(flat_px, cameras).reshape(len(world), 2, 3), 1, 0)
@@ -60,7 +64,7 @@ def write_clip(path: str | Path, detections: str | Path, camera: str) -> None:
     reference = joints - joints[:, H36M17.root:H36M17.root + 1]
     if not np.isfinite(reference).all():
         raise ValueError(f"the reference of {camera} has gaps")
-    np.savez_compressed(path, reference_m=reference.astype(np.float32), **kept, **by)
+    np.savez_compressed(path, reference_m=reference.astype(np.float32), **fields, **by)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
     python -m edgepose.training.cmu --files DIR --out DIR
 
-reads every SUBJECT_TRIAL.amc under DIR with the SUBJECT.asf in its folder, and every SUBJECT_TRIAL.bvh, and writes one .npz a
-subject. Lengths in these files are inches times 0.45.
+reads every SUBJECT_TRIAL.amc under DIR with the SUBJECT.asf in its folder, and every SUBJECT_TRIAL.bvh, and writes one
+.npz a subject. Lengths in these files are inches times 0.45.
 
-Pelvis: the middle of the hip joints. Spine: the top of `lowerback`. Thorax: the top of `thorax`. Nose: the top of `upperneck`,
-the base of the skull. Head: the end of `head`. Shoulders: the ends of the clavicles. Wrists: the ends of the `wrist` bones.
-The BVH conversions that are passed on have lost some bones, which are put back where their length is 0: the thorax bone, as
-long as the one below it and straight up at rest; the wrist bones, half as long as the forearm; the head, as long as the neck
-below it and straight up.
+Pelvis: the middle of the hip joints. Spine: the top of `lowerback`. Thorax: the top of `thorax`. Nose: the top of
+`upperneck`, the base of the skull. Head: the end of `head`. Shoulders: the ends of the clavicles. Wrists: the ends of
+the `wrist` bones. The BVH conversions that are passed on have lost some bones, which are put back where their length is
+0: the thorax bone, as long as the one below it and straight up at rest; the wrist bones, half as long as the forearm;
+the head, as long as the neck below it and straight up.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..skeleton import H36M17
 from .motion_files import Joint, bvh_positions, read_amc, read_asf, read_bvh
 
 INCH_M = 0.0254
-BVH_UNIT = 0.45  # inches, of the conversions, which say nothing of it
+BVH_UNIT = 0.45  # inches; the conversions do not say it
 AMC_HZ = 120.0  # an .amc does not say; some trials have 60
 OUT_HZ = 60.0
 FASTEST_M_S = 24.0  # no joint is as fast: a trial is cut there
-SHORTEST_S = 0.5  # of what is left on either side
+SHORTEST_S = 0.5  # a shorter part on either side of a cut is left out
 
 SIDES = (("left", "l", "Left"), ("right", "r", "Right"))
 # Our joint: the bone of an .asf at whose end it is.
@@ -42,12 +42,13 @@ BONES = {"spine": "lowerback", "thorax": "thorax", "nose": "upperneck", "head": 
 # Our joint: the joint of a BVH.
 JOINTS = {"spine": "Spine", "thorax": "Neck", "nose": "Head", "head": "Head end"} | {
     f"{side}_{joint}": f"{word}{name}" for side, _, word in SIDES for joint, name in (
-        ("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot"), ("shoulder", "Arm"), ("elbow", "ForeArm"), ("wrist", "FingerBase"))}
+        ("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot"), ("shoulder", "Arm"), ("elbow", "ForeArm"),
+        ("wrist", "FingerBase"))}
 
 
 def joints_of_amc(amc: Path, asf: Path) -> np.ndarray:
-    """(F, 17, 3) m, y up, of an .amc and its skeleton. Raises what read_asf and read_amc raise, and ValueError, naming the
-    file, for a bone that is missing."""
+    """(F, 17, 3) m, y up, of an .amc and its skeleton. Raises what read_asf and read_amc raise, and ValueError, naming
+    the file, for a bone that is missing."""
     bones, unit = read_asf(asf)
     return _ours(read_amc(amc, bones), BONES, asf) * (INCH_M / unit)
 
@@ -92,8 +93,8 @@ def _ours(places: Mapping[str, np.ndarray], names: Mapping[str, str], path: Path
 
 
 def parts(joints_m: np.ndarray, fps: float) -> list[np.ndarray]:
-    """The trial without its glitches, at OUT_HZ: it is cut where a joint moves faster than FASTEST_M_S, and parts shorter than
-    SHORTEST_S are left out. (F, 17, 3) m -> several (F, 17, 3) m."""
+    """The trial without its glitches, at OUT_HZ: it is cut where a joint moves faster than FASTEST_M_S, and parts
+    shorter than SHORTEST_S are left out. (F, 17, 3) m -> several (F, 17, 3) m."""
     steps = np.linalg.norm(np.diff(joints_m, axis=0), axis=-1).max(-1)
     pieces = np.split(joints_m, np.flatnonzero(steps * fps > FASTEST_M_S) + 1)
     return [_resampled(piece, fps) for piece in pieces if len(piece) >= SHORTEST_S * fps]
@@ -114,8 +115,8 @@ def subject_name(subject: str) -> str:
 
 
 def convert(files: Path, out: Path, amc_hz: float = AMC_HZ) -> dict[str, int]:
-    """Writes OUT/<subject>.npz for every subject with files under `files`: {its name: frames}. Where a trial is there as .amc
-    and as .bvh, the .amc is taken.
+    """Writes OUT/<subject>.npz for every subject with files under `files`: {its name: frames}. Where a trial is there
+    as .amc and as .bvh, the .amc is taken.
 
     amc_hz: the frame rate of the .amc files. Raises ValueError, naming what is wrong, before anything is written.
     """
@@ -136,23 +137,28 @@ def convert(files: Path, out: Path, amc_hz: float = AMC_HZ) -> dict[str, int]:
             joints_m, fps = joints_of_bvh(path)
         pieces = parts(joints_m, fps)
         for n, piece in enumerate(pieces, 1):
-            subjects[subject_name(subject)].append((f"{trial}_p{n}" if len(pieces) > 1 else trial, path.suffix[1:].upper(), piece))
+            subjects[subject_name(subject)].append((f"{trial}_p{n}" if len(pieces) > 1 else trial,
+                                                    path.suffix[1:].upper(), piece))
     Path(out).mkdir(parents=True, exist_ok=True)
     for subject, clips in subjects.items():
         names, kinds, pieces = zip(*clips)
         np.savez_compressed(
             Path(out) / f"{subject}.npz", positions=np.concatenate(pieces).astype(np.float32),
-            clip_starts=np.cumsum([0, *(len(piece) for piece in pieces[:-1])]).astype(np.int32), clip_names=np.array(names),
-            clip_descriptions=np.array([""] * len(names)), clip_sources=np.array([f"mocap.cs.cmu.edu ({kind})" for kind in kinds]),
+            clip_starts=np.cumsum([0, *(len(piece) for piece in pieces[:-1])]).astype(np.int32),
+            clip_names=np.array(names),
+            clip_descriptions=np.array([""] * len(names)),
+            clip_sources=np.array([f"mocap.cs.cmu.edu ({kind})" for kind in kinds]),
             fps=np.float32(OUT_HZ), joint_names=np.array(H36M17.joints), parents=np.array(H36M17.parents))
     return {subject: sum(len(piece) for _, _, piece in clips) for subject, clips in subjects.items()}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--files", required=True, type=Path, metavar="DIR", help="with .asf and .amc, or .bvh files, at any depth")
+    parser.add_argument("--files", required=True, type=Path, metavar="DIR",
+                        help="with .asf and .amc, or .bvh files, at any depth")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the .npz files go, one a subject")
-    parser.add_argument("--amc-hz", type=float, default=AMC_HZ, help=f"frame rate of the .amc files (default {AMC_HZ:g})")
+    parser.add_argument("--amc-hz", type=float, default=AMC_HZ,
+                        help=f"frame rate of the .amc files (default {AMC_HZ:g})")
     options = parser.parse_args()
 
     def run() -> None:

@@ -1,9 +1,9 @@
 """The labelled data sets, all in one form: DATASETS by name, clips of 2D keypoints with the joints they belong to, and
 windows drawn from them for training.
 
-A window is made of frames that follow each other as they were recorded, whatever the frame rate: the papers' convention. Training
-takes every second frame, or third, of clips that were recorded faster than others of their set (`common_rate_hz`).
-Motion capture without cameras is another thing, and lies in `mocap`.
+A window is made of frames that follow each other as they were recorded, whatever the frame rate: the papers'
+convention. Training takes every second frame, or third, of clips that were recorded faster than others of their set
+(`common_rate_hz`). Motion capture without cameras is another thing, and lies in `mocap`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class LabelledClip:
     source: the file and the place in it, for error messages. camera: its name, or the scene where that is what counts.
     image_size: (width, height) px.
     keypoints_px: (F, 17, 2), or (F, 17, 3) with confidence. joints_m: (F, 17, 3), camera axes. Both are of H36M17.
-    valid: (F,) bool, the frames that count: the others are only ever beside them in a window.
+    valid: (F,) bool, the frames that count: the others stand only beside them in a window.
     measured: (17,) bool, the joints the data set has; the others are made of them, so that a model can be fed, and no
     figure counts them.
-    Raises ValueError, naming the source, if a shape is another, a value that counts is not finite, or the 2D is not in pixels.
+    Raises ValueError, naming the source, if a shape is another, a value that counts is not finite, or the 2D is not in
+    pixels.
     """
 
     source: str
@@ -61,14 +62,16 @@ class LabelledClip:
         for name, shapes in wanted.items():
             shape = getattr(self, name).shape
             if shape not in shapes or not frames:
-                raise ValueError(f"{self.source}: {name} has shape {shape}; wanted {' or '.join(map(str, shapes))}, not empty")
+                raise ValueError(f"{self.source}: {name} has shape {shape}; wanted "
+                                 f"{' or '.join(map(str, shapes))}, not empty")
         for name, values in (("2D", self.keypoints_px), ("3D", self.joints_m[self.valid])):
             if not np.isfinite(values).all():
                 raise ValueError(f"{self.source}: the {name} is NaN or infinite in a frame that counts, or beside one")
         check_pixels(self.keypoints_px[..., :2], f"{self.source}: the keypoints")
         checked_image_size(self.image_size)
         if self.split not in SPLITS or not self.fps > 0:
-            raise ValueError(f"{self.source}: split {self.split!r} at {self.fps} Hz; wanted {' or '.join(SPLITS)}, above 0 Hz")
+            raise ValueError(f"{self.source}: split {self.split!r} at {self.fps} Hz; wanted "
+                             f"{' or '.join(SPLITS)}, above 0 Hz")
 
     @cached_property
     def centres(self) -> np.ndarray:
@@ -76,8 +79,8 @@ class LabelledClip:
         return np.flatnonzero(self.valid)
 
     def around(self, frame: int | np.ndarray, frames: int, target: int | None = None, step: int = 1) -> np.ndarray:
-        """The numbers of the frames of a window that has `frame` at its place `target`, the middle for None: (frames,), or
-        (N, frames) for frames (N, 1). step: from one frame of the window to the next."""
+        """The numbers of the frames of a window that has `frame` at its place `target`, the middle for None: (frames,),
+        or (N, frames) for frames (N, 1). step: from one frame of the window to the next."""
         target = frames // 2 if target is None else target
         return np.clip(frame + step * (np.arange(frames) - target), 0, len(self.valid) - 1)
 
@@ -132,12 +135,13 @@ def common_rate_hz(clips: Sequence[LabelledClip]) -> float:
 
 
 def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, generator: torch.Generator,
-                  flip: bool = False, target: int | None = None, rate_hz: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` random windows: keypoints_norm (count, frames, 17, 2), and joints_m (count, frames, 17, 3) in camera axes,
-    each frame from its own root. Every frame that counts is equally likely to stand at the place `target` of one.
+                  flip: bool = False, target: int | None = None,
+                  rate_hz: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` random windows: keypoints_norm (count, frames, 17, 2), and joints_m (count, frames, 17, 3) in camera
+    axes, each frame from its own root. Every frame that counts is equally likely to stand at the place `target` of one.
 
-    target: None for the middle. flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike. rate_hz: of the
-    windows, as common_rate_hz says; None takes every frame.
+    target: None for the middle. flip: mirror half of the windows, left and right exchanged, in 2D and 3D alike.
+    rate_hz: of the windows, as common_rate_hz says; None takes every frame.
     Raises ValueError if there are no clips, or if a joint beside the middle frame is not finite.
     """
     if not clips:
@@ -154,7 +158,8 @@ def draw_labelled(clips: Sequence[LabelledClip], count: int, frames: int, genera
         keypoints[i], joints[i] = clip.keypoints_px[index, :, :2], clip.joints_m[index]
         of_size[clip.image_size].append(i)
         if not np.isfinite(joints[i]).all():
-            raise ValueError(f"{clip.source}: the 3D around frame {centre} is NaN or infinite; training needs whole windows")
+            raise ValueError(f"{clip.source}: the 3D around frame {centre} is NaN or infinite; "
+                             "training needs whole windows")
     joints -= joints[:, :, H36M17.root, None]
     for image_size, rows in of_size.items():
         keypoints[rows] = normalize_screen(keypoints[rows], image_size)
@@ -186,4 +191,4 @@ def to_camera(points: np.ndarray, orientation: Sequence[float], position: Sequen
     rotation = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
                          [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
                          [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]])
-    return (points - np.asarray(position)) @ rotation  # from the right: the inverse
+    return (points - np.asarray(position)) @ rotation  # multiplied from the right: the inverse rotation

@@ -1,4 +1,4 @@
-"""Where a model errs, and what it looks at, as pictures: for `edgepose evaluate`. Needs matplotlib (the `plot` extra)."""
+"""Pictures of a model's errors and of its attention: for `edgepose evaluate`. Needs matplotlib (the `plot` extra)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from .mocap import WINDOW_HZ
 from .models import TorchLifter, lift
 
 PCK_MM = 150.0
-WIDEST_MM = 300.0  # of the distribution's axis
+AXIS_END_MM = 300.0  # right end of the distribution plot
 FAINTEST = 0.45  # the opacity of the last of several sets of windows; the first is opaque
 
 
 def joint_errors_mm(predicted_m: np.ndarray, target_m: np.ndarray) -> np.ndarray:
-    """How far each joint is off after moving both roots to the origin: (N, J, 3) m, (N, J, 3) m -> (N, J) mm.
+    """The distance of each joint from its target after moving both roots to the origin: (N, J, 3) m, (N, J, 3) m ->
+    (N, J) mm.
 
     Its mean is MPJPE."""
     predicted, target = (poses.astype(np.float64) - poses[:, :1] for poses in (predicted_m, target_m))
@@ -35,7 +36,8 @@ def share_under(errors_mm: np.ndarray, thresholds_mm: np.ndarray) -> np.ndarray:
 
 
 def with_delay(keypoints_norm: np.ndarray, delay_frames: int) -> np.ndarray:
-    """Whole windows (N, T, J, 2) as `Window` has them with this delay: the last frame that has come stands for the later ones."""
+    """Whole windows (N, T, J, 2) as `Window` has them with this delay: the last frame that has come stands for the
+    later ones."""
     newest = keypoints_norm.shape[1] // 2 + delay_frames
     return np.take(keypoints_norm, np.minimum(np.arange(keypoints_norm.shape[1]), newest), axis=1)
 
@@ -47,13 +49,15 @@ def delays(frames: int) -> list[int]:
 
 
 def error_by_delay(model: Lifter, keypoints_norm: np.ndarray, target_m: np.ndarray) -> dict[int, float]:
-    """{delay_frames: MPJPE in mm} of a model that answers for the middle frame; the longest delay is the whole window."""
+    """{delay_frames: MPJPE in mm} of a model that answers for the middle frame; the longest delay is the whole
+    window."""
     return {delay: float(joint_errors_mm(lift(model, with_delay(keypoints_norm, delay)), target_m).mean())
             for delay in delays(model.frames)}
 
 
 def attention_maps(model: Lifter, name: str, keypoints_norm: np.ndarray) -> np.ndarray:
-    """Each layer's heads' weights from joint (row) to joint (column), the mean over windows: (N, T, J, 2) -> (layers, H, J, J).
+    """Each layer's heads' weights from joint (row) to joint (column), the mean over windows: (N, T, J, 2) -> (layers,
+    H, J, J).
 
     Raises ValueError, naming those that do, if the model does not tell its weights, as no engine file does.
     """
@@ -74,7 +78,9 @@ def plot_errors(model: Lifter, name: str, windows: Mapping[str, tuple[np.ndarray
     errors = {kind: joint_errors_mm(lift(model, keypoints), target) for kind, (keypoints, target) in windows.items()}
     has_delay = model.frames > 1 and not getattr(model, "is_causal", False)
     figure = Figure(figsize=(12, 7.5 if has_delay else 6), layout="constrained")
-    figure.suptitle(f"{Path(name).stem}, {model.frames} frame{'s' * (model.frames > 1)}: error after moving both pelvises to the origin")
+    causal = ", causal" * getattr(model, "is_causal", False)
+    figure.suptitle(f"{Path(name).stem}, {model.frames} frame{'s' * (model.frames > 1)}{causal}: error after moving "
+                    "both pelvises to the origin")
     grid = figure.add_gridspec(1 + has_delay, 2, width_ratios=(1.1, 1))
     _bars(figure.add_subplot(grid[:, 0]), model.skeleton, errors)
     _distribution(figure.add_subplot(grid[0, 1]), errors)
@@ -92,12 +98,13 @@ def plot_attention(model: Lifter, name: str, keypoints_norm: np.ndarray, file: P
     maps = attention_maps(model, name, keypoints_norm)
     layers, heads, joints, _ = maps.shape
     figure = Figure(figsize=(1.2 + 2.1 * heads, 1.4 + 2.2 * layers), layout="constrained")
-    figure.suptitle(f"{Path(name).stem}: attention of each joint (row) to each joint (column), mean over {len(keypoints_norm)} windows",
-                    fontsize=14)
+    figure.suptitle(f"{Path(name).stem}: attention of each joint (row) to each joint (column), mean over "
+                    f"{len(keypoints_norm)} windows", fontsize=14)
     grid = figure.subplots(layers, heads, sharex=True, sharey=True, squeeze=False)
     for layer, row in enumerate(grid):
         for head, axes in enumerate(row):
-            picture = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, maps.max()), cmap="viridis")  # weak ones can be told apart
+            # The power makes differences between weak weights visible.
+            picture = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, maps.max()), cmap="viridis")
             axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_ticks(range(joints), _labels(model.skeleton), fontsize=6)
@@ -130,14 +137,15 @@ def _bars(axes, skeleton: Skeleton, errors: Mapping[str, np.ndarray]) -> None:
 
 
 def _distribution(axes, errors: Mapping[str, np.ndarray]) -> None:
-    thresholds_mm = np.linspace(0, WIDEST_MM, 301)
+    thresholds_mm = np.linspace(0, AXIS_END_MM, 301)
     for strength, (kind, of_kind) in _by_strength(errors):
         pck = share_under(of_kind, np.array([PCK_MM]))[0]
         axes.plot(thresholds_mm, share_under(of_kind, thresholds_mm), color=MIDLINE, alpha=strength, linewidth=2,
                   label=f"{kind}: PCK@{PCK_MM:.0f} {pck:.1f} %")
         axes.plot(PCK_MM, pck, "o", color=MIDLINE, alpha=strength)
     axes.axvline(PCK_MM, color=MIDLINE, linestyle=":", linewidth=1)
-    axes.set(xlabel="error, mm", ylabel="joints under it, %", title="distribution", xlim=(0, WIDEST_MM), ylim=(0, 101))
+    axes.set(xlabel="error, mm", ylabel="joints under it, %", title="distribution", xlim=(0, AXIS_END_MM),
+             ylim=(0, 101))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
 

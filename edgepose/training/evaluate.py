@@ -24,6 +24,7 @@ from rich.table import Table
 
 from ..checks import PICTURES, check_output
 from ..clip import CLIPS, Clip, load_clip, load_windows, reference_of, stream_clip
+from ..columns import PUBLISHED_INPUTS, inputs_of, outputs_of
 from ..enginefile import write_atomically
 from ..metrics import auc, mpjpe, n_mpjpe, p_mpjpe, pck
 from ..skeleton import H36M17
@@ -31,9 +32,10 @@ from ..stream import Lifter
 from ..zoo import target_frame
 from .clips import CAMERAS
 from .datasets import DATASETS, read_dataset
+from .losses import ERROR_QUANTILE
 from .mocap import draw_windows, only_source, read_motion, sources_of
 from .models import lift, open_model
-from .observation import observe_frames
+from .observation import AS_CAPTURED, knowing, observe_frames
 from .protocols import AVERAGE, PROTOCOLS, Flipped, Table as Figures, flip_cost, papers_table
 from .real_scores import answers_of_folder, score_all
 
@@ -44,6 +46,8 @@ WIDTH = 132  # characters: a table of 15 actions needs them
 KINDS = {"clean": False, "noisy": True}  # of windows: whether the detector errs
 MAIN_SOURCE, SOURCE_NAMES = "cmu", {"hdm05": "HDM05", "uiprmd": "UI-PRMD"}  # of validation subjects, whose figures stand apart
 REAL = "real"  # --data: real clips with a reference
+AS_TOLD = {"length": "told the person's lengths", "depth": "told a depth camera's depths", "elevation": "told lens and gravity"}
+CLOSE_MM = 50.0
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "MPJPE mm": mpjpe, "N-MPJPE mm": n_mpjpe, "P-MPJPE mm": p_mpjpe, "PCK@150 %": pck, "AUC %": auc}
 
@@ -53,12 +57,15 @@ def score(predicted_m: np.ndarray, target_m: np.ndarray) -> dict[str, float]:
     return {name: metric(1000.0 * predicted_m, 1000.0 * target_m) for name, metric in METRICS.items()}
 
 
-def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool,
-                   source: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(keypoints_norm (N, frames, 17, 2), joints_m (N, frames, 17, 3)), the same in every call. source: of one only; None: of all."""
+def seeded_windows(data: str | Path, split: str, count: int, frames: int, noisy: bool, source: str | None = None,
+                   inputs: Sequence[str] = PUBLISHED_INPUTS, known: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """(keypoints_norm (N, frames, 17, C), joints_m (N, frames, 17, 3)), the same in every call.
+
+    source: of one only; None: of all. inputs: the columns; of those that a lifter may be told, `known` are known.
+    """
     generator, motion = torch.Generator().manual_seed(SEED), read_motion(data, split)
     windows = draw_windows(motion if source is None else only_source(motion, source), count, frames, generator)
-    keypoints, joints = observe_frames(windows, generator, noisy)
+    keypoints, joints = observe_frames(windows, generator, noisy, knowing(AS_CAPTURED, *known), inputs)
     return keypoints.numpy(), joints.numpy()
 
 
@@ -77,6 +84,7 @@ def on_validation(model: Lifter, data: str | Path) -> dict[str, dict[str, float]
     """The model and the floors on the validation subjects, each source by itself: {row: {metric: value}}.
 
     Rows without a source are MAIN_SOURCE's. The floors are fitted to all training subjects and see the frame that is answered for.
+    A model that may be told more than keypoints has a row for each thing it may be told.
     """
     answered = target_frame(model)
     fitted = {kind: floors(seen[:, 0], truth[:, 0]) for kind, noisy in KINDS.items()
@@ -85,12 +93,49 @@ def on_validation(model: Lifter, data: str | Path) -> dict[str, dict[str, float]
     for source in sorted(sources_of(read_motion(data, "validation")), key=lambda source: source != MAIN_SOURCE):
         whose = "" if source == MAIN_SOURCE else f", {SOURCE_NAMES.get(source, source)}"
         for kind, noisy in KINDS.items():
-            keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, noisy, source)
+            inputs = inputs_of(model)
+            keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, noisy, source, inputs)
             target = joints[:, answered]
             rows[f"model, {kind}{whose}"] = score(lift(model, keypoints), target)
+            for name in (name for name in AS_TOLD if name in inputs):
+                told, _ = seeded_windows(data, "validation", WINDOWS, model.frames, noisy, source, inputs, (name,))
+                rows[f"model, {kind}{whose}, {AS_TOLD[name]}"] = score(lift(model, told), target)
             for name, floor in fitted[kind].items():
-                rows[f"{name}, {kind}{whose}"] = score(floor(keypoints[:, answered]), target)
+                rows[f"{name}, {kind}{whose}"] = score(floor(keypoints[:, answered, :, :2]), target)
     return rows
+
+
+def _errors_on_validation(model: Lifter, data: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """(predicted error, true distance) in mm of the validation subjects' joints, noisy 2D, all sources alike: (N, J) each."""
+    predicted_mm, off_mm = [], []
+    for source in sources_of(read_motion(data, "validation")):
+        keypoints, joints = seeded_windows(data, "validation", WINDOWS, model.frames, True, source, inputs_of(model))
+        answers = lift(model, keypoints, with_error=True)
+        predicted_mm.append(1000 * answers[..., 3])
+        off_mm.append(1000 * np.linalg.norm(answers[..., :3] - joints[:, target_frame(model)], axis=-1))
+    return np.concatenate(predicted_mm), np.concatenate(off_mm)
+
+
+def calibrated_error(model: Lifter, data: str | Path) -> float:
+    """What a model's predicted errors are to be multiplied by, so that ERROR_QUANTILE of the validation joints lie within them.
+
+    The root, which is always right, does not count.
+    """
+    predicted, off = (_without_root(part, model) for part in _errors_on_validation(model, data))
+    return float(np.quantile(off / np.maximum(predicted, 1e-6), ERROR_QUANTILE))
+
+
+def error_coverage(model: Lifter, data: str | Path) -> dict[str, float]:
+    """Parts of the validation joints but the root, in percent, that lie within the error that the model predicts: of all, and of those
+    said to be off by less than CLOSE_MM. One standard deviation of a normal distribution holds 68.3."""
+    predicted, off = (_without_root(part, model) for part in _errors_on_validation(model, data))
+    close = predicted < CLOSE_MM
+    return {"all": 100.0 * float(np.mean(off <= predicted)),
+            f"said to be under {CLOSE_MM:g} mm": 100.0 * float(np.mean(off[close] <= predicted[close])) if close.any() else float("nan")}
+
+
+def _without_root(joints: np.ndarray, model: Lifter) -> np.ndarray:
+    return np.delete(joints, model.skeleton.root, axis=1)
 
 
 def on_clip(model: Lifter, clip: Clip) -> dict[str, float]:
@@ -137,7 +182,7 @@ def on_dataset(model: Lifter, name: str, path: str | Path, keypoints: str = "gt"
 
 def cost_of_flip(model: Lifter) -> dict[str, float]:
     """A call's median time for one window in ms, without and with flip averaging, and their ratio."""
-    plain_ms, flip_ms = flip_cost(model, np.zeros((1, model.frames, len(model.skeleton), 2), np.float32))
+    plain_ms, flip_ms = flip_cost(model, np.zeros((1, model.frames, len(model.skeleton), len(inputs_of(model))), np.float32))
     return {"plain_ms": plain_ms, "flip_ms": flip_ms, "ratio": flip_ms / plain_ms}
 
 
@@ -236,6 +281,9 @@ def main(args: argparse.Namespace) -> int:
             rows, said["flip"] = rows | flipped, cost
             caption += f" Flip averaging takes {cost['ratio']:.2f} x the time of a call ({cost['plain_ms']:.2f} -> {cost['flip_ms']:.2f} ms)."
         said["figures"] = rows
+        if args.path and "error" in outputs_of(model):
+            said["error_coverage"] = coverage = error_coverage(model, args.path)
+            caption += " Within the error it predicts: " + ", ".join(f"{part:.1f} % of {joints}" for joints, part in coverage.items()) + "."
     console = Console()
     console.width = max(console.width, WIDTH)
     for part in (f"{args.model}, {where}, {model.frames} frame(s)", *map(_table, (rows, *more)), *([caption] if caption else [])):

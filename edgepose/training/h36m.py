@@ -22,10 +22,10 @@ from ..skeleton import H36M16, H36M17
 from .datasets import LabelledClip, assemble, to_camera
 from .npz import entries, entry, load_npz, points, views
 
-KEYPOINTS = {"gt": "gt", "cpn": "cpn_ft_h36m_dbb"}  # -> how its file is called
+KEYPOINTS = {"gt": "gt", "cpn": "cpn_ft_h36m_dbb"}  # the kind of 2D -> the end of its file's name
 SUBJECTS = {"training": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
 FPS = 50.0
-PICKED = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)  # of the 32 joints, those of H36M17 in its order
+JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)  # H36M17's places among the 32, in its order
 LARGEST_MISFIT_PX = 20.0  # mean distance of true keypoints from the projected joints: another camera is off by hundreds
 
 
@@ -44,7 +44,8 @@ class Lens:
         """Camera axes to pixels: (..., 3) -> (..., 2)."""
         x = points[..., :2] / points[..., 2:]
         r2 = (x**2).sum(-1, keepdims=True)
-        bent = 1 + sum(k * r2**(i + 1) for i, k in enumerate(self.radial)) + (x * self.tangential).sum(-1, keepdims=True)
+        bent = (1 + sum(k * r2**(i + 1) for i, k in enumerate(self.radial))
+                + (x * self.tangential).sum(-1, keepdims=True))
         return np.array(self.focal) * (x * bent + np.array(self.tangential) * r2) + self.centre
 
 
@@ -119,12 +120,13 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
         for action, world_m in in_3d.items():
             world_m = _picked(points(world_m, (32, 17), (3,), f"{file_3d}: positions_3d, {subject}, {action}"))
             source = f"{file_2d}: positions_2d, {subject}, {action}"
-            seen = views(entry(in_2d, action, f"{file_2d}: positions_2d, {subject}"), [lens.name for lens in LENSES], source)
+            seen = views(entry(in_2d, action, f"{file_2d}: positions_2d, {subject}"), [lens.name for lens in LENSES],
+                         source)
             for lens, (orientation, position_mm), view in zip(LENSES, EXTRINSICS[subject], seen):
                 joints_m = to_camera(world_m, orientation, np.array(position_mm) / 1000).astype(np.float32)
                 clip = LabelledClip(
-                    f"{source}, camera {lens.name}", subject, action.partition(" ")[0], lens.name, split, lens.image_size,
-                    FPS, _cut(view, len(world_m), f"{source}, camera {lens.name}"), joints_m,
+                    f"{source}, camera {lens.name}", subject, action.partition(" ")[0], lens.name, split,
+                    lens.image_size, FPS, _cut(view, len(world_m), f"{source}, camera {lens.name}"), joints_m,
                     np.ones(len(world_m), bool), np.ones(len(H36M17), bool))
                 if keypoints == "gt":
                     _check_cameras(clip, lens)
@@ -133,7 +135,7 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
 
 
 def _picked(world_m: np.ndarray) -> np.ndarray:
-    return world_m[:, PICKED] if world_m.shape[1] == 32 else world_m
+    return world_m[:, JOINTS] if world_m.shape[1] == 32 else world_m
 
 
 def _cut(view: Any, frames: int, source: str) -> np.ndarray:
@@ -151,6 +153,6 @@ def _check_cameras(clip: LabelledClip, lens: Lens) -> None:
     """Raises ValueError if true keypoints are not where the camera sees the joints: cameras or subjects exchanged."""
     misfit = np.linalg.norm(lens.project(clip.joints_m[0]) - clip.keypoints_px[0, :, :2], axis=-1).mean()
     if not misfit < LARGEST_MISFIT_PX:
-        raise ValueError(f"{clip.source}: the first frame's keypoints are {misfit:.0f} px from where this camera sees the 3D "
-                         f"joints; wanted below {LARGEST_MISFIT_PX:.0f}: are the cameras in the order "
-                         f"{', '.join(lens.name for lens in LENSES)}?")
+        raise ValueError(f"{clip.source}: the first frame's keypoints are {misfit:.0f} px from "
+                         f"where this camera sees the 3D joints; wanted below {LARGEST_MISFIT_PX:.0f}: "
+                         f"are the cameras in the order {', '.join(lens.name for lens in LENSES)}?")

@@ -2,11 +2,12 @@
 
     python -m edgepose.training.heatmaps --path DIR --out DIR --model hrnet-w8 --steps N
 
-Targets and loss are HRNet's (Sun et al. 2019, section 3): a Gaussian of SIGMA px of the heatmap around each keypoint, squared
-error, keypoints out of the picture left out. The augmentations are those of Ahmed and Marti, "Deep 3D Human Pose Estimation",
-section 2.1 (hue, contrast, saturation, brightness, noise, rotation, shift) with HRNet's scale and flip; they turn their square
-pictures by multiples of 90 degrees, our upright ones are turned by up to TURN_RAD (HRNet's code: 40 degrees). Learning rate, warm-up
-and averaging as in `supervised`; what a step draws depends on the seed and the step's number alone.
+Targets and loss are HRNet's (Sun et al. 2019, section 3): a Gaussian of SIGMA px of the heatmap around each keypoint,
+squared error, keypoints out of the picture left out. The augmentations are those of Ahmed and Marti, "Deep 3D Human
+Pose Estimation", section 2.1 (hue, contrast, saturation, brightness, noise, rotation, shift) with HRNet's scale and
+flip; they turn their square pictures by multiples of 90 degrees, our upright ones are turned by up to TURN_RAD
+(HRNet's code: 40 degrees). Learning rate, warm-up and averaging as in `supervised`; what a step draws depends on the
+seed and the step's number alone.
 """
 
 from __future__ import annotations
@@ -33,24 +34,25 @@ from ..pictures.detector import MEAN, STD, STRIDE, decode
 from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
-from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack
+from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack, warn_of_emulation
 from .schedules import learning_rate
 
 BATCH = 32
-SIGMA = 2.0  # px of a heatmap
-RATE = 2.0  # over the lifters' learning rate
+SIGMA = 2.0  # px in a heatmap
+RATE = 2.0  # times the lifters' learning rate
 WEIGHT_DECAY = 1e-4
 AVERAGING = 0.997
 TURN_RAD, TURN_CHANCE = math.radians(20), 0.5  # uniform within; the cameras of rendered people are rolled as well
 SCALE, SHIFT = 0.15, 0.05  # uniform within: factor 1 +- SCALE, part of the picture's side
 HUE_RAD, SATURATION, CONTRAST, BRIGHTNESS, NOISE = 0.5, 0.4, 0.4, 0.2, 0.06  # largest changes; noise's deviation
 VALIDATION_PICTURES = 512
-NEAR = 0.05  # of the crop's height: a keypoint within this of its place is found
+NEAR = 0.05  # a keypoint within this part of the crop's height from its place is found
 PRECISIONS = ("float32", "bfloat16")
 
 
 def gaussian_targets(keypoints_px: torch.Tensor, size: tuple[int, int], sigma: float = SIGMA) -> torch.Tensor:
-    """Heatmaps with a Gaussian of height 1 around each keypoint: (B, K, 2) px of the picture -> (B, K, height / 4, width / 4).
+    """Heatmaps with a Gaussian of height 1 around each keypoint: (B, K, 2) px of the picture ->
+    (B, K, height / 4, width / 4).
 
     size: height and width of the picture. sigma: px of the heatmap.
     """
@@ -66,7 +68,8 @@ def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor, weight: torch.Te
     return (weight * (predicted - target).square().mean((-2, -1))).sum() / weight.sum().clamp(min=1)
 
 
-def move(pictures: torch.Tensor, keypoints: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def move(pictures: torch.Tensor, keypoints: torch.Tensor,
+         generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures turned, scaled, shifted and half of them mirrored, black where there was nothing, with their keypoints.
 
     pictures: (B, 3, H, W). keypoints: (B, 17, 3) COCO: px, and 0 for what is not to be learnt. The same shapes.
@@ -84,7 +87,8 @@ def move(pictures: torch.Tensor, keypoints: torch.Tensor, generator: torch.Gener
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(batch, 2, 2)
     turn = turn * torch.stack([torch.where(mirrored, -1.0, 1.0), torch.ones(batch)], -1)[:, None]
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
-    x, y = torch.meshgrid(torch.arange(width, dtype=torch.float), torch.arange(height, dtype=torch.float), indexing="xy")
+    x, y = torch.meshgrid(torch.arange(width, dtype=torch.float), torch.arange(height, dtype=torch.float),
+                          indexing="xy")
     places = torch.stack([x, y], -1).reshape(1, -1, 2) - centre - shift[:, None]
     source = places @ turn / scale[:, None, None]  # R transposed: places are rows
     grid = (source / (centre + 0.5)).reshape(batch, height, width, 2)
@@ -93,7 +97,9 @@ def move(pictures: torch.Tensor, keypoints: torch.Tensor, generator: torch.Gener
     weight = keypoints[..., 2:]
     swapped = torch.cat([points, weight], -1)
     swapped = torch.where(mirrored[:, None, None], swapped[:, list(COCO17.mirror)], swapped)
-    return moved, torch.cat([swapped[..., :2], in_picture(swapped[..., :2], (height, width))[..., 2:] * swapped[..., 2:]], -1)
+    return (moved,
+            torch.cat([swapped[..., :2], in_picture(swapped[..., :2], (height, width))[..., 2:] * swapped[..., 2:]],
+                      -1))
 
 
 def recolour(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -123,12 +129,14 @@ def normalised(pictures: torch.Tensor) -> torch.Tensor:
 class Trainer:
     """A detector in training: the module, its averaged copy, the optimiser, and how many steps are done."""
 
-    def __init__(self, model: str, size: tuple[int, int], motion: Motion, steps: int, seed: int, precision: str, batch: int):
+    def __init__(self, model: str, size: tuple[int, int], motion: Motion, steps: int, seed: int, precision: str,
+                 batch: int):
         torch.manual_seed(seed)
         self.module = zoo.build_detector(model).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.module).eval()
         self.optimiser = torch.optim.AdamW(self.module.parameters(), weight_decay=WEIGHT_DECAY)
-        self.motion, self.size, self.steps, self.seed, self.precision, self.batch = motion, size, steps, seed, precision, batch
+        self.motion, self.size, self.steps, self.seed, self.precision, self.batch = (motion, size, steps, seed,
+                                                                                     precision, batch)
         self.done = 0
 
     def step(self) -> float:
@@ -165,27 +173,34 @@ class Trainer:
 
 @torch.no_grad()
 def validate(module: nn.Module, pictures: torch.Tensor, keypoints: torch.Tensor) -> dict[str, float]:
-    """How well a detector finds the keypoints (B, 17, 3) of pictures (B, 3, H, W) in [0, 1] that are in the picture: the part
-    within NEAR of the height, that part if left may stand for right, and the mean distance in percent of the height."""
+    """Scores of a detector on the keypoints (B, 17, 3) that are in the pictures (B, 3, H, W) in [0, 1].
+
+    The part within NEAR of the height, that part if left may stand for right, and the mean distance in percent of the
+    height.
+    """
     found = torch.cat([torch.from_numpy(decode(module(part).numpy())) for part in normalised(pictures).split(64)])
-    distance, exchanged = ((STRIDE * found[..., :2] - points[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0] / pictures.shape[-2]
+    distance, exchanged = ((STRIDE * found[..., :2] - points[..., :2]).norm(dim=-1)[keypoints[..., 2] > 0]
+                           / pictures.shape[-2]
                            for points in (keypoints, keypoints[:, list(COCO17.mirror)]))
     return {"found_percent": round(100 * (distance < NEAR).float().mean().item(), 2),
-            "found_either_side_percent": round(100 * (torch.minimum(distance, exchanged) < NEAR).float().mean().item(), 2),
+            "found_either_side_percent": round(100 * (torch.minimum(distance, exchanged) < NEAR).float().mean().item(),
+                                               2),
             "mean_error_percent": round(100 * distance.mean().item(), 2)}
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tuple[int, int] | None = None, seed: int = 0,
-          precision: str = "float32", every: int = 250, resume: bool = False, command: str = "",
-          pictures: int = VALIDATION_PICTURES, report: Callable[[int, float, dict[str, float], float], None] | None = None) -> Path:
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tuple[int, int] | None = None,
+          seed: int = 0, precision: str = "float32", every: int = 250, resume: bool = False, command: str = "",
+          pictures: int = VALIDATION_PICTURES,
+          report: Callable[[int, float, dict[str, float], float], None] | None = None) -> Path:
     """Trains a detector of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
-    data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on `pictures` rendered
-    pictures of the validation subjects and written to the checkpoint, and what is needed to resume to a file beside it.
-    resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each step with
-    (steps done, loss, what validate says or {}, seconds left).
-    Raises ValueError for an unknown model or precision, a state of another run, or a checkpoint that is there already and not
-    resumed; FileNotFoundError if there is nothing to resume.
+    data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on
+    `pictures` rendered pictures of the validation subjects and written to the checkpoint, and what is needed to resume
+    to a file beside it.
+    resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
+    step with (steps done, loss, what validate says or {}, seconds left).
+    Raises ValueError for an unknown model or precision, a state of another run, or a checkpoint that is there already
+    and not resumed; FileNotFoundError if there is nothing to resume.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
@@ -215,7 +230,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tu
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command: a line for every checkpoint. The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m edgepose.training.heatmaps", description="train a detector on rendered people")
+    parser = argparse.ArgumentParser(prog="python -m edgepose.training.heatmaps",
+                                     description="train a detector on rendered people")
     parser.add_argument("--model", default="hrnet-w8", choices=zoo.DETECTORS)
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes")
@@ -242,11 +258,13 @@ def _run(args: argparse.Namespace) -> None:
     def report(done: int, loss: float, figures: dict[str, float], left_s: float) -> None:
         recent.append(loss)
         if figures:
-            print(f"step {done}/{args.steps}  loss {1e3 * statistics.fmean(recent):.3f}e-3  found {figures['found_percent']:.1f} %  "
-                  f"error {figures['mean_error_percent']:.2f} % of the height  {left_s / 60:.1f} min left", flush=True)
+            print(f"step {done}/{args.steps}  loss {1e3 * statistics.fmean(recent):.3f}e-3  found "
+                  f"{figures['found_percent']:.1f} %  error {figures['mean_error_percent']:.2f} % of the height  "
+                  f"{left_s / 60:.1f} min left", flush=True)
 
-    print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision, every=args.every,
-                resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
+    warn_of_emulation(args.precision, "cpu")
+    print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision,
+                every=args.every, resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
 
 
 if __name__ == "__main__":

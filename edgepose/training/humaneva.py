@@ -1,13 +1,13 @@
 """HumanEva-I, from the files of VideoPose3D: `data_3d_humaneva15.npz` and `data_2d_humaneva15_gt.npz` or
 `..._detectron_pt_coco.npz`.
 
-`positions_3d` {"Train/S1": {"Walking 1 chunk0": (F, 15, 3)}}, metres, world axes with z up; `positions_2d` the same with
-three arrays each, one a camera, of 15 joints or of COCO's 17; `metadata` {"layout_name": "humaneva15" or "coco"}. 60 Hz.
-A take is cut into chunks where the motion capture has gaps. Protocol: S1, S2 and S3, who walk, jog and box; the frames of
-"Train/" are for training, those of "Validate/" the test. "Unlabeled/" has no 3D and is left out.
+`positions_3d` {"Train/S1": {"Walking 1 chunk0": (F, 15, 3)}}, metres, world axes with z up; `positions_2d` the same
+with three arrays each, one a camera, of 15 joints or of COCO's 17; `metadata` {"layout_name": "humaneva15" or "coco"}.
+60 Hz. A take is cut into chunks where the motion capture has gaps. Protocol: S1, S2 and S3, who walk, jog and box; the
+frames of "Train/" are for training, those of "Validate/" the test. "Unlabeled/" has no 3D and is left out.
 
-Of our joints it lacks the spine and the nose: put half way between pelvis and thorax, and thorax and head, they are there
-for the model, but no figure counts them. The cameras are as VideoPose3D (common/humaneva_dataset.py) states them.
+Of our joints it lacks the spine and the nose: put half way between pelvis and thorax, and thorax and head, they are
+there for the model, but no figure counts them. The cameras are as VideoPose3D (common/humaneva_dataset.py) states them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..skeleton import H36M17
 from .datasets import LabelledClip, assemble, to_camera
 from .npz import entries, entry, load_npz, points, views
 
-KEYPOINTS = {"gt": "gt", "detectron": "detectron_pt_coco"}  # -> how its file is called
+KEYPOINTS = {"gt": "gt", "detectron": "detectron_pt_coco"}  # the kind of 2D -> the end of its file's name
 SUBJECTS = ("S1", "S2", "S3")
-ACTIONS = {"Walking": "Walk", "Jog": "Jog", "Box": "Box"}  # in the files: in the papers
+ACTIONS = {"Walking": "Walk", "Jog": "Jog", "Box": "Box"}  # the name in the files: the name in the papers
 PREFIX = {"training": "Train", "test": "Validate"}
 IMAGE_SIZE, FPS = (640, 480), 60.0
-JOINTS15 = ("pelvis", "thorax", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
-            "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "head")
+JOINTS15 = ("pelvis", "thorax", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow",
+            "right_wrist", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "head")
 MADE = {"spine": ("pelvis", "thorax"), "nose": ("thorax", "head")}
 CAMERAS = ("C1", "C2", "C3")
 # For each subject the three cameras: orientation (a quaternion w, x, y, z) and position in mm.
@@ -57,13 +57,15 @@ def read(path: Path, split: str, keypoints: str) -> list[LabelledClip]:
     Raises ValueError if a file, a subject, a chunk or a camera is missing, or something has another shape, naming it.
     """
     file_3d, file_2d = path / "data_3d_humaneva15.npz", path / f"data_2d_humaneva15_{KEYPOINTS[keypoints]}.npz"
-    (positions_3d,), (positions_2d, metadata) = load_npz(file_3d, "positions_3d"), load_npz(file_2d, "positions_2d", "metadata")
+    (positions_3d,), (positions_2d, metadata) = load_npz(file_3d, "positions_3d"), load_npz(file_2d, "positions_2d",
+                                                                                            "metadata")
     layout = entry(metadata, "layout_name", f"{file_2d}: metadata")
     clips = []
     for subject in SUBJECTS:
         key = f"{PREFIX[split]}/{subject}"
         in_2d = entry(positions_2d, key, f"{file_2d}: positions_2d")
-        for chunk, world_m in entries(entry(positions_3d, key, f"{file_3d}: positions_3d"), f"{file_3d}: positions_3d, {key}").items():
+        for chunk, world_m in entries(entry(positions_3d, key, f"{file_3d}: positions_3d"),
+                                      f"{file_3d}: positions_3d, {key}").items():
             action = ACTIONS.get(chunk.partition(" ")[0])
             if action is None:
                 continue
@@ -85,4 +87,5 @@ def _keypoints(view: Any, layout: Any, source: str) -> np.ndarray:
     if joints is None:
         raise ValueError(f"{source}: its metadata says the layout is {layout!r}; wanted humaneva15 or coco")
     keypoints = points(view, (joints,), (2, 3), source, f", as its layout is {layout}")[..., :2]
-    return (ADAPTERS["coco17"](keypoints)[0] if layout == "coco" else assemble(keypoints, JOINTS15, MADE)).astype(np.float32)
+    return (ADAPTERS["coco17"](keypoints)[0] if layout == "coco"
+            else assemble(keypoints, JOINTS15, MADE)).astype(np.float32)

@@ -1,4 +1,5 @@
-"""The models that a command names, torch modules and engine files alike, as `Stream` runs them; and the poses of many windows."""
+"""The models that a command names, torch modules and engine files alike, as `Stream` runs them; and the poses of many
+windows."""
 
 from __future__ import annotations
 
@@ -7,20 +8,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..columns import inputs_of, joints_of, outputs_of, with_all_columns
 from ..engine import load
 from ..stream import Lifter
 from ..zoo.checkpoints import find_checkpoint, load_checkpoint
 
 
 class TorchLifter:
-    """A module of the zoo as `Stream` wants it, and an engine looks the same to this file."""
+    """A module of the zoo as `Stream` wants it, and an engine looks the same to this file.
 
-    def __init__(self, module: torch.nn.Module):
+    rate_hz: the frames a second of the windows that it was trained on; None: not known.
+    """
+
+    def __init__(self, module: torch.nn.Module, rate_hz: float | None = None):
+        self.rate_hz = rate_hz
         self.module, self.frames, self.skeleton = module.eval(), module.frames, module.skeleton
         self.is_causal = getattr(module, "is_causal", False)
+        self.inputs, self.outputs = inputs_of(module), outputs_of(module)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
+        """(B, T, J, C) float32 -> (B, J, D) float32, metres from the root."""
         with torch.no_grad():
             poses = self.module(torch.from_numpy(np.ascontiguousarray(keypoints_norm, np.float32))).numpy()
         if out is None:
@@ -38,13 +45,19 @@ def open_model(name_or_file: str, frames: int | None = None, trust: bool = False
     if name_or_file.endswith(".epose"):
         engine = load(name_or_file, trust=trust)
         if frames not in (None, engine.frames):
-            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of {frames}: leave --frames out")
+            raise ValueError(f"{name_or_file} is a model of {engine.frames} frame(s), not of "
+                             f"{frames}: leave --frames out")
         return engine, {key: value for key, value in engine.header.items() if key != "plan"}
     module, metadata = load_checkpoint(find_checkpoint(name_or_file, frames), frames)
-    return TorchLifter(module), metadata
+    return TorchLifter(module, metadata.get("rate_hz")), metadata
 
 
-def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64) -> np.ndarray:
-    """The poses of many windows: (N, T, J, 2) -> (N, J, 3) m."""
+def lift(model: Lifter, keypoints_norm: np.ndarray, batch: int = 64, with_error: bool = False) -> np.ndarray:
+    """The poses of many windows: (N, T, J, 2 or C) -> (N, J, 3) m; columns that they do not have are filled in.
+
+    with_error: (N, J, 4), the predicted error in m beside each joint, of a model that has it.
+    """
+    keypoints_norm = with_all_columns(keypoints_norm, model)
     chunks = (keypoints_norm[i:i + batch] for i in range(0, len(keypoints_norm), batch))
-    return np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
+    answers = np.concatenate([np.array(model.run(chunk)) for chunk in chunks])
+    return answers if with_error else joints_of(answers)

@@ -1,5 +1,5 @@
-"""Files of motion capture: Acclaim's skeleton (.asf) with its motion (.amc), and BVH. Both give where every joint is, in the
-units of the file, world axes as the file has them.
+"""Files of motion capture: Acclaim's skeleton (.asf) with its motion (.amc), and BVH. Both give where every joint is,
+in the units of the file, world axes as the file has them.
 
 Sources: the Acclaim and BVH descriptions of M. Meredith and S. Maddock, "Motion capture file formats explained", 2001.
 """
@@ -32,10 +32,11 @@ def rotations(degrees: np.ndarray, axes: str) -> np.ndarray:
 
 @dataclass
 class Bone:
-    """A bone of an .asf. direction: (3,), from its start to its end at rest, of length 1. axes: (3, 3), what its angles are about.
+    """A bone of an .asf. direction: (3,), from its start to its end at rest, of length 1. axes: (3, 3), what its angles
+    are about.
 
-    dof: the angles that the motion has for it, in the order in which they turn it: "xyz", "x", ...; for the root with the
-    letters of its translation in front, "XYZxyz".
+    dof: the angles that the motion has for it, in the order in which they turn it: "xyz", "x", ...; for the root with
+    the letters of its translation in front, "XYZxyz".
     """
 
     name: str
@@ -84,7 +85,7 @@ def read_asf(path: Path) -> tuple[dict[str, Bone], float]:
     lines, section, unit = _Lines(path), "", 1.0
     bones, open_bone = {"root": Bone("root")}, None
     order = ["root"]
-    angles, axis = np.zeros(3), "xyz"  # of the root
+    angles, axis = np.zeros(3), "xyz"  # the root's
     for words in lines:
         key, rest = words[0].lower(), words[1:]
         if key.startswith(":"):
@@ -156,10 +157,11 @@ def _order(lines: _Lines, words: Sequence[str]) -> str:
 
 
 def read_amc(path: Path, bones: dict[str, Bone]) -> dict[str, np.ndarray]:
-    """Where each bone ends in every frame of an .amc, in the units of the skeleton: {name: (F, 3)}; "root" is the root itself.
+    """The end of each bone in every frame of an .amc, in the units of the skeleton: {name: (F, 3)}; "root" is the root
+    itself.
 
-    Raises ValueError, naming the file and the line, for a bone that the skeleton has not, a missing or repeated one, a wrong
-    number of angles, radians, or frames that do not count from one to the next.
+    Raises ValueError, naming the file and the line, for a bone that the skeleton has not, a missing or repeated one, a
+    wrong number of angles, radians, or frames that do not count from one to the next.
     """
     lines = _Lines(path)
     moved = {name: bone for name, bone in bones.items() if bone.dof}
@@ -181,7 +183,8 @@ def read_amc(path: Path, bones: dict[str, Bone]) -> dict[str, np.ndarray]:
         elif words[0] not in moved:
             raise lines.error(f"{words[0]!r} is no bone that moves; the skeleton has {', '.join(moved)}")
         elif frame is None or len(values[words[0]]) != frame - first:
-            raise lines.error(f"{words[0]!r} " + ("before the first frame" if frame is None else f"twice in frame {frame}"))
+            raise lines.error(f"{words[0]!r} " + ("before the first frame" if frame is None
+                                                  else f"twice in frame {frame}"))
         else:
             values[words[0]].append(lines.numbers(words[1:], len(moved[words[0]].dof)))
     if frame is None:
@@ -203,7 +206,8 @@ def _ends(bones: dict[str, Bone], values: dict[str, np.ndarray], frames: int) ->
         angles = [i for i, letter in enumerate(bone.dof) if letter.islower()]
         turn = np.broadcast_to(np.eye(3), (frames, 3, 3))
         if angles:  # the first angle turns first: it is the innermost
-            turn = bone.axes @ rotations(values[name][:, angles[::-1]], "".join(bone.dof[i] for i in angles[::-1])) @ bone.axes.T
+            turn = bone.axes @ rotations(values[name][:, angles[::-1]],
+                                         "".join(bone.dof[i] for i in angles[::-1])) @ bone.axes.T
         if not bone.parent:
             turns[name], ends[name] = turn, np.zeros((frames, 3))
             for i, letter in enumerate(bone.dof):
@@ -217,8 +221,8 @@ def _ends(bones: dict[str, Bone], values: dict[str, np.ndarray], frames: int) ->
 
 @dataclass
 class Joint:
-    """A joint of a BVH. offset: (3,), from its parent in the parent's axes. channels: as in the file. An end site is called
-    "<its joint> end"."""
+    """A joint of a BVH. offset: (3,), from its parent in the parent's axes. channels: as in the file. An end site is
+    called "<its joint> end"."""
 
     name: str
     parent: str
@@ -277,7 +281,8 @@ def read_bvh(path: Path) -> tuple[dict[str, Joint], np.ndarray, float]:
 
 
 def bvh_positions(joints: dict[str, Joint], values: np.ndarray) -> dict[str, np.ndarray]:
-    """Where each joint is in every frame: {name: (F, 3)}, in the units of the file. values: (F, C), as read_bvh gives them."""
+    """The place of each joint in every frame: {name: (F, 3)}, in the units of the file. values: (F, C), as from
+    read_bvh."""
     turns, places, column = {}, {}, 0
     for name, joint in joints.items():
         mine = values[:, column:column + len(joint.channels)]

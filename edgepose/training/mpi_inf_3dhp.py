@@ -1,17 +1,20 @@
 """MPI-INF-3DHP, as its authors give it out or as the papers' code has converted it.
 
 As given out (read with h5py and scipy: pip install 'edgepose[data]'):
-- Test: `TS1/annot_data.mat` to `TS6/annot_data.mat`, HDF5 (Matlab 7.3, so the axes are reversed): `annot2` (F, 1, 17, 2) px,
-  `univ_annot3` (F, 1, 17, 3) mm, `valid_frame` and `activity_annotation`, one number a frame. The folder may also be called
-  mpi_inf_3dhp_test_set inside the one given.
-- Training: `S1/Seq1/annot.mat` to `S8/Seq2/annot.mat`, cells of 14 cameras: `annot2` (F, 56) px, `univ_annot3` (F, 84) mm, of 28
-  joints. Used are CAMERAS, the eight of VNect, as in all papers that train on the set, and the frames that have a picture.
+- Test: `TS1/annot_data.mat` to `TS6/annot_data.mat`, HDF5 (Matlab 7.3, so the axes are reversed): `annot2`
+  (F, 1, 17, 2) px, `univ_annot3` (F, 1, 17, 3) mm, `valid_frame` and `activity_annotation`, one number a frame. The
+  folder may also be called mpi_inf_3dhp_test_set inside the one given.
+- Training: `S1/Seq1/annot.mat` to `S8/Seq2/annot.mat`, cells of 14 cameras: `annot2` (F, 56) px, `univ_annot3` (F, 84)
+  mm, of 28 joints. Used are CAMERAS, the eight of VNect, as in all papers that train on the set, and the frames that
+  have a picture.
 Converted (P-STMO's data_to_npz_3dhp.py and after it PoseFormerV2, MotionAGFormer and others), one key `data`:
-- `data_test_3dhp.npz` {"TS1": {"data_2d": (F, 17, 2), "data_3d": (F, 17, 3), "valid": (F,)}}; it has lost the activities.
+- `data_test_3dhp.npz` {"TS1": {"data_2d": (F, 17, 2), "data_3d": (F, 17, 3), "valid": (F,)}}; it has lost the
+  activities.
 - `data_train_3dhp.npz` {"S1 Seq1": [{"0": {"data_2d": ..., "data_3d": ...}}, fps]}, the keys being the cameras.
 
-The joints are in camera axes, scaled to the height of Human3.6M's people ("univ"): what the papers train on and test with.
-Its neck is our thorax, its head our nose and its head_top our head. The 2D is the ground truth; there is no other.
+The joints are in camera axes, scaled to the height of Human3.6M's people ("univ"): what the papers train on and test
+with. Its neck is our thorax, its head our nose and its head_top our head. The 2D is the ground truth; there is no
+other.
 """
 
 from __future__ import annotations
@@ -29,17 +32,22 @@ from .npz import entries, entry, load_npz, points
 KEYPOINTS = ("gt",)
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at the height of the chest and the knee, and two that look down
 NAMED = {"thorax": "neck", "nose": "head", "head": "head_top"}  # ours: theirs
-JOINTS17 = ("head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+JOINTS17 = ("head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+            "left_wrist",
             "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "pelvis", "spine", "head")
-JOINTS28 = ("spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top", "left_clavicle", "left_shoulder",
+JOINTS28 = ("spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top", "left_clavicle",
+            "left_shoulder",
             "left_elbow", "left_wrist", "left_hand", "right_clavicle", "right_shoulder", "right_elbow", "right_wrist",
             "right_hand", "left_hip", "left_knee", "left_ankle", "left_foot", "left_toe", "right_hip", "right_knee",
             "right_ankle", "right_foot", "right_toe")
 TESTS = {  # -> its scene and picture
-    "TS1": ("green screen", (2048, 2048)), "TS2": ("green screen", (2048, 2048)), "TS3": ("no green screen", (2048, 2048)),
+    "TS1": ("green screen", (2048, 2048)), "TS2": ("green screen", (2048, 2048)),
+    "TS3": ("no green screen", (2048, 2048)),
     "TS4": ("no green screen", (2048, 2048)), "TS5": ("outdoor", (1920, 1080)), "TS6": ("outdoor", (1920, 1080))}
 TEST_FPS = 25.0  # not in the files; the rate of most of the training
-ACTIVITIES = ("Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports", "Miscellaneous")  # 1 to 7
+# The file counts them from 1 to 7.
+ACTIVITIES = ("Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports",
+              "Miscellaneous")
 SEQUENCES = {  # subject and sequence -> frames that have a picture, and their rate
     ("S1", "Seq1"): (6416, 25), ("S1", "Seq2"): (12430, 50), ("S2", "Seq1"): (6502, 25), ("S2", "Seq2"): (6081, 25),
     ("S3", "Seq1"): (12488, 50), ("S3", "Seq2"): (12283, 50), ("S4", "Seq1"): (6171, 25), ("S4", "Seq2"): (6675, 25),
@@ -49,8 +57,9 @@ TRAINING_SIZE = (2048, 2048)
 
 
 def read(path: Path, split: str, keypoints: str, cameras: Sequence[int] = CAMERAS) -> list[LabelledClip]:
-    """The clips of a split: of the test, one for each activity of a sequence, whose frames count there, its scene in the place
-    of the camera; of the training, one for each camera of a sequence. Files as given out go before converted ones.
+    """The clips of a split: of the test, one for each activity of a sequence, whose frames count there, its scene in
+    the place of the camera; of the training, one for each camera of a sequence. Files as given out go before converted
+    ones.
 
     keypoints: "gt", there is no other. cameras: which of the 14, 0 to 13, of the training as given out.
     Raises ValueError if a file, key, sequence or camera is missing, or something has another shape, naming it.
@@ -66,7 +75,8 @@ def read(path: Path, split: str, keypoints: str, cameras: Sequence[int] = CAMERA
                     for clip in _read_annot(path / subject / sequence / "annot.mat", subject, sequence, cameras)]
         converted = path / "data_train_3dhp.npz"
     if not converted.is_file():
-        wanted = "TS1/annot_data.mat to TS6/annot_data.mat" if split == "test" else "S1/Seq1/annot.mat to S8/Seq2/annot.mat"
+        wanted = ("TS1/annot_data.mat to TS6/annot_data.mat" if split == "test"
+                  else "S1/Seq1/annot.mat to S8/Seq2/annot.mat")
         raise ValueError(f"{path} has no {split} split of MPI-INF-3DHP; wanted {wanted}, or {converted.name}")
     return _read_converted(converted, split)
 
@@ -109,10 +119,12 @@ def _read_annot(file: Path, subject: str, sequence: str, cameras: Sequence[int])
         for key, last in (("annot2", 2), ("univ_annot3", 3)):
             cell = entry(data, key, str(file))
             if cell.dtype != object or not 0 <= camera < cell.size:
-                raise ValueError(f"{file}: {key} is {cell.dtype} of shape {cell.shape}; wanted a cell of 14 cameras, {camera} among them")
+                raise ValueError(f"{file}: {key} is {cell.dtype} of shape {cell.shape}; wanted a cell of 14 "
+                                 f"cameras, {camera} among them")
             rows = cell.ravel()[camera]
             if rows.ndim != 2 or rows.shape[1] != last * len(JOINTS28):
-                raise ValueError(f"{file}: {key}, camera {camera}, has shape {rows.shape}; wanted (F, {last * len(JOINTS28)})")
+                raise ValueError(f"{file}: {key}, camera {camera}, has shape {rows.shape}; wanted "
+                                 f"(F, {last * len(JOINTS28)})")
             seen.append(assemble(rows[:frames].reshape(-1, len(JOINTS28), last), JOINTS28, NAMED))
         clips.append(_training_clip(f"{file}: camera {camera}", subject, sequence, str(camera), fps, *seen))
     return clips
@@ -136,7 +148,8 @@ def _read_converted(file: Path, split: str) -> list[LabelledClip]:
         for camera, view in entries(part[0], f"{source}, its first part").items():
             seen = [assemble(_seventeen(view, key, last, f"{source}, camera {camera}"), JOINTS17, NAMED)
                       for key, last in (("data_2d", 2), ("data_3d", 3))]
-            clips.append(_training_clip(f"{source}, camera {camera}", *name.split(), str(camera), float(part[1]), *seen))
+            clips.append(_training_clip(f"{source}, camera {camera}", *name.split(), str(camera), float(part[1]),
+                                        *seen))
     return clips
 
 
@@ -152,7 +165,8 @@ def _test_clips(source: str, name: str, keypoints_px: np.ndarray, joints_mm: np.
         counted = {"any": valid}
     else:
         if len(activities) != len(valid):
-            raise ValueError(f"{source}: activity_annotation is of {len(activities)} frames, valid_frame of {len(valid)}")
+            raise ValueError(f"{source}: activity_annotation is of {len(activities)} frames, "
+                             f"valid_frame of {len(valid)}")
         unknown = set(activities[valid].tolist()) - set(range(1, len(ACTIVITIES) + 1))
         if unknown:
             raise ValueError(f"{source}: activity_annotation has {sorted(unknown)}; wanted 1 to {len(ACTIVITIES)}")
@@ -166,5 +180,7 @@ def _test_clips(source: str, name: str, keypoints_px: np.ndarray, joints_mm: np.
 
 def _training_clip(source: str, subject: str, sequence: str, camera: str, fps: float, keypoints_px: np.ndarray,
                    joints_mm: np.ndarray) -> LabelledClip:
-    return LabelledClip(source, subject, sequence, camera, "training", TRAINING_SIZE, fps, keypoints_px.astype(np.float32),
-                        (joints_mm / 1000).astype(np.float32), np.ones(len(joints_mm), bool), np.ones(len(H36M17), bool))
+    return LabelledClip(source, subject, sequence, camera, "training", TRAINING_SIZE, fps,
+                        keypoints_px.astype(np.float32),
+                        (joints_mm / 1000).astype(np.float32), np.ones(len(joints_mm), bool),
+                        np.ones(len(H36M17), bool))

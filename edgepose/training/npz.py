@@ -15,21 +15,23 @@ from ..npz import read_npz
 class _ArraysOnly(pickle.Unpickler):
     """Takes numpy arrays and plain containers out of a pickle and nothing else, so that a data file cannot run code."""
 
-    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"), ("numpy", "ndarray"),
-               ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
+    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"),
+               ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
 
     def find_class(self, module: str, name: str) -> Any:
         part = module.rpartition(".")[2] if module.startswith(("numpy.core.", "numpy._core.")) else module
         if (part, name) not in self.ALLOWED:
             raise ValueError(f"it holds a {module}.{name}; wanted arrays, dicts and lists of numbers and text only")
-        return super().find_class(module.replace("numpy.core.", "numpy._core.") if hasattr(np, "_core") else module, name)
+        return super().find_class(module.replace("numpy.core.", "numpy._core.") if hasattr(np, "_core") else module,
+                                  name)
 
 
 def load_npz(path: Path, *keys: str) -> list[Any]:
-    """The values under these keys of an .npz file, in their order; one that holds a dict, as VideoPose3D's do, as a dict.
+    """The values under these keys of an .npz file, in their order; one that holds a dict, as VideoPose3D's do, as a
+    dict.
 
-    Raises ValueError, naming the file and the key, if the file is missing or damaged, has no such key, or holds anything
-    but numbers, text and containers of them.
+    Raises ValueError, naming the file and the key, if the file is missing or damaged, has no such key, or holds
+    anything but numbers, text and containers of them.
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing")
@@ -61,16 +63,18 @@ def entry(table: Any, key: str, source: str) -> Any:
 
 
 def views(value: Any, cameras: Sequence[str], source: str) -> Sequence[Any]:
-    """What there is of each camera. Raises ValueError, naming the source and the cameras, if it is no list of as many."""
+    """The entry of each camera. Raises ValueError, naming the source and the cameras, if it is no list of as many."""
     if not isinstance(value, (list, tuple, np.ndarray)) or getattr(value, "shape", None) == ():
-        raise ValueError(f"{source} is {type(value).__name__}; wanted a list of {len(cameras)} cameras: {', '.join(cameras)}")
+        raise ValueError(f"{source} is {type(value).__name__}; wanted a list of {len(cameras)} "
+                         f"cameras: {', '.join(cameras)}")
     if len(value) != len(cameras):
         raise ValueError(f"{source} has {len(value)} cameras; wanted {len(cameras)}: {', '.join(cameras)}")
     return value
 
 
 def points(value: Any, joints: Sequence[int], last: Sequence[int], source: str, why: str = "") -> np.ndarray:
-    """(F, one of `joints`, one of `last`) numbers. Raises ValueError, naming the source and what came, if it is something else."""
+    """(F, one of `joints`, one of `last`) numbers. Raises ValueError, naming the source and what came, if it is
+    something else."""
     wanted = " or ".join(f"(F, {count}, {' or '.join(map(str, last))})" for count in joints) + why
     try:
         array = np.asarray(value)

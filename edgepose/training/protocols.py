@@ -1,7 +1,8 @@
-"""The papers' tables: how each data set's test is cut into columns, which figures stand in its rows, and what its average is.
+"""The papers' tables: how each data set's test is cut into columns, which figures stand in its rows, and what its
+average is.
 
-A model of T frames gets the window around each frame that counts, the clip's ends repeated, and answers for its middle, a causal
-one for its last frame.
+A model of T frames gets the window around each frame that counts, the clip's ends repeated, and answers for its middle,
+a causal one for its last frame.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..camera import flip_left_right
+from ..columns import inputs_of, joints_of, outputs_of, with_all_columns
 from ..metrics import auc, mpjpe, p_mpjpe, pck
 from ..skeleton import H36M17
 from ..stream import Lifter
@@ -23,7 +25,8 @@ from .datasets import LabelledClip
 BATCH = 256
 TIMED, WARM_UP = 100, 10  # calls of a model whose time is taken
 AVERAGE = "Avg."
-UNCOUNTED = ("pelvis", "spine", "nose")  # by PCK and AUC of MPI-INF-3DHP, as in the authors' mpii_get_pck_auc_joint_groups.m
+# PCK and AUC of MPI-INF-3DHP leave these out, as in the authors' mpii_get_pck_auc_joint_groups.m.
+UNCOUNTED = ("pelvis", "spine", "nose")
 
 # (N, J, 3) mm, (N, J, 3) mm, the names of the J joints -> a figure
 Metric = Callable[[np.ndarray, np.ndarray, Sequence[str]], float]
@@ -66,20 +69,22 @@ class Protocol:
 PROTOCOLS = {
     # Protocols 1 and 2: all 17 joints, the root among them; every action counts alike, however long its takes are.
     "h36m": Protocol(lambda clip: clip.action, {
-        "Directions": "Dir.", "Discussion": "Disc.", "Eating": "Eat", "Greeting": "Greet", "Phoning": "Phone", "Photo": "Photo",
-        "Posing": "Pose", "Purchases": "Purch.", "Sitting": "Sit", "SittingDown": "SitD.", "Smoking": "Smoke", "Waiting": "Wait",
-        "WalkDog": "WalkD.", "Walking": "Walk", "WalkTogether": "WalkT."}, {"P1": _p1, "P2": _p2}),
-    "mpi-inf-3dhp": Protocol(lambda clip: clip.camera, {"green screen": "GS", "no green screen": "no GS", "outdoor": "Outdoor"},
+        "Directions": "Dir.", "Discussion": "Disc.", "Eating": "Eat", "Greeting": "Greet", "Phoning": "Phone",
+        "Photo": "Photo",
+        "Posing": "Pose", "Purchases": "Purch.", "Sitting": "Sit", "SittingDown": "SitD.", "Smoking": "Smoke",
+        "Waiting": "Wait", "WalkDog": "WalkD.", "Walking": "Walk", "WalkTogether": "WalkT."}, {"P1": _p1, "P2": _p2}),
+    "mpi-inf-3dhp": Protocol(lambda clip: clip.camera,
+                             {"green screen": "GS", "no green screen": "no GS", "outdoor": "Outdoor"},
                              {"PCK": _pck, "AUC": _auc, "MPJPE": _p1}, is_pooled=True),
     "humaneva": Protocol(lambda clip: f"{clip.action} {clip.subject}", {
-        f"{action} {subject}": f"{action} {subject}" for action in ("Walk", "Jog", "Box") for subject in ("S1", "S2", "S3")},
-        {"P1": _p1, "P2": _p2}),
+        f"{action} {subject}": f"{action} {subject}" for action in ("Walk", "Jog", "Box")
+        for subject in ("S1", "S2", "S3")}, {"P1": _p1, "P2": _p2}),
 }
 
 
 def run_flipped(model: Lifter, keypoints_norm: np.ndarray) -> np.ndarray:
     """The mean of the poses of the windows and of their mirror images, mirrored back, from one call of the model:
-    (B, T, J, 2) -> (B, J, 3) m. In most published figures; it doubles the rows of a call.
+    (B, T, J, C) -> (B, J, D) m. In most published figures; it doubles the rows of a call.
     """
     both = np.concatenate([keypoints_norm, flip_left_right(keypoints_norm, model.skeleton)])
     plain, mirrored = np.split(np.asarray(model.run(both)), 2)
@@ -92,9 +97,10 @@ class Flipped:
     def __init__(self, model: Lifter):
         self._model, self.frames, self.skeleton = model, model.frames, model.skeleton
         self.is_causal = getattr(model, "is_causal", False)
+        self.inputs, self.outputs, self.rate_hz = inputs_of(model), outputs_of(model), getattr(model, "rate_hz", None)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """(B, T, J, 2) float32 -> (B, J, 3) float32, metres from the root."""
+        """(B, T, J, C) float32 -> (B, J, D) float32, metres from the root."""
         poses = run_flipped(self._model, keypoints_norm)
         if out is None:
             return poses
@@ -111,12 +117,12 @@ def predict(model: Lifter, clip: LabelledClip, flip: bool = False) -> tuple[np.n
     predicted, target, answered = [], [], target_frame(model)
     for i in range(0, len(clip.centres), BATCH):
         keypoints, joints = clip.windows(clip.centres[i:i + BATCH], model.frames, answered)
-        keypoints = np.ascontiguousarray(keypoints[:, :, rows])
-        predicted.append(run_flipped(model, keypoints) if flip else np.array(model.run(keypoints)))
+        keypoints = with_all_columns(np.ascontiguousarray(keypoints[:, :, rows]), model)
+        predicted.append(np.array(joints_of(run_flipped(model, keypoints) if flip else model.run(keypoints))))
         target.append(joints[:, answered, rows])
-    kept = np.flatnonzero(clip.measured[rows])
-    return (np.concatenate(predicted)[:, kept], np.concatenate(target)[:, kept],
-            [model.skeleton.joints[joint] for joint in kept])
+    indices = np.flatnonzero(clip.measured[rows])
+    return (np.concatenate(predicted)[:, indices], np.concatenate(target)[:, indices],
+            [model.skeleton.joints[joint] for joint in indices])
 
 
 def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: bool = False) -> Table:
@@ -129,10 +135,11 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
     for clip in clips:
         column = protocol.column(clip)
         if column not in of_column:
-            raise ValueError(f"{clip.source}: {column!r} is not in the protocol of {name}; it has {', '.join(of_column)}")
+            raise ValueError(f"{clip.source}: {column!r} is not in the protocol of {name}; it "
+                             f"has {', '.join(of_column)}")
         of_column[column].append(clip)
     table: Table = {row: {} for row in protocol.rows}
-    kept = []
+    pairs = []
     for column, members in of_column.items():
         if members:
             parts = [predict(model, clip, flip) for clip in members]
@@ -140,15 +147,17 @@ def papers_table(model: Lifter, name: str, clips: Sequence[LabelledClip], flip: 
             for row, metric in protocol.rows.items():
                 table[row][protocol.columns[column]] = metric(*poses, parts[0][2])
             if protocol.is_pooled:
-                kept.append((poses, parts[0][2]))
+                pairs.append((poses, parts[0][2]))
     for row, metric in protocol.rows.items():
-        table[row][AVERAGE] = (metric(*(np.concatenate(poses) for poses in zip(*(poses for poses, _ in kept))), kept[0][1])
+        table[row][AVERAGE] = (metric(*(np.concatenate(poses) for poses in zip(*(poses for poses, _ in pairs))),
+                                      pairs[0][1])
                                if protocol.is_pooled else statistics.fmean(table[row].values()))
     return table
 
 
 def flip_cost(model: Lifter, keypoints_norm: np.ndarray) -> tuple[float, float]:
-    """Medians in ms of a call for one window, without and with flip averaging, taken in turns. keypoints_norm: (1, T, J, 2)."""
+    """Medians in ms of a call for one window, without and with flip averaging, taken in turns. keypoints_norm:
+    (1, T, J, C)."""
     times: dict[bool, list[float]] = {False: [], True: []}
     for i in range(WARM_UP + TIMED):
         for flip, runs in times.items():

@@ -13,8 +13,6 @@ References are triangulated from detections and good to some 30 mm: no figure be
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 
 from ..adapters import ADAPTERS, COCO17, MEDIAPIPE33
 from ..clip import Clip
+from ..npz import read_npz
 
 LIMBS = COCO17.joints[COCO17.index("left_shoulder"):]  # shoulders, elbows, wrists, hips, knees, ankles
 # By how a file's name begins; the first that fits.
@@ -113,7 +112,7 @@ def read_real_clips(folder: str | Path) -> tuple[list[RealClip], dict[str, str]]
     """
     clips, left_out = [], {}
     for path in sorted(Path(folder).glob("*.npz")):
-        arrays = _with_reference(path, _arrays(path))
+        arrays = _with_reference(path, read_npz(path))
         missing = [key for key in ("reference_coco17_world_m", *CAMERA_KEYS) if key not in arrays]
         if missing or not {"coco17", "coco17_by_person"} & arrays.keys():
             left_out[path.stem] = f"no {missing[0]}" if missing else "no keypoints"
@@ -129,21 +128,13 @@ def read_real_clips(folder: str | Path) -> tuple[list[RealClip], dict[str, str]]
     return clips, left_out
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no .npz file of arrays ({error})") from error
-
-
 def _with_reference(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays, with camera and reference from CLIP_refined.npz where the file has none and is camera n of that."""
     of_camera = re.fullmatch(r"(.+)_cam(\d+)", path.stem)
     refined = of_camera and path.with_name(f"{of_camera[1]}_refined.npz")
     if "reference_coco17_world_m" in arrays or not refined or not refined.is_file():
         return arrays
-    shared, camera = _arrays(refined), int(of_camera[2]) - 1
+    shared, camera = read_npz(refined), int(of_camera[2]) - 1
     if not 0 <= camera < len(shared["camera_R"]):
         return arrays
     return {**arrays, "reference_coco17_world_m": shared["reference_coco17_world_m"],

@@ -31,7 +31,7 @@ from ..skeleton import H36M17
 from ..zoo.checkpoints import checkpoint_name, load_checkpoint, read_tensors, save_checkpoint
 from .losses import Objective
 from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
-                   unpack)
+                   unpack, warn_of_emulation)
 from .schedules import OURS, RECIPES, Schedule, schedule_of
 from .sources import SOURCES, Source, open_source
 
@@ -362,6 +362,7 @@ def _check(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `edgepose train`: a progress bar on a terminal, else a line for every checkpoint."""
     _check(args)
+    warn_of_emulation(args.precision, args.device)
     torch.set_num_threads(args.threads)
     args.options = read_options(args.model, args.option)
     device = _join_processes(args.device)

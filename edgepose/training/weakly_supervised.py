@@ -1,25 +1,26 @@
 """Weakly supervised training: a lifter learns from 2D keypoints and from 3D poses that do not belong together.
 
-Source: PoseGate-Former (003), sections 3.2 and 3.3, after RepNet (Wandt and Rosenhahn 2019). A generator (any single-frame
-lifter of the zoo) makes a pose of the keypoints, a camera network a 2 x 3 matrix M; W' = M X must give the keypoints back
-(projection loss), M must be a scaled part of a rotation (camera loss), and a critic, trained as WGAN-GP on the pose and on its
-kinematic chain space matrix, must not tell the poses from real ones (Wasserstein loss).
+Source: PoseGate-Former (003), sections 3.2 and 3.3, after RepNet (Wandt and Rosenhahn 2019). A generator (any
+single-frame lifter of the zoo) makes a pose of the keypoints, a camera network a 2 x 3 matrix M; W' = M X must give the
+keypoints back (projection loss), M must be a scaled part of a rotation (camera loss), and a critic, trained as WGAN-GP
+on the pose and on its kinematic chain space matrix, must not tell the poses from real ones (Wasserstein loss).
 
-No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through cameras of
-its own, which stand as those of the source's data set do (cameras.STUDIO). No pose is projected but the generator's own.
+No 2D-3D pair is used: keypoints come from one half of the training subjects, poses from the other half, each through
+cameras of its own, which stand as those of the source's data set do (cameras.STUDIO). No pose is projected but the
+generator's own.
 
-Decided, where the source says less; in trials with martinez-s each was worse without:
-- The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and has the same
-  chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
-- The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain matrix, not in
-  the pose.
-- X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm before the
-  base of the skull, and a pose that must put its joint there is not a real one.
-- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is taken as known, so the pelvis
-  gives the direction and M's scale the distance. The source's camera network has to find the lens too.
+Decided where the source says less; in trials with martinez-s each was worse without:
+- The pose is in camera axes, for the generator and for the critic. A body mirrored in depth projects nearly alike and
+  has the same chain matrix; its coordinates, those of hips, knees and head taken together, are no person's.
+- The penalty is on the critic's slope in what it sees, the coordinates in parts of their deviation and the chain
+  matrix, not in the pose.
+- X in W' = M X is what a detector reports of the pose (landmarks), not the pose: the keypoint of the nose stands 10 cm
+  before the base of the skull, and a pose that must put its joint there is not a real one.
+- X is seen from where the pelvis stands in the picture, and is larger where it is nearer: the lens is taken as known,
+  so the pelvis gives the direction and M's scale the distance. The source's camera network has to find the lens too.
 What it reaches, with pairs and without: docs/results.md.
-The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged and projected
-from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
+The picture does not say how large a person is: errors are given after the best scale for each pose. Poses are judged
+and projected from their root, and the root's own distance from zero, where a lifter has it, is a fourth term.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .observation import AS_CAPTURED, observe
-from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
-                   unpack)
+from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run,
+                   step_generator, unpack)
 
 SEEN_IN_STUDIO = replace(AS_CAPTURED, rig=STUDIO)
 BATCH = 256
@@ -57,17 +58,17 @@ LEARNING_RATE = 1e-3
 WARM_UP = 100  # steps of the generator
 BETAS = (0.5, 0.9)  # Gulrajani et al. 2017
 GRADIENT_PENALTY = 10.0  # the same
-CRITIC_STEPS = 2  # for one of the generator
+CRITIC_STEPS = 2  # a step of the generator
 WASSERSTEIN, PROJECTION, CAMERA = 0.3, 10.0, 1.0  # weights of the three losses
 AVERAGING = 0.995
 VALIDATION_WINDOWS = 2048
 ROOT = slice(H36M17.root, H36M17.root + 1)
 STATISTICS_WINDOWS = 20_000  # for models that standardise their input and output
 FOCAL = math.sqrt(STUDIO.focal[0] * STUDIO.focal[1])  # over the picture's width
-START_SCALE = 0.4  # of M: half screen widths a metre, seen from 5.7 m
-DEVIATION_M = 0.3  # of a real pose's coordinates, about
-CHAIN_SCALE = 10.0  # of the chain matrix, whose metres squared are small numbers
-LEAST_DISTANCE = 0.3  # of a joint from the camera, in parts of the person's
+START_SCALE = 0.4  # M's: half screen widths a metre, seen from 5.7 m
+DEVIATION_M = 0.3  # about that of a real pose's coordinates
+CHAIN_SCALE = 10.0  # factor of the chain matrix, whose metres squared are small numbers
+LEAST_DISTANCE = 0.3  # a joint's from the camera, in parts of the person's
 
 
 def bones(pose_m: torch.Tensor) -> torch.Tensor:
@@ -77,7 +78,8 @@ def bones(pose_m: torch.Tensor) -> torch.Tensor:
 
 
 def kinematic_chain_space(pose_m: torch.Tensor) -> torch.Tensor:
-    """Psi = B^T B: bone lengths squared on the diagonal, angles between bones elsewhere. (N, J, 3) -> (N, J - 1, J - 1)."""
+    """Psi = B^T B: bone lengths squared on the diagonal, angles between bones elsewhere. (N, J, 3) ->
+    (N, J - 1, J - 1)."""
     b = bones(pose_m)
     return b.transpose(1, 2) @ b
 
@@ -87,7 +89,8 @@ class CameraNetwork(nn.Module):
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels), nn.LeakyReLU())
+        self.layers = nn.Sequential(nn.Linear(2 * joints, channels), nn.LeakyReLU(), nn.Linear(channels, channels),
+                                    nn.LeakyReLU())
         self.head = nn.Linear(channels, 6)
         nn.init.zeros_(self.head.weight)
         with torch.no_grad():
@@ -98,7 +101,8 @@ class CameraNetwork(nn.Module):
 
 
 class Critic(nn.Module):
-    """How real a pose looks, from its coordinates in camera axes and from its kinematic chain space matrix."""
+    """A score of how real a pose looks, from its coordinates in camera axes and from its kinematic chain space
+    matrix."""
 
     def __init__(self, joints: int, channels: int = 256):
         super().__init__()
@@ -109,13 +113,13 @@ class Critic(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * channels, channels), nn.LeakyReLU(), nn.Linear(channels, 1))
 
     @staticmethod
-    def sight(pose_m: torch.Tensor) -> torch.Tensor:
-        """What it sees of a pose: (N, J, 3) -> (N, 3J + (J - 1)^2)."""
+    def inputs(pose_m: torch.Tensor) -> torch.Tensor:
+        """The numbers of a pose that the critic sees: (N, J, 3) -> (N, 3J + (J - 1)^2)."""
         return torch.cat([pose_m.flatten(1) / DEVIATION_M, CHAIN_SCALE * kinematic_chain_space(pose_m).flatten(1)], 1)
 
-    def forward(self, sight: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(N, 3J + (J - 1)^2) -> (N,)."""
-        pose, chains = sight[:, :self.coordinates], sight[:, self.coordinates:]
+        pose, chains = inputs[:, :self.coordinates], inputs[:, self.coordinates:]
         return self.head(torch.cat([self.of_pose(pose), self.of_chains(chains)], 1))[:, 0]
 
 
@@ -133,10 +137,11 @@ _RECIPE = _recipe()
 
 
 def project(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tensor) -> torch.Tensor:
-    """What a detector reports of a pose, from the pelvis: W' = M X, in perspective. (N, 2, 3), (N, J, 3), (N, T, J, 2) -> (N, J, 2).
+    """The keypoints of a pose, from the pelvis, as a detector reports them: W' = M X, in perspective. (N, 2, 3),
+    (N, J, 3), (N, T, J, 2) -> (N, J, 2).
 
-    A joint x, y, z from a pelvis that is seen in direction (a, b), at distance d, stands 2 f ((a d + x) / (d + z) - a) from it,
-    which is 2 f / d (x - a z) / (1 + z / d). (a, b) is known of the keypoints; M's scale is 2 f / d.
+    A joint x, y, z from a pelvis that is seen in direction (a, b), at distance d, stands 2 f ((a d + x) / (d + z) - a)
+    from it, which is 2 f / d (x - a z) / (1 + z / d). (a, b) is known of the keypoints; M's scale is 2 f / d.
     """
     points = coco_landmarks(pose_m[:, None], None)[:, 0]
     direction = keypoints[:, keypoints.shape[1] // 2, ROOT] / (2 * FOCAL)
@@ -155,7 +160,8 @@ def from_root(keypoints: torch.Tensor) -> torch.Tensor:
 
 
 def camera_loss(m: torch.Tensor) -> torch.Tensor:
-    """|2 / trace(M M^T) M M^T - I|, Frobenius, mean: zero where M's rows are orthogonal and of one length. (N, 2, 3) -> ()."""
+    """|2 / trace(M M^T) M M^T - I|, Frobenius, mean: zero where M's rows are orthogonal and of one length. (N, 2, 3) ->
+    ()."""
     square = m @ m.transpose(1, 2)
     trace = square.diagonal(dim1=1, dim2=2).sum(1)
     return (2 / trace[:, None, None] * square - torch.eye(2, device=m.device)).norm(dim=(1, 2)).mean()
@@ -168,11 +174,12 @@ def projection_loss(m: torch.Tensor, pose_m: torch.Tensor, keypoints: torch.Tens
     return ((project(m, pose_m, keypoints) - seen).norm(dim=-1).mean(1) / size).mean()
 
 
-def gradient_penalty(critic: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, made: torch.Tensor,
+def gradient_penalty(critic: Callable[[torch.Tensor], torch.Tensor], real: torch.Tensor, generated: torch.Tensor,
                      generator: torch.Generator) -> torch.Tensor:
-    """(|gradient| - 1)^2 of the critic between what it sees of real and of made poses, (N, K) each. Gulrajani et al. 2017, eq. 3."""
+    """(|gradient| - 1)^2 of the critic between what it sees of real and of made poses, (N, K) each. Gulrajani et al.
+    2017, eq. 3."""
     share = torch.rand(len(real), 1, generator=generator).to(real.device)
-    between = (share * real + (1 - share) * made).requires_grad_()
+    between = (share * real + (1 - share) * generated).requires_grad_()
     gradient, = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return ((gradient.norm(dim=1) - 1) ** 2).mean()
 
@@ -192,7 +199,8 @@ def half_of(motion: Motion, half: int) -> Motion:
     subjects = sorted({name.split("/")[0] for name in motion.clip_names})[half::2]
     clips = [i for i, name in enumerate(motion.clip_names) if name.split("/")[0] in subjects]
     if not clips:
-        raise ValueError(f"weakly supervised training needs 2 training subjects or more; there are {len(set(motion.clip_names))} clips of 1")
+        raise ValueError("weakly supervised training needs 2 training subjects or more; there are "
+                         f"{len(set(motion.clip_names))} clips of 1")
     frames = [motion.positions_m[motion.clip_bounds[i]:motion.clip_bounds[i + 1]] for i in clips]
     bounds = torch.tensor([0, *(len(f) for f in frames)]).cumsum(0)
     return Motion(torch.cat(frames), bounds, tuple(motion.clip_names[i] for i in clips), motion.fps)
@@ -201,16 +209,18 @@ def half_of(motion: Motion, half: int) -> Motion:
 class Trainer:
     """Generator, camera network and critic in training."""
 
-    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: Mapping[str, Any], paired: bool = False):
+    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: Mapping[str, Any],
+                 paired: bool = False):
         torch.manual_seed(seed)
         self.generator = zoo.build(model, 1, **options)
         self.seen, self.posed, self.noisy, self.paired = half_of(motion, 0), half_of(motion, 1), noisy, paired
         if hasattr(self.generator, "standardise"):
             random = step_generator(seed, -1)
-            self.generator.standardise(self._keypoints(random, STATISTICS_WINDOWS), self._real(random, STATISTICS_WINDOWS))
+            self.generator.standardise(self._keypoints(random, STATISTICS_WINDOWS),
+                                       self._real(random, STATISTICS_WINDOWS))
         for layer in self.generator.modules():
             if isinstance(layer, nn.Dropout):
-                layer.p = 0.0  # the critic learns to tell its noise
+                layer.p = 0.0  # with dropout the critic would learn to recognise its noise
         joints = len(self.generator.skeleton)
         self.camera, self.critic = CameraNetwork(joints), Critic(joints)
         self.averaged = copy.deepcopy(self.generator).eval()
@@ -231,7 +241,7 @@ class Trainer:
         return losses
 
     def _with_pairs(self, random: torch.Generator) -> dict[str, float]:
-        """What the same generator is worth when each keypoint set comes with its pose: for comparison."""
+        """A step of the same generator with the pose of each keypoint set: for comparison."""
         keypoints, target_m = self._observed(self.seen, random, self.noisy, BATCH)
         loss = mean_distance(self.generator(keypoints), target_m)
         self._update(self.making, loss)
@@ -241,15 +251,17 @@ class Trainer:
         for _ in range(CRITIC_STEPS):
             with torch.no_grad():
                 made_m = self.generator(self._keypoints(random, BATCH))
-                made, real = Critic.sight(made_m - made_m[:, ROOT]), Critic.sight(self._real(random, BATCH))
-            judged = self.critic(made).mean() - self.critic(real).mean()
-            self._update(self.judging, judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, made, random))
+                generated, real = Critic.inputs(made_m - made_m[:, ROOT]), Critic.inputs(self._real(random, BATCH))
+            judged = self.critic(generated).mean() - self.critic(real).mean()
+            self._update(self.judging,
+                         judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, generated, random))
         keypoints = self._keypoints(random, BATCH)
         made_m, m = self.generator(keypoints), self.camera(keypoints)
         root_m, made_m = made_m[:, ROOT], made_m - made_m[:, ROOT]
-        parts = {"wasserstein": -self.critic(Critic.sight(made_m)).mean(), "projection": projection_loss(m, made_m, keypoints),
-                 "camera": camera_loss(m)}
-        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"] + CAMERA * parts["camera"]
+        parts = {"wasserstein": -self.critic(Critic.inputs(made_m)).mean(),
+                 "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
+        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"]
+                     + CAMERA * parts["camera"]
                      + root_m.norm(dim=-1).mean())
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
 
@@ -267,7 +279,8 @@ class Trainer:
         loss.backward()
         optimiser.step()
 
-    def _observed(self, motion: Motion, random: torch.Generator, noisy: bool, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _observed(self, motion: Motion, random: torch.Generator, noisy: bool,
+                  count: int) -> tuple[torch.Tensor, torch.Tensor]:
         return observe(vary_bodies(draw_windows(motion, count, 1, random), random), random, noisy, SEEN_IN_STUDIO)
 
     def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
@@ -284,17 +297,19 @@ class Trainer:
         self.done = done
 
 
-def train(model: str, data: str | Path, out: str | Path, steps: int, *, options: Mapping[str, Any] = {}, seed: int = 0, noisy: bool = False,
-          paired: bool = False, every: int = 200, resume: bool = False, command: str = "",
+def train(model: str, data: str | Path, out: str | Path, steps: int, *, options: Mapping[str, Any] = {}, seed: int = 0,
+          noisy: bool = False, paired: bool = False, every: int = 200, resume: bool = False, command: str = "",
           report: Callable[[int, dict[str, float], float, float], None] | None = None) -> Path:
     """Trains a single-frame lifter without 2D-3D pairs; the path of its checkpoint, OUT/<model>-weak.safetensors.
 
-    paired: the same generator and steps with 2D-3D pairs, OUT/<model>-paired.safetensors, to see what the pairs are worth.
-    data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they are.
-    report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects, and that of
-    the training poses' mean).
-    Raises ValueError for an unknown model or option, a state of another run, or a checkpoint that is there already and not resumed;
-    TypeError for an option of another kind; FileNotFoundError if there is nothing to resume.
+    paired: the same generator and steps with 2D-3D pairs, OUT/<model>-paired.safetensors, to see what the pairs are
+    worth.
+    data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they
+    are.
+    report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects,
+    and that of the training poses' mean).
+    Raises ValueError for an unknown model or option, a state of another run, or a checkpoint that is there already and
+    not resumed; TypeError for an option of another kind; FileNotFoundError if there is nothing to resume.
     """
     path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
     check_free(path, resume)
@@ -302,8 +317,10 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     motion = read_motion(data, "training")
     trainer = Trainer(model, motion, seed, noisy, options, paired)
     random = step_generator(seed, -1)
-    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random, noisy, SEEN_IN_STUDIO)
-    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random, recipe=SEEN_IN_STUDIO)[1].mean(0, keepdim=True)
+    keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random,
+                                noisy, SEEN_IN_STUDIO)
+    mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random,
+                        recipe=SEEN_IN_STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
     run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
     if resume:
@@ -312,9 +329,12 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
     def keep() -> float:
         with torch.no_grad():
             error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
-        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2), "steps": trainer.done}
-        metadata = {"model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed, "command": command,
-                    "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired), "figures": figures}
+        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2),
+                   "steps": trainer.done}
+        metadata = {"model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
+                    "command": command,
+                    "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired),
+                    "figures": figures}
         keep_run(trainer, path, run, lambda: save_checkpoint(path, trainer.averaged, metadata))
         return error
 
@@ -331,7 +351,8 @@ def train(model: str, data: str | Path, out: str | Path, steps: int, *, options:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="martinez-s", choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
+    parser.add_argument("--model", default="martinez-s",
+                        choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
                         metavar="NAME", help="the generator, a model of one frame (default martinez-s)")
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
     parser.add_argument("--out", required=True, metavar="DIR")
@@ -340,25 +361,29 @@ if __name__ == "__main__":
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
     parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
     add_option_argument(parser)
-    parser.add_argument("--every", type=int, default=200, metavar="N", help="steps between two checkpoints (default 200)")
+    parser.add_argument("--every", type=int, default=200, metavar="N",
+                        help="steps between two checkpoints (default 200)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--resume", action="store_true")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
 
     def line(done: int, losses: dict[str, float], error: float, floor: float) -> None:
         parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        print(f"step {done}/{given.steps}  {parts}  validation {error:.1f} mm after scaling (mean pose {floor:.1f})", flush=True)
+        print(f"step {done}/{arguments.steps}  {parts}  validation {error:.1f} mm after scaling (mean "
+              f"pose {floor:.1f})", flush=True)
 
     def run() -> None:
         for option in ("steps", "every", "threads"):
-            if getattr(given, option) < 1:
-                raise ValueError(f"--{option} is {getattr(given, option)}; wanted 1 or more")
-        torch.set_num_threads(given.threads)
-        options = read_options(given.model, given.option)
-        print(train(given.model, given.path, given.out, given.steps, options=options, seed=given.seed, noisy=given.noisy,
-                    paired=given.paired, every=given.every, resume=given.resume, report=line,
-                    command=f"python -m edgepose.training.weakly_supervised --model {given.model} --path DIR --out DIR --steps {given.steps} "
-                            f"--seed {given.seed}" + " --noisy" * given.noisy + " --paired" * given.paired
+            if getattr(arguments, option) < 1:
+                raise ValueError(f"--{option} is {getattr(arguments, option)}; wanted 1 or more")
+        torch.set_num_threads(arguments.threads)
+        options = read_options(arguments.model, arguments.option)
+        print(train(arguments.model, arguments.path, arguments.out, arguments.steps, options=options,
+                    seed=arguments.seed, noisy=arguments.noisy,
+                    paired=arguments.paired, every=arguments.every, resume=arguments.resume, report=line,
+                    command=f"python -m edgepose.training.weakly_supervised --model {arguments.model} --path DIR --out "
+                            f"DIR --steps {arguments.steps} --seed {arguments.seed}" + " --noisy" * arguments.noisy
+                    + " --paired" * arguments.paired
                             + "".join(f" {shlex.quote(word)}" for word in option_words(options))))
 
     sys.exit(reporting("weakly_supervised", run))

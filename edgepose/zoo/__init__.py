@@ -26,8 +26,8 @@ FRAMES = (1, 9, 27)
 
 @dataclass(frozen=True)
 class Entry:
-    """A named model: the class that builds it, the options that make it this size, and the window lengths it takes, the usual
-    one first."""
+    """A named model: the class that builds it, the options that make it this size, and the window lengths it takes, the
+    usual one first."""
 
     build: Callable[..., nn.Module]
     options: dict[str, Any]
@@ -58,7 +58,8 @@ for _frames in STRIDES:  # -s: for machines and training budgets that are small
     for _suffix, _attention in (("", "sparse"), ("-dense", "dense")):
         MODELS[f"strided{_frames}{_suffix}"] = Entry(StridedTransformer, {"attention": _attention}, (_frames,))
         MODELS[f"strided{_frames}{_suffix}-s"] = Entry(
-            StridedTransformer, {"attention": _attention, "channels": 128, "dropout": 0.0, "embed_dropout": 0.0}, (_frames,))
+            StridedTransformer, {"attention": _attention, "channels": 128, "dropout": 0.0, "embed_dropout": 0.0},
+            (_frames,))
 
 DETECTORS: dict[str, dict[str, Any]] = {  # picture -> heatmaps; the options of HRNet
     "hrnet-w32": {"width": 32},
@@ -84,10 +85,10 @@ def frames_of(name: str, frames: int | None = None) -> int:
     """
     if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"unknown model {name!r}; there are {', '.join(MODELS)}{near(name, MODELS)}")
-    taken = MODELS[name].frames
-    if frames is not None and frames not in taken:
-        raise ValueError(f"model {name!r} takes {', '.join(map(str, taken))} frames, not {frames}")
-    return taken[0] if frames is None else frames
+    lengths = MODELS[name].frames
+    if frames is not None and frames not in lengths:
+        raise ValueError(f"model {name!r} takes {', '.join(map(str, lengths))} frames, not {frames}")
+    return lengths[0] if frames is None else frames
 
 
 def options_of(name: str) -> dict[str, Any]:
@@ -101,6 +102,13 @@ def options_of(name: str) -> dict[str, Any]:
             break
     options = {option: default for option, default in options.items() if option not in ("skeleton", "frames")}
     return options | MODELS[name].options
+
+
+def changed_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a model's options that are not as its name says: {"is_causal": True} of a causal strided27."""
+    usual = options_of(name)
+    return {option: options[option] for option in sorted(usual) if option in options
+            and options[option] != usual[option]}
 
 
 def check_option(model: str, option: str, value: Any) -> None:
@@ -120,10 +128,10 @@ def check_option(model: str, option: str, value: Any) -> None:
 def build(name: str, frames: int | None = None, skeleton: Skeleton = H36M17, **options: Any) -> nn.Module:
     """The model `name` with fresh weights (seed torch first), in training mode; options override those of MODELS.
 
-    It maps (B, frames, J, C) normalised screen coordinates, and what else its `inputs` name, to (B, J, 3) metres, or 4 columns where
-    its `outputs` say so; frames: None for the usual length.
-    Raises ValueError for an unknown name or option, a window length the model does not take or an option it cannot be built with,
-    TypeError for an option of another kind.
+    It maps (B, frames, J, C) normalised screen coordinates, and what else its `inputs` name, to (B, J, 3) metres, or 4
+    columns where its `outputs` say so; frames: None for the usual length.
+    Raises ValueError for an unknown name or option, a window length the model does not take or an option it cannot be
+    built with, TypeError for an option of another kind.
     """
     frames = frames_of(name, frames)
     entry = MODELS[name]
@@ -157,7 +165,8 @@ def macs(model: nn.Module) -> int:
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d))]
     training = model.training
     with torch.no_grad():
-        model.eval()(torch.zeros(1, model.frames, len(model.skeleton), len(inputs_of(model)), device=next(model.parameters()).device))
+        model.eval()(torch.zeros(1, model.frames, len(model.skeleton), len(inputs_of(model)),
+                                 device=next(model.parameters()).device))
     model.train(training)
     for hook in hooks:
         hook.remove()

@@ -11,11 +11,13 @@ Decided where the source is silent:
 - The parameter counts of Table 4.9 give the MLP ratio (2), biases in every linear, three C x C matrices and 3 C biases
   a graph convolution, BatchNorm after each, one final LayerNorm. Six of its seven rows are met exactly; for depth 5,
   512 channels they give 18.44 M where the table prints 18.38.
-- "Transformer" and "ConvNeXt" blocks are drawn in a lost figure; here both are one graph convolution and an MLP of ratio 1,
-  which comes nearest to Table 4.6: computed for both, with 17 joints, 17.138 M parameters and 289.71 M MACs; the table has
-  17.0 M and 289.8 M ("transformer"), 289.9 M ("ConvNeXt"). Its own block is as far off: 18.451 M and 311.99 M, printed as
-  18.3 M and 312.2 M. A matrix more or less in each block would make 1.3 M parameters and 22.3 M MACs.
-- Published results are on Human3.6M, whose licence keeps us from shipping weights trained on it: no checkpoint is loaded.
+- "Transformer" and "ConvNeXt" blocks are drawn in a lost figure; here both are one graph convolution and an MLP of
+  ratio 1, which comes nearest to Table 4.6: computed for both, with 17 joints, 17.138 M parameters and 289.71 M MACs;
+  the table has 17.0 M and 289.8 M ("transformer"), 289.9 M ("ConvNeXt"). Its own block is as far off: 18.451 M and
+  311.99 M, printed as 18.3 M and 312.2 M. A matrix more or less in each block would make 1.3 M parameters and 22.3 M
+  MACs.
+- Published results are on Human3.6M, whose licence keeps us from shipping weights trained on it: no checkpoint is
+  loaded.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class GraphTransformerBlock(nn.Module):
 
 
 class GraphConvNextBlock(GraphTransformerBlock):
-    """Table 4.6, "ConvNeXt": graph convolution, LayerNorm and MLP in a row, one residual around all. (B, J, C) -> same."""
+    """Table 4.6, "ConvNeXt": graph convolution, LayerNorm and MLP in a row, one residual around all. (B, J, C) ->
+    same."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.mlp(self.norm(self.conv(x)))
@@ -101,8 +104,8 @@ class AMPose(nn.Module):
     layers.NEIGHBOUR_GROUPS. Raises ValueError for an unknown option or heads that do not divide the channels.
     """
 
-    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, depth: int = 5, channels: int = 512, heads: int = 8,
-                 block: str = "plain then residual", order: str = "encoder first",
+    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, depth: int = 5, channels: int = 512,
+                 heads: int = 8, block: str = "plain then residual", order: str = "encoder first",
                  groups: str = "centre|closer|farther"):
         super().__init__()
         if block not in BLOCKS:

@@ -17,33 +17,41 @@ from ..enginefile import write_atomically
 from ..skeleton import MODEL_SKELETONS
 
 FORMAT = "edgepose checkpoint 1"
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".tar")  # what files of torch.save are called
 REQUIRED = {"model": str, "frames": int, "skeleton": str, "options": dict}
 SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 def checkpoint_name(model: str, frames: int) -> str:
-    """What the files of a model are called: its name, with its frames where they are not the usual ones."""
+    """The stem of a model's files: its name, and its frames where they are not the usual ones."""
     return model if model in zoo.MODELS and frames == zoo.MODELS[model].frames[0] else f"{model}{frames}"
 
 
 def find_checkpoint(model: str, frames: int | None = None) -> Path:
     """The file of `model`: itself if it is one, else the weights that ship under that zoo name.
 
-    Raises ValueError if it is neither a .safetensors file nor a name of the zoo, and FileNotFoundError, saying how to train
-    it, if no weights of that name ship.
+    Raises ValueError if it is neither a .safetensors file nor a name of the zoo, and FileNotFoundError, saying how to
+    train it, if no weights of that name ship.
     """
+    if Path(model).suffix in PICKLES:
+        raise ValueError(f"{model} is a file of torch.save, not a .safetensors checkpoint of edgepose train; "
+                         f"weights that a model's authors published go in by --model NAME --published {model}")
     if model.endswith(".safetensors") or Path(model).is_file():
         return Path(model)
     if model in zoo.DETECTORS:
-        raise ValueError(f"model {model!r} is a detector; wanted a .safetensors checkpoint or one of {', '.join(zoo.MODELS)}")
+        raise ValueError(f"model {model!r} is a detector; wanted a .safetensors checkpoint or one "
+                         f"of {', '.join(zoo.MODELS)}")
     if model not in zoo.MODELS:
-        raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of {', '.join(zoo.MODELS)}{near(model, zoo.MODELS)}")
+        raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of "
+                         f"{', '.join(zoo.MODELS)}{near(model, zoo.MODELS)}")
     frames = zoo.frames_of(model, frames)
     path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
     if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors") if file.stem not in zoo.DETECTORS))
-        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {shipped}). Train them: edgepose train "
-                                f"--model {model} --frames {frames} --path DIR --out runs; then give --model runs/{path.name}")
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")
+                                   if file.stem not in zoo.DETECTORS))
+        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: "
+                                f"{shipped}). Train them: edgepose train --model {model} --frames {frames} --path DIR "
+                                f"--out runs; then give --model runs/{path.name}")
     return path
 
 
@@ -74,7 +82,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
 
 
 def check_metadata(path: str | Path, metadata: Mapping[str, Any], required: Mapping[str, type]) -> None:
-    """Raises ValueError, with the path and the key, if the metadata of a file lacks one of these keys or has something else there."""
+    """Raises ValueError, with the path and the key, if the metadata of a file lacks one of these keys or has something
+    else there."""
     missing = [key for key in required if key not in metadata]
     if missing:
         raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}")
@@ -83,12 +92,14 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any], required: Mapp
             raise ValueError(f"{path}: the metadata's {key!r} is {reprlib.repr(metadata[key])}; wanted {kind.__name__}")
 
 
-def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
-    """Raises ValueError, with the path and what it does not fit, if tensors are missing, not known or of another shape."""
-    differences = [f"missing {name}" for name in wanted if name not in given]
-    differences += [f"not known {name}" for name in given if name not in wanted]
-    differences += [f"{name} has shape {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
-                    for name in wanted if name in given and given[name].shape != wanted[name].shape]
+def check_fits(path: str | Path, what: str, wanted: Mapping[str, torch.Tensor],
+               tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raises ValueError, with the path and what it does not fit, if tensors are missing, not known or of another
+    shape."""
+    differences = [f"missing {name}" for name in wanted if name not in tensors]
+    differences += [f"not known {name}" for name in tensors if name not in wanted]
+    differences += [f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
+                    for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
     if differences:
         raise ValueError(f"{path} does not fit {what}: {listed(differences, '; ')}")
 
@@ -114,8 +125,8 @@ def load_checkpoint(path: str | Path, frames: int | None = None) -> tuple[torch.
 
     frames: the window length it must have; None takes what it has.
     Raises FileNotFoundError if there is none; ValueError if it is something else, names a model this version does not
-    build, is of another window length, or its tensors are not the model's (which are missing, not known, or of another shape is in
-    the message).
+    build, is of another window length, or its tensors are not the model's (which are missing, not known, or of another
+    shape is in the message).
     """
     state, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:

@@ -15,14 +15,16 @@ FORMAT = "edgepose detector 1"
 REQUIRED = {"model": str, "size": list}
 SIZES = {"hrnet-w8": (128, 96)}  # height and width where no checkpoint says them
 SIZE = (256, 192)
-MULTIPLE = 32  # of height and width: the branch of lowest resolution has a 32nd
-STEP_COUNTER = "num_batches_tracked"  # of a BatchNorm; unused, and old files lack it
+MULTIPLE = 32  # height and width are multiples of it: the coarsest branch has a 32nd of them
+STEP_COUNTER = "num_batches_tracked"  # BatchNorm counts its steps; unused, and old files lack it
 
 
-def save_detector(path: str | Path, module: torch.nn.Module, metadata: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
+def save_detector(path: str | Path, module: torch.nn.Module, metadata: Mapping[str, Any],
+                  dtype: torch.dtype = torch.float32) -> None:
     """Writes a detector's state with its floating-point tensors as `dtype`.
 
-    metadata: anything JSON can hold; `model`, a name of zoo.DETECTORS, and `size`, height and width of the crops, are needed.
+    metadata: anything JSON can hold; `model`, a name of zoo.DETECTORS, and `size`, height and width of the crops, are
+    needed.
     Raises ValueError if one of them is missing.
     """
     missing = [key for key in REQUIRED if key not in metadata]
@@ -36,8 +38,9 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
                   ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """(module in evaluation mode, metadata) of a detector.
 
-    name_or_file: a file by save_detector, or a name of zoo.DETECTORS, whose weights are those that ship, those of `published`, a
-    .pth file by the authors' code (bare or under "state_dict", names with or without "module."), or with `untrained` random.
+    name_or_file: a file by save_detector, or a name of zoo.DETECTORS, whose weights are those that ship, those of
+    `published`, a .pth file by the authors' code (bare or under "state_dict", names with or without "module."), or with
+    `untrained` random.
     Raises ValueError or FileNotFoundError, saying what there is.
     """
     if published and untrained:
@@ -53,14 +56,16 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
             return module.eval(), {"model": name_or_file, "size": SIZES.get(name_or_file, SIZE)}
         path = SHIPPED / f"{name_or_file}.safetensors"
         if not path.is_file():
-            raise FileNotFoundError(f"no weights ship for {name_or_file}. Give the authors' with --published FILE.pth, or train some: "
-                                    f"python -m edgepose.training.heatmaps --model {name_or_file} --path DIR --out runs")
+            raise FileNotFoundError(f"no weights ship for {name_or_file}. Give the authors' with "
+                                    "--published FILE.pth, or train some: python -m edgepose.training.heatmaps "
+                                    f"--model {name_or_file} --path DIR --out runs")
     elif published or untrained:
         kind = "weights by the authors" if published else "random weights"
         raise ValueError(f"{kind} are for {', '.join(zoo.DETECTORS)} by their names, not for {name_or_file}")
     state, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no checkpoint of a detector: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+        raise ValueError(f"{path} is no checkpoint of a detector: its format is "
+                         f"{metadata.get('format')!r}, not {FORMAT!r}")
     check_metadata(path, metadata, REQUIRED)
     try:
         module = zoo.build_detector(metadata["model"])
@@ -73,19 +78,20 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
 
 def _load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
     wanted = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(STEP_COUNTER)}
-    given = {name: tensor for name, tensor in state.items() if not name.endswith(STEP_COUNTER)}
-    check_fits(path, "the detector", wanted, given)
-    module.load_state_dict(given, strict=False)
+    weights = {name: tensor for name, tensor in state.items() if not name.endswith(STEP_COUNTER)}
+    check_fits(path, "the detector", wanted, weights)
+    module.load_state_dict(weights, strict=False)
 
 
 def check_size(size: Sequence[int]) -> None:
     """Raises ValueError if crops of this height and width do not go through a detector."""
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 and side % MULTIPLE == 0 for side in size):
-        raise ValueError(f"the crops are {'x'.join(map(str, size))}; wanted height and width in multiples of {MULTIPLE}")
+        raise ValueError(f"the crops are {'x'.join(map(str, size))}; wanted height and width "
+                         f"in multiples of {MULTIPLE}")
 
 
 def is_detector(model: str) -> bool:
-    """Whether `model` is a name of zoo.DETECTORS or a file by save_detector."""
+    """True for a name of zoo.DETECTORS or a file by save_detector."""
     if model in zoo.DETECTORS:
         return True
     try:

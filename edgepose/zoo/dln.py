@@ -1,12 +1,12 @@
 """DLN + Transformer: a deep fully connected network beside a branch of the same kind that gates its input.
 
-Source: "Combination of Deep Learner Network and Transformer for 3D Human Pose Estimation" (000), section 2.1; reported with
-HRNet's 2D on Human3.6M: 50.6 mm (protocol 1), 38.3 mm (protocol 2).
+Source: "Combination of Deep Learner Network and Transformer for 3D Human Pose Estimation" (000), section 2.1; reported
+with HRNet's 2D on Human3.6M: 50.6 mm (protocol 1), 38.3 mm (protocol 2).
 
-Decided where the source is silent: a branch's tower is Linear(2J -> 1024), then the "8 layers of the fully connected layer"
-as four residual blocks of two [Linear, BatchNorm, ReLU, dropout 0.25], the layers of the network it builds on (Martinez);
-the skip connection of the "transformer" branch is Linear(2J -> 1024), the element-wise product is taken with it before the
-sigmoid. What the source calls a transformer has no attention.
+Decided where the source is silent: a branch's tower is Linear(2J -> 1024), then the "8 layers of the fully connected
+layer" as four residual blocks of two [Linear, BatchNorm, ReLU, dropout 0.25], the layers of the network it builds on
+(Martinez); the skip connection of the "transformer" branch is Linear(2J -> 1024), the element-wise product is taken
+with it before the sigmoid. What the source calls a transformer has no attention.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def array(tensor: torch.Tensor) -> np.ndarray:
 
 
 class SampleLayerNorm(nn.Module):
-    """LayerNorm as the Strided Transformer's authors wrote it: over the sample standard deviation plus eps. (..., C) -> same.
+    """LayerNorm as the Strided Transformer's authors wrote it: over the sample standard deviation plus eps. (..., C) ->
+    same.
 
     It is there for published weights alone; ours are trained with nn.LayerNorm.
     """
@@ -40,8 +41,8 @@ class SampleLayerNorm(nn.Module):
 
 
 def norm_constants(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """(gain, shift), (C,) each: what a norm does to a row after its mean and deviation are taken out, or to any row for
-    BatchNorm, whose statistics are constants after training."""
+    """(gain, shift), (C,) each, that a norm puts on a row whose mean and deviation are taken out. BatchNorm puts them
+    on any row: its statistics are constants after training."""
     gain, shift = array(norm.weight), array(norm.bias)
     if isinstance(norm, nn.BatchNorm1d):
         gain = gain / np.sqrt(array(norm.running_var) + norm.eps)
@@ -52,8 +53,8 @@ def norm_constants(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
 
 
 def norm_epsilon(norm: nn.Module) -> float:
-    """What is added to the variance. SampleLayerNorm's 1e-6 beside a deviation is of the order of float32's own error: only
-    a row of equal numbers must not be divided by zero."""
+    """The number added to the variance. SampleLayerNorm's 1e-6 beside a deviation is of the order of float32's own
+    error: only a row of equal numbers must not be divided by zero."""
     return 1e-12 if isinstance(norm, SampleLayerNorm) else norm.eps
 
 
@@ -87,7 +88,8 @@ class NormedLinear(nn.Module):
 
 
 class ResidualTower(nn.Module):
-    """Martinez et al. 2017: blocks of two layers [Linear, BatchNorm, ReLU, dropout], each with a skip: (..., C) -> same."""
+    """Martinez et al. 2017: blocks of two layers [Linear, BatchNorm, ReLU, dropout], each with a skip: (..., C) ->
+    same."""
 
     def __init__(self, channels: int, blocks: int, dropout: float):
         super().__init__()
@@ -107,8 +109,8 @@ class ResidualTower(nn.Module):
 
 
 @dataclass(frozen=True)
-class Sight:
-    """Which tokens a head looks at. Child et al. 2019, the strided pattern; Strided Transformer (002) eq. 4 and 5.
+class AttentionPattern:
+    """The tokens that a head looks at. Child et al. 2019, the strided pattern; Strided Transformer (002) eq. 4 and 5.
 
     span: None for all of them; else heads 0, 2, ... look at the tokens at most `span` away, heads 1, 3, ... at every
     `span`-th token. is_causal: no head looks at later tokens.
@@ -118,7 +120,7 @@ class Sight:
     is_causal: bool = False
 
     def mask(self, tokens: int, heads: int) -> torch.Tensor:
-        """(heads, N, N) bool: whether the token of the row looks at that of the column."""
+        """(heads, N, N) bool, true where the row's token looks at the column's."""
         index = torch.arange(tokens)
         apart = index[:, None] - index
         seen = torch.ones(heads, tokens, tokens, dtype=torch.bool)
@@ -131,22 +133,24 @@ class Sight:
 class Attention(nn.Module):
     """Multi-head self-attention over tokens: (B, N, C) -> (B, N, C). Vaswani et al. 2017; AMPose eq. 3.1 to 3.3.
 
-    sight: what the heads look at; other than everything it needs N, `tokens`. dropout: of the weights.
+    pattern: the tokens that the heads look at; unless they look at all, it needs N, `tokens`. dropout: of the weights.
     Raises ValueError if the heads do not divide the channels.
     """
 
-    def __init__(self, channels: int, heads: int, sight: Sight = Sight(), tokens: int = 0, dropout: float = 0.0):
+    def __init__(self, channels: int, heads: int, pattern: AttentionPattern = AttentionPattern(), tokens: int = 0,
+                 dropout: float = 0.0):
         super().__init__()
         if channels % heads:
             raise ValueError(f"{heads} heads do not divide {channels} channels")
-        self.heads, self.sight = heads, sight
+        self.heads, self.pattern = heads, pattern
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("hidden", None if sight == Sight() else ~sight.mask(tokens, heads), persistent=False)
+        self.register_buffer("hidden", None if pattern == AttentionPattern() else ~pattern.mask(tokens, heads),
+                             persistent=False)
 
     def weights(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """How much each token takes from each: (B, H, N, N), rows sum to 1."""
+        """The share of each token in each token's answer: (B, H, N, N), rows sum to 1."""
         # The scale on q, before the product: so TensorRT knows the pattern and fuses it.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if self.hidden is not None:
@@ -159,7 +163,7 @@ class Attention(nn.Module):
         return self.qkv(x).reshape(-1, tokens, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
 
     def merge(self, context: torch.Tensor) -> torch.Tensor:
-        """What the heads found, brought together: (B, H, N, C/H) -> (B, N, C)."""
+        """The heads' answers as one: (B, H, N, C/H) -> (B, N, C)."""
         return self.out(context.transpose(1, 2).flatten(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -173,7 +177,7 @@ class Attention(nn.Module):
         scale = np.ones(3 * channels)
         scale[:channels] = 1 / math.sqrt(channels // self.heads)
         qkv = plan.linear(x, w * scale, b * scale)
-        context = plan.attention(qkv, self.heads, self.sight.span, self.sight.is_causal, gate)
+        context = plan.attention(qkv, self.heads, self.pattern.span, self.pattern.is_causal, gate)
         return plan.linear(context, *folded_linear(self.out), residual=residual)
 
 
@@ -197,7 +201,8 @@ class Mlp(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Transformer encoder, norms first: (B, N, C) -> (B, N, C), with a learned position of its own. AMPose eq. 3.5-3.7."""
+    """Transformer encoder, norms first: (B, N, C) -> (B, N, C), with a learned position of its own. AMPose eq.
+    3.5-3.7."""
 
     def __init__(self, tokens: int, channels: int, heads: int):
         super().__init__()
@@ -271,7 +276,8 @@ class GraphConv(nn.Module):
         self.norm = nn.BatchNorm1d(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # One product for all groups, then one that mixes: the form that ONNX Runtime, OpenVINO and TorchScript run fastest.
+        # One product for all groups, then one that mixes: the form that ONNX Runtime, OpenVINO and TorchScript run
+        # fastest.
         groups, joints, _ = self.adjacency.shape
         channels = self.norm.num_features
         z = self.theta(x).reshape(-1, joints * groups, channels)

@@ -1,7 +1,7 @@
 """Martinez's simple baseline: a fully connected network with two residual blocks.
 
-Source: Martinez et al. 2017, "A simple yet effective baseline for 3d human pose estimation" (ICCV); it is also the lifter
-of "HRNet + simple baseline" (004). With 16 joints it has the 4.29 M parameters that are published for it.
+Source: Martinez et al. 2017, "A simple yet effective baseline for 3d human pose estimation" (ICCV); it is also the
+lifter of "HRNet + simple baseline" (004). With 16 joints it has the 4.29 M parameters that are published for it.
 
 Where it differs: the original gives 16 joints without the root from pixels of a 1000 x 1000 picture. Here the input is
 normalised screen coordinates, which have that picture's geometry whatever the camera's, and the root is an output that
@@ -16,7 +16,7 @@ from torch import nn
 from ..skeleton import H36M17, Skeleton
 from .layers import NormedLinear, ResidualTower, array, folded_linear, norm_constants
 
-LEAST_DEVIATION = 1e-6  # of a coordinate that the data set does not vary (the root's): it is not divided by zero
+LEAST_DEVIATION = 1e-6  # a coordinate that never changes (the root's) is not divided by zero
 
 
 class Martinez(nn.Module):

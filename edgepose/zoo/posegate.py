@@ -3,10 +3,11 @@
 Source: "PoseGate-Former" (003), sections 3.1 and 4; reported on Human3.6M with 2D ground truth 35.2 mm (protocol 1), on
 HumanEva-I 12.3 mm (protocol 2, average). Weakly supervised training: training/weakly_supervised.py.
 
-Head i gives g_i softmax(q_i k_i^T / sqrt(d)) v_i + (1 - b_i) g_i v_i (eq. 1), with a gate g and a bias b of one number a head,
-from two paths of fully connected layers. Decided where the source is silent: each path reads the flattened joints that enter
-its layer, Linear -> 100 -> sigmoid -> Linear -> 100 -> sigmoid -> Linear -> heads -> sigmoid; 4 encoder layers, norms first, an
-MLP of ratio 2 with ReLU; learned positions at the entrance. The ablations of Table 3 are values of `gate`.
+Head i gives g_i softmax(q_i k_i^T / sqrt(d)) v_i + (1 - b_i) g_i v_i (eq. 1), with a gate g and a bias b of one number
+a head, from two paths of fully connected layers. Decided where the source is silent: each path reads the flattened
+joints that enter its layer, Linear -> 100 -> sigmoid -> Linear -> 100 -> sigmoid -> Linear -> heads -> sigmoid; 4
+encoder layers, norms first, an MLP of ratio 2 with ReLU; learned positions at the entrance. The ablations of Table 3
+are values of `gate`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class GatePath(nn.Sequential):
 class GatedAttention(Attention):
     """Self-attention over joints with PoseGate-Former's gate: (B, J, C), what the gate reads (B, J, C) -> (B, J, C).
 
-    gate: "trained"; "fixed bias", the bias is 1/n for n joints; "none", plain attention; "fixed attention", every weight is
-    1/n, and there is no gate.
+    gate: "trained"; "fixed bias", the bias is 1/n for n joints; "none", plain attention; "fixed attention", every
+    weight is 1/n, and there is no gate.
     """
 
     def __init__(self, joints: int, channels: int, heads: int, gate: str):
@@ -69,11 +70,13 @@ class GatedAttention(Attention):
         # Queries of zero weigh all keys the same.
         w, b = folded_linear(self.qkv, norm)
         shown = np.repeat([0.0, 1.0, 1.0], w.shape[0])
-        return plan.linear(plan.attention(plan.linear(x, w * shown, b * shown), self.heads), *folded_linear(self.out), residual=residual)
+        return plan.linear(plan.attention(plan.linear(x, w * shown, b * shown), self.heads), *folded_linear(self.out),
+                           residual=residual)
 
     def _lower_gate(self, plan, pose):
         """g | b, (1, 2 heads): both paths as one, side by side."""
-        w = [[array(path[i].weight).T for path in (self.gate_path, self.bias_path) if path is not None] for i in (0, 2, 4)]
+        w = [[array(path[i].weight).T for path in (self.gate_path, self.bias_path) if path is not None]
+             for i in (0, 2, 4)]
         b = [[array(path[i].bias) for path in (self.gate_path, self.bias_path) if path is not None] for i in (0, 2, 4)]
         if self.bias_path is None:  # a constant is a sigmoid of one
             w[2].append(np.zeros((0, self.heads)))
@@ -120,8 +123,8 @@ class PoseGateFormer(nn.Module):
     Raises ValueError for another gate or heads that do not divide the channels.
     """
 
-    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, channels: int = 256, heads: int = 8, depth: int = 4,
-                 gate: str = "trained"):
+    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, channels: int = 256, heads: int = 8,
+                 depth: int = 4, gate: str = "trained"):
         super().__init__()
         self.skeleton, self.frames = skeleton, frames
         joints = len(skeleton)
@@ -139,7 +142,7 @@ class PoseGateFormer(nn.Module):
         return self.head(self.norm(x))
 
     def attention_weights(self, x: torch.Tensor) -> torch.Tensor:
-        """How each layer's heads weigh the joints, as in Fig. 4: (B, T, J, 2) -> (layers, B, H, J, J)."""
+        """The weights of each layer's heads on the joints, as in Fig. 4: (B, T, J, 2) -> (layers, B, H, J, J)."""
         maps = []
         x = self.embed(x.transpose(1, 2).flatten(2)) + self.position
         for layer in self.layers:

@@ -1,14 +1,14 @@
 """PoseMLP: a lifter of our own, a fully connected network with normalised residual blocks and optional inputs.
 
-It is Martinez's baseline (Martinez et al. 2017) in the form of today's networks: layer norm before each block, GELU, a block of two
-layers. With the same minutes of training it is far better than the baseline, and it learns from columns beside x and y (see
-`columns`): the detector's confidence, the person's own lengths, a depth camera's depth, the rays' elevation. Any of them may be
-left unknown from frame to frame. It also says how far off each joint may be.
+It is Martinez's baseline (Martinez et al. 2017) in the form of today's networks: layer norm before each block, GELU, a
+block of two layers. With the same minutes of training it is far better than the baseline, and it learns from columns
+beside x and y (see `columns`): the detector's confidence, the person's own lengths, a depth camera's depth, the rays'
+elevation. Any of them may be left unknown from frame to frame. It also predicts the error of each joint.
 
-TemporalPoseMLP adds time on top: every third frame of its window goes through the single-frame network, and the answer is
-that of the target frame, corrected by what the others show. It begins as good as the PoseMLP whose weights it begins with
-(`edgepose train --start`): frames of one sequence share person and camera and teach little, so poses are learnt from single
-frames, and time afterwards.
+TemporalPoseMLP adds time on top: every third frame of its window goes through the single-frame network, and the answer
+is that of the target frame, corrected by what the others show. It begins as good as the PoseMLP whose weights it begins
+with (`edgepose train --start`): frames of one sequence share person and camera and teach little, so poses are learnt
+from single frames, and time afterwards.
 
 No checkpoint is published for either.
 """
@@ -22,10 +22,10 @@ from ..columns import INPUTS, OUTPUTS
 from ..skeleton import H36M17, Skeleton
 from .layers import array, folded_linear
 
-LEAST_INPUT_DEVIATION = 0.05  # of a column: one that seldom changes is not blown up
-LEAST_OUTPUT_DEVIATION = 0.01  # m; the root's
-ERROR_UNIT_M = 0.05  # what the error head's 1 means
-STRIDE = 3  # frames of the 50 Hz window from one that is seen to the next: 60 ms
+LEAST_INPUT_DEVIATION = 0.05  # a column that seldom changes is not blown up
+LEAST_OUTPUT_DEVIATION = 0.01  # m; the root never moves
+ERROR_UNIT_M = 0.05  # the error head counts in these
+STRIDE = 3  # every third frame of the 50 Hz window is seen: 60 ms apart
 
 
 class Block(nn.Module):
@@ -47,7 +47,8 @@ class Block(nn.Module):
 
 
 class PoseMLP(nn.Module):
-    """Lifts keypoints to a 3D pose: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in m.
+    """Lifts keypoints to a 3D pose: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in
+    m.
 
     The T frames are concatenated; the answer is for the middle one. inputs: names of columns.INPUTS, in their order.
     Raises ValueError for inputs that are no columns or in another order.
@@ -76,9 +77,16 @@ class PoseMLP(nn.Module):
     @torch.no_grad()
     def standardise(self, keypoints: torch.Tensor, target: torch.Tensor) -> None:
         """Takes the mean and deviation of both sides from a training set: (N, T, J, C), (N, J, 3)."""
-        for side, values, least in (("input", keypoints, LEAST_INPUT_DEVIATION), ("output", target, LEAST_OUTPUT_DEVIATION)):
+        for side, values, least in (("input", keypoints, LEAST_INPUT_DEVIATION),
+                                    ("output", target, LEAST_OUTPUT_DEVIATION)):
             getattr(self, f"{side}_mean").copy_(values.flatten(1).mean(0))
             getattr(self, f"{side}_deviation").copy_(values.flatten(1).std(0).clamp(min=least))
+
+    @torch.no_grad()
+    def scale_error(self, factor: float) -> None:
+        """Multiplies the predicted errors, to calibrate them."""
+        self.error.weight *= factor
+        self.error.bias *= factor
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Features of rows of standardised inputs: (..., size) -> (..., channels)."""
@@ -88,7 +96,7 @@ class PoseMLP(nn.Module):
         return x
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the heads see: (B, T, J, C) -> (B, channels)."""
+        """The features that the heads see: (B, T, J, C) -> (B, channels)."""
         return self.norm(self.encode(x.flatten(1)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -123,10 +131,11 @@ class PoseMLP(nn.Module):
 
 
 class TemporalPoseMLP(PoseMLP):
-    """A PoseMLP that sees other frames too: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in m.
+    """A PoseMLP that sees other frames too: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the
+    error in m.
 
-    The answer is for the middle frame, or the newest if is_causal. Frames STRIDE apart are encoded one by one; what the encoder makes
-    of them, `reduced` numbers a frame, side by side, corrects the target frame's features.
+    The answer is for the middle frame, or the newest if is_causal. Frames STRIDE apart are encoded one by one; what the
+    encoder makes of them, `reduced` numbers a frame, side by side, corrects the target frame's features.
     """
 
     def __init__(self, skeleton: Skeleton = H36M17, frames: int = 27, channels: int = 640, blocks: int = 4,

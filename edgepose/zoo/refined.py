@@ -3,9 +3,9 @@
 Source: the starred rows of AMPose's Tables 4.1 and 4.2 add "a pose refinement module" (Cai et al. 2019, as the Strided
 Transformer's code has it too): two fully connected layers, 1024 wide, that see the pose beside the keypoints.
 
-Where it differs: the authors blend the pose's x and y with those of the keypoints' rays, which takes the camera's intrinsics and
-the true distance of the root; neither is known at run time. Here the same layers, with the same input, give a correction in
-metres. It starts at zero, so that a refined lifter begins as good as the lifter.
+Where it differs: the authors blend the pose's x and y with those of the keypoints' rays, which takes the camera's
+intrinsics and the true distance of the root; neither is known at run time. Here the same layers, with the same input,
+give a correction in metres. It starts at zero, so that a refined lifter begins as good as the lifter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class RefinedAMPose(AMPose):
     def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, **options):
         super().__init__(skeleton, frames, **options)
         joints = len(skeleton)
-        self.refine = nn.Sequential(nn.Linear(5 * joints, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, 3 * joints))
+        self.refine = nn.Sequential(nn.Linear(5 * joints, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT),
+                                    nn.Linear(HIDDEN, 3 * joints))
         nn.init.zeros_(self.refine[-1].weight)
         nn.init.zeros_(self.refine[-1].bias)
 

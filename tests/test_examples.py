@@ -1,0 +1,89 @@
+"""Every program of examples/ runs as its first lines say."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgepose
+from edgepose.clip import load_clip, stream_clip
+from edgepose.pictures import video
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def output_of(example: str, *arguments: object) -> list[str]:
+    """The lines that an example prints, run in a process of its own."""
+    path = os.pathsep.join([str(Path(edgepose.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, EXAMPLES / example, *map(str, arguments)], capture_output=True, text=True,
+                          timeout=120, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_webcam_follows_the_shipped_clip_without_a_camera():
+    lines = output_of("webcam.py", "balance_cam1")
+    clip = load_clip("balance_cam1")
+    poses, _ = stream_clip(edgepose.load("ampose"), clip, smoothing=edgepose.OneEuro(min_cutoff_hz=1.0, beta=5.0))
+    x, y, z = poses[-1].joints_m[poses[-1].skeleton.index("left_wrist")]
+    assert len(lines) == len(poses) == 100
+    assert lines[-1].endswith(f"left wrist {x:+.2f} {y:+.2f} {z:+.2f} m from the pelvis")
+
+
+def test_webcam_asks_the_detector_about_every_picture_of_the_camera(monkeypatch, capsys):
+    clip, opened = load_clip("balance_cam1"), []
+    width, height = map(int, clip.image_size)
+
+    def pictures(camera):
+        opened.append(camera)
+        yield from ((clip.time_of(i), np.full((height, width, 3), i, np.uint8)) for i in range(5))
+
+    def detector(image):
+        return clip.keypoints_px[image[0, 0, 0]]
+
+    detector.layout = clip.layout
+    monkeypatch.setattr(video, "camera_frames", pictures)
+    monkeypatch.setattr(edgepose, "open_detector", lambda name: nullcontext(detector))
+    monkeypatch.setattr(sys, "argv", ["webcam.py", "1"])
+    runpy.run_path(str(EXAMPLES / "webcam.py"), run_name="__main__")
+    assert opened == [1]
+    assert capsys.readouterr().out.splitlines() == output_of("webcam.py", "balance_cam1")[:5]
+
+
+def test_several_people_are_lifted_in_every_picture():
+    lines = output_of("several_people.py")
+    assert len(lines) == 100 and all(line.count("head") == 3 for line in lines)
+    first = load_clip("balance_cam1")
+    pose = edgepose.Stream(edgepose.load("dln-s"), first.layout, first.image_size).push(first.keypoints_px[0], 0.0)
+    assert lines[0].startswith(f"frame 0: head {-pose.joints_m[pose.skeleton.index('head')][1]:.2f} m above")
+
+
+def test_own_layout_gives_a_pose_for_every_frame():
+    lines = output_of("own_layout.py")
+    assert len(lines) == 100
+    assert all(re.fullmatch(r"Pose\(\d\.\d{3} s, h36m17, \d+ of 17 joints seen(, was_reset)?\)", line)
+               for line in lines)
+    assert lines[0].endswith(", was_reset)") and not any(line.endswith(", was_reset)") for line in lines[1:])
+
+
+def test_recorded_archive_makes_a_recording_lifts_it_and_leaves_it_alone_the_second_time(tmp_path):
+    lines = output_of("recorded_archive.py", tmp_path / "recordings", tmp_path / "poses")
+    assert lines[-1] == "walk.npz: 100 poses of 17 joints, 0.00 to 1.65 s"
+    with np.load(tmp_path / "poses" / "walk.npz") as result:
+        poses, _ = stream_clip(edgepose.load("ampose"), load_clip("balance_cam1"))
+        np.testing.assert_array_equal(result["joints_m"], [pose.joints_m for pose in poses])
+    again = output_of("recorded_archive.py", tmp_path / "recordings", tmp_path / "poses")
+    assert again[0].startswith("1 recording, 1 finished before") and again[-1] == lines[-1]
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_an_example_is_short_and_has_a_test_here(example):
+    text = (EXAMPLES / example).read_text()
+    assert len(text.splitlines()) <= 32 and text.startswith('"""')
+    assert f'output_of("{example}"' in Path(__file__).read_text()
