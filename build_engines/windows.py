@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepose.clip import Clip, load_clip, load_windows, stream_clip
-from edgepose.columns import with_all_columns
+from edgepose.columns import inputs_of, with_all_columns
 from edgepose.skeleton import H36M17, Skeleton
+from edgepose.stream import PUBLISHED_RATE_HZ
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,8 +33,8 @@ def calibration_windows(module: nn.Module) -> np.ndarray:
     real = np.concatenate([_streamed(load_clip(name), module) for name in REAL_CLIPS])
     every = max(1, -(-len(real) * module.frames // CALIBRATION_FRAMES))
     simulated, _ = load_windows(module.frames, getattr(module, "is_causal", False), use="calibration")
-    windows = np.concatenate([real[::every], simulated[:, :, _joints(module.skeleton)]])
-    return with_all_columns(np.ascontiguousarray(windows), module)
+    simulated = with_all_columns(simulated[:, :, _joints(module.skeleton)], module)
+    return np.ascontiguousarray(np.concatenate([real[::every], simulated]))
 
 
 def _joints(skeleton: Skeleton) -> list[int]:
@@ -41,11 +42,12 @@ def _joints(skeleton: Skeleton) -> list[int]:
 
 
 class _Recorder:
-    """A lifter of x and y that keeps what a stream feeds it, and answers with zeros."""
+    """A lifter that keeps what a stream feeds it, and answers with zeros."""
 
     def __init__(self, module: nn.Module):
         self.frames, self.skeleton = module.frames, module.skeleton
         self.is_causal = getattr(module, "is_causal", False)
+        self.inputs, self.rate_hz = inputs_of(module), getattr(module, "rate_hz", PUBLISHED_RATE_HZ)
         self.windows: list[np.ndarray] = []
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -1,7 +1,9 @@
 """From a detector's keypoints to the joints a model wants: one table, ADAPTERS, a row per layout, as csrc/runtime/layouts.cpp has it.
 
 Every joint is a weighted sum of named keypoints, so an adapter is data. Its confidence is the least of theirs: a
-midpoint is as bad as its worse end. Layouts are skeletons without parents: only the names and their order count.
+midpoint is as bad as its worse end. The head is the middle of the eyes in every layout that has eyes, also in halpe26, which has a point
+called head, and mediapipe33: the weights that ship were trained so. Nose and head come from what is seen of the face, else from the
+trunk's direction. Layouts are skeletons without parents: only the names and their order count.
 """
 
 from __future__ import annotations
@@ -17,24 +19,21 @@ from .skeleton import H36M16, H36M17, MODEL_SKELETONS, Skeleton
 
 # One keypoint; the mean of several; or weights, where a pair is the weight for x and the weight for y.
 Sources = str | Sequence[str] | Mapping[str, float | tuple[float, float]]
+Line = tuple[tuple[tuple[int, float, float], ...], float]  # keypoints with their weights, and the most confidence
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
     """Turns keypoints in `layout` into the joints of `skeleton`.
 
-    sources: (J, P) positions in the layout, each joint's own; a joint with fewer than P repeats its first.
-    weights: (J, P, 2) for x and for y; they sum to 1, and are 0 where a source is repeated.
-    most_confidence: (J,) a joint is never surer than this.
-    when_face_hidden: the adapter to use instead where one of the first three keypoints, the nose and the eyes of COCO, is hardly seen.
+    alternatives: where each joint comes from, best first: (((keypoint, weight for x, weight for y), ...), most_confidence). Weights sum
+    to 1; a joint is never surer than most_confidence. The first is taken whose keypoints are seen, those aside that the last needs too;
+    else the last.
     """
 
     layout: Skeleton
     skeleton: Skeleton
-    sources: np.ndarray
-    weights: np.ndarray
-    most_confidence: np.ndarray
-    when_face_hidden: Adapter | None = None
+    alternatives: tuple[tuple[Line, ...], ...]
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Sources], joints: Sequence[str], name: str = "custom") -> Adapter:
@@ -66,33 +65,25 @@ class Adapter:
                 if keypoint not in layout.joints:
                     raise ValueError(f"joint {joint!r} comes from {keypoint!r}, and the detector has no joint {keypoint!r}"
                                      f"{near(keypoint, layout.joints)}; it has {', '.join(layout.joints)}")
-        sources = np.zeros((len(skeleton), max(map(len, terms))), dtype=np.intp)
-        weights = np.zeros((*sources.shape, 2))
-        for j, term in enumerate(terms):
-            indices = [layout.index(keypoint) for keypoint in term]
-            sources[j] = indices[0]
-            sources[j, :len(indices)] = indices
-            weights[j, :len(indices)] = list(term.values())
-            if not np.allclose(weights[j].sum(axis=0), 1.0, atol=1e-6):
-                raise ValueError(f"the weights of {skeleton.joints[j]!r} sum to {weights[j].sum(axis=0)} for x and y; "
-                                 "wanted 1")
-        return cls(layout, skeleton, sources, weights, np.full(len(skeleton), np.inf))
+        for joint, term in zip(skeleton.joints, terms):
+            total = np.sum(list(term.values()), axis=0)
+            if not np.allclose(total, 1.0, atol=1e-6):
+                raise ValueError(f"the weights of {joint!r} sum to {total} for x and y; wanted 1")
+        return cls(layout, skeleton, tuple(((tuple((layout.index(keypoint), *weights) for keypoint, weights in term.items()), np.inf),)
+                                           for term in terms))
 
     def onto(self, skeleton: Skeleton) -> Adapter:
         """The same adapter for a model with another skeleton: its joints are picked by name.
 
         Raises ValueError if the skeleton has a joint this adapter does not give.
         """
-        rows = [self.skeleton.index(joint) for joint in skeleton.joints]
-        hidden = self.when_face_hidden and self.when_face_hidden.onto(skeleton)
-        return replace(self, skeleton=skeleton, sources=self.sources[rows], weights=self.weights[rows],
-                       most_confidence=self.most_confidence[rows], when_face_hidden=hidden)
+        return replace(self, skeleton=skeleton, alternatives=tuple(self.alternatives[self.skeleton.index(joint)] for joint in skeleton.joints))
 
     def __call__(self, keypoints_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The model's joints: (..., J, 2) px, and their confidence (..., J).
 
-        keypoints_px: (..., K, 2), or (..., K, 3) with the confidence; without it every keypoint counts as sure but one at
-        (0, 0), which was not found.
+        keypoints_px: (..., K, 2), or (..., K, 3) with the confidence; without it every keypoint counts as sure. One at (0, 0), at
+        (-1, -1) or at NaN, or of a confidence below 0, was not found.
         A joint with a source of confidence 0 has confidence 0, and its place means nothing.
         Raises ValueError if the shape does not fit the layout.
         """
@@ -101,9 +92,6 @@ class Adapter:
             k = len(self.layout)
             raise ValueError(f'keypoints_px has shape {keypoints.shape}; layout "{self.layout.name}" needs '
                              f"({k}, 2) or ({k}, 3)")
-        if keypoints.shape[-1] == 2:
-            # Detectors mark what they did not find as (0, 0): the corner, where no keypoint lies to the last digit.
-            keypoints = np.concatenate([keypoints, keypoints.any(axis=-1, keepdims=True)], axis=-1)
         frames = keypoints.reshape(-1, *keypoints.shape[-2:])
         xy, confidence = _native.adapted(self, frames)
         leading = keypoints.shape[:-2]
@@ -130,11 +118,6 @@ def _mean_of(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]
     return {k: tuple((np.array(a.get(k, zero)) + b.get(k, zero)) / 2) for k in {**a, **b}}
 
 
-def _shipped(name: str, keypoints: list[str], arrays: tuple, arrays_when_face_hidden: tuple | None) -> Adapter:
-    layout = Skeleton(name, tuple(keypoints))
-    hidden = arrays_when_face_hidden and Adapter(layout, H36M17, *arrays_when_face_hidden)
-    return Adapter(layout, H36M17, *arrays, hidden)
-
-
-ADAPTERS: dict[str, Adapter] = {row[0]: _shipped(*row) for row in _native.layouts()}
+ADAPTERS: dict[str, Adapter] = {name: Adapter(Skeleton(name, tuple(keypoints)), H36M17, alternatives)
+                                for name, keypoints, alternatives in _native.layouts()}
 COCO17, HALPE26, BODY25, MEDIAPIPE33, MPII16 = (ADAPTERS[name].layout for name in ("coco17", "halpe26", "body25", "mediapipe33", "mpii16"))

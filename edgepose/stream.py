@@ -130,7 +130,11 @@ class Stream:
         warning too.
 
         "bad_time": a time that was not later than the last, where on_bad_time does not refuse it. "exchanged_sides": a
-        frame whose left and right were exchanged back.
+        frame whose left and right were exchanged back. "time_unit": the first frames are a second or more apart each, so
+        their times are likely no seconds. "outside_picture": of 51 frames' keypoints more than half lay outside of the
+        picture, so its size is likely wrong. "proportions": in most of 51 frames a part of the body was longer than
+        people show, so the keypoints are likely in another order. "lying": the person lies in nearly all of 51 frames,
+        head to the left; if not so, x and y are exchanged.
         """
         return self._person.notices()
 
@@ -185,14 +189,16 @@ class Stream:
         """Takes one camera frame and answers with a pose, if there is a new one.
 
         keypoints_px: (K, 2), or (K, 3) with the confidence, in the stream's layout; lists will do. A keypoint of
-        confidence 0 may hold anything, NaN too; without confidences, (0, 0) is a keypoint that was not found.
+        confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN), a masked one and one of negative confidence were not found;
+        one outside of the picture counts as not seen, and a confidence a little above 1 as 1.
         None: the person was not detected.
         timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
         None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
-        max_gap_s where no frame waits any more, and until the pelvis has been seen once.
+        max_gap_s where no frame waits any more, and until hips or shoulders have been seen once: a hip that is seen stands in for the
+        pelvis, else a place below the shoulders.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
-        are NaN, infinite or beyond a million pixels, or the time is not finite or, unless on_bad_time says otherwise,
-        does not increase.
+        are half NaN, infinite or beyond a million pixels, have a third column that is no confidence, or the time is not
+        finite or, unless on_bad_time says otherwise, does not increase.
         """
         return self._person.push(self.engine.run, keypoints_px, timestamp_s)
 

@@ -82,7 +82,8 @@ def scenarios():
     yield "351 frames", (Copying(351), frames, layout, size, {"delay_frames": 20})
     yield "16 joints", (Copying(9, skeleton=H36M16), lossy, layout, size, {})
     yield "two columns", (Copying(9), [(None if k is None else np.nan_to_num(k[:, :2]), t) for k, t in lossy], layout, size, {})
-    yield "float32, portrait", (Copying(9), [(None if k is None else k.astype(np.float32), t) for k, t in lossy], layout, (479, 853), {})
+    smaller = [(None if k is None else (k * [479 / size[0], 479 / size[0], 1]).astype(np.float32), t) for k, t in lossy]
+    yield "float32, portrait", (Copying(9), smaller, layout, (479, 853), {})
     yield "coco17-demo", (Copying(9), lossy, "coco17-demo", size, {})
     for layout in ADAPTERS:
         yield f"walker in {layout}", (Copying(9, skeleton=H36M16 if layout == "h36m16" else H36M17), *walker(layout, seed=len(layout)), {"delay_frames": 1})

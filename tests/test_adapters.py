@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,8 @@ from edgepose.adapters import ADAPTERS, BODY25, COCO17, HALPE26, MEDIAPIPE33, MP
 from edgepose.skeleton import H36M16, H36M17
 
 LAYOUTS = {"coco17": COCO17, "coco17-demo": COCO17, "halpe26": HALPE26, "body25": BODY25, "mediapipe33": MEDIAPIPE33,
-           "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
+           "openpose18": ADAPTERS["openpose18"].layout, "wholebody133": ADAPTERS["wholebody133"].layout, "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
+WITH_EYES = [name for name, layout in LAYOUTS.items() if "left_eye" in layout.joints and name != "coco17-demo"]
 LIMBS = [joint for joint in H36M17.joints if joint.startswith(("left_", "right_"))]
 
 PERSON_PX = np.array([
@@ -79,12 +82,12 @@ def test_joints_move_and_grow_with_the_person(name):
 
 @pytest.mark.parametrize("name, joint, expected", [
     ("halpe26", "pelvis", {"hip"}), ("halpe26", "spine", {"neck", "hip"}), ("halpe26", "thorax", {"neck"}),
-    ("halpe26", "nose", {"nose"}), ("halpe26", "head", {"head"}),
+    ("halpe26", "nose", {"nose"}), ("halpe26", "head", {"left_eye", "right_eye"}),
     ("body25", "pelvis", {"mid_hip"}), ("body25", "spine", {"neck", "mid_hip"}), ("body25", "thorax", {"neck"}),
     ("body25", "nose", {"nose"}), ("body25", "head", {"left_eye", "right_eye"}),
     ("mediapipe33", "pelvis", {"left_hip", "right_hip"}),
     ("mediapipe33", "spine", {"left_hip", "right_hip", "left_shoulder", "right_shoulder"}),
-    ("mediapipe33", "nose", {"nose"}), ("mediapipe33", "head", {"left_ear", "right_ear"}),
+    ("mediapipe33", "nose", {"nose"}), ("mediapipe33", "head", {"left_eye", "right_eye"}),
     ("mpii16", "pelvis", {"pelvis"}), ("mpii16", "spine", {"pelvis", "thorax"}), ("mpii16", "thorax", {"thorax"}),
     ("mpii16", "nose", {"thorax", "head_top"}), ("mpii16", "head", {"thorax", "head_top"}),
     ("h36m16", "nose", {"thorax", "head"}),
@@ -108,6 +111,9 @@ def test_the_right_ear_of_mediapipe_does_not_become_the_thorax():
     (MEDIAPIPE33, {"left_eye": 2, "right_eye": 5, "left_shoulder": 11, "right_wrist": 16, "left_thumb": 21,
                    "left_hip": 23, "right_ankle": 28, "right_foot_index": 32}),
     (MPII16, {"right_ankle": 0, "pelvis": 6, "thorax": 7, "head_top": 9, "right_wrist": 10, "left_wrist": 15}),
+    (ADAPTERS["openpose18"].layout, {"neck": 1, "right_shoulder": 2, "left_wrist": 7, "right_hip": 8, "left_ankle": 13, "left_ear": 17}),
+    (ADAPTERS["wholebody133"].layout, {"nose": 0, "right_ankle": 16, "left_big_toe": 17, "right_heel": 22, "face_0": 23, "left_hand_0": 91,
+                                       "right_hand_20": 132}),
     (COCO17, {"nose": 0, "left_eye": 1, "right_ear": 4, "left_shoulder": 5, "right_wrist": 10, "left_hip": 11,
               "right_ankle": 16}),
 ])
@@ -128,7 +134,7 @@ def test_a_missing_keypoint_of_body25_does_not_drag_a_midpoint_silently():
     keypoints[BODY25.index("mid_hip")] = 0
     keypoints[BODY25.index("left_eye")] = 0
     _, confidence = as_dict(ADAPTERS["body25"], keypoints)
-    assert [joint for joint, c in confidence.items() if c == 0] == ["pelvis", "spine", "head"]
+    assert [joint for joint, c in confidence.items() if c == 0] == ["pelvis", "spine"]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -157,25 +163,75 @@ def test_a_clip_converts_as_its_frames_do_to_the_bit(name):
         np.testing.assert_array_equal(ADAPTERS[name](frame)[1], frame_confidence)
 
 
-@pytest.mark.parametrize("hidden", ["nose", "left_eye", "right_eye"])
-def test_someone_seen_from_behind_gets_a_head_where_the_back_points(hidden):
+def with_hidden(layout, *hidden, confidence=0.29, place=(5, 5)):
+    """A frame in which some keypoints are hardly seen."""
+    keypoints = random_keypoints(layout)
+    for keypoint in hidden:
+        keypoints[layout.index(keypoint)] = *place, confidence
+    return keypoints
+
+
+EYES, EARS = ("left_eye", "right_eye"), ("left_ear", "right_ear")
+FACE = ("nose", *EYES, *EARS)
+# What stands in for a joint of the face as more and more is hidden, measured on real detections.
+NOSE_FROM = [("nose",), EYES, EYES[:1], EYES[1:], EARS, EARS[:1], EARS[1:]]
+HEAD_FROM = [EYES, EYES[:1], EYES[1:], EARS, EARS[:1], EARS[1:], ("nose",)]
+
+
+@pytest.mark.parametrize("name", WITH_EYES)
+@pytest.mark.parametrize("joint, places", [("nose", NOSE_FROM), ("head", HEAD_FROM)])
+def test_nose_and_head_are_the_first_place_of_the_table_that_is_seen(name, joint, places):
+    layout = LAYOUTS[name]
+    for hidden in (subset for size in range(6) for subset in itertools.combinations(FACE, size)):
+        keypoints = with_hidden(layout, *hidden)
+        xy, confidence = as_dict(ADAPTERS[name], keypoints)
+        place = next((place for place in places if not set(place) & set(hidden)), None)
+        if place:
+            sources = keypoints[[layout.index(keypoint) for keypoint in place]]
+            np.testing.assert_allclose(xy[joint], sources[:, :2].mean(0), err_msg=str(hidden))
+            assert confidence[joint] == sources[:, 2].min()
+        else:
+            shoulders, hips = (keypoints[[layout.index(f"{side}_{part}") for side in ("left", "right")], :2].mean(0) for part in ("shoulder", "hip"))
+            np.testing.assert_allclose(xy[joint], shoulders + {"nose": 0.30, "head": 0.36}[joint] * (shoulders - hips))
+            assert confidence[joint] == 0.3
+
+
+@pytest.mark.parametrize("name", [*WITH_EYES, "coco17-demo"])
+def test_a_guessed_head_is_no_surer_than_the_trunk(name):
+    keypoints = with_hidden(LAYOUTS[name], *FACE)
+    keypoints[LAYOUTS[name].index("left_hip"), 2] = 0.1
+    _, confidence = as_dict(ADAPTERS[name], keypoints)
+    assert confidence["head"] == confidence["nose"] == 0.1
+
+
+def test_the_head_of_every_layout_with_eyes_is_the_middle_of_the_eyes():
+    at = {keypoint: PERSON_PX[COCO17.index(keypoint)] for keypoint in COCO17.joints}
+    for name in WITH_EYES:
+        keypoints = np.array([at.get(keypoint, (9, 9)) for keypoint in LAYOUTS[name].joints], float)
+        np.testing.assert_array_equal(as_dict(ADAPTERS[name], keypoints)[0]["head"], (703, 197.5))
+
+
+@pytest.mark.parametrize("hidden, changed", [
+    ("nose", {"spine": (715, 468.75), "thorax": (715, 330), "nose": (715, 330 - 0.25 * 277.5), "head": (715, 330 - 0.5 * 277.5)}),
+    ("left_eye", {"thorax": (715, 330), "head": (715, 330 - 0.5 * 277.5)}),
+    ("right_eye", {"thorax": (715, 330), "head": (715, 330 - 0.5 * 277.5)}),
+    ("left_ear", {"head": (703, 184)}), ("right_ear", {"head": (703, 184)})])
+def test_the_demos_joints_that_need_a_hidden_part_of_the_face_do_without(hidden, changed):
     keypoints = np.concatenate([PERSON_PX, np.full((17, 1), 0.9)], axis=1)
+    whole, _ = as_dict(ADAPTERS["coco17-demo"], keypoints)
     keypoints[COCO17.index(hidden)] = 5, 5, 0.29
     xy, confidence = as_dict(ADAPTERS["coco17-demo"], keypoints)
-    np.testing.assert_allclose(xy["spine"], (715, 468.75))
-    np.testing.assert_allclose(xy["thorax"], (715, 330))
-    np.testing.assert_allclose(xy["nose"], (715, 330 - 0.25 * 277.5))
-    np.testing.assert_allclose(xy["head"], (715, 330 - 0.5 * 277.5))
-    assert confidence["nose"] == confidence["head"] == 0.3
+    for joint, place in {**whole, **changed}.items():
+        np.testing.assert_allclose(xy[joint], place, err_msg=joint)
     assert confidence["spine"] == confidence["thorax"] == 0.9
+    assert confidence["head"] == (0.9 if hidden.endswith("ear") else 0.3)
 
 
-def test_the_guessed_head_is_no_surer_than_the_back_it_hangs_from():
+@pytest.mark.parametrize("faint", ["left_shoulder", "left_hip"])
+def test_a_faint_trunk_does_not_change_the_demos_recipe(faint):
     keypoints = np.concatenate([PERSON_PX, np.full((17, 1), 0.9)], axis=1)
-    keypoints[COCO17.index("nose"), 2] = 0
-    keypoints[COCO17.index("left_hip"), 2] = 0.1
-    _, confidence = as_dict(ADAPTERS["coco17-demo"], keypoints)
-    assert confidence["head"] == confidence["nose"] == confidence["spine"] == 0.1
+    keypoints[COCO17.index(faint), 2] = 0.2
+    np.testing.assert_array_equal(ADAPTERS["coco17-demo"](keypoints)[0], ADAPTERS["coco17-demo"](PERSON_PX)[0])
 
 
 def test_a_face_just_seen_is_used():

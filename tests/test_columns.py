@@ -95,7 +95,8 @@ def test_the_windows_that_ship_are_filled_with_what_is_known(windows):
     module.inputs = ("x", "y")
     published = windows(module)[0] if windows is evaluation_windows else windows(module)
     np.testing.assert_array_equal(filled[..., :2], published)
-    np.testing.assert_array_equal(filled[..., 2:], np.broadcast_to(np.float32([1, 0, 0, 0, 0, 0, 0]), (*filled.shape[:-1], 7)))
+    assert (filled[..., 3:] == 0).all() and 0 <= filled[..., 2].min() and filled[..., 2].max() == 1
+    assert windows is calibration_windows or (filled[..., 2] == 1).all()  # real detections have a confidence of their own
     assert with_all_columns(published, module) is published
 
 
@@ -169,3 +170,9 @@ def test_every_column_there_is_is_taken(tmp_path):
     module.embed = type(module.embed)(9, 64)
     path = models.write_engine(tmp_path / "a.epose", module.eval())
     assert edgepose.load(path).inputs == INPUTS and c.Engine(path).joints == len(H36M17)
+
+
+def test_calibration_windows_have_the_confidences_of_real_detections():
+    model = zoo.build("posemlp", channels=16, blocks=1).eval()
+    confidence = calibration_windows(model)[..., model.inputs.index("confidence")]
+    assert 0.05 < (confidence < 1).mean() < 1 and (confidence == 1).any() and confidence.min() == 0

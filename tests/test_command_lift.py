@@ -296,7 +296,7 @@ def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, t
     recorded(recordings / "other.npz", np.ones((5, 16, 3)) * 100)
     assert lift("--input", recordings, "--output", tmp_path / "out") == 1
     said, listed = capsys.readouterr()
-    assert "4 of 9 lifted, 305 frames -> 300 poses" in said and "; 1 with nobody in them; 5 failed" in said
+    assert "4 of 9 lifted, 305 frames -> 300 poses" in said and "; 1 without a pose; 5 failed" in said
     lines = listed.splitlines()
     assert lines[0] == "5 of 9 recordings could not be lifted:" and len(lines) == 6
     for line, message in zip(lines[1:], (

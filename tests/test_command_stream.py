@@ -59,6 +59,8 @@ MINE = {"coco17": np.random.default_rng(0).uniform(100, 400, (3, 17, 3)), "fps":
     ({"points": np.zeros((3, 17, 2))}, [], "has the arrays points"),
     ({"coco17": np.zeros((0, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], r"\(0, 17, 3\)"),
     ({"coco17": np.zeros((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], "nobody was detected"),
+    ({"coco17": np.pad(np.full((3, 5, 3), 50.0) * (1, 1, 0.018), ((0, 0), (0, 12), (0, 0))), "fps": 30, "image_size": (99, 99)}, [],
+     "no frame of 3 gave a pose: someone was detected in 3 of them, but never with a hip or both shoulders"),
     ({**MINE, "coco17": MINE["coco17"] / (640, 480, 400)}, [], "clip.npz: the keypoints are all within 2 px of the corner"),
     ({"coco17": np.full((3, 16, 3), 5.0), "fps": 30, "image_size": (9, 9)}, [], r"\(16, 3\)"),
     ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--engine", "nobody"], "shipped are ampose"),

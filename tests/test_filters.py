@@ -206,7 +206,7 @@ def test_a_joint_that_returns_from_a_guessed_place_does_not_throw_a_hidden_root(
     np.testing.assert_allclose(placed[0], person[0])
 
 
-@pytest.mark.parametrize("confidence", [np.zeros(17), confidence_without("pelvis")])
+@pytest.mark.parametrize("confidence", [np.zeros(17), confidence_without("pelvis", "left_hip", "right_hip", "thorax")])
 def test_a_body_that_cannot_be_placed_is_none(person, confidence):
     assert Hold(H36M17)(person, confidence, 0.0) is None
 
@@ -225,7 +225,7 @@ def test_after_a_reset_hold_knows_no_one(person):
     hold = Hold(H36M17)
     hold(person, np.ones(17), 0.0)
     hold.reset()
-    assert hold(person, confidence_without("pelvis"), 0.1) is None
+    assert hold(person, confidence_without("pelvis", "left_hip", "right_hip", "thorax"), 0.1) is None
     placed, is_seen = hold(person, confidence_without("head", value=0.25), 0.2)
     np.testing.assert_array_equal(placed[at("head")], person[at("nose")])
     assert not is_seen[at("head")]

@@ -234,10 +234,10 @@ def test_a_frame_with_no_joint_seen_counts_as_undetected():
                     b.push(None if n in (4, 5) else keypoints_px, n * DT))
 
 
-def test_nobody_is_answered_for_until_the_pelvis_has_been_seen():
+def test_nobody_is_answered_for_until_hips_or_shoulders_have_been_seen():
     stream, clip = Stream(FakeEngine(), "body25", SIZE), person_of("body25")
     half = clip[0].copy()
-    half[ADAPTERS["body25"].layout.index("mid_hip")] = 0
+    half[[ADAPTERS["body25"].layout.index(keypoint) for keypoint in ("mid_hip", "left_hip", "right_hip", "neck")]] = 0
     assert stream.push(None, 0.0) is None and stream.push(half, 0.1) is None
     assert stream.push(clip[0], 0.2).was_reset
     moved = half + np.where(half[:, 2:] > 0, [20, 10, 0], 0)
@@ -269,7 +269,7 @@ def test_after_a_reported_gap_no_limb_of_the_forgotten_person_is_left():
 def test_a_silent_gap_forgets_the_person_even_if_the_pelvis_is_hidden_afterwards():
     stream, clip = Stream(FakeEngine(), "body25", SIZE, max_gap_s=0.5), person_of("body25")
     half = clip[0].copy()
-    half[ADAPTERS["body25"].layout.index("mid_hip")] = 0
+    half[[ADAPTERS["body25"].layout.index(keypoint) for keypoint in ("mid_hip", "left_hip", "right_hip", "neck")]] = 0
     stream.push(clip[0], 0.0)
     assert stream.push(half, 0.6) is None
 

@@ -107,7 +107,7 @@ def test_a_stream_is_not_copied(take):
 
 @pytest.mark.parametrize("layout", ["coco-17", "", None, 17, ["coco17"]])
 def test_an_unknown_layout_is_answered_with_those_there_are(layout):
-    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, mpii16"):
+    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, openpose18, wholebody133, mpii16"):
         Stream(FakeEngine(), layout, SIZE)
 
 

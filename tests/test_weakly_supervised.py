@@ -95,7 +95,7 @@ def pictures(pose, place, distance=5.0):
     """What a detector without habits finds of the pose, whose pelvis is seen in direction `place`: (N, 1, 17, 2)."""
     camera = Cameras(torch.zeros(len(pose), 3), torch.eye(3).expand(len(pose), 3, 3), torch.full((len(pose),), weak.FOCAL),
                      torch.ones(len(pose)))
-    return adapted(camera.project(coco_landmarks((pose + torch.tensor([*place, 1.0]) * distance)[:, None], None)))
+    return adapted(camera.project(coco_landmarks((pose + torch.tensor([*place, 1.0]) * distance)[:, None], None)))[0]
 
 
 def test_the_projection_is_that_of_a_pinhole_camera_wherever_the_person_stands():

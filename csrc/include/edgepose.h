@@ -154,8 +154,8 @@ typedef struct edgepose_layout {
 } edgepose_layout;
 #define EDGEPOSE_LAYOUT_INIT {sizeof(edgepose_layout), 0, NULL, NULL, 0}
 
-/* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "mpii16",
- * "h36m17", "h36m16"; for another detector see edgepose_stream_open_layout. width_px, height_px: of the whole picture.
+/* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "openpose18",
+ * "wholebody133", "mpii16", "h36m17", "h36m16"; for another detector see edgepose_stream_open_layout. width_px, height_px: of the whole picture.
  * options: null for the defaults. On success *stream is to be closed with edgepose_stream_close; on an error it is null. */
 EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
                                                   const edgepose_stream_options* options, edgepose_stream** stream);
@@ -165,11 +165,12 @@ EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* 
                                                          double height_px, const edgepose_stream_options* options, edgepose_stream** stream);
 
 /* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout; a keypoint of
- * confidence 0 may hold anything, NaN too; without confidences (0, 0) is a keypoint that was not found. Null: the person was not
- * detected; keypoints and columns are then not read. timestamp_s: seconds on any clock, later than the last.
- * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until the pelvis has been seen once, while the first delay_frames come in, for
- * a frame between two points of the grid, and after a gap of max_gap_s where no frame waits any more; *pose is left as
- * it is. Allocates nothing, unless more threads than ever before run the engine at once. */
+ * confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not
+ * found, one outside of the picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected;
+ * keypoints and columns are then not read. timestamp_s: seconds on any clock, later than the last.
+ * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until hips or shoulders have been seen once, while the first delay_frames come in,
+ * for a frame between two points of the grid, and after a gap of max_gap_s where no frame waits any more; *pose is left as it is.
+ * Allocates nothing, unless more threads than ever before run the engine at once. */
 EDGEPOSE_API edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns,
                                                   double timestamp_s, edgepose_pose* pose);
 
@@ -192,8 +193,12 @@ EDGEPOSE_API edgepose_status edgepose_push_many(edgepose_stream* const* streams,
 EDGEPOSE_API edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose);
 
 /* What a stream noticed of its input that its user should know, by the name of its kind:
- *   "bad_time"  a time that was not later than the last, where options->on_bad_time does not refuse it
+ *   "bad_time"         a time that was not later than the last, where options->on_bad_time does not refuse it
  *   "exchanged_sides"  a frame whose left and right were exchanged back
+ *   "time_unit"        the first frames are a second or more apart each: the times are likely no seconds
+ *   "outside_picture"  of 51 frames' keypoints more than half lay outside of the picture: likely its size is wrong
+ *   "proportions"      in most of 51 frames a part of the body was longer than people show: likely the keypoints' order is wrong
+ *   "lying"            the person lies in nearly all of 51 frames, head to the left: if not so, x and y are exchanged
  * Kinds are added from version to version: edgepose_notice_name lists those of this library, from 0 to the null after
  * the last. */
 EDGEPOSE_API const char* edgepose_notice_name(size_t kind);

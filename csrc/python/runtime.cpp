@@ -48,6 +48,12 @@ double seconds(const py::handle& timestamp_s) {
   throw py::type_error("timestamp_s is " + shown(timestamp_s) + "; wanted a number of seconds");
 }
 
+// A masked array as one in which a keypoint of which anything is masked is no number: not found.
+py::array without_mask(const py::array& keypoints, const py::module_& ma) {
+  const py::object mask = ma.attr("getmaskarray")(keypoints).attr("any")(py::arg("axis") = -1, py::arg("keepdims") = true);
+  return py::module_::import("numpy").attr("where")(mask, NAN, ma.attr("getdata")(keypoints));
+}
+
 // What a caller passed as keypoints as an array of numbers.
 py::array keypoints_of(const py::handle& keypoints_px) {
   py::array keypoints;
@@ -70,6 +76,10 @@ py::array keypoints_of(const py::handle& keypoints_px) {
   if (keypoints.ndim() != 2) {
     const py::object shape = keypoints.attr("shape");
     throw py::value_error("keypoints_px has shape " + shown(shape) + "; wanted one person, (K, 2) or (K, 3)");
+  }
+  if (py::type::handle_of(keypoints).ptr() != (PyObject*)py::detail::npy_api::get().PyArray_Type_) {  // a subclass
+    const py::module_ ma = py::module_::import("numpy.ma");
+    if (ma.attr("isMaskedArray")(keypoints).cast<bool>()) return without_mask(keypoints, ma);
   }
   return keypoints;
 }
@@ -267,61 +277,61 @@ class Questions {
   std::vector<float> windows_;
 };
 
-// Of an Adapter: its arrays `sources` (J, P), `weights` (J, P, 2) and `most_confidence` (J,).
-std::vector<JointSources> sources_of(const py::handle& adapter) {
-  const auto sources = adapter.attr("sources").cast<Array<long>>();
-  const auto weights = adapter.attr("weights").cast<Array<double>>();
-  const auto most = adapter.attr("most_confidence").cast<Array<double>>();
-  if (sources.ndim() != 2 || weights.ndim() != 3 || most.ndim() != 1 || weights.shape(0) != sources.shape(0) || weights.shape(1) != sources.shape(1)
-      || weights.shape(2) != 2 || most.shape(0) != sources.shape(0))
-    throw std::invalid_argument("an adapter's sources, weights and most_confidence do not fit; wanted (J, P), (J, P, 2) and (J,)");
-  std::vector<JointSources> all((std::size_t)sources.shape(0));
-  for (py::ssize_t j = 0; j < sources.shape(0); j++) {
-    all[(std::size_t)j].most_confidence = most.at(j);
-    for (py::ssize_t p = 0; p < sources.shape(1); p++)
-      if (p == 0 || weights.at(j, p, 0) != 0 || weights.at(j, p, 1) != 0)
-        all[(std::size_t)j].terms.push_back({(int)sources.at(j, p), weights.at(j, p, 0), weights.at(j, p, 1)});
+using Line = std::pair<std::vector<std::tuple<int, double, double>>, double>;
+
+// Of an Adapter: for each joint its alternatives, as alternatives_of() makes them.
+std::vector<Alternatives> sources_of(const py::handle& adapter) {
+  std::vector<Alternatives> all;
+  for (const auto& joint : adapter.attr("alternatives").cast<std::vector<std::vector<Line>>>()) {
+    Alternatives alternatives;
+    for (const auto& [terms, most_confidence] : joint) {
+      JointSources line{{}, most_confidence};
+      for (const auto& [keypoint, x, y] : terms) line.terms.push_back({keypoint, x, y});
+      alternatives.push_back(line);
+    }
+    all.push_back(alternatives);
   }
   return all;
 }
 
 Layout layout_of(const py::handle& adapter) {
-  const py::object keypoints = adapter.attr("layout"), hidden = adapter.attr("when_face_hidden");
+  const py::object keypoints = adapter.attr("layout");
   return {keypoints.attr("name").cast<std::string>(), keypoints.attr("joints").cast<std::vector<std::string>>(),
-          adapter.attr("skeleton").attr("joints").cast<std::vector<std::string>>(), sources_of(adapter),
-          hidden.is_none() ? std::vector<JointSources>() : sources_of(hidden)};
+          adapter.attr("skeleton").attr("joints").cast<std::vector<std::string>>(), sources_of(adapter)};
 }
 
-// (sources, weights, most_confidence) as sources_of() reads them: a joint with fewer sources than another repeats its first, weight 0.
-py::tuple arrays_of(const std::vector<JointSources>& all) {
-  std::size_t most_terms = 0;
-  for (const JointSources& joint : all) most_terms = std::max(most_terms, joint.terms.size());
-  const py::ssize_t joints = (py::ssize_t)all.size(), terms = (py::ssize_t)most_terms;
-  Array<std::int64_t> sources({joints, terms});
-  Array<double> weights({joints, terms, (py::ssize_t)2}), most(joints);
-  for (py::ssize_t j = 0; j < joints; j++) {
-    const JointSources& joint = all[(std::size_t)j];
-    most.mutable_at(j) = joint.most_confidence;
-    for (py::ssize_t p = 0; p < terms; p++) {
-      const bool is_one = p < (py::ssize_t)joint.terms.size();
-      const Term& term = joint.terms[is_one ? (std::size_t)p : 0];
-      sources.mutable_at(j, p) = term.keypoint;
-      weights.mutable_at(j, p, 0) = is_one ? term.x : 0, weights.mutable_at(j, p, 1) = is_one ? term.y : 0;
+// The field `alternatives` of an Adapter: for each joint (((keypoint, x, y), ...), most_confidence), best first.
+py::tuple alternatives_of(const std::vector<Alternatives>& all) {
+  py::list joints;
+  for (const Alternatives& alternatives : all) {
+    py::list lines;
+    for (const JointSources& line : alternatives) {
+      py::list terms;
+      for (const Term& term : line.terms) terms.append(py::make_tuple(term.keypoint, term.x, term.y));
+      lines.append(py::make_tuple(py::tuple(terms), line.most_confidence));
     }
+    joints.append(py::tuple(lines));
   }
-  return py::make_tuple(sources, weights, most);
+  return py::tuple(joints);
 }
 
-// The joints of many frames: xy (N, J, 2) px and confidence (N, J) of keypoints (N, K, 3).
+// The joints of many frames: xy (N, J, 2) px and confidence (N, J) of keypoints (N, K, 2 or 3).
 py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) {
   const Skeleton skeleton = skeleton_of(adapter.attr("skeleton"));
   const Adapter adapt(layout_of(adapter), skeleton);
-  if (keypoints_px.ndim() != 3 || keypoints_px.shape(1) != adapt.keypoints() || keypoints_px.shape(2) != 3)
-    throw std::invalid_argument("wanted keypoints (N, " + std::to_string(adapt.keypoints()) + ", 3)");
+  if (keypoints_px.ndim() != 3 || keypoints_px.shape(1) != adapt.keypoints() || (keypoints_px.shape(2) != 2 && keypoints_px.shape(2) != 3))
+    throw std::invalid_argument("wanted keypoints (N, " + std::to_string(adapt.keypoints()) + ", 2 or 3)");
   const py::ssize_t frames = keypoints_px.shape(0), joints = skeleton.joints;
   Array<double> xy({frames, joints, (py::ssize_t)2}), confidence({frames, joints});
-  for (py::ssize_t n = 0; n < frames; n++)
-    adapt(keypoints_px.data() + n * 3 * adapt.keypoints(), xy.mutable_data() + n * 2 * joints, confidence.mutable_data() + n * joints);
+  std::vector<double> frame((std::size_t)(3 * adapt.keypoints()));
+  for (py::ssize_t n = 0; n < frames; n++) {
+    for (py::ssize_t k = 0; k < adapt.keypoints(); k++) {
+      double* to = frame.data() + 3 * k;
+      to[0] = keypoints_px.at(n, k, 0), to[1] = keypoints_px.at(n, k, 1);
+      to[2] = confidence_of(to[0], to[1], keypoints_px.shape(2) == 3 ? keypoints_px.at(n, k, 2) : 1.0);
+    }
+    adapt(frame.data(), xy.mutable_data() + n * 2 * joints, confidence.mutable_data() + n * joints);
+  }
   return py::make_tuple(xy, confidence);
 }
 
@@ -371,10 +381,9 @@ void bind_runtime(py::module_& m) {
   m.def("layouts", [] {
     py::list all;
     for (const Layout& layout : layouts())
-      all.append(py::make_tuple(layout.name, layout.keypoints, arrays_of(layout.sources),
-                                layout.when_face_hidden.empty() ? py::object(py::none()) : py::object(arrays_of(layout.when_face_hidden))));
+      all.append(py::make_tuple(layout.name, layout.keypoints, alternatives_of(layout.sources)));
     return all;
-  }, "(name, keypoints, arrays, arrays when the face is hidden or None) of each layout that ships.");
+  }, "(name, keypoints, alternatives) of each layout that ships.");
   bind_parts(m);
 }
 

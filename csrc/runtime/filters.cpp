@@ -11,6 +11,8 @@ namespace edgepose {
 namespace {
 
 constexpr double kPi = 3.141592653589793;
+// For so long a hidden root is guessed from where it was: in this time people seldom bend or turn so far that shoulders tell more.
+constexpr double kRootHoldS = 2.0;
 
 template <class Real>
 Real alpha(Real cutoff_hz, double dt_s) {
@@ -48,7 +50,7 @@ template class OneEuro<float>;
 template class OneEuro<double>;
 
 Hold::Hold(const Skeleton& skeleton, double seen_above, double lost_below, double hold_s)
-    : seen_above_(seen_above), lost_below_(lost_below), hold_s_(hold_s), joints_(skeleton.joints), root_(skeleton.root()) {
+    : seen_above_(seen_above), lost_below_(lost_below), hold_s_(hold_s), joints_(skeleton.joints), root_(skeleton.root()), stand_in_(skeleton) {
   if (!(seen_above > 0 && seen_above <= 1))
     throw std::invalid_argument("seen_above is " + text(seen_above) + "; wanted a number above 0, at most 1");
   if (!(lost_below >= 0 && lost_below <= seen_above))
@@ -67,7 +69,7 @@ Hold::Hold(const Skeleton& skeleton, double seen_above, double lost_below, doubl
     deepest = std::max(deepest, depth);
   }
   for (; deepest; deepest >>= 1) climb_rounds_++;  // each round of the climb in fill() doubles the bones covered
-  for (auto* flags : {&is_seen_, &was_ever_seen_, &now_}) flags->resize(joints_);
+  for (auto* flags : {&is_seen_, &now_}) flags->resize(joints_);
   for (auto* pairs : {&offsets_, &last_, &placed_, &climb_, &climbed_}) pairs->resize(2 * joints_);
   seen_at_s_.resize(joints_);
   ancestor_.resize(joints_), ancestors_.resize(joints_);
@@ -75,9 +77,10 @@ Hold::Hold(const Skeleton& skeleton, double seen_above, double lost_below, doubl
 }
 
 void Hold::reset() {
-  for (auto* flags : {&is_seen_, &was_ever_seen_}) std::fill(flags->begin(), flags->end(), 0);
+  std::fill(is_seen_.begin(), is_seen_.end(), 0);
   for (auto* pairs : {&offsets_, &last_}) std::fill(pairs->begin(), pairs->end(), 0.0);
   std::fill(seen_at_s_.begin(), seen_at_s_.end(), -HUGE_VAL);
+  has_places_ = false;
 }
 
 bool Hold::operator()(const double* keypoints, const double* confidence, double timestamp_s) {
@@ -92,30 +95,35 @@ bool Hold::operator()(const double* keypoints, const double* confidence, double 
     const int parent = parents_[j];
     if (now_[j] && now_[parent])
       for (int c = 0; c < 2; c++) offsets_[2 * j + c] = placed_[2 * j + c] - placed_[2 * parent + c];
-    was_ever_seen_[j] = was_ever_seen_[j] || now_[j];
     if (now_[j]) seen_at_s_[j] = timestamp_s;
   }
   is_seen_ = now_;
   last_ = placed_;
+  has_places_ = true;
+  return true;
+}
+
+bool Hold::place_root(double timestamp_s) {
+  const bool is_held = timestamp_s - seen_at_s_[root_] <= kRootHoldS;
+  if (!is_held && stand_in_(now_.data(), placed_.data())) return true;
+  // A joint that was hidden in the last frame has a guessed last place: it says less about the motion.
+  bool any = false;
+  for (int j = 0; j < joints_; j++) any = any || (now_[j] && is_seen_[j]);
+  int follows = 0;
+  double moved[2] = {0, 0};
+  for (int j = 0; j < joints_; j++) {
+    if (!now_[j] || (any && !is_seen_[j])) continue;
+    follows++;
+    for (int c = 0; c < 2; c++) moved[c] += placed_[2 * j + c] - last_[2 * j + c];
+  }
+  if (!has_places_ || follows == 0) return false;
+  for (int c = 0; c < 2; c++) placed_[2 * root_ + c] = last_[2 * root_ + c] + moved[c] / follows;
   return true;
 }
 
 bool Hold::fill(const double* keypoints, double timestamp_s) {
   for (int i = 0; i < 2 * joints_; i++) placed_[i] = now_[i / 2] ? keypoints[i] : 0.0;
-  if (!now_[root_]) {
-    // A joint that was hidden in the last frame has a guessed last place: it says less about the motion.
-    bool any = false;
-    for (int j = 0; j < joints_; j++) any = any || (now_[j] && is_seen_[j]);
-    int follows = 0;
-    double moved[2] = {0, 0};
-    for (int j = 0; j < joints_; j++) {
-      if (!now_[j] || (any && !is_seen_[j])) continue;
-      follows++;
-      for (int c = 0; c < 2; c++) moved[c] += placed_[2 * j + c] - last_[2 * j + c];
-    }
-    if (!was_ever_seen_[root_] || follows == 0) return false;
-    for (int c = 0; c < 2; c++) placed_[2 * root_ + c] = last_[2 * root_ + c] + moved[c] / follows;
-  }
+  if (!now_[root_] && !place_root(timestamp_s)) return false;
   // A hidden joint is its nearest seen ancestor plus the offsets between. Pointer doubling climbs to it: after round r every
   // joint has looked 2^r bones up.
   for (int j = 0; j < joints_; j++) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "layouts.h"
+#include "pelvis.h"
 
 namespace edgepose {
 
@@ -35,7 +36,8 @@ class OneEuro {
 // A joint is seen from seen_above on and stays seen until below lost_below. A hidden joint keeps its last good offset to its parent,
 // not its last place: the person moves on. After hold_s seconds hidden, knees and ankles fall back to the parent instead, so that a
 // half-body picture gives short legs rather than wild ones. A joint that was never seen sits at its parent. The root has no parent:
-// hidden, it moves as the joints still seen do on average. The fall-back of the legs is that of Strided Transformer's demo.
+// hidden, it moves as the joints still seen do on average, but never seen, or hidden for kRootHoldS, it is where PelvisStandIn puts it.
+// The fall-back of the legs is that of Strided Transformer's demo.
 class Hold {
  public:
   // Throws std::invalid_argument unless 0 < seen_above <= 1, 0 <= lost_below <= seen_above and hold_s >= 0.
@@ -44,8 +46,8 @@ class Hold {
   void reset();
 
   // Fills placed() and is_seen() from keypoints[J][2], in any unit, and confidence[J]. What a hidden joint holds is not read, it may be
-  // NaN. False, and nothing changes, if there is nothing to place the body by: no joint is seen, or the root is hidden and has
-  // never been seen.
+  // NaN. False, and nothing changes, if there is nothing to place the body by: no joint is seen, or the root is hidden, never had a
+  // place, and nothing stands in for it.
   bool operator()(const double* keypoints, const double* confidence, double timestamp_s);
 
   const double* placed() const { return last_.data(); }  // (J, 2)
@@ -54,11 +56,14 @@ class Hold {
 
  private:
   bool fill(const double* keypoints, double timestamp_s);
+  bool place_root(double timestamp_s);
 
   const double seen_above_, lost_below_, hold_s_;
   const int joints_, root_;
+  const PelvisStandIn stand_in_;
+  bool has_places_ = false;
   std::vector<int> parents_;  // the root's is itself
-  std::vector<unsigned char> falls_back_, is_seen_, was_ever_seen_;
+  std::vector<unsigned char> falls_back_, is_seen_;
   int climb_rounds_ = 0;
   std::vector<double> seen_at_s_, offsets_, last_;
   // A call's own, kept so that no call allocates.

@@ -30,6 +30,9 @@ const Names kCoco = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "
                      "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"};
 // AlphaPose, RTMPose body-26: the keypoints of COCO, then these.
 const Names kHalpeMore = {"head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel", "right_heel"};
+// OpenPose's COCO model, lightweight OpenPose, tf-pose.
+const Names kOpenpose18 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
+                           "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear"};
 // OpenPose; right comes first. A keypoint it did not find is (0, 0, 0).
 const Names kBody25 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hip",
                        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear",
@@ -43,12 +46,33 @@ const Names kMediapipe33 = {"nose", "left_eye_inner", "left_eye", "left_eye_oute
 const Names kMpii16 = {"right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck",
                        "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"};
 
+Names numbered(const std::string& name, int count) {
+  Names names;
+  for (int i = 0; i < count; i++) names.push_back(name + std::to_string(i));
+  return names;
+}
+
+// COCO-WholeBody (RTMW, DWPose): the keypoints of COCO, feet, face and hands.
+Names wholebody() {
+  Names names = kCoco;
+  for (const Names& more : {Names{"left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"},
+                            numbered("face_", 68), numbered("left_hand_", 21), numbered("right_hand_", 21)})
+    names.insert(names.end(), more.begin(), more.end());
+  return names;
+}
+
 struct Weighted {
   std::string keypoint;
   double x, y;
 };
 using Sources = std::vector<Weighted>;
-using Mapping = std::map<std::string, Sources>;  // of joints by name
+struct Line {
+  Line(Sources sources, double most_confidence = kSure) : sources(std::move(sources)), most_confidence(most_confidence) {}
+  Sources sources;
+  double most_confidence;
+};
+using Lines = std::vector<Line>;               // as Alternatives
+using Mapping = std::map<std::string, Lines>;  // of joints by name
 
 Sources mean(const Names& keypoints) {
   Sources sources;
@@ -67,85 +91,101 @@ Sources each(const Names& keypoints, double x, double y) {
   return sources;
 }
 
+const Names kHips = {"left_hip", "right_hip"}, kShoulders = {"left_shoulder", "right_shoulder"}, kEyes = {"left_eye", "right_eye"},
+            kEars = {"left_ear", "right_ear"};
+
 // The limbs by their own names, and these joints.
 Mapping limbs_and(const Mapping& joints) {
   Mapping mapping = joints;
   for (const std::string& joint : kSkeletons[0].names)
-    if (joint.rfind("left_", 0) == 0 || joint.rfind("right_", 0) == 0) mapping[joint] = mean({joint});
+    if (joint.rfind("left_", 0) == 0 || joint.rfind("right_", 0) == 0) mapping[joint] = {mean({joint})};
   return mapping;
 }
 
-const Names kHips = {"left_hip", "right_hip"}, kShoulders = {"left_shoulder", "right_shoulder"}, kEyes = {"left_eye", "right_eye"},
-            kEars = {"left_ear", "right_ear"};
+// The trunk goes on above the shoulders, by so much of its length. A guess from this frame: it passes for seen, but only just.
+Line above_trunk(double share) {
+  return {each(kShoulders, (1 + share) / 2, (1 + share) / 2) + each(kHips, -share / 2, -share / 2), kFaceSeen};
+}
+
+// The limbs, these joints, and nose and head by what is seen of a face. The head is the middle of the eyes, as the shipped weights were
+// trained, in every layout that has eyes: halpe26's own head keypoint and MediaPipe's ears are other points.
+Mapping limbs_face_and(const Mapping& joints) {
+  const auto either = [](const Names& pair) { return Lines{mean(pair), mean({pair[0]}), mean({pair[1]})}; };
+  const Lines eyes = either(kEyes), ears = either(kEars);
+  Mapping mapping = limbs_and(joints);
+  Lines& nose = mapping["nose"] = {mean({"nose"})};
+  Lines& head = mapping["head"] = eyes;
+  nose.insert(nose.end(), eyes.begin(), eyes.end());
+  for (Lines* joint : {&nose, &head}) joint->insert(joint->end(), ears.begin(), ears.end());
+  nose.push_back(above_trunk(0.30));
+  head.push_back(mean({"nose"}));
+  head.push_back(above_trunk(0.36));
+  return mapping;
+}
 
 // Recipe A (mmpose, MotionBERT): midpoints.
-Mapping midpoints(const Names& head) {
-  return limbs_and({{"pelvis", mean(kHips)}, {"spine", each(kHips, 0.25, 0.25) + each(kShoulders, 0.25, 0.25)}, {"thorax", mean(kShoulders)},
-                    {"nose", mean({"nose"})}, {"head", mean(head)}});
+Mapping midpoints() {
+  return limbs_face_and({{"pelvis", {mean(kHips)}},
+                         {"spine", {each(kHips, 0.25, 0.25) + each(kShoulders, 0.25, 0.25)}},
+                         {"thorax", {mean(kShoulders)}}});
 }
 
-// Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form.
+// Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form. Without what it needs of the face, seen from
+// behind or from the side, midpoints stand in, and a head where the back points: our choice.
 Mapping demo() {
-  return limbs_and({{"pelvis", mean(kHips)},
-                    {"spine", each(kShoulders, 5.0 / 12, 1.0 / 4) + each(kHips, 1.0 / 4, 1.0 / 4) + each({"nose"}, -1.0 / 3, 0.0)},
-                    {"thorax", each(kShoulders, 1.0 / 3, 1.0 / 3) + each({"nose"}, 1.0 / 3, 1.0) + each(kEyes, 0.0, -1.0 / 3)},
-                    {"nose", each({"nose"}, 3.0 / 4, 3.0 / 4) + each(kShoulders, 1.0 / 8, 1.0 / 8)},
-                    {"head", each(kEyes, 1.0 / 4, 1.0) + each(kEars, 1.0 / 4, 0.0) + each({"nose"}, 0.0, -1.0)}});
+  const Mapping middle = midpoints();
+  return limbs_and({{"pelvis", {mean(kHips)}},
+                    {"spine", {each(kShoulders, 5.0 / 12, 1.0 / 4) + each(kHips, 1.0 / 4, 1.0 / 4) + each({"nose"}, -1.0 / 3, 0.0), middle.at("spine")[0]}},
+                    {"thorax", {each(kShoulders, 1.0 / 3, 1.0 / 3) + each({"nose"}, 1.0 / 3, 1.0) + each(kEyes, 0.0, -1.0 / 3), mean(kShoulders)}},
+                    {"nose", {each({"nose"}, 3.0 / 4, 3.0 / 4) + each(kShoulders, 1.0 / 8, 1.0 / 8), above_trunk(0.25)}},
+                    {"head", {each(kEyes, 1.0 / 4, 1.0) + each(kEars, 1.0 / 4, 0.0) + each({"nose"}, 0.0, -1.0),
+                              each(kEyes, 1.0 / 2, 1.0) + each({"nose"}, 0.0, -1.0), above_trunk(0.5)}}});
 }
 
-// Someone seen from behind: the head goes on where the back points. Our choice.
-Mapping demo_from_behind() {
-  Mapping mapping = midpoints(kEyes);
-  mapping["nose"] = each(kShoulders, 1.25 / 2, 1.25 / 2) + each(kHips, -0.25 / 2, -0.25 / 2);
-  mapping["head"] = each(kShoulders, 1.5 / 2, 1.5 / 2) + each(kHips, -0.5 / 2, -0.5 / 2);
-  return mapping;
-}
-
-std::vector<JointSources> sources_of(const Mapping& mapping, const Names& keypoints) {
-  std::vector<JointSources> all;
+std::vector<Alternatives> sources_of(const Mapping& mapping, const Names& keypoints) {
+  std::vector<Alternatives> all;
   for (const std::string& joint : kSkeletons[0].names) {
-    JointSources sources;
-    for (const Weighted& from : mapping.at(joint))
-      sources.terms.push_back({(int)(std::find(keypoints.begin(), keypoints.end(), from.keypoint) - keypoints.begin()), from.x, from.y});
-    all.push_back(sources);
+    Alternatives alternatives;
+    for (const Line& line : mapping.at(joint)) {
+      JointSources sources{{}, line.most_confidence};
+      for (const Weighted& from : line.sources)
+        sources.terms.push_back({(int)(std::find(keypoints.begin(), keypoints.end(), from.keypoint) - keypoints.begin()), from.x, from.y});
+      alternatives.push_back(sources);
+    }
+    all.push_back(alternatives);
   }
   return all;
 }
 
 Layout layout(const std::string& name, const Names& keypoints, const Mapping& mapping) {
-  return {name, keypoints, kSkeletons[0].names, sources_of(mapping, keypoints), {}};
+  return {name, keypoints, kSkeletons[0].names, sources_of(mapping, keypoints)};
 }
 
 // The joints of a model as a detector gives them.
 Layout identity(const Skeleton& skeleton) {
-  Mapping mapping = {{"nose", mean({"thorax", "head"})}};
-  for (const std::string& joint : skeleton.names) mapping[joint] = mean({joint});
+  Mapping mapping = {{"nose", {mean({"thorax", "head"})}}};
+  for (const std::string& joint : skeleton.names) mapping[joint] = {mean({joint})};
   return layout(skeleton.name, skeleton.names, mapping);
 }
 
 // "coco17" is recipe A, for mmpose checkpoints; "coco17-demo" is recipe B, for Strided Transformer and its family.
-// Halpe as in MotionBERT. BODY_25, MPII (its neck and head as mmpose does for AIC) and the nose of h36m16 are ours.
+// BODY_25, MPII (its neck and head as mmpose does for AIC) and the nose of h36m16 are ours.
 std::vector<Layout> all_layouts() {
   Names halpe = kCoco;
   halpe.insert(halpe.end(), kHalpeMore.begin(), kHalpeMore.end());
-  std::vector<Layout> all = {
-      layout("coco17", kCoco, midpoints(kEyes)),
-      layout("coco17-demo", kCoco, demo()),
-      layout("halpe26", halpe, limbs_and({{"pelvis", mean({"hip"})}, {"spine", mean({"neck", "hip"})}, {"thorax", mean({"neck"})},
-                                          {"nose", mean({"nose"})}, {"head", mean({"head"})}})),
-      layout("body25", kBody25, limbs_and({{"pelvis", mean({"mid_hip"})}, {"spine", mean({"mid_hip", "neck"})}, {"thorax", mean({"neck"})},
-                                           {"nose", mean({"nose"})}, {"head", mean(kEyes)}})),
-      layout("mediapipe33", kMediapipe33, midpoints(kEars)),
-      layout("mpii16", kMpii16,
-             limbs_and({{"pelvis", mean({"pelvis"})}, {"spine", mean({"pelvis", "thorax"})}, {"thorax", mean({"thorax"})},
-                        {"nose", each({"thorax"}, 3.0 / 4, 3.0 / 4) + each({"head_top"}, 1.0 / 4, 1.0 / 4)},
-                        {"head", each({"thorax"}, 5.0 / 12, 5.0 / 12) + each({"head_top"}, 7.0 / 12, 7.0 / 12)}})),
-      identity(kSkeletons[0]),
-      identity(kSkeletons[1])};
-  all[1].when_face_hidden = sources_of(demo_from_behind(), kCoco);
-  // The guessed joints still come from this frame, so they pass for seen, but only just.
-  for (const char* guessed : {"nose", "head"}) all[1].when_face_hidden[(std::size_t)kSkeletons[0].index(guessed)].most_confidence = kFaceSeen;
-  return all;
+  return {layout("coco17", kCoco, midpoints()),
+          layout("coco17-demo", kCoco, demo()),
+          layout("halpe26", halpe, limbs_face_and({{"pelvis", {mean({"hip"})}}, {"spine", {mean({"neck", "hip"})}}, {"thorax", {mean({"neck"})}}})),
+          layout("body25", kBody25, limbs_face_and({{"pelvis", {mean({"mid_hip"})}}, {"spine", {mean({"mid_hip", "neck"})}}, {"thorax", {mean({"neck"})}}})),
+          layout("mediapipe33", kMediapipe33, midpoints()),
+          layout("openpose18", kOpenpose18, midpoints()),
+          layout("wholebody133", wholebody(), midpoints()),
+          layout("mpii16", kMpii16,
+                 limbs_and({{"pelvis", {mean({"pelvis"})}}, {"spine", {mean({"pelvis", "thorax"})}}, {"thorax", {mean({"thorax"})}},
+                            {"nose", {each({"thorax"}, 3.0 / 4, 3.0 / 4) + each({"head_top"}, 1.0 / 4, 1.0 / 4)}},
+                            {"head", {each({"thorax"}, 5.0 / 12, 5.0 / 12) + each({"head_top"}, 7.0 / 12, 7.0 / 12)}}})),
+          identity(kSkeletons[0]),
+          identity(kSkeletons[1])};
 }
 
 template <class Named>
@@ -182,7 +222,8 @@ const Layout& layout_named(const std::string& name) {
 
 Layout own_layout(const std::string& name, int keypoints, const std::vector<NamedSource>& sources) {
   const Skeleton& all = kSkeletons[0];
-  Layout own{name, {}, all.names, std::vector<JointSources>(all.names.size()), {}};
+  Layout own{name, {}, all.names, std::vector<Alternatives>(all.names.size(), Alternatives(1))};
+  const auto terms = [&own](int joint) -> std::vector<Term>& { return own.sources[(std::size_t)joint][0].terms; };
   for (int k = 0; k < keypoints; k++) own.keypoints.push_back(std::to_string(k));
   for (const NamedSource& source : sources) {
     const int joint = all.index(source.joint);
@@ -190,19 +231,18 @@ Layout own_layout(const std::string& name, int keypoints, const std::vector<Name
     if (source.term.keypoint < 0 || source.term.keypoint >= keypoints)
       throw std::invalid_argument("joint '" + source.joint + "' comes from keypoint " + std::to_string(source.term.keypoint) + ", and the detector has "
                                   + std::to_string(keypoints));
-    own.sources[(std::size_t)joint].terms.push_back(source.term);
+    terms(joint).push_back(source.term);
   }
-  std::vector<Term>& nose = own.sources[(std::size_t)all.index("nose")].terms;
-  const bool has_nose = !nose.empty(), has_ends = !own.sources[(std::size_t)all.index("thorax")].terms.empty()
-                                                  && !own.sources[(std::size_t)all.index("head")].terms.empty();
+  std::vector<Term>& nose = terms(all.index("nose"));
+  const bool has_nose = !nose.empty(), has_ends = !terms(all.index("thorax")).empty() && !terms(all.index("head")).empty();
   if (!has_nose && has_ends)
     for (const char* end : {"thorax", "head"})
-      for (const Term& term : own.sources[(std::size_t)all.index(end)].terms) nose.push_back({term.keypoint, term.x / 2, term.y / 2});
-  for (std::size_t j = 0; j < own.sources.size(); j++)
-    if (own.sources[j].terms.empty() && (has_ends || all.names[j] != "nose")) throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
-  for (std::size_t j = 0; j < own.sources.size(); j++) {
+      for (const Term& term : terms(all.index(end))) nose.push_back({term.keypoint, term.x / 2, term.y / 2});
+  for (int j = 0; j < all.joints; j++)
+    if (terms(j).empty() && (has_ends || all.names[j] != "nose")) throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
+  for (int j = 0; j < all.joints; j++) {
     double x = 0, y = 0;
-    for (const Term& term : own.sources[j].terms) x += term.x, y += term.y;
+    for (const Term& term : terms(j)) x += term.x, y += term.y;
     if (!(std::fabs(x - 1) <= kWeightError && std::fabs(y - 1) <= kWeightError))
       throw std::invalid_argument("the weights of '" + all.names[j] + "' sum to " + text(x) + " and " + text(y) + " for x and y; wanted 1");
   }
@@ -210,36 +250,40 @@ Layout own_layout(const std::string& name, int keypoints, const std::vector<Name
 }
 
 Adapter::Adapter(const Layout& layout, const Skeleton& skeleton) : layout_(layout.name), keypoints_((int)layout.keypoints.size()) {
-  for (const std::vector<JointSources>* all : {&layout.sources, &layout.when_face_hidden})
-    for (const JointSources& sources : *all)
-      for (const Term& term : sources.terms)
-        if (term.keypoint < 0 || term.keypoint >= keypoints_)
-          throw std::invalid_argument("layout \"" + layout.name + "\" has no keypoint " + std::to_string(term.keypoint));
   for (const std::string& joint : skeleton.names) {
     const std::size_t row = (std::size_t)(std::find(layout.joints.begin(), layout.joints.end(), joint) - layout.joints.begin());
-    if (row >= layout.sources.size() || (!layout.when_face_hidden.empty() && row >= layout.when_face_hidden.size()))
+    if (row >= layout.sources.size() || layout.sources[row].empty())
       throw std::invalid_argument("layout \"" + layout.name + "\" gives no joint '" + joint + "', which the model takes");
-    table_.add(layout.sources[row]);
-    if (!layout.when_face_hidden.empty()) when_face_hidden_.add(layout.when_face_hidden[row]);
+    const std::vector<Term>& last = layout.sources[row].back().terms;
+    for (const JointSources& line : layout.sources[row]) {
+      const int begin = (int)sources_.size();
+      for (const Term& term : line.terms) {
+        if (term.keypoint < 0 || term.keypoint >= keypoints_)
+          throw std::invalid_argument("layout \"" + layout.name + "\" has no keypoint " + std::to_string(term.keypoint));
+        sources_.push_back({term, std::none_of(last.begin(), last.end(), [&](const Term& of_last) { return of_last.keypoint == term.keypoint; })});
+      }
+      lines_.push_back({begin, (int)sources_.size(), line.most_confidence});
+    }
+    joint_ends_.push_back((int)lines_.size());
   }
 }
 
-void Adapter::Table::add(const JointSources& sources) {
-  terms.insert(terms.end(), sources.terms.begin(), sources.terms.end());
-  joints.push_back({(int)terms.size(), sources.most_confidence});
-}
-
 void Adapter::operator()(const double* keypoints_px, double* xy_px, double* confidence) const {
-  bool is_hidden = false;
-  if (!when_face_hidden_.joints.empty())
-    for (int keypoint = 0; keypoint < 3 && keypoint < keypoints_; keypoint++) is_hidden = is_hidden || keypoints_px[3 * keypoint + 2] < kFaceSeen;
-  const Table& table = is_hidden ? when_face_hidden_ : table_;
-  const Term* term = table.terms.data();
-  for (const Table::Joint& joint : table.joints) {
-    double x = 0, y = 0, least = joint.most_confidence;
-    for (const Term* end = table.terms.data() + joint.end; term != end; term++) {
-      const double* keypoint = keypoints_px + 3 * term->keypoint;
-      x += keypoint[0] * term->x, y += keypoint[1] * term->y;
+  const auto is_taken = [&](const Line& line) {
+    for (int i = line.begin; i < line.end; i++)
+      if (sources_[(std::size_t)i].must_be_seen && !(keypoints_px[3 * sources_[(std::size_t)i].term.keypoint + 2] >= kFaceSeen)) return false;
+    return true;
+  };
+  int first = 0;
+  for (const int end : joint_ends_) {
+    while (first < end - 1 && !is_taken(lines_[(std::size_t)first])) first++;
+    const Line& line = lines_[(std::size_t)first];
+    first = end;
+    double x = 0, y = 0, least = line.most_confidence;
+    for (int i = line.begin; i < line.end; i++) {
+      const Term& term = sources_[(std::size_t)i].term;
+      const double* keypoint = keypoints_px + 3 * term.keypoint;
+      x += keypoint[0] * term.x, y += keypoint[1] * term.y;
       if (keypoint[2] < least) least = keypoint[2];
     }
     *xy_px++ = x, *xy_px++ = y, *confidence++ = least;

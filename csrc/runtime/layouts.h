@@ -8,7 +8,7 @@
 namespace edgepose {
 
 constexpr double kSure = HUGE_VAL;
-constexpr double kFaceSeen = 0.3;  // below this confidence coco17-demo does not trust the nose or an eye; the published demo uses 0.3 too
+constexpr double kFaceSeen = 0.3;  // below this confidence a keypoint of the face is not trusted; the published demo uses 0.3 too
 
 struct Skeleton {
   std::string name;
@@ -33,13 +33,15 @@ struct JointSources {
   double most_confidence = kSure;  // a joint is never surer than this
 };
 
+// Where a joint comes from, best first: the first whose keypoints are seen from kFaceSeen on, those aside that the last needs too; else
+// the last.
+using Alternatives = std::vector<JointSources>;
+
 // How a detector's keypoints become joints. Every joint is a weighted sum of keypoints.
 struct Layout {
   std::string name;
   std::vector<std::string> keypoints, joints;  // their names
-  std::vector<JointSources> sources;           // of each joint
-  std::vector<JointSources> when_face_hidden;  // those that stand in where one of the first three keypoints, the nose and the
-                                               // eyes, is below kFaceSeen; empty: none do
+  std::vector<Alternatives> sources;           // of each joint
 };
 
 // The layouts that ship.
@@ -70,20 +72,21 @@ class Adapter {
   void operator()(const double* keypoints_px, double* xy_px, double* confidence) const;
 
  private:
-  // The sources of the skeleton's joints, in one piece of memory: those of 20 people are read between two calls of an engine.
-  struct Table {
-    struct Joint {
-      int end;  // of its terms; they begin where those of the joint before it end
-      double most_confidence;
-    };
-    std::vector<Joint> joints;
-    std::vector<Term> terms;
-    void add(const JointSources& sources);
+  struct Source {
+    Term term;
+    bool must_be_seen;  // for its line to be taken
+  };
+  struct Line {
+    int begin, end;  // of its sources
+    double most_confidence;
   };
 
   std::string layout_;
   int keypoints_;
-  Table table_, when_face_hidden_;
+  // Of the skeleton's joints, in few pieces of memory: those of 20 people are read between two calls of an engine.
+  std::vector<int> joint_ends_;  // of a joint's lines; they begin where those of the joint before it end
+  std::vector<Line> lines_;
+  std::vector<Source> sources_;
 };
 
 }  // namespace edgepose

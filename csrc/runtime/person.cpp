@@ -10,13 +10,9 @@ namespace edgepose {
 namespace {
 
 constexpr double kLostShare = 2.0 / 3;  // of seen_above: a joint that was seen stays so until its confidence is below this
-constexpr double kLeastPx = 2.0;        // a person is larger
-constexpr double kMostPx = 1e6;         // no camera has a keypoint further out; a larger number is a broken one
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 Note blank(int joints) { return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)}; }
-
-bool is_whole(double value) { return std::fabs(value) <= kMostPx; }
 
 bool has_error(const std::vector<std::string>& outputs) {
   std::vector<std::string> published = {"x", "y", "z"};
@@ -54,6 +50,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
     : frames_(lifter.frames),
       joints_(lifter.skeleton.joints),
       root_(lifter.skeleton.root()),
+      picture_{width_px, height_px},
       adapter_(layout, lifter.skeleton),
       inputs_(inputs_of(lifter)),
       has_error_(edgepose::has_error(lifter.outputs)),
@@ -63,6 +60,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       hold_(lifter.skeleton, options.seen_above, kLostShare * options.seen_above, options.hold_s),
       window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
       undetected_(blank(joints_)),
+      doubts_(lifter.skeleton, picture_),
       note_(undetected_) {
   if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
@@ -134,27 +132,7 @@ void Person::check_keypoints(const Real* keypoints_px, long keypoints, long colu
     throw std::invalid_argument("keypoints_px has shape (" + std::to_string(keypoints) + ", " + std::to_string(columns) + "); layout \""
                                 + adapter_.layout() + "\" needs (" + k + ", 2) or (" + k + ", 3)");
   }
-  bool all = true;
-  for (long k = 0; k < keypoints; k++) {
-    double* to = keypoints_.data() + 3 * k;
-    std::copy(keypoints_px + k * columns, keypoints_px + (k + 1) * columns, to);
-    // Detectors mark what they did not find as (0, 0): the corner, where no keypoint lies to the last digit.
-    if (columns == 2) to[2] = to[0] != 0 || to[1] != 0;
-    all = all && is_whole(to[0]) && is_whole(to[1]) && is_whole(to[2]);
-  }
-  double most = 0;
-  for (long k = 0; k < keypoints; k++) {
-    double* to = keypoints_.data() + 3 * k;
-    if (!all && columns == 3 && to[2] == 0) to[0] = to[1] = 0;  // not found: it may hold anything
-    if (!is_whole(to[0]) || !is_whole(to[1]) || !is_whole(to[2]))
-      throw std::invalid_argument("keypoint " + std::to_string(k) + " is (" + text(to[0]) + ", " + text(to[1])
-                                  + (columns == 3 ? ", " + text(to[2]) : "") + "); wanted finite pixels within " + text(kMostPx)
-                                  + ", or confidence 0 if it was not found");
-    most = std::max({most, std::fabs(to[0]), std::fabs(to[1])});
-  }
-  if (most > 0 && most <= kLeastPx)
-    throw std::invalid_argument("keypoints_px are all within " + text(kLeastPx) + " px of the corner, as normalised ones are; wanted pixels: "
-                                "coordinates from 0 to 1 times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
+  reading_ = read_keypoints(keypoints_px, (int)keypoints, (int)columns, picture_, keypoints_.data());
 }
 
 // Whether a frame whose time is not later is left out; if not, another recording begins with it.
@@ -170,9 +148,11 @@ bool Person::is_left_out() {
 
 bool Person::take() {
   if (checked_at_s_ <= pushed_at_s_ && is_left_out()) return false;
+  if (pushed_at_s_ != -HUGE_VAL) doubts_.look_at_time(checked_at_s_ - pushed_at_s_, notices_);
   pushed_at_s_ = checked_at_s_;
   if (is_detected_) {
     adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data());
+    doubts_.look_at_frame(reading_, joints_norm_.data(), note_.confidence.data(), notices_);
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
         joints_norm_[i + c] = has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];

@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "doubts.h"
 #include "filters.h"
+#include "keypoints.h"
 #include "layouts.h"
 #include "notices.h"
 #include "sides.h"
@@ -75,7 +77,7 @@ class Person {
   Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
 
   // A camera frame that take() will take: keypoints_px[keypoints][columns], x, y and with 3 columns the confidence; null if the person
-  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates,
+  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates, no confidences,
   // and time that does not increase, unless on_bad_time says otherwise: the person is then as before.
   template <class Real>
   void check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s);
@@ -126,6 +128,7 @@ class Person {
   void mend_sides();
 
   const int frames_, joints_, root_;
+  const Picture picture_;
   const Adapter adapter_;
   const std::vector<Input> inputs_;
   const bool has_error_, has_lens_;
@@ -140,8 +143,10 @@ class Person {
   double pushed_at_s_, checked_at_s_ = 0;
   bool is_detected_ = false, is_flushing_ = false;
   Notices notices_;
+  Doubts doubts_;
   std::vector<double> keypoints_, joints_norm_;  // the checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2)
   std::vector<double> frame_;                    // the last one that the window took, (J, inputs)
+  Reading reading_;  // of the checked frame
   Note note_;
   std::atomic<bool> is_claimed_{false};
 };

@@ -331,7 +331,7 @@ class Progress:
         rate = self.frames / max(time.monotonic() - self._start_s, 1e-9)
         return (f"{self.lifted} of {len(self._sizes)} lifted, {self.frames} frames -> "
                 f"{self.poses} poses, {rate:.0f} frames/s"
-                + f"; {self.empty} with nobody in them" * bool(self.empty)
+                + f"; {self.empty} without a pose" * bool(self.empty)
                 + f"; {len(self.failed)} failed" * bool(self.failed))
 
 

@@ -127,8 +127,9 @@ def _recipe() -> torch.Tensor:
     """(2, J, K): the weight of COCO keypoint k in joint j, for x and for y."""
     adapter = ADAPTERS["coco17"]
     rows = np.zeros((2, len(adapter.skeleton), len(adapter.layout)), np.float32)
-    for joint, (sources, weights) in enumerate(zip(adapter.sources, adapter.weights)):
-        np.add.at(rows[:, joint].T, sources, weights)
+    for joint, ((terms, _), *_) in enumerate(adapter.alternatives):  # all of the face is seen
+        for keypoint, x, y in terms:
+            rows[:, joint, keypoint] = x, y
     return torch.from_numpy(rows)
 
 

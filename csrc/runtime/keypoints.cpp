@@ -1,0 +1,82 @@
+#include "keypoints.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "text.h"
+
+namespace edgepose {
+
+namespace {
+
+constexpr double kLeastPx = 2.0;   // a person is larger
+constexpr double kMostPx = 1e6;    // no camera has a keypoint further out; a larger number is a broken one
+constexpr double kBorderPx = 1.0;  // detectors count pixels from their middle, from their corner, from 0 or from 1
+// Scores reach 1.02 (AIST++), 1.1 (MMPose's heat maps) and nearly 10 (RTMPose's classifiers); per cents and pixels are larger.
+constexpr double kMostScore = 20.0;
+constexpr double kNegative = -0.01;     // a heat map's noise may be a little below 0
+constexpr double kManyNegative = 0.25;  // of the keypoints that have a place: MediaPipe's z, which is negative before the hips
+
+bool is_whole(double value) { return std::fabs(value) <= kMostPx; }
+
+// Whether a detector found the keypoint; to the last digit no keypoint lies at its marks for those that it did not find.
+bool is_place(double x, double y) { return !(x == 0 && y == 0) && !(x == -1 && y == -1) && !(std::isnan(x) && std::isnan(y)); }
+
+template <class Real>
+void check_confidences(const Real* keypoints_px, int keypoints) {
+  double least = 0, most = 0;
+  int places = 0, negative = 0;
+  for (int k = 0; k < keypoints; k++) {
+    const Real* keypoint = keypoints_px + 3 * k;
+    if (!is_place((double)keypoint[0], (double)keypoint[1])) continue;
+    const double said = (double)keypoint[2];
+    places++, negative += said < kNegative;
+    least = std::min(least, said), most = std::max(most, said);
+  }
+  if (most > kMostScore || (negative > 1 && negative > kManyNegative * places))
+    throw std::invalid_argument("the third column of keypoints_px goes from " + text(least) + " to " + text(most)
+                                + "; wanted confidences from 0 to 1, or two columns. MediaPipe's z is none: pass its visibility; divide per cents by 100");
+}
+
+}  // namespace
+
+double confidence_of(double x, double y, double said) {
+  if (!is_place(x, y) || said < 0) return 0;
+  return std::min(said, 1.0);  // no number stays none
+}
+
+template <class Real>
+Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, const Picture& picture, double* to) {
+  Reading reading;
+  double most = 0;
+  for (int k = 0; k < keypoints; k++, to += 3) {
+    const Real* from = keypoints_px + (long)k * columns;
+    to[0] = (double)from[0], to[1] = (double)from[1];
+    to[2] = confidence_of(to[0], to[1], columns == 3 ? (double)from[2] : 1.0);
+    if (to[2] == 0) {
+      to[0] = to[1] = 0;  // it may hold anything
+      continue;
+    }
+    if (!is_whole(to[0]) || !is_whole(to[1]) || !(to[2] > 0))
+      throw std::invalid_argument("keypoint " + std::to_string(k) + " is (" + text(to[0]) + ", " + text(to[1])
+                                  + (columns == 3 ? ", " + text((double)from[2]) : "") + "); wanted finite pixels within " + text(kMostPx)
+                                  + ", or confidence 0 if it was not found");
+    most = std::max({most, std::fabs(to[0]), std::fabs(to[1])});
+    reading.found++;
+    reading.right_px = std::max(reading.right_px, to[0]), reading.bottom_px = std::max(reading.bottom_px, to[1]);
+    const bool is_inside = to[0] >= -kBorderPx && to[0] <= picture.width_px + kBorderPx && to[1] >= -kBorderPx
+                           && to[1] <= picture.height_px + kBorderPx;
+    if (!is_inside) reading.outside++, to[2] = 0;
+  }
+  if (most > 0 && most <= kLeastPx)
+    throw std::invalid_argument("keypoints_px are all within " + text(kLeastPx) + " px of the corner, as normalised ones are; wanted pixels: "
+                                "coordinates from 0 to 1 times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
+  if (columns == 3) check_confidences(keypoints_px, keypoints);
+  return reading;
+}
+
+template Reading read_keypoints(const float*, int, int, const Picture&, double*);
+template Reading read_keypoints(const double*, int, int, const Picture&, double*);
+
+}  // namespace edgepose
