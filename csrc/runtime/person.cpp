@@ -9,6 +9,7 @@ namespace edgepose {
 
 namespace {
 
+constexpr double kMostSidePx = 1e6;  // no camera has a wider picture
 constexpr double kLostShare = 2.0 / 3;  // of seen_above: a joint that was seen stays so until its confidence is below this
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
@@ -62,9 +63,9 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       undetected_(blank(joints_)),
       doubts_(lifter.skeleton, picture_),
       note_(undetected_) {
-  if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
+  if (!(width_px >= 1 && width_px <= kMostSidePx && height_px >= 1 && height_px <= kMostSidePx))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
-                                + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
+                                + "); wanted two numbers of pixels from 1 to " + text(kMostSidePx));
   const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
                        && std::isfinite(options.cy);
   if (has_lens_ && !is_lens)
