@@ -10,6 +10,7 @@
 
 #include "filters.h"
 #include "layouts.h"
+#include "lengths.h"
 #include "window.h"
 
 namespace edgepose {
@@ -37,6 +38,7 @@ struct PersonOptions {
   double max_gap_s = 0.5, seen_above = 0.3, hold_s = 0.3;
   double min_cutoff_hz = 0, beta = 0, d_cutoff_hz = 1;  // of a OneEuro filter on the joints; min_cutoff_hz 0: none
   double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
+  Lengths lengths_m{};                                  // the person's own; only for a model that takes them
 };
 
 // After the constructor nothing allocates, but for messages. One call at a time: see Claim.
@@ -113,6 +115,7 @@ class Person {
   const std::vector<Input> inputs_;
   const bool has_error_, has_lens_;
   const double rate_hz_;
+  const std::vector<double> length_;  // the column `length`, (J,)
   double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
   Hold hold_;
   Window window_;
