@@ -16,6 +16,7 @@ except ImportError as error:
                       "Python elsewhere, or build in it: pip install -e .") from error
 
 from .adapters import Adapter
+from .columns import lengths_of_height
 from .engine import Engine, load
 from .enginefile import EngineError
 from .filters import OneEuro
@@ -24,5 +25,5 @@ from .skeleton import Skeleton
 from .stream import Pose, Stream, push_many
 
 __version__ = version("edgepose")
-__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "load", "open_detector",
+__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "lengths_of_height", "load", "open_detector",
            "push_many"]

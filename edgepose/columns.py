@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .checks import checked_number
+
 PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
 INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation",
           "elevation_known")
@@ -27,6 +29,19 @@ LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist",
            "thigh": ("left_knee", "right_knee"),
            "shank": ("left_ankle", "right_ankle"), "shoulder_width": ("left_shoulder", "right_shoulder"),
            "hip_width": ("left_hip", "right_hip"), "trunk": ("thorax",)}
+# Their parts of a standing height: medians of the 31 people of the training motion whose bodies are their own, whose height is the sum of
+# thigh, shank, trunk and head and 0.15 m for the ankle and the crown. Their deviations are 4 to 11 percent.
+HEIGHT_PARTS = {"upper_arm": 0.166, "forearm": 0.157, "thigh": 0.233, "shank": 0.253, "shoulder_width": 0.211, "hip_width": 0.101,
+                "trunk": 0.296}
+
+
+def lengths_of_height(height_m: float) -> dict[str, float]:
+    """The lengths of somebody of whom only the standing height is known, in m: for Stream(..., lengths_m=...).
+
+    Raises ValueError unless the height is 0.5 to 2.5 m, TypeError for what is no number.
+    """
+    height_m = checked_number("height_m", height_m, 0.5, 2.5)
+    return {name: part * height_m for name, part in HEIGHT_PARTS.items()}
 
 
 def inputs_of(lifter: object) -> tuple[str, ...]:

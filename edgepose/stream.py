@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol
 
@@ -13,7 +13,7 @@ from . import _native
 from .adapters import ADAPTERS, Adapter
 from .camera import checked_image_size, checked_intrinsics
 from .checks import checked_number
-from .columns import inputs_of, outputs_of
+from .columns import LENGTHS, inputs_of, outputs_of
 from .filters import OneEuro
 from .skeleton import Skeleton
 
@@ -86,6 +86,8 @@ class Stream:
     on_bad_time: what becomes of a frame whose time is not later than the last one's. "refuse": an error; "drop": the
     frame is left out; "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
     mend_sides: exchanges left and right back where the detector exchanges them between two frames of a camera.
+    lengths_m: the person's own lengths in m, any of those in columns.LENGTHS, for engines whose `inputs` have them ("posemlp"): the picture
+    does not show how large somebody is. From a height: edgepose.lengths_of_height(1.75).
     A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
     Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
     engine, filter or number.
@@ -95,7 +97,7 @@ class Stream:
                  camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0,
                  rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5, seen_above: float = 0.3, hold_s: float = 0.3,
                  smoothing: OneEuro | None = None, on_bad_time: Literal["refuse", "drop", "reset"] = "refuse",
-                 mend_sides: bool = True) -> None:
+                 mend_sides: bool = True, lengths_m: Mapping[str, float] | None = None) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -118,7 +120,7 @@ class Stream:
             max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf), seen_above=checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
-            on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides))
+            on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides), lengths_m=_listed(lengths_m))
 
     def __repr__(self) -> str:
         width, height = self.image_size
@@ -224,6 +226,17 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
     if len(times_s) != len(streams):
         raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
     return _native.push_many([stream._person for stream in streams], engine.run, list(keypoints_px), times_s)
+
+
+def _listed(lengths_m: Mapping[str, float] | None) -> list[float]:
+    """A person's lengths in the order of columns.LENGTHS, 0 where one is not known."""
+    if lengths_m is not None and not isinstance(lengths_m, Mapping):
+        raise TypeError(f"lengths_m is {lengths_m!r}; wanted {{name: metres}} with names of {', '.join(LENGTHS)}")
+    for name in lengths_m or ():
+        if name not in LENGTHS:
+            raise ValueError(f"lengths_m has {name!r}; there are {', '.join(LENGTHS)}")
+        checked_number(f"the length {name}", lengths_m[name], above=0)
+    return [float((lengths_m or {}).get(name, 0.0)) for name in LENGTHS]
 
 
 def _rate_of(engine: Lifter) -> float:

@@ -19,7 +19,7 @@ TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_
 SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", "enginefile", "filters", "gpu", "metrics", "skeleton", "stream",
           "timing", "zoo"}  # what builds, trains and measures may take; cli: reporting()
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; each line takes from those above it alone
-    "checks": set(), "columns": set(), "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(), "metrics": set(), "skeleton": set(),
+    "checks": set(), "columns": {"checks"}, "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(), "metrics": set(), "skeleton": set(),
     "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "_native"},
     "workers": {"checks"},
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
@@ -31,7 +31,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "clip": {"adapters", "camera", "checks", "filters", "npz", "skeleton", "stream"},
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
-    "edgepose": {"_native", "adapters", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
+    "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
     "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show",
                  "stream", "workers", "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called

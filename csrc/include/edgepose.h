@@ -101,6 +101,8 @@ enum {
   EDGEPOSE_RESET_AT_BAD_TIME = 2 /* an earlier time begins another recording; the frame of a repeated one is left out */
 };
 
+#define EDGEPOSE_LENGTHS 7
+
 typedef struct edgepose_stream_options {
   uint32_t size;
   int32_t delay_frames;  /* how many later frames of the grid to wait for: 0 to (T - 1) / 2, 0 for a causal engine */
@@ -117,10 +119,13 @@ typedef struct edgepose_stream_options {
   edgepose_on_bad_time on_bad_time; /* what becomes of a frame whose time is not later than the last one's */
   int32_t mend_sides;               /* 1: left and right are exchanged back where the detector exchanges them between
                                        two frames; 0: they are taken as they come */
+  double lengths_m[EDGEPOSE_LENGTHS]; /* the person's own lengths, for an engine that takes them; 0: not known. In this order: upper arm,
+                                         forearm, thigh, shank, width of the shoulders, width of the hips, trunk (from the middle of the
+                                         hips to that of the shoulders) */
 } edgepose_stream_options;
 #define EDGEPOSE_FILE_RATE (-1.0)
 #define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, 0.3, 0.3, 0.0, 0.0, \
-                                      1.0, 0.0, 0.0, 0.0, 0.0, EDGEPOSE_REFUSE_BAD_TIME, 1}
+                                      1.0, 0.0, 0.0, 0.0, 0.0, EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {

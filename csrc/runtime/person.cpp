@@ -58,6 +58,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       has_lens_(options.fx != 0 || options.fy != 0 || options.cx != 0 || options.cy != 0),
       rate_hz_(rate_of(lifter, options.rate_hz)),
       on_bad_time_(options.on_bad_time),
+      length_(length_column(options.lengths_m, lifter.skeleton)),
       hold_(lifter.skeleton, options.seen_above, kLostShare * options.seen_above, options.hold_s),
       window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
       undetected_(blank(joints_)),
@@ -71,6 +72,8 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   if (has_lens_ && !is_lens)
     throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", " + text(options.cx) + ", "
                                 + text(options.cy) + "; wanted four finite numbers of pixels, fx and fy positive");
+  if (options.lengths_m != Lengths{} && std::find(inputs_.begin(), inputs_.end(), Input::length) == inputs_.end())
+    throw std::invalid_argument("the model takes no lengths of a person; wanted none, or a model that does");
   scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px, scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
   centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
   if (options.mend_sides) sides_.emplace(lifter.skeleton, options.seen_above);
@@ -173,13 +176,15 @@ bool Person::take() {
 }
 
 // The columns of the frame that the window takes. Not detected, the joints stand where they last were, and nothing is known of them.
-// The place where the person's own lengths, depth and elevation come in; until then they are 0, not known.
+// The person's own lengths are the same in every frame. The place where depth and elevation come in; until then they are 0, not known.
 void Person::fill(bool is_detected) {
   double* to = frame_.data();
   for (std::size_t j = 0; j < (std::size_t)joints_; j++) {
     for (const Input input : inputs_) {
       if (input == Input::x || input == Input::y) {
         if (is_detected) *to = hold_.placed()[2 * j + (input == Input::y)];
+      } else if (input == Input::length || input == Input::length_known) {
+        *to = input == Input::length ? length_[j] : length_[j] > 0;
       } else {
         *to = input == Input::confidence && is_detected && note_.is_seen[j] ? note_.confidence[j] : 0.0;
       }

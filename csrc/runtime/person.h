@@ -12,6 +12,7 @@
 #include "filters.h"
 #include "keypoints.h"
 #include "layouts.h"
+#include "lengths.h"
 #include "notices.h"
 #include "sides.h"
 #include "window.h"
@@ -50,6 +51,7 @@ struct PersonOptions {
   double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
   BadTime on_bad_time = BadTime::refuse;
   bool mend_sides = true;  // see Sides
+  Lengths lengths_m{};                                  // the person's own; only for a model that takes them
 };
 
 // After the constructor nothing allocates, but for messages. One call at a time: see Claim.
@@ -134,6 +136,7 @@ class Person {
   const bool has_error_, has_lens_;
   const double rate_hz_;
   const BadTime on_bad_time_;
+  const std::vector<double> length_;  // the column `length`, (J,)
   double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
   std::optional<Sides> sides_;  // none: they are taken as they come
   Hold hold_;
