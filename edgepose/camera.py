@@ -12,6 +12,7 @@ import numpy as np
 from .skeleton import Skeleton
 
 LEAST_PX = 2.0  # every person is larger; smaller numbers are normalised coordinates
+MOST_SIDE_PX = 1e6  # no camera has a wider picture
 H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 
@@ -108,14 +109,15 @@ def check_pixels(keypoints: np.ndarray, name: str) -> None:
 
 
 def checked_image_size(image_size: tuple[float, float]) -> tuple[float, float]:
-    """(width, height) in px as given. Raises ValueError unless these are two positive finite numbers."""
+    """(width, height) in px as given. Raises ValueError unless these are two numbers of pixels from 1 to MOST_SIDE_PX, in an order."""
     try:
         width, height = image_size
-        if 0 < width < math.inf and 0 < height < math.inf:
+        is_size = all(not isinstance(side, (bool, np.bool_)) and 1 <= side <= MOST_SIDE_PX for side in (width, height))
+        if is_size and not isinstance(image_size, (set, frozenset, dict)):  # these have no order
             return width, height
     except (TypeError, ValueError):
         pass
-    raise ValueError(f"image_size is {image_size!r}; wanted (width, height), two positive numbers of pixels")
+    raise ValueError(f"image_size is {image_size!r}; wanted (width, height), two numbers of pixels from 1 to {MOST_SIDE_PX:.0f}")
 
 
 def _pairs(points: np.ndarray, name: str) -> np.ndarray:

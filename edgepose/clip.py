@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,35 @@ class Clip:
         return frame / self.fps if self.timestamps_s is None else float(self.timestamps_s[frame])
 
     def frame_at(self, time_s: float) -> int:
-        """The frame nearest to a time."""
+        """The frame nearest to a time, the first of several."""
+        return int(self.frames_at(np.array([time_s]))[0])
+
+    def frames_at(self, times_s: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+        """The frames nearest to (N,) times. among: one of `recordings`; None: of all frames, and the first of several."""
         if self.timestamps_s is None:
-            return min(max(round(time_s * self.fps), 0), len(self.keypoints_px) - 1)
-        after = int(np.searchsorted(self.timestamps_s, time_s))
-        near = self.timestamps_s[max(after - 1, 0):after + 1]
-        return max(after - 1, 0) + int(np.abs(near - time_s).argmin())
+            return np.clip(np.rint(times_s * self.fps), 0, len(self.keypoints_px) - 1).astype(np.int64)
+        if among is None:
+            found = np.stack([self.frames_at(times_s, frames) for frames in self.recordings])
+            return found[np.abs(self.timestamps_s[found] - times_s).argmin(axis=0), np.arange(len(times_s))]
+        known_s = self.timestamps_s[among]
+        after = np.searchsorted(known_s, times_s)
+        before, after = np.maximum(after - 1, 0), np.minimum(after, len(known_s) - 1)
+        return among[np.where(np.abs(known_s[before] - times_s) <= np.abs(known_s[after] - times_s), before, after)]
+
+    @cached_property
+    def recordings(self) -> list[np.ndarray]:
+        """The frames of each recording in the clip, as Stream with on_bad_time="reset" sees them: an earlier time than the last one's begins
+        another, and the frame of a repeated one is left out."""
+        if self.timestamps_s is None:
+            return [np.arange(len(self.keypoints_px))]
+        found = [[0]]
+        for frame in range(1, len(self.timestamps_s)):
+            step_s = self.timestamps_s[frame] - self.timestamps_s[found[-1][-1]]
+            if step_s < 0:
+                found.append([frame])
+            elif step_s > 0:
+                found[-1].append(frame)
+        return [np.array(frames) for frames in found]
 
     def seen_in(self, frame: int) -> np.ndarray | None:
         """The keypoints of a frame, or None if nobody was found in it."""
@@ -181,6 +205,8 @@ def _rate(path: Path, fps: np.ndarray | None, times_s: np.ndarray | None) -> flo
     """The frames a second that a file says. Raises ValueError, naming it, if its times say otherwise: on the median and
     on the mean."""
     steps_s = np.diff(times_s) if times_s is not None and len(times_s) > 1 else None
+    if steps_s is not None:
+        steps_s = steps_s[steps_s > 0]  # the others are warned of
     rate = 1 / float(np.median(steps_s)) if fps is None else _positive(path, "fps", fps, 1)[0]
     if steps_s is not None and all(abs(rate * step_s - 1) > RATE_SHARE
                                    for step_s in (np.median(steps_s), np.mean(steps_s))):
@@ -195,10 +221,15 @@ def _times(path: Path, value: np.ndarray, frames: int) -> np.ndarray:
         raise ValueError(f"{path}: timestamps_s is {value.dtype} of shape {value.shape}; wanted "
                          f"finite seconds, {(frames,)}")
     times_s = value.astype(float)
-    if not (np.diff(times_s) > 0).all():
-        frame = int(np.flatnonzero(np.diff(times_s) <= 0)[0])
-        raise ValueError(f"{path}: timestamps_s goes from {times_s[frame]:g} to {times_s[frame + 1]:g} at frame "
-                         f"{frame + 1}; wanted increasing seconds")
+    bad = np.flatnonzero(np.diff(times_s) <= 0)
+    if len(times_s) > 1 and len(bad) == len(times_s) - 1:
+        raise ValueError(f"{path}: timestamps_s goes from {times_s[0]:g} to {times_s[1]:g} and never forward; wanted "
+                         "increasing seconds")
+    if len(bad):
+        frame, more = int(bad[0]), f", and {len(bad) - 1} times more" * (len(bad) > 1)
+        warnings.warn(f"{path}: timestamps_s goes from {times_s[frame]:.9g} to {times_s[frame + 1]:.9g} at frame "
+                      f"{frame + 1}{more}: an earlier time begins another recording, the frame of a repeated one is left "
+                      "out", stacklevel=4)
     return times_s
 
 
@@ -248,7 +279,7 @@ def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: On
 
     show: is given each pose as it comes, outside the measured time.
     """
-    stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing)
+    stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing, on_bad_time="reset")
     poses: list[Pose] = []
     times_ms = np.empty(len(clip.keypoints_px))
     for i in range(len(clip.keypoints_px)):
@@ -276,5 +307,5 @@ def reference_of(poses: list[Pose], clip: Clip) -> np.ndarray:
     """
     if clip.reference_m is None:
         raise ValueError(f"clip {clip.name} has no reference")
-    frames = [clip.frame_at(pose.timestamp_s) for pose in poses]
+    frames = clip.frames_at(np.array([pose.timestamp_s for pose in poses]))
     return clip.reference_m[frames][:, [H36M17.index(joint) for joint in poses[0].skeleton.joints]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 import numpy as np
 
@@ -76,13 +76,15 @@ class Stream:
     frame that has come stands for those after it.
     rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default those that the
     model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say. None takes every frame as it comes.
-    max_gap_s: for how long a missing person's last frame is repeated; a longer gap starts the window over. So does a pelvis
-    that jumps by more than half a torso in one frame.
+    max_gap_s: for how long a missing person's last frame is repeated; a longer gap ends the clip, and the next frame begins another. So
+    does a pelvis that in one frame jumps by more than half a torso, from where it was and from where its motion led. Frames that wait
+    at the end of a clip are answered with the next pushes, as if nothing came after them.
     seen_above: the confidence from which on a joint is taken as seen; it stays so until below two thirds of that. hold_s: for how
     long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
     on_bad_time: what becomes of a frame whose time is not later than the last one's. "refuse": an error; "drop": the frame is left out;
     "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
+    mend_sides: exchanges left and right back where the detector exchanges them between two frames of a camera.
     A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
     Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
     engine, filter or number.
@@ -91,7 +93,7 @@ class Stream:
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
                  camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0,
                  rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5, seen_above: float = 0.3, hold_s: float = 0.3,
-                 smoothing: OneEuro | None = None, on_bad_time: Literal["refuse", "drop", "reset"] = "refuse") -> None:
+                 smoothing: OneEuro | None = None, on_bad_time: Literal["refuse", "drop", "reset"] = "refuse", mend_sides: bool = True) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -114,7 +116,7 @@ class Stream:
             max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf), seen_above=checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
-            on_bad_time=ON_BAD_TIME.index(on_bad_time))
+            on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides))
 
     def __repr__(self) -> str:
         width, height = self.image_size
@@ -124,13 +126,16 @@ class Stream:
     def notices(self) -> dict[str, int]:
         """How often the stream noticed something of its input since it was made, by kind; the first of each kind is a warning too.
 
-        "bad_time": a time that was not later than the last, where on_bad_time does not refuse it. "time_unit": the first frames are a
-        second or more apart each, so their times are likely no seconds. "outside_picture": of 51 frames' keypoints more than half lay
-        outside of the picture, so its size is likely wrong. "proportions": in most of 51 frames a part of the body was longer than people
-        show, so the keypoints are likely in another order. "lying": the person lies in nearly all of 51 frames, head to the left; if
-        not so, x and y are exchanged.
+        "bad_time": a time that was not later than the last, where on_bad_time does not refuse it. "exchanged_sides": a
+        frame whose left and right were exchanged back. "time_unit": the first frames are a second or more apart each, so their times
+        are likely no seconds. "outside_picture": of 51 frames' keypoints more than half lay outside of the picture, so its size is
+        likely wrong. "proportions": in most of 51 frames a part of the body was longer than people show, so the keypoints are likely
+        in another order. "lying": the person lies in nearly all of 51 frames, head to the left; if not so, x and y are exchanged.
         """
         return self._person.notices()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a stream cannot be copied or pickled: its past is one person's; wanted another Stream on the same engine")
 
     def reset(self) -> None:
         """Forgets the person and the clock: for another video or another person."""
@@ -184,7 +189,8 @@ class Stream:
         None: the person was not detected.
         timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
         None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
-        max_gap_s, and until hips or shoulders have been seen once: a hip that is seen stands in for the pelvis, else a place below the shoulders.
+        max_gap_s where no frame waits any more, and until hips or shoulders have been seen once: a hip that is seen stands in for the
+        pelvis, else a place below the shoulders.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
         are half NaN, infinite or beyond a million pixels, have a third column that is no confidence, or the time is not finite or, unless on_bad_time says otherwise, does not increase.
         """

@@ -69,7 +69,7 @@ class StreamOptions(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("delay_frames", ctypes.c_int32),
                 *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s", "min_cutoff_hz", "beta", "d_cutoff_hz", "fx", "fy",
                                                          "cx", "cy")],
-                ("on_bad_time", ctypes.c_int32), ("reserved", ctypes.c_int32)]
+                ("on_bad_time", ctypes.c_int32), ("mend_sides", ctypes.c_int32)]
 
 
 class Pose(ctypes.Structure):
@@ -166,7 +166,7 @@ class Engine:
 
 
 DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3, "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
-            "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "reserved": 0}
+            "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "mend_sides": 1}
 
 
 class Stream:

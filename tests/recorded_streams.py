@@ -1,6 +1,7 @@
 """Streams of the shipped clips, and of people who are hard to follow, as digests of all that an engine was handed and a caller got.
 
-recorded_streams.json holds the digests that the first implementation, in numpy, gave. A change of them is a change of behaviour:
+recorded_streams.json holds the digests that the first implementation, in numpy, gave, but where a fault of it was mended: there frames that
+waited at the end of a clip had no pose. A change of them is a change of behaviour:
 
     python tests/recorded_streams.py > tests/recorded_streams.json
 """

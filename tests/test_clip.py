@@ -46,9 +46,16 @@ def test_the_frame_at_a_time_is_the_nearest():
     assert [Clip("made", PEOPLE_PX[:, 0], "coco17", (640, 480), 10.0).frame_at(time_s) for time_s in (-1, 0.16, 9)] == [0, 2, 4]
 
 
+def test_an_earlier_time_begins_another_recording_and_a_repeated_one_is_left_out(tmp_path):
+    with pytest.warns(UserWarning, match="clip.npz: timestamps_s goes from 2 to 2 at frame 3, and 1 times more: an earlier time begins another"):
+        clip = read_people(written(tmp_path, coco17=PEOPLE_PX[:, 0], image_size=(640, 480), timestamps_s=[1, 1.5, 2, 2, 1.5]))[0]
+    assert [frames.tolist() for frames in clip.recordings] == [[0, 1, 2], [4]] and clip.fps == 2
+    assert clip.frames_at(np.array([1.5, 2.0, 0.0])).tolist() == [1, 2, 0]
+    assert clip.frames_at(np.array([1.5, 2.0]), clip.recordings[1]).tolist() == [4, 4]
+
+
 @pytest.mark.parametrize("odd, message", [
-    ({"timestamps_s": [0, 1, 2, 2, 3]}, "clip.npz: timestamps_s goes from 2 to 2 at frame 3; wanted increasing seconds"),
-    ({"timestamps_s": np.array([9, 8, 7, 6, 5], np.uint32)}, "timestamps_s goes from 9 to 8 at frame 1"),
+    ({"timestamps_s": np.array([9, 8, 7, 6, 5], np.uint32)}, "timestamps_s goes from 9 to 8 and never forward; wanted increasing seconds"),
     ({"timestamps_s": [0, 1]}, r"timestamps_s is int64 of shape \(2,\)"), ({"timestamps_s": [0, 1, 2, 3, np.nan]}, r"wanted finite seconds, \(5,\)"),
     ({"timestamps_s": np.arange(5) * 33}, r"clip.npz: fps is 30, but its timestamps_s are 33 apart, 0.0303 a second: wanted seconds, or one"),
     ({"timestamps_s": np.arange(5) / 25}, "fps is 30, but its timestamps_s are 0.04 apart, 25 a second"),

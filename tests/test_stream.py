@@ -94,7 +94,8 @@ def test_nobody_to_answer_for_is_no_pose_at_the_end():
     stream, clip = Stream(FakeEngine(), "coco17", SIZE, delay_frames=4, max_gap_s=0.1), person_of("coco17")
     assert stream.flush() == []
     stream.push(clip[0], 0.0)
-    assert stream.push(None, 1.0) is None and stream.flush() == []
+    assert stream.push(None, 1.0).timestamp_s == 0.0  # it waited for the next one
+    assert stream.push(None, 1.02) is None and stream.flush() == []
 
 
 def test_without_delay_every_frame_is_answered_at_its_own_time():

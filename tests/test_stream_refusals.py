@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -28,9 +30,11 @@ BAD_KEYPOINTS = [
     (np.zeros((17, 2), object), TypeError, "dtype object"), (np.zeros((17, 2), bool), TypeError, "dtype bool"),
     (np.zeros((17, 2), complex), TypeError, "dtype complex"), ([["a", "b"]] * 17, TypeError, "dtype <U1"),
     ("coco17", TypeError, "dtype <U6"), ([[None, 1.0]] * 17, TypeError, "dtype object"),
+    ([[10**400, 1.0]] * 17, TypeError, "dtype object; wanted real numbers"),
 ]
 BAD_TIMES = [(0.06, ValueError, "0.06 after 0.06; wanted a later"), (0.0, ValueError, "wanted a later"),
              (math.nan, ValueError, "nan"), (math.inf, ValueError, "inf"), (-math.inf, ValueError, "inf"),
+             (10**400, ValueError, "too large for a number of seconds"),
              (None, TypeError, "None; wanted a number"), ("1.5", TypeError, "'1.5'; wanted a number"),
              ([1.0, 2.0], TypeError, "wanted a number"), (np.datetime64("2020-01-01"), TypeError, "wanted a number")]
 GOOD = person_of("coco17")[4]
@@ -86,13 +90,29 @@ def test_people_that_cannot_go_together_are_refused_and_lose_nothing():
     assert_go_on_alike([a, b, twin])
 
 
+def test_a_tensor_that_is_no_array_of_numbers_is_refused_as_such():
+    torch = pytest.importorskip("torch")
+    stream = Stream(FakeEngine(), "coco17", SIZE)
+    with pytest.raises(TypeError, match="keypoints_px is no array of numbers .*requires grad"):
+        stream.push(torch.tensor(GOOD, requires_grad=True), 0.0)
+    assert stream.push(torch.tensor(GOOD), 0.0) is not None
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stream_is_not_copied(take):
+    """A copy would share the window: each push would move both."""
+    with pytest.raises(TypeError, match="a stream cannot be copied or pickled: .*wanted another Stream on the same engine"):
+        take(Stream(FakeEngine(), "coco17", SIZE))
+
+
 @pytest.mark.parametrize("layout", ["coco-17", "", None, 17, ["coco17"]])
 def test_an_unknown_layout_is_answered_with_those_there_are(layout):
     with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, openpose18, wholebody133, mpii16"):
         Stream(FakeEngine(), layout, SIZE)
 
 
-@pytest.mark.parametrize("image_size", [(0, 1080), (1920, -1), (1920,), None, (math.nan, 1), "hd", 1920])
+@pytest.mark.parametrize("image_size", [(0, 1080), (1920, -1), (1920,), None, (math.nan, 1), "hd", 1920, True, (True, True), {1920, 1080}, {1920: 0, 1080: 0},
+                                        (1e-300, 1080), (1920, 1e300), (1920, 10**400)])
 def test_an_impossible_image_size_is_refused(image_size):
     with pytest.raises(ValueError, match="image_size is"):
         Stream(FakeEngine(), "coco17", image_size)

@@ -232,7 +232,7 @@ def test_a_reset_is_told_with_the_first_answer_also_under_delay():
         if window.push(frame, n * DT + 3.0 * (n >= 10)):
             told.append((n - 2, window.was_reset))
     assert [a for a, was_reset in told if was_reset] == [0, 10]
-    assert 8 not in [a for a, _ in told] and 9 not in [a for a, _ in told]
+    assert [a for a, _ in told] == list(range(28))  # those that waited at the gap too
 
 
 def standing(skeleton=H36M17, torso=0.2, width=0.1):

@@ -105,7 +105,8 @@ typedef struct edgepose_stream_options {
   int32_t delay_frames;  /* how many later frames of the grid to wait for: 0 to (T - 1) / 2, 0 for a causal engine */
   double rate_hz;        /* the grid of a window of many frames; EDGEPOSE_FILE_RATE: the one that the model was trained on, 50 where its
                             file does not say; 0: every frame as it comes */
-  double max_gap_s;      /* for how long a missing person's last frame is repeated */
+  double max_gap_s;      /* for how long a missing person's last frame is repeated; a longer gap, or another person, ends a clip. Its frames
+                            that wait are answered with the next pushes, as if nothing came after them */
   double seen_above;     /* the confidence from which on a joint is taken as seen */
   double hold_s;         /* for how long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it */
   double min_cutoff_hz;  /* of a One Euro filter on the joints: its cutoff at rest; 0: no filter */
@@ -113,11 +114,11 @@ typedef struct edgepose_stream_options {
   double d_cutoff_hz;    /* the cutoff of the speed itself */
   double fx, fy, cx, cy; /* the lens, px, for keypoints without distortion and a model trained with one lens; all 0: as any lens */
   edgepose_on_bad_time on_bad_time; /* what becomes of a frame whose time is not later than the last one's */
-  int32_t reserved;                 /* 0 */
+  int32_t mend_sides;               /* 1: left and right that the detector exchanges between two frames are exchanged back; 0: not */
 } edgepose_stream_options;
 #define EDGEPOSE_FILE_RATE (-1.0)
 #define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, 0.3, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, \
-                                      EDGEPOSE_REFUSE_BAD_TIME, 0}
+                                      EDGEPOSE_REFUSE_BAD_TIME, 1}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {
@@ -162,11 +163,12 @@ EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* 
                                                          double height_px, const edgepose_stream_options* options, edgepose_stream** stream);
 
 /* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout; a keypoint of
- * confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not found, one
- * outside of the picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected; keypoints and columns are then not read. timestamp_s: seconds on any clock, later than the last.
- * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until hips or shoulders have been seen once, while the first delay_frames come
- * in, for a frame between two points of the grid, and after a gap of max_gap_s; *pose is left as it is. Allocates nothing, unless more
- * threads than ever before run the engine at once. */
+ * confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not
+ * found, one outside of the picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected;
+ * keypoints and columns are then not read. timestamp_s: seconds on any clock, later than the last.
+ * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until hips or shoulders have been seen once, while the first delay_frames come in,
+ * for a frame between two points of the grid, and after a gap of max_gap_s where no frame waits any more; *pose is left as it is.
+ * Allocates nothing, unless more threads than ever before run the engine at once. */
 EDGEPOSE_API edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns,
                                                   double timestamp_s, edgepose_pose* pose);
 
@@ -194,6 +196,7 @@ EDGEPOSE_API edgepose_status edgepose_stream_flush(edgepose_stream* stream, edge
  *   "outside_picture"  of 51 frames' keypoints more than half lay outside of the picture: likely its size is wrong
  *   "proportions"      in most of 51 frames a part of the body was longer than people show: likely the keypoints' order is wrong
  *   "lying"            the person lies in nearly all of 51 frames, head to the left: if not so, x and y are exchanged
+ *   "exchanged_sides"  a frame whose left and right were exchanged back
  * Kinds are added from version to version: edgepose_notice_name lists those of this library, from 0 to the null after the last. */
 EDGEPOSE_API const char* edgepose_notice_name(size_t kind);
 

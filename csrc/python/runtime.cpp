@@ -63,6 +63,8 @@ py::array keypoints_of(const py::handle& keypoints_px) {
     try {
       keypoints = py::module_::import("numpy").attr("asarray")(keypoints_px);
     } catch (const py::error_already_set& error) {
+      if (error.matches(PyExc_RuntimeError))  // of a torch tensor that requires grad, or is on a GPU
+        throw py::type_error("keypoints_px is no array of numbers (" + std::string(py::str(error.value())) + "); wanted (K, 2) or (K, 3)");
       if (!error.matches(PyExc_ValueError)) throw;
       throw py::value_error("keypoints_px is a list of rows of different lengths; wanted (K, 2) or (K, 3)");
     }
@@ -335,12 +337,14 @@ py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) 
 std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
                                       const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
                                       std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
-                                      double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time) {
+                                      double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time,
+                                      bool mend_sides) {
   const py::object skeleton = engine.attr("skeleton");
   const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
   PersonOptions options;
   options.delay_frames = delay_frames, options.rate_hz = rate_hz, options.max_gap_s = max_gap_s;
   options.seen_above = seen_above, options.hold_s = hold_s, options.on_bad_time = (BadTime)on_bad_time;
+  options.mend_sides = mend_sides;
   if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
   return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, pose, skeleton);
@@ -352,7 +356,7 @@ void bind_runtime(py::module_& m) {
   py::class_<PyPerson>(m, "Person")
       .def(py::init(&make_person), py::arg("pose"), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
            py::arg("outputs"), py::arg("is_causal"), py::arg("camera"), py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"),
-           py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"), py::arg("on_bad_time"))
+           py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"))
       .def("reset", [](PyPerson& person) {
         const Person::Claim claim(person);
         person.reset();

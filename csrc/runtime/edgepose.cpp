@@ -132,7 +132,7 @@ edgepose_status opened(const edgepose_engine* engine, const void* layout, double
           "EDGEPOSE_RESET_AT_BAD_TIME").c_str());
     const edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
                                         asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
-                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time};
+                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0};
     *stream = new edgepose_stream{{engine->engine, make_layout(), width_px, height_px, taken}};
     return EDGEPOSE_OK;
   });

@@ -11,7 +11,6 @@ namespace edgepose {
 namespace {
 
 constexpr double kLeastPx = 2.0;   // a person is larger
-constexpr double kMostPx = 1e6;    // no camera has a keypoint further out; a larger number is a broken one
 constexpr double kBorderPx = 1.0;  // detectors count pixels from their middle, from their corner, from 0 or from 1
 // Scores reach 1.02 (AIST++), 1.1 (MMPose's heat maps) and nearly 10 (RTMPose's classifiers); per cents and pixels are larger.
 constexpr double kMostScore = 20.0;

@@ -5,6 +5,8 @@
 
 namespace edgepose {
 
+constexpr double kMostPx = 1e6;  // no camera has a keypoint further out; a larger number is a broken one
+
 struct Picture {
   double width_px, height_px;
 };

@@ -62,8 +62,8 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       undetected_(blank(joints_)),
       doubts_(lifter.skeleton, picture_),
       note_(undetected_) {
-  if (!(width_px > 0 && width_px < HUGE_VAL && height_px > 0 && height_px < HUGE_VAL))
-    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two positive numbers of pixels");
+  if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
+    throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px) + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
   const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
                        && std::isfinite(options.cy);
   if (has_lens_ && !is_lens)
@@ -71,6 +71,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
                                 + text(options.cy) + "; wanted four finite numbers of pixels, fx and fy positive");
   scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px, scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
   centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
+  if (options.mend_sides) sides_.emplace(lifter.skeleton, options.seen_above);
   if (options.min_cutoff_hz != 0) smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
   keypoints_.resize((std::size_t)(3 * adapter_.keypoints()));
   joints_norm_.resize((std::size_t)(2 * joints_));
@@ -79,10 +80,26 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
 }
 
 void Person::reset() {
+  end_clip();
   window_.reset();
-  hold_.reset();
   pushed_at_s_ = -HUGE_VAL;
   is_flushing_ = false;
+}
+
+// What is remembered of one clip must not fill in another.
+void Person::end_clip() {
+  window_.end_clip();
+  hold_.reset();
+  if (sides_) sides_->reset();
+}
+
+void Person::mend_sides() {
+  (*sides_)(joints_norm_.data(), note_.confidence.data(), pushed_at_s_);
+  if (sides_->gave_up()) end_clip();
+  if (sides_->has_exchanged())
+    notices_.add(Notice::exchanged_sides, [&] {
+      return "left and right are exchanged between two frames, at " + text(pushed_at_s_) + " s: they are exchanged back (option mend_sides)";
+    });
 }
 
 bool Person::flush() {
@@ -123,7 +140,7 @@ bool Person::is_left_out() {
     return "timestamp_s is " + text(checked_at_s_) + " after " + text(pushed_at_s_)
            + (is_dropped ? ": the frame is left out" : ": the stream starts over, as for another recording");
   });
-  if (!is_dropped) reset();
+  if (!is_dropped) end_clip();
   return is_dropped;
 }
 
@@ -137,9 +154,9 @@ bool Person::take() {
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
         joints_norm_[i + c] = has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
-    // Before Hold: what it remembers of one person must not fill in another.
     const bool root_is_seen = note_.confidence[(std::size_t)root_] >= hold_.seen_above();
-    if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, pushed_at_s_)) hold_.reset();
+    if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, pushed_at_s_)) end_clip();
+    if (sides_) mend_sides();
     if (hold_(joints_norm_.data(), note_.confidence.data(), pushed_at_s_)) {
       note_.is_seen = hold_.is_seen();
       fill(true);
@@ -148,7 +165,7 @@ bool Person::take() {
   }
   fill(false);
   const bool is_new = window_.repeat(frame_.data(), pushed_at_s_, undetected_);
-  if (window_.is_empty()) hold_.reset();
+  if (window_.is_empty()) end_clip();
   return is_new;
 }
 

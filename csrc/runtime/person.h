@@ -13,6 +13,7 @@
 #include "keypoints.h"
 #include "layouts.h"
 #include "notices.h"
+#include "sides.h"
 #include "window.h"
 
 namespace edgepose {
@@ -48,6 +49,7 @@ struct PersonOptions {
   double min_cutoff_hz = 0, beta = 0, d_cutoff_hz = 1;  // of a OneEuro filter on the joints; min_cutoff_hz 0: none
   double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
   BadTime on_bad_time = BadTime::refuse;
+  bool mend_sides = true;  // see Sides
 };
 
 // After the constructor nothing allocates, but for messages. One call at a time: see Claim.
@@ -122,6 +124,8 @@ class Person {
   void check_keypoints(const Real* keypoints_px, long keypoints, long columns);
   void fill(bool is_detected);
   bool is_left_out();
+  void end_clip();
+  void mend_sides();
 
   const int frames_, joints_, root_;
   const Picture picture_;
@@ -131,6 +135,7 @@ class Person {
   const double rate_hz_;
   const BadTime on_bad_time_;
   double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
+  std::optional<Sides> sides_;  // none: they are taken as they come
   Hold hold_;
   Window window_;
   std::optional<OneEuro<float>> smoothing_;

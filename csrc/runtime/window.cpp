@@ -18,24 +18,30 @@ constexpr double kSnap = 0.1;            // of a slower camera, a frame this nea
 constexpr double kMaxJumpTorsos = 0.5;   // further in one frame than half a torso is another person
 // Frames further apart than this may show a larger jump, in proportion: half a torso in 0.04 s is 6 m/s.
 constexpr double kJumpFrameS = 0.04;
+// A camera that turns moves the whole picture: 60 degrees a second are 32 px a frame at 60 Hz, with people of 95 px. A jump is one only if
+// the motion between the last two frames, not further apart than this, does not lead there either, give or take a share of it.
+constexpr double kMotionFrameS = 0.1;
+constexpr double kMotionShare = 0.5;
+constexpr double kMostGridFrames = 1e12;  // a gap of more, as from 0 to nanoseconds, is beyond what a double resolves
 
 }  // namespace
 
 Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal)
-    : frames_(frames), columns_(columns), width_(columns * skeleton.joints), max_gap_s_(max_gap_s) {
-  const int after = is_causal ? 0 : frames / 2;
+    : frames_(frames), columns_(columns), width_(columns * skeleton.joints), max_gap_s_(max_gap_s), after_(is_causal ? 0 : frames / 2),
+      last_note_{std::vector<double>((std::size_t)skeleton.joints), std::vector<unsigned char>((std::size_t)skeleton.joints)},
+      ended_(std::max(frames, 1), width_, std::max(frames, 1) - 1 - after_, std::max(0, std::min(delay_frames, after_)), last_note_) {
   if (frames < 1 || frames % 2 == 0)
     throw std::invalid_argument("frames is " + std::to_string(frames) + "; wanted an odd number: the answer is for the middle one");
-  if (delay_frames < 0 || delay_frames > after)
+  if (delay_frames < 0 || delay_frames > after_)
     throw std::invalid_argument("delay_frames is " + std::to_string(delay_frames) + "; a " + (is_causal ? "causal " : "") + "window of "
                                 + std::to_string(frames) + " frame" + (frames > 1 ? "s" : "")
-                                + (after ? " takes 0 to " + std::to_string(after) : " has no later ones to wait for: wanted 0"));
+                                + (after_ ? " takes 0 to " + std::to_string(after_) : " has no later ones to wait for: wanted 0"));
   if (!(rate_hz >= 0 && rate_hz < HUGE_VAL))
     throw std::invalid_argument("rate_hz is " + text(rate_hz) + "; wanted a positive number, or 0 for no resampling");
   if (!(max_gap_s >= 0)) throw std::invalid_argument("max_gap_s is " + text(max_gap_s) + "; wanted 0 or more seconds");
   period_s_ = rate_hz == 0 || frames == 1 ? 0.0 : 1.0 / rate_hz;
-  target_ = frames - 1 - after;
-  repeats_ = after - delay_frames;
+  target_ = frames - 1 - after_;
+  repeats_ = after_ - delay_frames;
   int i = 0;
   for (const char* joint : {"pelvis", "thorax", "left_shoulder", "right_shoulder"}) {
     torso_[i] = skeleton.index(joint);
@@ -43,61 +49,69 @@ Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz
   }
   buffer_.resize((std::size_t)2 * frames * width_);
   last_.resize(width_), between_.resize(width_);
-  last_note_ = {std::vector<double>(skeleton.joints), std::vector<unsigned char>(skeleton.joints)};
-  answers_.assign((std::size_t)delay_frames + 1, {0, last_note_});
+  answers_.assign((std::size_t)delay_frames + 1, {0, last_note_, 0});
   reset();
 }
 
 void Window::reset() {
-  grid_frames_ = 0;
-  is_fresh_ = true;
-  first_ = last_answer_ = 0;
-  is_flushing_ = false;
+  grid_frames_ = first_ = last_answer_ = 0;
+  clip_++;
+  ended_.clear();
+  is_of_ended_ = false;
+  seen_at_s_ = -HUGE_VAL;
+}
+
+void Window::end_clip() {
+  const long held = last_answer_ - first_, waiting = held - (held == (long)answers_.size());  // of a full ring the oldest has been answered
+  if (waiting) {
+    const float* frame = buffer_.data() + (std::size_t)(end_ - repeats_ - waiting) * width_;
+    const long past = ended_.waiting() ? 0 : target_;  // where others wait, none of this clip has been answered
+    if (past) ended_.clear();
+    for (long i = past; i > 0; i--) ended_.add_past(frame - i * width_, clip_);
+    for (long i = last_answer_ - waiting; i < last_answer_; i++, frame += width_) ended_.add(frame, ring(i));
+  }
+  grid_frames_ = first_ = last_answer_ = 0;
+  clip_++;
 }
 
 bool Window::is_continued_by(const double* pelvis_norm, double timestamp_s) const {
   if (is_empty()) return true;
   const double gap_s = timestamp_s - seen_at_s_;
-  if (gap_s > max_gap_s_) return false;
+  if (gap_s > max_gap_s_ || (period_s_ > 0 && gap_s > kMostGridFrames * period_s_)) return false;
   if (!pelvis_norm) return true;
   const auto distance = [](const double* a, const double* b) { return std::hypot(a[0] - b[0], a[1] - b[1]); };
   const auto last = [&](int i) { return last_.data() + columns_ * torso_[i]; };
   const double jump = distance(last(0), pelvis_norm);
   // From above, or bent towards the camera, a torso has no length; its width is left.
   const double torso = std::max(distance(last(0), last(1)), distance(last(2), last(3)));
-  return !(jump > kMaxJumpTorsos * torso * std::max(1.0, gap_s / kJumpFrameS));
+  const double most = kMaxJumpTorsos * torso * std::max(1.0, gap_s / kJumpFrameS);
+  if (!(jump > most)) return true;
+  const double led[2] = {speed_[0] * gap_s, speed_[1] * gap_s}, led_to[2] = {pelvis_[0] + led[0], pelvis_[1] + led[1]};
+  return distance(led_to, pelvis_norm) <= std::max(most, kMotionShare * std::hypot(led[0], led[1]));
 }
 
 bool Window::push(const double* frame, double timestamp_s, const Note& note) {
-  if (!is_continued_by(frame + columns_ * torso_[0], timestamp_s)) reset();
+  const double* pelvis = frame + columns_ * torso_[0];
+  if (!is_continued_by(pelvis, timestamp_s)) end_clip();
+  const double spacing_s = timestamp_s - seen_at_s_;
+  for (int c = 0; c < 2; c++) {
+    speed_[c] = spacing_s <= kMotionFrameS ? (pelvis[c] - pelvis_[c]) / spacing_s : 0.0;
+    pelvis_[c] = pelvis[c];
+  }
   seen_at_s_ = timestamp_s;
   return advance(frame, timestamp_s, note);
 }
 
 bool Window::repeat(const double* last_frame, double timestamp_s, const Note& note) {
-  if (is_empty()) return false;
-  if (timestamp_s - seen_at_s_ > max_gap_s_) {
-    reset();
-    return false;
-  }
-  return advance(last_frame, timestamp_s, note);
+  if (!is_empty() && timestamp_s - seen_at_s_ > max_gap_s_) end_clip();
+  return is_empty() ? is_due(1) : advance(last_frame, timestamp_s, note);
 }
 
 bool Window::flush() {
-  const long waiting = (long)answers_.size() - (last_answer_ - first_);
-  const long copies = is_flushing_ || waiting == 0 ? 1 : waiting;
-  if (is_flushing_ || waiting == 0) first_++;  // has been answered
-  is_flushing_ = true;
-  if (is_empty() || first_ == last_answer_) {
-    reset();
-    return false;
-  }
-  for (long i = 0; i < copies; i++) {
-    slide();
-    std::copy_n(buffer_.data() + (std::size_t)(end_ - 2) * width_, width_, buffer_.data() + (std::size_t)(end_ - 1) * width_);
-  }
-  was_reset_ = is_fresh_, is_fresh_ = false;
-  return true;
+  end_clip();
+  if (ended_.waiting()) return is_due(1);
+  reset();
+  return false;
 }
 
 bool Window::advance(const double* frame, double timestamp_s, const Note& note) {
@@ -116,9 +130,21 @@ bool Window::advance(const double* frame, double timestamp_s, const Note& note) 
   std::copy(frame, frame + width_, last_.begin());
   last_s_ = timestamp_s;
   last_note_ = note;
-  const bool is_new = grid_frames_ > before && last_answer_ - first_ == (long)answers_.size();
-  if (is_new) was_reset_ = is_fresh_, is_fresh_ = false;
-  return is_new;
+  return is_due(grid_frames_ - before);
+}
+
+// Whose answer is due after so many steps of the grid, if anyone's. Several steps at once, as of a slower camera, are one answer, for the
+// newest of those that they have brought; so it is where an ended clip waits.
+bool Window::is_due(long steps) {
+  const bool is_full = last_answer_ - first_ == (long)answers_.size();
+  const long waiting = ended_.waiting();
+  is_of_ended_ = steps > 0 && waiting > 0 && (waiting >= steps || !is_full);
+  if (is_of_ended_) ended_.take(std::min(steps, waiting) - 1);
+  else if (steps == 0 || !is_full) return false;
+  else ended_.clear();
+  was_reset_ = answer().clip != answered_clip_;
+  answered_clip_ = answer().clip;
+  return true;
 }
 
 void Window::write(int first, int end, const double* frame) {
@@ -127,9 +153,10 @@ void Window::write(int first, int end, const double* frame) {
 }
 
 void Window::answer_for(double timestamp_s, const Note& note) {
-  Answer& answer = answers_[(std::size_t)(last_answer_ % (long)answers_.size())];
+  Answer& answer = ring(last_answer_);
   answer.timestamp_s = timestamp_s;
   answer.note = note;
+  answer.clip = clip_;
   last_answer_++;
   if (last_answer_ - first_ > (long)answers_.size()) first_++;
 }
@@ -155,6 +182,8 @@ void Window::resample(const double* frame, double timestamp_s, const Note& note)
   const bool is_slower = spacing_s > kSlower * period_s_;
   // The nearest frame to a grid point is known once no later one can be nearer: half a spacing before it.
   const double ahead_s = is_slower ? kSnap * period_s_ : 0.5 * std::min(spacing_s, period_s_);
+  // Of many grid points at once, as after a gap of hours, only the last T are ever seen.
+  grid_frames_ = std::max(grid_frames_, (long)((timestamp_s + ahead_s - start_s_) / period_s_) - frames_);
   for (;;) {
     const double grid_s = start_s_ + (double)grid_frames_ * period_s_;
     if (!(grid_s <= timestamp_s + ahead_s)) return;

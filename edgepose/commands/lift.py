@@ -150,23 +150,26 @@ def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dic
     (N, J, 3) float32, metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset (N,): see Pose.
     Raises ValueError, numbering frame and person, for what a Stream does not take.
     """
-    tables = [_table([], 0, people[0], len(engine.skeleton))]
+    joints = len(engine.skeleton)
+    tables = [_table([], 0, people[0], joints)]
     for person, clip in enumerate(people):
         stream = Stream(engine, clip.layout, clip.image_size, delay_frames=options.delay_frames,
                         smoothing=SMOOTH if options.is_smoothed else None)
-        poses = stream.lift((clip.seen_in(i), clip.time_of(i)) for i in range(len(clip.keypoints_px)))
-        try:
-            while some := list(islice(poses, POSES_AT_ONCE)):
-                tables.append(_table(some, person, clip, len(engine.skeleton)))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"person {person}, {error}" if len(people) > 1 else str(error)) from None
+        for frames in clip.recordings:
+            poses = stream.lift((clip.seen_in(i), clip.time_of(i)) for i in frames)
+            try:
+                while some := list(islice(poses, POSES_AT_ONCE)):
+                    tables.append(_table(some, person, clip, joints, frames))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"person {person}, {error}" if len(people) > 1 else str(error)) from None
     return {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
 
 
-def _table(poses: list[Pose], person: int, clip: Clip, joints: int) -> dict[str, np.ndarray]:
+def _table(poses: list[Pose], person: int, clip: Clip, joints: int, frames: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    times_s = np.array([pose.timestamp_s for pose in poses], np.float64)
     return {"person": np.full(len(poses), person, np.int32),
-            "frame": np.array([clip.frame_at(pose.timestamp_s) for pose in poses], np.int64),
-            "timestamps_s": np.array([pose.timestamp_s for pose in poses], np.float64),
+            "frame": clip.frames_at(times_s, frames),
+            "timestamps_s": times_s,
             "joints_m": np.array([pose.joints_m for pose in poses], np.float32).reshape(-1, joints, 3),
             "confidence": np.array([pose.confidence for pose in poses], np.float32).reshape(-1, joints),
             "is_seen": np.array([pose.is_seen for pose in poses], bool).reshape(-1, joints),

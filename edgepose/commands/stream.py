@@ -68,7 +68,7 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
         for timestamp_s, image in camera_frames(camera):
             if stream is None:
                 image_size = (image.shape[1], image.shape[0])
-                stream = Stream(engine, detector.layout, image_size, delay_frames=delay_frames, smoothing=smoothing)
+                stream = Stream(engine, detector.layout, image_size, delay_frames=delay_frames, smoothing=smoothing, on_bad_time="reset")
                 viewer = open_until_the_end.enter_context(live(image_size)) if live else None
             pose = stream.push(detector(image), timestamp_s)
             if viewer is not None and pose is not None:
