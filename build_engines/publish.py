@@ -78,8 +78,8 @@ Data 3(1):2, 2018 (UI-PRMD); public domain (Open Data Commons).""",
 
 
 ERROR = """
-The error it predicts for each joint (`Pose.error_m`) is calibrated on the validation subjects, noisy: {parts} lie within
-it. One standard deviation of a normal distribution holds 68.3 %.
+The error it predicts for each joint (`Pose.error_m`) is calibrated on the validation subjects, noisy: within it lie
+{parts}. One standard deviation of a normal distribution holds 68.3 %.
 """
 
 REAL = """
@@ -137,7 +137,8 @@ def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str
     save_checkpoint(path, module, metadata, torch.float16)
     path.with_suffix(".md").write_text(card(name, metadata))
     module, _ = load_checkpoint(path)
-    header, tensors = build(NamedModule(metadata["model"], module, True, metadata["options"]), "native", "fp16")
+    lifter = NamedModule(metadata["model"], module, True, metadata["options"], rate_hz=metadata.get("rate_hz"))
+    header, tensors = build(lifter, "native", "fp16")
     enginefile.write(path.with_name(f"{name}_fp16.epose"), header, tensors)
     return path
 

@@ -82,5 +82,6 @@ def test_a_predicted_error_is_calibrated_before_it_ships(tmp_path, monkeypatch):
     coverage = load_checkpoint(path)[1]["error_coverage"]
     assert abs(coverage["all"] - 68.3) < 1.0  # half precision and quantiles of 3200 joints
     assert f"{coverage['all']:.1f} % of all joints" in path.with_suffix(".md").read_text()
+    assert edgepose.load(path.with_name("tiny_fp16.epose")).rate_hz == 50
     figures = load_checkpoint(path)[1]["figures"]
     assert "model, noisy, told the person's lengths" in figures and "model, clean, told lens and gravity" in figures
