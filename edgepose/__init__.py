@@ -25,5 +25,5 @@ from .skeleton import Skeleton
 from .stream import Pose, Stream, push_many
 
 __version__ = version("edgepose")
-__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "lengths_of_height", "load", "open_detector",
-           "push_many"]
+__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "lengths_of_height", "load",
+           "open_detector", "push_many"]

@@ -57,7 +57,8 @@ class Clip:
         return int(self.frames_at(np.array([time_s]))[0])
 
     def frames_at(self, times_s: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-        """The frames nearest to (N,) times. among: one of `recordings`; None: of all frames, and the first of several."""
+        """The frames nearest to (N,) times. among: one of `recordings`; None: of all frames, and the first of
+        several."""
         if self.timestamps_s is None:
             return np.clip(np.rint(times_s * self.fps), 0, len(self.keypoints_px) - 1).astype(np.int64)
         if among is None:
@@ -228,8 +229,8 @@ def _times(path: Path, value: np.ndarray, frames: int) -> np.ndarray:
     if len(bad):
         frame, more = int(bad[0]), f", and {len(bad) - 1} times more" * (len(bad) > 1)
         warnings.warn(f"{path}: timestamps_s goes from {times_s[frame]:.9g} to {times_s[frame + 1]:.9g} at frame "
-                      f"{frame + 1}{more}: an earlier time begins another recording, the frame of a repeated one is left "
-                      "out", stacklevel=4)
+                      f"{frame + 1}{more}: an earlier time begins another recording, the "
+                      "frame of a repeated one is left out", stacklevel=4)
     return times_s
 
 

@@ -29,10 +29,11 @@ LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist",
            "thigh": ("left_knee", "right_knee"),
            "shank": ("left_ankle", "right_ankle"), "shoulder_width": ("left_shoulder", "right_shoulder"),
            "hip_width": ("left_hip", "right_hip"), "trunk": ("thorax",)}
-# Their parts of a standing height: medians of the 31 people of the training motion whose bodies are their own, whose height is the sum of
-# thigh, shank, trunk and head and 0.15 m for the ankle and the crown. Their deviations are 4 to 11 percent.
-HEIGHT_PARTS = {"upper_arm": 0.166, "forearm": 0.157, "thigh": 0.233, "shank": 0.253, "shoulder_width": 0.211, "hip_width": 0.101,
-                "trunk": 0.296}
+# Their parts of a standing height: medians of the 31 people of the training motion whose bodies are their own, whose
+# height is the sum of thigh, shank, trunk and head and 0.15 m for the ankle and the crown. Their deviations are 4 to 11
+# percent.
+HEIGHT_PARTS = {"upper_arm": 0.166, "forearm": 0.157, "thigh": 0.233, "shank": 0.253, "shoulder_width": 0.211,
+                "hip_width": 0.101, "trunk": 0.296}
 
 
 def lengths_of_height(height_m: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What counts as found, stand-ins for hips, and doubts: in C as in Python."""
+"""The keypoints that count as found, stand-ins for hips, and doubts: in C as in Python."""
 
 import warnings
 
@@ -45,7 +45,8 @@ def too_sure(keypoints_px):
 
 @pytest.mark.parametrize("change", [desk, profile, zeroed, behind, cut, too_sure])
 def test_c_answers_as_python_does(file, change):
-    ours, theirs = Stream(edgepose.load(file), "coco17", CLIP.image_size), c.Stream(c.Engine(file), "coco17", CLIP.image_size)
+    ours, theirs = (Stream(edgepose.load(file), "coco17", CLIP.image_size),
+                    c.Stream(c.Engine(file), "coco17", CLIP.image_size))
     for i in range(30):
         keypoints_px = CLIP.keypoints_px[i].copy()
         change(keypoints_px)
@@ -71,4 +72,6 @@ def test_c_notices_what_python_warns_of(file, kind, size, unit):
             for stream in (ours, theirs):
                 stream.push(CLIP.keypoints_px[i][order], unit * i / 60)
     assert [str(warning.message) for warning in caught] == [theirs.notices()[kind][1]]
-    assert {name: count for name, (count, _) in theirs.notices().items()} == ours.notices == {**dict.fromkeys(ours.notices, 0), kind: 1}
+    assert {name: count
+            for name, (count, _) in theirs.notices().items()} == ours.notices == {**dict.fromkeys(ours.notices, 0),
+                                                                                  kind: 1}

@@ -15,7 +15,8 @@ UPRIGHT_DEG = -31  # by so much its person leans
 WIDTH, HEIGHT = CLIP.image_size
 
 
-def warnings_of(change=lambda keypoints_px: keypoints_px, size=CLIP.image_size, unit=1.0, hz=CLIP.fps, frames=120, layout="coco17"):
+def warnings_of(change=lambda keypoints_px: keypoints_px, size=CLIP.image_size, unit=1.0, hz=CLIP.fps, frames=120,
+                layout="coco17"):
     stream = Stream(FakeEngine(1), layout, size)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -71,7 +72,8 @@ def low(keypoints_px):
 
 @pytest.mark.parametrize("change, size, likely", [
     (low, (HEIGHT, WIDTH), r"image_size is \(height, width\), or the keypoints are \(y, x\)"),
-    (lambda k: low(k)[:, [1, 0, 2]], (WIDTH, HEIGHT), r"image_size is \(height, width\), or the keypoints are \(y, x\)"),
+    (lambda k: low(k)[:, [1, 0, 2]], (WIDTH, HEIGHT),
+     r"image_size is \(height, width\), or the keypoints are \(y, x\)"),
     (lambda k: k, (WIDTH / 3, HEIGHT / 3), "of a resized picture"),
     (lambda k: k[:, :2] , (WIDTH / 3, HEIGHT / 3), "of a resized picture")])
 def test_keypoints_mostly_outside_of_the_picture_are_told_once_with_the_likely_cause(change, size, likely):
@@ -93,7 +95,8 @@ def test_legs_below_the_picture_are_no_doubt_of_its_size():
 def test_keypoints_in_another_order_are_told_once():
     order = np.random.default_rng(0).permutation(len(COCO17))
     said, notices = warnings_of(lambda k: k[order])
-    assert len(said) == 1 and "of the person's size, where people show" in said[0] and "another order than the layout's" in said[0]
+    assert len(said) == 1 and "of the person's size, where people show" in said[
+        0] and "another order than the layout's" in said[0]
     assert notices["proportions"] == 2
 
 
@@ -101,7 +104,8 @@ def turned(angle_deg):
     """A picture of half the size, turned about its middle."""
     middle, angle = np.array([WIDTH / 2, HEIGHT / 2]), np.radians(angle_deg)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return lambda keypoints_px: np.column_stack([(keypoints_px[:, :2] - middle) @ rotation.T * 0.5 + middle, keypoints_px[:, 2]])
+    return lambda keypoints_px: np.column_stack([(keypoints_px[:, :2] - middle) @ rotation.T * 0.5 + middle,
+                                                 keypoints_px[:, 2]])
 
 
 @pytest.mark.parametrize("angle_deg", [0, 45, -45, 90, 180, UPRIGHT_DEG, UPRIGHT_DEG + 90])
@@ -109,7 +113,9 @@ def test_people_in_any_direction_but_one_are_not_doubted(angle_deg):
     assert warnings_of(turned(angle_deg))[0] == []
 
 
-@pytest.mark.parametrize("change", [turned(UPRIGHT_DEG - 90), lambda keypoints_px: turned(UPRIGHT_DEG)(keypoints_px)[:, [1, 0, 2]]])
+@pytest.mark.parametrize("change",
+                         [turned(UPRIGHT_DEG - 90),
+                          lambda keypoints_px: turned(UPRIGHT_DEG)(keypoints_px)[:, [1, 0, 2]]])
 def test_someone_who_always_lies_as_where_x_and_y_are_exchanged_is_told_once(change):
     said, notices = warnings_of(change)
     assert len(said) == 1 and "lies with the head to the left" in said[0] and "the keypoints are (y, x)" in said[0]

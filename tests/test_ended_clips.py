@@ -1,4 +1,5 @@
-"""Frames in, poses out: whatever ends a clip, each frame that the stream took has its pose, in order, with a delay as without."""
+"""Frames in, poses out: whatever ends a clip, each frame that the stream took has its pose, in order, with a delay as
+without."""
 
 import c_package as c
 import numpy as np
@@ -63,7 +64,8 @@ def test_with_full_delay_a_clip_is_lifted_as_if_it_were_alone(events, delay):
         padded = np.pad(xy, ((13, 13), (0, 0), (0, 0)), mode="edge")
         for n, pose in enumerate(poses[first:end]):
             window = padded[n:n + 27].copy()
-            if end - first > delay + 1 and n < end - first - delay:  # answered before the clip had ended: no later frames were known
+            # Answered before the clip had ended: no later frames were known.
+            if end - first > delay + 1 and n < end - first - delay:
                 window[13 + delay:] = window[13 + delay]
             np.testing.assert_array_equal(pose.joints_m, FakeEngine(27).run(window[None])[0])
 
@@ -72,7 +74,8 @@ def test_with_full_delay_a_clip_is_lifted_as_if_it_were_alone(events, delay):
 def test_waiting_frames_are_answered_one_with_each_following_push(event):
     frames = frames_of(["frame"] * 40 + [event] + ["frame"] * 40)
     poses, is_answered = pushed(frames, 13)
-    assert is_answered == [False] * 13 + [True] * (len(frames) - 13) if event != "nobody for long" else all(is_answered[13:40])
+    assert is_answered == [False] * 13 + [True] * (len(frames) - 13) if event != "nobody for long" else all(
+        is_answered[13:40])
     assert len(poses) == len(pushed(frames, 0)[0]) and (np.diff([pose.timestamp_s for pose in poses]) > 0).all()
 
 
@@ -83,7 +86,8 @@ def test_clips_shorter_than_the_delay_have_all_their_poses(length):
 
 
 def test_a_slower_camera_keeps_its_pace_over_a_cut():
-    frames = [(keypoints_px, 2 * time_s) for keypoints_px, time_s in frames_of(["frame"] * 30 + ["cut"] + ["frame"] * 30)]
+    frames = [(keypoints_px, 2 * time_s)
+              for keypoints_px, time_s in frames_of(["frame"] * 30 + ["cut"] + ["frame"] * 30)]
     poses, is_answered = pushed(frames, 13)
     times_s = [pose.timestamp_s for pose in poses]
     assert all(is_answered[7:]) and (np.diff(times_s) > 0).all() and sum(pose.was_reset for pose in poses) == 2
@@ -91,19 +95,23 @@ def test_a_slower_camera_keeps_its_pace_over_a_cut():
 
 def test_c_answers_the_waiting_frames_too(tmp_path):
     engine = c.Engine(write_engine(tmp_path / "tiny.epose", tiny_lifter(frames=27), "fp16"))
-    frames = frames_of(["frame"] * 30 + ["cut"] + ["frame"] * 5 + ["gap"] + ["frame"] * 3 + ["nobody for long"] + ["frame"] * 20)
+    frames = frames_of(["frame"] * 30 + ["cut"] + ["frame"] * 5 + ["gap"] + ["frame"] * 3 + ["nobody for long"]
+                       + ["frame"] * 20)
     answers = {}
     for delay in (0, 13):
         stream = c.Stream(engine, "coco17", SIZE, delay_frames=delay)
         answers[delay] = [pose for frame in frames if (pose := stream.push(*frame))] + stream.flush()
-    assert [pose.timestamp_s for pose in answers[13]] == pytest.approx([pose.timestamp_s for pose in answers[0]]) and len(answers[0]) > 60
+    assert [pose.timestamp_s
+            for pose in answers[13]] == pytest.approx([pose.timestamp_s for pose in answers[0]]) and len(
+                answers[0]) > 60
 
 
 def test_an_earlier_time_ends_a_clip_too():
     frames = [(CLIP[n], (n % 30) * DT) for n in range(90)]
     with pytest.warns(UserWarning, match="starts over"):
         poses, is_answered = pushed(frames, 13, on_bad_time="reset")
-    assert len(poses) == 90 and all(is_answered[13:]) and [n for n, pose in enumerate(poses) if pose.was_reset] == [0, 30, 60]
+    assert len(poses) == 90 and all(is_answered[13:]) and [n for n, pose in enumerate(poses)
+                                                           if pose.was_reset] == [0, 30, 60]
 
 
 @pytest.mark.parametrize("max_gap_s", [1e5, np.inf])

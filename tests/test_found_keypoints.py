@@ -12,7 +12,8 @@ from edgepose.stream import Stream
 WRIST, ANKLE = COCO17.index("left_wrist"), COCO17.index("right_ankle")
 LIMBS = [H36M17.index(COCO17.joints[keypoint]) for keypoint in (WRIST, ANKLE)]
 SIGHTED = np.column_stack([np.random.default_rng(1).uniform(200, 800, (17, 2)), np.full(17, 0.9)])
-MARKS = [(0, 0, 0.42), (0, 0, 0.9), (-1, -1, 0.9), (-1, -1, -1), (500, 500, -0.3), (np.nan, np.nan, 0.9), (np.nan, np.nan, np.nan), (7e9, -np.inf, 0)]
+MARKS = [(0, 0, 0.42), (0, 0, 0.9), (-1, -1, 0.9), (-1, -1, -1), (500, 500, -0.3), (np.nan, np.nan, 0.9),
+         (np.nan, np.nan, np.nan), (7e9, -np.inf, 0)]
 
 
 def marked(mark, columns=3):
@@ -81,12 +82,14 @@ def depth(near_m, far_m):
     return np.linspace(near_m, far_m, 17)
 
 
-@pytest.mark.parametrize("column", [depth(-0.3, 0.3), depth(-200, 300), np.full(17, 90.0), np.full(17, -1.0), depth(0, 640)])
+@pytest.mark.parametrize("column", [depth(-0.3, 0.3), depth(-200, 300), np.full(17, 90.0), np.full(17, -1.0),
+                                    depth(0, 640)])
 @pytest.mark.parametrize("number", [np.float64, np.float32])
 def test_a_third_column_that_is_no_confidence_is_refused_and_loses_nothing(column, number):
     stream, twin = (Stream(FakeEngine(9), "coco17", SIZE) for _ in range(2))
     stream.push(SIGHTED, 0.0), twin.push(SIGHTED, 0.0)
-    with pytest.raises(ValueError, match="the third column of keypoints_px goes from .* to .*; wanted confidences from 0 to 1.*MediaPipe's z"):
+    with pytest.raises(ValueError, match="the third column of keypoints_px goes from .* to .*; wanted confidences "
+                                         "from 0 to 1.*MediaPipe's z"):
         stream.push(np.column_stack([SIGHTED[:, :2], column]).astype(number), 0.02)
     np.testing.assert_array_equal(stream.push(SIGHTED, 0.04).joints_m, twin.push(SIGHTED, 0.04).joints_m)
 

@@ -1,4 +1,4 @@
-"""What a stream notices of its input: counted, and said once; in C too."""
+"""The things that a stream notices of its input: counted, and said once; in C too."""
 
 import warnings
 
@@ -34,7 +34,8 @@ def test_a_notice_is_one_warning_on_the_callers_line_and_a_count(call):
             list(stream.lift(frames))
         for frame in frames if call != "lift" else []:
             stream.push(*frame) if call == "push" else push_many([stream], [frame[0]], frame[1])
-    assert [(str(w.message), w.filename) for w in caught] == [(f"timestamp_s is {10 * DT - 5.5 * DT} after 0.18: the frame is left out", __file__)]
+    assert [(str(w.message), w.filename)
+            for w in caught] == [(f"timestamp_s is {10 * DT - 5.5 * DT} after 0.18: the frame is left out", __file__)]
     assert stream.notices["bad_time"] == 5
     stream.reset()
     assert stream.notices["bad_time"] == 5
@@ -51,7 +52,8 @@ def test_where_warnings_are_errors_the_stream_goes_on_after_one():
 
 
 def test_frames_of_bad_times_that_are_dropped_change_nothing():
-    stream, twin = (Stream(FakeEngine(), "coco17", SIZE, delay_frames=2, on_bad_time=choice) for choice in ("drop", "refuse"))
+    stream, twin = (Stream(FakeEngine(), "coco17", SIZE, delay_frames=2, on_bad_time=choice)
+                    for choice in ("drop", "refuse"))
     for n in range(20):
         pose = stream.push(CLIP[n], n * DT)
         assert same(pose, twin.push(CLIP[n], n * DT))
@@ -97,7 +99,8 @@ def test_c_counts_and_says_the_same(engine):
     again = c.Stream(engine, "coco17", SIZE, on_bad_time=2)
     poses = [again.push(CLIP[n], t) for n, t in enumerate(times_with(-0.15))]
     assert [n for n, pose in enumerate(poses) if pose.was_reset] == [0, 10]
-    assert again.notices()["bad_time"] == (1, f"timestamp_s is {10 * DT - 0.15} after 0.18: the stream starts over, as for another recording")
+    assert again.notices()["bad_time"] == (1, f"timestamp_s is {10 * DT - 0.15} after 0.18: the stream starts "
+                                              "over, as for another recording")
 
 
 def test_c_and_python_know_the_same_kinds(engine):
@@ -105,7 +108,9 @@ def test_c_and_python_know_the_same_kinds(engine):
     stream = c.Stream(engine, "coco17", SIZE)
     assert set(stream.notices()) == set(python.notices) and set(stream.notices().values()) == {(0, "")}
     assert all(f'*   "{name}"' in text and f'"{name}": ' in Stream.notices.__doc__ for name in python.notices)
-    assert stream.lib.edgepose_stream_notice_count(stream.handle, b"nothing") == 0 == stream.lib.edgepose_stream_notice_count(None, b"bad_time")
+    assert stream.lib.edgepose_stream_notice_count(stream.handle,
+                                                   b"nothing") == 0 == stream.lib.edgepose_stream_notice_count(
+                                                       None, b"bad_time")
     assert stream.lib.edgepose_stream_notice_text(stream.handle, None) == b""
 
 

@@ -14,7 +14,8 @@ from edgepose.skeleton import H36M16, H36M17
 from edgepose.stream import Stream
 from edgepose.training import noise
 
-PELVIS, THORAX, NOSE, LEFT_HIP, RIGHT_HIP = (H36M17.index(joint) for joint in ("pelvis", "thorax", "nose", "left_hip", "right_hip"))
+PELVIS, THORAX, NOSE, LEFT_HIP, RIGHT_HIP = (H36M17.index(joint)
+                                             for joint in ("pelvis", "thorax", "nose", "left_hip", "right_hip"))
 SHOULDERS = [H36M17.index("left_shoulder"), H36M17.index("right_shoulder")]
 FROM_HIPS_ON = COCO17.index("left_hip")
 
@@ -145,7 +146,8 @@ def test_someone_in_profile_gets_a_pose_for_every_frame():
 
 def test_every_layout_gives_a_pose_without_hips():
     for name, adapter in ADAPTERS.items():
-        keypoints_px = np.column_stack([joints()[:1].repeat(len(adapter.layout), 0) + np.arange(len(adapter.layout))[:, None] * 5,
+        keypoints_px = np.column_stack([joints()[:1].repeat(len(adapter.layout), 0)
+                                        + np.arange(len(adapter.layout))[:, None] * 5,
                                         np.full(len(adapter.layout), 0.9)])
         for k, keypoint in enumerate(adapter.layout.joints):
             keypoints_px[k, 2] *= not any(part in keypoint for part in ("hip", "pelvis", "knee", "ankle"))

@@ -23,7 +23,8 @@ def test_a_proportion_is_the_median_length_over_the_persons_size():
 
 def test_the_runtime_has_a_limit_for_each_part():
     source = (Path(__file__).parents[1] / "csrc/runtime/doubts.cpp").read_text()
-    limits = {name: float(limit) for name, limit in re.findall(r'\{"the (?:left |right )?([a-z ]+) (?:is|are)", ([\d.]+)', source)}
+    limits = {name: float(limit)
+              for name, limit in re.findall(r'\{"the (?:left |right )?([a-z ]+) (?:is|are)", ([\d.]+)', source)}
     assert set(limits) == set(PARTS) and all(0.3 < limit < 0.8 for limit in limits.values())
 
 
@@ -31,4 +32,5 @@ def test_the_command_prints_a_line_for_each_part(tmp_path, capsys):
     write_all(tmp_path)
     main(["--motion", str(tmp_path), "--windows", "40"])
     said = capsys.readouterr().out
-    assert "windows of whole people" in said and all(re.search(rf"^{part} +median 0\.\d+, limit 0\.\d+", said, re.M) for part in PARTS)
+    assert "windows of whole people" in said and all(re.search(rf"^{part} +median 0\.\d+, limit 0\.\d+", said, re.M)
+                                                     for part in PARTS)

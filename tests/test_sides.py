@@ -37,20 +37,23 @@ def lifted(frames, clip, engine, **options):
         warnings.simplefilter("ignore")
         poses = list(stream.lift(frames))
     reference = clip.reference_m[[clip.frame_at(pose.timestamp_s) for pose in poses]]
-    return mpjpe(1e3 * np.stack([pose.joints_m for pose in poses]), 1e3 * reference), stream.notices["exchanged_sides"], poses
+    return (mpjpe(1e3 * np.stack([pose.joints_m for pose in poses]), 1e3 * reference),
+            stream.notices["exchanged_sides"], poses)
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_clean_clip_is_left_as_it_is(name, ampose):
     frames, clip = clip_of(name)
     error_mm, count, poses = lifted(frames, clip, ampose)
-    assert count == 0 and all(np.array_equal(a.joints_m, b.joints_m) for a, b in zip(poses, lifted(frames, clip, ampose, mend_sides=False)[2]))
+    assert count == 0 and all(np.array_equal(a.joints_m, b.joints_m)
+                              for a, b in zip(poses, lifted(frames, clip, ampose, mend_sides=False)[2]))
 
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_exchanged_sides_cost_nothing(name, ampose):
     (clean, clip), (frames, _) = clip_of(name), clip_of(name, slice(30, 60))
-    clean_mm, (mended_mm, count, poses), (taken_mm, _, _) = (lifted(clean, clip, ampose)[0], lifted(frames, clip, ampose),
+    clean_mm, (mended_mm, count, poses), (taken_mm, _, _) = (lifted(clean, clip, ampose)[0],
+                                                             lifted(frames, clip, ampose),
                                                              lifted(frames, clip, ampose, mend_sides=False))
     assert mended_mm <= clean_mm + 10 and count == 30 and taken_mm > clean_mm + 30
     assert sum(pose.was_reset for pose in poses) == 1
@@ -69,7 +72,8 @@ def test_a_detector_that_was_wrong_at_first_is_believed_soon():
     poses, plain = (lifted(some, clip, engine)[2] for some in (frames, clip_of("balance_cam2")[0]))
     alike = [np.array_equal(a.keypoints_norm, b.keypoints_norm) for a, b in zip(poses, plain)]
     assert not any(alike[:6]) and all(alike[30:])
-    assert [n for n, pose in enumerate(poses) if pose.was_reset] == [0, alike.index(True)]  # the wrong past is forgotten
+    assert [n for n, pose in enumerate(poses) if pose.was_reset] == [0,
+                                                                     alike.index(True)]  # the wrong past is forgotten
 
 
 def test_at_a_low_rate_a_person_may_have_turned():
@@ -83,7 +87,8 @@ def test_the_first_exchange_is_said_once():
     with pytest.warns(UserWarning) as caught:
         for frame in frames:
             stream.push(*frame)
-    assert [str(w.message) for w in caught] == ["left and right are exchanged between two frames, at 0.5 s: they are exchanged back (option mend_sides)"]
+    assert [str(w.message) for w in caught] == ["left and right are exchanged between two frames, at 0.5 s: they are "
+                                                "exchanged back (option mend_sides)"]
 
 
 def test_hidden_sides_and_another_person_exchange_nothing():

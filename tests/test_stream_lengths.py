@@ -56,8 +56,10 @@ def test_without_lengths_none_is_known():
 
 
 @pytest.mark.parametrize("lengths_m, message", [
-    ({"tail": 0.3}, "lengths_m has 'tail'; there are upper_arm, forearm, thigh"), ({"thigh": 41.0}, "the length thigh is 41; wanted metres, 0.02 to 1"),
-    ({"thigh": -1.0}, "the length thigh is -1.0; wanted a number above 0"), ({"thigh": float("nan")}, "the length thigh is nan")])
+    ({"tail": 0.3}, "lengths_m has 'tail'; there are upper_arm, forearm, thigh"),
+    ({"thigh": 41.0}, "the length thigh is 41; wanted metres, 0.02 to 1"),
+    ({"thigh": -1.0}, "the length thigh is -1.0; wanted a number above 0"),
+    ({"thigh": float("nan")}, "the length thigh is nan")])
 def test_lengths_that_no_person_has_are_refused(lengths_m, message):
     with pytest.raises(ValueError, match=message):
         edgepose.Stream(Recorder(), "coco17", (640, 480), lengths_m=lengths_m)
@@ -78,7 +80,8 @@ def test_the_c_interface_has_the_same_lengths_in_the_same_order():
     assert ctypes.sizeof(dict(c.StreamOptions._fields_)["lengths_m"]) == 8 * len(LENGTHS)
     header = (Path(__file__).parents[1] / "csrc/include/edgepose.h").read_text()
     listed = re.search(r"In this order: (.*?) \(from", " ".join(header.replace("*", " ").split()))[1]
-    assert listed.split(", ") == ["upper arm", "forearm", "thigh", "shank", "width of the shoulders", "width of the hips", "trunk"]
+    assert listed.split(", ") == ["upper arm", "forearm", "thigh", "shank", "width of the shoulders",
+                                  "width of the hips", "trunk"]
 
 
 def test_a_height_gives_all_lengths():

@@ -33,8 +33,8 @@ tests/gpu_engines.py tests/guarded.py tests/hrnet_names.py tests/models.py tests
 tests/reference.py tests/tensorrt_families.py tests/tensorrt_rules.py tests/test_adapters.py
 tests/test_any_engine_file.py tests/test_benchmarks.py tests/test_boards.py tests/test_bodies.py
 tests/test_broken_npz.py tests/test_c_api.py tests/test_c_package.py tests/test_c_people.py tests/test_c_stream.py
-tests/test_camera.py tests/test_checkpoints.py tests/test_checks.py tests/test_cli.py tests/test_clip.py
-tests/test_clips.py tests/test_cmu.py tests/test_columns.py tests/test_command_lift.py
+tests/test_camera.py tests/test_camera_motion.py tests/test_checkpoints.py tests/test_checks.py tests/test_cli.py
+tests/test_clip.py tests/test_clips.py tests/test_cmu.py tests/test_columns.py tests/test_command_lift.py
 tests/test_command_lift_stopped.py tests/test_command_stream.py tests/test_compile.py tests/test_cuda_backend.py
 tests/test_cuda_kernels.py tests/test_datasets.py tests/test_detector.py tests/test_detector_fit.py
 tests/test_detectors.py tests/test_drawing.py tests/test_engine.py tests/test_enginefile.py tests/test_error_plots.py

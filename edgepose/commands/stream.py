@@ -170,8 +170,8 @@ def _reason_for_none(clip: Clip) -> str:
     detected = sum(clip.seen_in(frame) is not None for frame in range(len(clip.keypoints_px)))
     if not detected:
         return "nobody was detected"
-    return (f"someone was detected in {detected} of them, but never with a hip or both shoulders in the picture and sure enough to place the "
-            "body by")
+    return (f"someone was detected in {detected} of them, but never with a hip or both shoulders in the picture "
+            "and sure enough to place the body by")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -198,7 +198,8 @@ def main(arguments: argparse.Namespace) -> int:
     with live(clip.image_size) if live else nullcontext() as viewer:
         poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
     if not poses:
-        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a pose: {_reason_for_none(clip)}")
+        raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a "
+                         f"pose: {_reason_for_none(clip)}")
     print(f"{clip.name}: {len(clip.keypoints_px)} frames at {clip.fps:g} Hz -> {len(poses)} poses by {engine}")
     print(f"  Stream.push   p50 {np.percentile(times_ms, 50):.3f} ms, p99 {np.percentile(times_ms, 99):.3f} ms "
           f"(a frame every {1e3 / clip.fps:.1f} ms)")
