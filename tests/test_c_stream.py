@@ -178,8 +178,8 @@ REFUSED = [(np.full((17, 3), 100), 0.1, "timestamp_s is 0.1 after 0.1; wanted a 
            (None, math.nan, "timestamp_s is nan"), (None, math.inf, "timestamp_s is inf"),
            (np.ones((16, 3)), 0.2, r'shape \(16, 3\); layout "coco17" needs \(17, 2\) or \(17, 3\)'), (np.ones((17, 4)), 0.2, r"shape \(17, 4\)"),
            (np.ones((0, 3)), 0.2, r"shape \(0, 3\)"), (np.ones((17, 0)), 0.2, r"shape \(17, 0\)"),
-           (np.full((17, 3), np.nan), 0.2, r"keypoint 0 is \(nan, nan, nan\); wanted finite pixels within 1000000, or confidence 0"),
-           (np.full((17, 2), np.inf), 0.2, r"keypoint 0 is \(inf, inf\); wanted"), (np.full((17, 3), -2e6), 0.2, "keypoint 0 is"),
+           (np.full((17, 3), (np.nan, 9, 1)), 0.2, r"keypoint 0 is \(nan, 9, 1\); wanted finite pixels within 1000000, or confidence 0"),
+           (np.full((17, 2), np.inf), 0.2, r"keypoint 0 is \(inf, inf\); wanted"), (np.full((17, 3), (-2e6, 0, 1)), 0.2, "keypoint 0 is"),
            (np.random.default_rng(0).uniform(0, 1, (17, 3)), 0.2, "within 2 px of the corner, as normalised ones are; wanted pixels"),
            (np.random.default_rng(0).uniform(-1, 1, (17, 2)), 0.2, "within 2 px of the corner")]
 
@@ -212,11 +212,13 @@ def test_the_defaults_are_those_of_python():
     """What the header's macro sets, in the order of the struct."""
     text = (CSRC / "include" / "edgepose.h").read_text().replace("\\\n", "").replace("EDGEPOSE_FILE_RATE", "-1").replace("EDGEPOSE_REFUSE_BAD_TIME", "0")
     line = next(line for line in text.splitlines() if line.startswith("#define EDGEPOSE_STREAM_OPTIONS_INIT"))
-    numbers = [float(number) for number in line.split("{")[1].rstrip("}").split(",")[1:]]
+    before, lengths = line.split("{", 1)[1].rstrip("}").split("{")
+    numbers = [float(number) for number in before.rstrip(", ").split(",")[1:]] + [tuple(map(float, lengths.split(",")))]
     assert dict(zip(DEFAULTS, numbers, strict=True)) == DEFAULTS
     python = inspect.signature(edgepose.Stream).parameters
-    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python and name not in ("rate_hz", "on_bad_time"))
+    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python and name not in ("rate_hz", "on_bad_time", "lengths_m"))
     assert python["rate_hz"].default == FILE_RATE and DEFAULTS["rate_hz"] == -1  # the engine's
     assert DEFAULTS["on_bad_time"] == ON_BAD_TIME.index(python["on_bad_time"].default)
+    assert python["lengths_m"].default is None and not any(DEFAULTS["lengths_m"])
     assert python["camera"].default is None and python["smoothing"].default is None and DEFAULTS["min_cutoff_hz"] == 0
     assert DEFAULTS["d_cutoff_hz"] == inspect.signature(edgepose.OneEuro).parameters["d_cutoff_hz"].default
