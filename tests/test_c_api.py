@@ -344,7 +344,7 @@ def test_structs_of_another_size_are_refused(engine, engine_path):
 
 
 @pytest.mark.parametrize("layout, image_size, options, message", [
-    ("coco-17", (640, 480), {}, 'there is no layout "coco-17"; wanted one of coco17, coco17-demo, halpe26, body25, mediapipe33, mpii16, h36m17, h36m16'),
+    ("coco-17", (640, 480), {}, 'there is no layout "coco-17"; wanted one of coco17, coco17-demo, halpe26, '),
     ("coco17-demo, face hidden", (640, 480), {}, "there is no layout"),
     ("coco17", (0, 480), {}, r"image_size is \(0, 480\); wanted two numbers of pixels from 1 to 1000000"), ("coco17", (640, float("nan")), {}, "image_size is"),
     ("coco17", (640, float("inf")), {}, "image_size is"), ("coco17", (640, 480), {"delay_frames": 1}, "delay_frames is 1; a window of 1 frame has no later ones to wait for: wanted 0"),

@@ -31,7 +31,9 @@ def test_the_command_writes_poses_and_a_picture(tmp_path, capsys):
 
 
 def test_a_clip_of_another_detector_streams_by_its_layout(tmp_path, capsys):
-    np.savez(tmp_path / "mine.npz", keypoints=np.random.default_rng(0).uniform(100, 400, (5, 25, 3)))
+    random = np.random.default_rng(0)
+    keypoints = np.concatenate([random.uniform(100, 400, (5, 25, 2)), random.uniform(0.5, 1, (5, 25, 1))], -1)
+    np.savez(tmp_path / "mine.npz", keypoints=keypoints)
     clip = str(tmp_path / "mine.npz")
     assert main(["stream", "--clip", clip, "--layout", "body25", "--image-size", "640", "480", "--fps", "30"]) == 0
     assert main(["stream", "--clip", clip, "--layout", "body25"]) == 1

@@ -128,7 +128,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "rich") or name == "edgepose._native":
+        if name.split(".")[0] in ("torch", "rich"):
             raise ImportError(name + " is blocked")
 
 sys.meta_path.insert(0, Blocked())
