@@ -15,6 +15,7 @@ from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.report import Row, write_report
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
+from edgepose.columns import joints_of
 from edgepose.metrics import mpjpe
 from edgepose.skeleton import H36M16
 from edgepose.zoo import checkpoints
@@ -187,7 +188,7 @@ def test_an_engine_says_its_options_and_a_header_with_others_is_refused(tmp_path
     enginefile.write(tmp_path / "a.epose", header, tensors)
     assert ", channels=16, depth=1, heads=2, is_causal=True" in repr(edgepose.load(tmp_path / "a.epose"))
     enginefile.write(tmp_path / "a.epose", {**header, "options": ["is_causal"]}, tensors)
-    with pytest.raises(edgepose.EngineError, match=r"the header's 'options' is \['is_causal'\]; it needs an object"):
+    with pytest.raises(edgepose.EngineError, match=r"the header's 'options' is an array; it needs an object"):
         edgepose.load(tmp_path / "a.epose")
 
 
@@ -267,8 +268,9 @@ def test_shipped_weights_are_small_have_a_card_and_are_far_better_than_a_linear_
     assert f"edgepose train --path DIR --out DIR --model {name} " in (folder / f"{name}.md").read_text()
     engine = edgepose.load(name)
     x, target = evaluation_windows(compiler.load_lifter(name).module)
-    assert mpjpe(1e3 * engine.run(x), 1e3 * target) < 80  # the linear regression of the cards: 136
+    assert mpjpe(1e3 * joints_of(engine.run(x)), 1e3 * target) < 80  # the linear regression of the cards: 136
 
 
 def test_weights_ship_for_every_family():
-    assert {zoo.MODELS[name].build for name in SHIPPED} | {zoo.MODELS["ampose-refined"].build} == {entry.build for entry in zoo.MODELS.values()}
+    without_own = {zoo.MODELS["ampose-refined"].build, zoo.MODELS["posemlp27"].build}  # they begin with another's
+    assert {zoo.MODELS[name].build for name in SHIPPED} | without_own == {entry.build for entry in zoo.MODELS.values()}
