@@ -32,9 +32,23 @@ def detector_onnx(module: torch.nn.Module, size: tuple[int, int], precision: str
                           input_names=["crop"], output_names=["heatmaps"])
     graph = onnx.load_from_string(buffer.getvalue())
     if precision == "fp16":
-        export._halve_weights(graph.graph)
+        _halve_weights(graph.graph)
     onnx.checker.check_model(graph)
     return graph.SerializeToString()
+
+
+def _halve_weights(graph: onnx.GraphProto) -> None:
+    """Stores the matrices in half precision, each widened by a Cast where it is used."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) >= 2:
+            name = tensor.name
+            half = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
 
 
 def export_detector(module: torch.nn.Module, size: tuple[int, int], path: str | Path, precision: str = "fp32") -> float:
