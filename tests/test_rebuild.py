@@ -73,7 +73,7 @@ def no_gpu(trt, tmp_path, monkeypatch):
     trt._gpu.count = 0
 
 
-@pytest.mark.parametrize("fault, message", [(broken_builder, "is as it was: .*Error Code 10: no room"), (wrong_numbers, "is as it was: over 0.5 mm: "),
+@pytest.mark.parametrize("fault, message", [(broken_builder, "is as it was: .*Error Code 10: no room"), (wrong_numbers, "is as it was: over 0.5 mm mean: "),
                                             (full_disk, "No space left"), (no_gpu, "is as it was: CUDA shows no GPU")])
 def test_an_engine_that_cannot_be_built_again_stays_as_it_was(monkeypatch, tmp_path, capsys, fault, message):
     path = tmp_path / "a.epose"
