@@ -229,7 +229,7 @@ def test_time_left_does_not_count_a_pause(data, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(losses, "mean_distance", lambda predicted, target: predicted.sum() * math.nan)
+    monkeypatch.setitem(losses.LOSSES, "distance", lambda predicted, target: predicted.sum() * math.nan)
     with pytest.raises(FloatingPointError, match="nan at step 0"):
         train("ampose-s", data, tmp_path, 2)
 

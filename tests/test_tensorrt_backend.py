@@ -194,9 +194,9 @@ def test_a_plan_that_tensorrt_does_not_take_is_an_error(monkeypatch, tmp_path):
     ({"frames": 9}, r"the header says \(1, 9, 17, 2\)"),
     ({"skeleton": "h36m16"}, r"the header says \(1, 1, 16, 2\)"),
     ({"batch": 0}, "'batch' is 0; it needs 1 or more"),
-    ({"batch": "1"}, "'batch' is '1'; it needs int"),
-    ({"machine": None}, "'machine' is None; it needs dict"),
-    ({"rung": 3}, "'rung' is 3; it needs str"),
+    ({"batch": "1"}, '\'batch\' is "1"; it needs a whole number'),
+    ({"machine": None}, "'machine' is null; it needs an object"),
+    ({"rung": 3}, "'rung' is 3; it needs a string"),
 ])
 def test_a_header_that_does_not_fit_the_plan_is_refused(monkeypatch, tmp_path, header, message):
     a_gpu(monkeypatch)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from google.protobuf import text_format
-from models import engine_header, lowered, tiny_lifter
+from models import engine_header, lowered, tiny_lifter, write_engine
 
 import edgepose
 from edgepose import enginefile
@@ -153,7 +153,7 @@ def test_a_tensorrt_engine_without_a_batch_is_refused(tmp_path, batch):
 
 
 def test_an_engine_that_only_edgepose_runs_is_left_out(tmp_path):
-    enginefile.write(tmp_path / "tiny_native_fp32.epose", engine_header(tiny_lifter()), {})
+    write_engine(tmp_path / "tiny_native_fp32.epose", tiny_lifter())
     said = []
     assert repository.publish(tmp_path / "models", [tmp_path / "tiny_native_fp32.epose"], said.append) == []
     assert said == ["nothing for Triton: no engine of onnx or tensorrt was kept"] and not (tmp_path / "models").exists()
