@@ -100,7 +100,8 @@ def test_compile_builds_what_runs_here_the_gpu_s_plans_among_it(tmp_path, on_emu
     rows = {row["runtime"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
     assert set(rows) == {"native", "cuda", "onnx"} and 0 < rows["cuda"]["mean_error_mm"] <= rows["cuda"]["budget_mm"] == 0.5
     engine = edgepose.load(tmp_path / "martinez-s_cuda_fp16.epose", trust=True)
-    assert engine.backend == "cuda" and engine.header["plan"] == edgepose.load("martinez-s").header["plan"]
+    native = edgepose.load(tmp_path / "martinez-s_native_fp16.epose")
+    assert engine.backend == "cuda" and engine.header["plan"] == native.header["plan"]
 
 
 def test_eight_bits_on_the_gpu_are_held_to_half_precision_there(tmp_path, on_emulated_gpu, few_windows, capsys):
