@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from walking import film
 
@@ -168,7 +169,6 @@ def test_a_file_that_is_no_such_network_is_refused(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no ONNX file that onnxruntime can run"):
         edgepose.open_detector(tmp_path / "a.onnx")
-    onnx = pytest.importorskip("onnx")
     shape = (1, 3, 64, 64)
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y")]
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
@@ -299,7 +299,6 @@ def test_a_closed_hrnet_says_so():
 
 
 def saved_network(path, sides):
-    onnx = pytest.importorskip("onnx")
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, *sides]) for name in ("x", "y")]
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgepose import machine
+from edgepose.training import runs
 
 
 def written(folder, files):
@@ -39,7 +40,6 @@ def test_cores_are_no_more_than_the_quota_has_time_for(monkeypatch, quota, expec
 
 @pytest.mark.parametrize("flags, has", [("flags : fpu avx512_bf16 sse", True), ("Features : fp asimd bf16", True), ("flags : fpu avx512f", False)])
 def test_bfloat16_without_instructions_for_it_is_warned_of(monkeypatch, flags, has):
-    runs = pytest.importorskip("edgepose.training.runs")
     monkeypatch.setattr(Path, "read_text", lambda _: flags)
     assert machine.has_bfloat16() == has
     with warnings.catch_warnings(record=True) as warned:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from people import FakeEngine
 
 from edgepose import _native
@@ -64,7 +65,6 @@ def test_without_hips_the_pelvis_stands_below_the_shoulders(shoulder_width, nose
 
 
 def test_training_places_a_lost_pelvis_as_the_runtime_does():
-    torch = pytest.importorskip("torch")
     for hidden in (LEGS, ("pelvis", "left_hip"), ("pelvis", "right_hip", "spine"), (*LEGS, "nose")):
         xy = joints(3)
         lost = torch.tensor(seen(*hidden) == 0)[None, None]

@@ -2,13 +2,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_mocap import write_all
 
-torch = pytest.importorskip("torch")
-
-from tiny_mocap import write_all  # noqa: E402
-
-from edgepose.skeleton import H36M17  # noqa: E402
-from edgepose.training.proportions import PARTS, main, proportions  # noqa: E402
+from edgepose.skeleton import H36M17
+from edgepose.training.proportions import PARTS, main, proportions
 
 
 def test_a_proportion_is_the_median_length_over_the_persons_size():

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from people import DT, SIZE, FakeEngine, person_of, same
 
 import edgepose
@@ -91,7 +92,6 @@ def test_people_that_cannot_go_together_are_refused_and_lose_nothing():
 
 
 def test_a_tensor_that_is_no_array_of_numbers_is_refused_as_such():
-    torch = pytest.importorskip("torch")
     stream = Stream(FakeEngine(), "coco17", SIZE)
     with pytest.raises(TypeError, match="keypoints_px is no array of numbers .*requires grad"):
         stream.push(torch.tensor(GOOD, requires_grad=True), 0.0)
