@@ -9,20 +9,29 @@ namespace edgepose {
 
 namespace {
 
-constexpr double kMostSidePx = 1e6;  // no camera has a wider picture
 constexpr double kLostShare = 2.0 / 3;  // of seen_above: a joint that was seen stays so until its confidence is below this
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 Note blank(int joints) { return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)}; }
 
+std::string listed(const std::vector<const char*>& names) {
+  std::string all;
+  for (const char* name : names) all += (all.empty() ? "" : ", ") + std::string(name);
+  return all;
+}
+
+// Throws std::invalid_argument for columns that are not the published ones and some of the others, in their order.
+void check_columns(const Columns& known, const std::vector<std::string>& names, const char* does) {
+  if (known.are(names)) return;
+  std::string came;
+  for (const std::string& name : names) came += (came.empty() ? "" : ", ") + name;
+  throw std::invalid_argument(std::string("the model ") + does + " the columns " + came + "; wanted the first "
+                              + std::to_string(known.published) + " and any others of " + listed(known.names) + ", in this order");
+}
+
 bool has_error(const std::vector<std::string>& outputs) {
-  std::vector<std::string> published = {"x", "y", "z"};
-  if (outputs == published) return false;
-  published.push_back("error");
-  if (outputs == published) return true;
-  std::string names;
-  for (const std::string& name : outputs) names += (names.empty() ? "" : ", ") + name;
-  throw std::invalid_argument("the model answers with " + names + "; wanted x, y, z, or x, y, z, error");
+  check_columns(kOutputs, outputs, "answers with");
+  return outputs.back() == "error";
 }
 
 double rate_of(const Lifter& lifter, double rate_hz) {
@@ -33,17 +42,10 @@ double rate_of(const Lifter& lifter, double rate_hz) {
 }  // namespace
 
 std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
-  const std::vector<const char*>& known = kInputs.names;
+  check_columns(kInputs, lifter.inputs, "takes");
   std::vector<Input> inputs;
-  for (const std::string& name : lifter.inputs) {
-    const auto found = std::find(known.begin(), known.end(), name);
-    const Input input = (Input)(found - known.begin());
-    if (found == known.end() || (!inputs.empty() && input <= inputs.back()))
-      throw std::invalid_argument("the model takes a column '" + name + "', which is unknown or not in its place; this runtime has x, y, confidence, "
-                                  "length, length_known, depth, depth_known, elevation, elevation_known, in this order");
-    inputs.push_back(input);
-  }
-  if (inputs.size() < 2 || inputs[1] != Input::y) throw std::invalid_argument("the model takes no columns x and y");
+  for (const std::string& name : lifter.inputs)
+    inputs.push_back((Input)(std::find(kInputs.names.begin(), kInputs.names.end(), name) - kInputs.names.begin()));
   return inputs;
 }
 
@@ -64,9 +66,9 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       undetected_(blank(joints_)),
       doubts_(lifter.skeleton, picture_),
       note_(undetected_) {
-  if (!(width_px >= 1 && width_px <= kMostSidePx && height_px >= 1 && height_px <= kMostSidePx))
+  if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
-                                + "); wanted two numbers of pixels from 1 to " + text(kMostSidePx));
+                                + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
   const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
                        && std::isfinite(options.cy);
   if (has_lens_ && !is_lens)
