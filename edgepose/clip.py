@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -274,14 +274,16 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS,
 
 
 def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
-                show: Callable[[Pose], None] | None = None) -> tuple[list[Pose], np.ndarray]:
+                show: Callable[[Pose], None] | None = None,
+                lengths_m: Mapping[str, float] | None = None) -> tuple[list[Pose], np.ndarray]:
     """Every frame of a clip through one Stream: the poses it answered with, also at the end, and each push's time in
     ms.
 
-    show: is given each pose as it comes, outside the measured time.
+    show: is given each pose as it comes, outside the measured time. lengths_m: the person's own, as `Stream` takes
+    them.
     """
     stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing,
-                    on_bad_time="reset")
+                    on_bad_time="reset", lengths_m=lengths_m)
     poses: list[Pose] = []
     times_ms = np.empty(len(clip.keypoints_px))
     for i in range(len(clip.keypoints_px)):

@@ -7,6 +7,7 @@ from tiny_real_clips import FRAMES, SIZE, bodies, camera, seen, write_balance, w
 
 from edgepose.adapters import ADAPTERS, COCO17
 from edgepose.cli import main
+from edgepose.columns import LENGTHS
 from edgepose.skeleton import H36M17
 from edgepose.training import real_clips, real_plots, real_scores
 
@@ -230,3 +231,34 @@ def test_the_command_prints_tables_and_writes_json_and_a_picture(folder, tmp_pat
 def test_options_that_do_not_go_together_are_refused(arguments, message, capsys):
     assert main(["evaluate", "--model", "martinez-s", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_model_that_takes_lengths_is_told_those_of_the_reference(tmp_path):
+    class Told(Knows):
+        inputs = ("x", "y", "length", "length_known")
+
+        def run(self, windows, out=None):
+            self.windows.append(windows.copy())
+            return np.zeros((len(windows), 17, 3), np.float32)
+
+    model = Told([camera(0)])
+    model.windows = []
+    clip = real_clips.read_real_clips(write_folder(tmp_path))[0][0]
+    answers = real_scores.answers_to(model, clip, [0])
+    assert [kind for kind in answers if real_scores.TOLD in kind] == [
+        f"{kind}, {real_scores.TOLD}" for kind in (real_scores.DETECTED, real_scores.PERFECT)]
+    lengths_m = real_clips.lengths_of(clip.reference_coco17_m)
+    thigh = lambda window: window[0, 0, H36M17.index("left_knee"), 2:]  # noqa: E731
+    told = [window for window in model.windows if window[..., 3].any()]
+    assert len(told) == len(model.windows) / 2
+    np.testing.assert_allclose(thigh(told[0]), [lengths_m["thigh"], 1], rtol=1e-6)
+
+
+def test_lengths_are_those_of_the_body_whatever_is_not_known():
+    points_m = np.random.default_rng(0).normal(size=(1, 17, 3)).repeat(5, 0)
+    lengths_m = real_clips.lengths_of(points_m)
+    points_m[1:3, 5:9] = np.nan
+    assert real_clips.lengths_of(points_m) == pytest.approx(lengths_m) and set(lengths_m) == set(LENGTHS)
+    shank = [np.linalg.norm(points_m[0, COCO17.index(f"{side}_knee")] - points_m[0, COCO17.index(f"{side}_ankle")])
+             for side in ("left", "right")]
+    assert lengths_m["shank"] == pytest.approx(np.mean(shank))

@@ -53,6 +53,26 @@ class RealClip:
     own_m: np.ndarray | None = None
 
 
+def lengths_of(points_m: np.ndarray) -> dict[str, float]:
+    """The lengths of columns.LENGTHS of a person, in m: medians of the detector's points in 3D, (F, 17, 3) COCO, NaN where one is not
+    known."""
+    def place(joint: str) -> np.ndarray:
+        return points_m[:, COCO17.index(joint)]
+
+    def middle(part: str) -> np.ndarray:
+        return (place(f"left_{part}") + place(f"right_{part}")) / 2
+
+    def median(*vectors: np.ndarray) -> float:
+        return float(np.mean([np.nanmedian(np.linalg.norm(vector, axis=-1)) for vector in vectors]))
+
+    def limb(upper: str, lower: str) -> float:
+        return median(*(place(f"{side}_{upper}") - place(f"{side}_{lower}") for side in ("left", "right")))
+
+    return {"upper_arm": limb("shoulder", "elbow"), "forearm": limb("elbow", "wrist"), "thigh": limb("hip", "knee"),
+            "shank": limb("knee", "ankle"), "shoulder_width": median(place("left_shoulder") - place("right_shoulder")),
+            "hip_width": median(place("left_hip") - place("right_hip")), "trunk": median(middle("shoulder") - middle("hip"))}
+
+
 def project_distorted(world_m: np.ndarray, camera: Mapping[str, np.ndarray]) -> np.ndarray:
     """World points in a calibrated camera: (..., 3) m -> (..., 2) px. Distortion k1, k2, p1, p2 as in OpenCV.
 

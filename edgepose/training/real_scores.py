@@ -7,7 +7,7 @@ group's figure is the mean of its clips.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from ..clip import Clip, stream_clip
+from ..columns import inputs_of
 from ..metrics import mpjpe, mpjve, n_mpjpe, p_mpjpe, pck
 from ..stream import Lifter
-from .real_clips import LIMBS, RealClip, from_hips, read_real_clips
+from .real_clips import LIMBS, RealClip, from_hips, lengths_of, read_real_clips
 
 PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+TOLD = "told lengths"
 DETECTED, PERFECT, OWN = "detected", "perfect", "MediaPipe's own"
 Tables = list[dict[str, dict[str, float]]]  # each {row: {column: figure}}
 
@@ -125,21 +127,28 @@ def delays_of(model: Lifter) -> list[int]:
 
 
 def answers_to(model: Lifter, clip: RealClip, delays: Sequence[int]) -> dict[str, Answers]:
-    """{kind: the poses} of a clip: as detected and with perfect 2D, for each delay, and the detector's own 3D."""
+    """{kind: the poses} of a clip: as detected and with perfect 2D, for each delay, and the detector's own 3D.
+
+    A model that takes a person's lengths has the kinds again, told those of the reference.
+    """
     answers = {}
     for kind, seen in ((DETECTED, clip.detected), (PERFECT, clip.perfect)):
         for delay in delays:
             name = f"{kind}, delay {delay}" if model.frames > 1 else kind
             answers[name] = _streamed(model, seen, clip.reference_m, delay)
+            if "length" in inputs_of(model):
+                lengths_m = lengths_of(clip.reference_coco17_m)
+                answers[f"{name}, {TOLD}"] = _streamed(model, seen, clip.reference_m, delay, lengths_m)
     if clip.own_m is not None:
         frames = np.flatnonzero(np.isfinite(clip.own_m).all(axis=(1, 2)))
         answers[OWN] = Answers(clip.own_m[frames], clip.reference_m[frames], frames / clip.detected.fps)
     return answers
 
 
-def _streamed(model: Lifter, clip: Clip, reference_m: np.ndarray, delay_frames: int) -> Answers:
+def _streamed(model: Lifter, clip: Clip, reference_m: np.ndarray, delay_frames: int,
+              lengths_m: Mapping[str, float] | None = None) -> Answers:
     rows = [model.skeleton.index(joint) for joint in LIMBS]
-    poses, _ = stream_clip(model, clip, delay_frames)
+    poses, _ = stream_clip(model, clip, delay_frames, lengths_m=lengths_m)
     joints_m = np.array([pose.joints_m[rows] for pose in poses], dtype=float).reshape(-1, len(LIMBS), 3)
     frames = [clip.frame_at(pose.timestamp_s) for pose in poses]
     return Answers(from_hips(joints_m), reference_m[frames], np.array([pose.timestamp_s for pose in poses]))
