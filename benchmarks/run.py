@@ -53,8 +53,8 @@ from edgepose.checks import PICTURES, check_output
 from edgepose.zoo import checkpoints
 
 OURS = ("native", "stream", "stream-cpp", "people")
-PEOPLE = 20  # of the row "people"
-STREAM_HZ = 50.0  # of the frames that streams are pushed
+PEOPLE = 20  # in the row "people"
+STREAM_HZ = 50.0  # frames a second that streams are pushed
 PRECISIONS = {**dict.fromkeys(OURS, ("fp32", "fp16", "w8", "int8")), "torch": ("fp32",), "torchscript": ("fp32",),
               "onnxruntime": ("fp32", "fp16", "int8"), "onnxruntime-dynamic": ("int8",),
               "onnxruntime-default": ("fp32",),

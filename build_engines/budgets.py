@@ -7,7 +7,7 @@ import numpy as np
 from edgepose.columns import OUTPUTS, joints_of
 
 BUDGET_MM = {"fp32": 0.01, "fp16": 0.5, "w8": 1.0, "int8": 1.0}  # mean distance to float32 that a product may have
-ERROR_SHARE = 0.5  # of that, what the predicted error may be off: one number, not a distance in space
+ERROR_SHARE = 0.5  # part of that budget for the predicted error: one number, not a distance in space
 
 
 def errors_mm(poses_m: np.ndarray, reference_m: np.ndarray) -> tuple[float, float]:

@@ -53,7 +53,7 @@ from edgepose.metrics import mpjpe
 from edgepose.zoo.detectors import is_detector
 
 OF_PLAN = ("native", "cuda")  # they run the plan itself
-ONNX_OPSET = 17  # of the ONNX engines: the first with LayerNorm as one node
+ONNX_OPSET = 17  # for ONNX engines: the first with LayerNorm as one node
 OF_TENSORRT = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
 EIGHT_BITS = ("w8", "int8")
 
@@ -145,7 +145,7 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
 
 
 def tensorrt_header(lifter: NamedModule, precision: str, scales: dict | None) -> dict:
-    """What a TensorRT engine file says of its lifter; engine_parts has the rest."""
+    """The header of a TensorRT engine file as far as the lifter goes; engine_parts has the rest."""
     header = _header(lifter, "tensorrt", precision, scales)
     if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
         _, target, reference = _reference(lifter)

@@ -30,7 +30,7 @@ class NamedModule:
 
     @property
     def file_stem(self) -> str:
-        """What the engine files' names begin with: two checkpoints of a model do not write over each other's engines.
+        """The beginning of the engine files' names: two checkpoints of a model do not write over each other's engines.
 
         A checkpoint that is called as its model gets the options that make it another one: "strided27-s-causal".
         """

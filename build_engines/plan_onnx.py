@@ -50,7 +50,7 @@ class _Writer:
 
     def __init__(self, plan: dict, tensors: dict[str, np.ndarray], batch: int | None, stores_int8: bool):
         self.plan, self.tensors, self.stores_int8 = plan, tensors, stores_int8
-        self.batch = batch or 0  # of a Reshape: 0 is what the axis was
+        self.batch = batch or 0  # a Reshape takes 0 for what the axis was
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self._values: dict[int, str] = {}  # of the plan -> tensor

@@ -10,7 +10,7 @@ from edgepose import enginefile
 from edgepose.build_engines.lifters import NamedModule
 
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
-TENSORRT_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # of one batch size, for one machine
+TENSORRT_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # for one batch size and one machine
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 
 

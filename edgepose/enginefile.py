@@ -29,7 +29,7 @@ FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
 UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
 LEFTOVER_S = 3600.0  # no file takes so long to be written or checked
 TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
-MOST_WRITERS = 100  # of one file that a writer waits for
+MOST_WRITERS = 100  # writers of one file that another waits for
 
 
 class EngineError(RuntimeError):
@@ -97,7 +97,7 @@ def _open_part(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Whether the file is locked now; False where the system or the file system has no locks."""
+    """True if the file is locked now; False where the system or the file system has no locks."""
     try:
         import fcntl
 
@@ -158,7 +158,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def shapes(header: dict[str, Any], people: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What an engine takes, (B, T, J, C), and answers, (B, J, D), for `people`."""
+    """The shapes that an engine takes, (B, T, J, C), and answers, (B, J, D), for `people`."""
     joints = len(MODEL_SKELETONS[header["skeleton"]])
     inputs, outputs = len(header.get("inputs", PUBLISHED_INPUTS)), len(header.get("outputs", PUBLISHED_OUTPUTS))
     return (people, header["frames"], joints, inputs), (people, joints, outputs)

@@ -65,7 +65,7 @@ class Gpu:
             self._context.pop()
 
     def machine(self, trt: Any) -> dict[str, str]:
-        """What a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine file's
+        """The machine that a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine file's
         header."""
         return {"tensorrt": trt.__version__, "compute_capability": "%d.%d" % self._device.compute_capability(),
                 "system": platform.system(), "architecture": platform.machine(),

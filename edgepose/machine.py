@@ -21,7 +21,7 @@ def processor() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; without that it is emulated, many times slower than float32."""
+    """True if the processor multiplies bfloat16 itself; without that it is emulated, many times slower than float32."""
     try:
         words = set(Path("/proc/cpuinfo").read_text().lower().split())
     except OSError:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-BLOCK_BYTES = 1 << 20  # of a read: what an array turns out to hold is counted before more is taken
+BLOCK_BYTES = 1 << 20  # bytes a read: what an array turns out to hold is counted before more is taken
 SMALL_BYTES = 64 << 20  # what any array may hold
 # Times that a larger one may have shrunk: motion and keypoints shrink to a half, zeros to a thousandth.
 MOST_SHRUNK = 200
@@ -20,7 +20,7 @@ READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 def read_npz(path: Path, names: Collection[str] | None = None,
              read_objects: Callable[[BinaryIO], Any] | None = None) -> dict[str, Any]:
-    """What an .npz file holds by its name, None for what is not in `names`; without them all is read.
+    """The arrays of an .npz file by name, None for what is not in `names`; without them all is read.
 
     read_objects: reads an array of Python objects; without it there may be none among `names`.
     The size of an array is checked before memory is taken for it.

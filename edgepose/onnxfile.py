@@ -9,7 +9,7 @@ MESSAGES = {"model": {7: "graph", 20: "training", 25: "function"}, "training": {
             "function": {7: "node", 11: "attribute"}, "graph": {1: "node", 5: "tensor", 15: "sparse"},
             "node": {5: "attribute"}, "sparse": {1: "tensor", 2: "tensor"},
             "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"}}
-EXTERNAL = {13: "external_data", 14: "data_location"}  # of a tensor
+EXTERNAL = {13: "external_data", 14: "data_location"}  # fields of a tensor
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

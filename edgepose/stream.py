@@ -20,14 +20,14 @@ from .skeleton import Skeleton
 # Frames of all windows in a call for a whole recording, one thread, to one window a call: fully connected lifters 2.4 times as
 # fast from 16 windows on, AMPose and 27 frames within 2 %, 351 frames 15 % slower at 16 windows (they leave the cache).
 CALL_FRAMES = 64
-PUBLISHED_RATE_HZ = 50.0  # of all published weights: what a model is taken for that does not say
+PUBLISHED_RATE_HZ = 50.0  # the published weights' rate, taken for a model that does not say its own
 FILE_RATE = "file"
 MOST_DELAY = 4096  # frames; no window has more
 ON_BAD_TIME = ("refuse", "drop", "reset")
 
 
 class Lifter(Protocol):
-    """What a stream needs of an engine. It may have is_causal, inputs, outputs and rate_hz too, as Engine has."""
+    """The parts of an engine that a stream needs. It may have is_causal, inputs, outputs and rate_hz too, as Engine has."""
 
     frames: int
     skeleton: Skeleton
@@ -128,7 +128,7 @@ class Stream:
 
     @property
     def notices(self) -> dict[str, int]:
-        """How often the stream noticed something of its input since it was made, by kind; the first of each kind is a
+        """Counts of what the stream noticed of its input since it was made, by kind; the first of each kind is a
         warning too.
 
         "bad_time": a time that was not later than the last, where on_bad_time does not refuse it. "exchanged_sides": a

@@ -32,7 +32,7 @@ class PyPerson : public Person {
   const py::object skeleton;
 };
 
-constexpr int kCallersLevel = 2;  // of a warning: the line that called the method of Stream
+constexpr int kCallersLevel = 2;  // level of a warning: the line that called the method of Stream
 
 std::string shown(const py::handle& object) { return py::repr(object); }
 
@@ -63,7 +63,7 @@ py::array keypoints_of(const py::handle& keypoints_px) {
     try {
       keypoints = py::module_::import("numpy").attr("asarray")(keypoints_px);
     } catch (const py::error_already_set& error) {
-      if (error.matches(PyExc_RuntimeError))  // of a torch tensor that requires grad, or is on a GPU
+      if (error.matches(PyExc_RuntimeError))  // from a torch tensor that requires grad, or is on a GPU
         throw py::type_error("keypoints_px is no array of numbers (" + std::string(py::str(error.value()))
                              + "); wanted (K, 2) or (K, 3)");
       if (!error.matches(PyExc_ValueError)) throw;

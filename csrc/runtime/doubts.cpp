@@ -12,9 +12,9 @@ namespace {
 constexpr int kSpacings = 10;          // so many in a row tell the unit of the times
 constexpr double kSlowestS = 1.0;      // no camera's frames are further apart; frame numbers are 1 apart, milliseconds more
 constexpr int kFrames = 51;            // are judged together
-constexpr double kMostOutside = 0.5;   // of the keypoints; with more outside of the picture its size is another
+constexpr double kMostOutside = 0.5;   // part of the keypoints; with more outside of the picture its size is another
 constexpr double kLying = 2.0;         // the head is so much further to the left of the ankles than above or below them
-constexpr double kAlwaysLying = 0.9;   // of the frames
+constexpr double kAlwaysLying = 0.9;   // part of the frames
 constexpr double kSeen = 0.3;          // proportions are judged where all joints are as sure
 
 // Longest medians over a second of a part's length in the picture over the longer side of the box around all joints, beyond which one

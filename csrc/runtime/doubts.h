@@ -40,7 +40,7 @@ class Doubts {
   bool is_timed_ = false;  // the times were judged
   const int head_, ankles_[2];  // joints
   int frames_ = 0, whole_frames_ = 0, lying_frames_ = 0;
-  Reading sum_;  // of these frames
+  Reading sum_;  // over these frames
 };
 
 }  // namespace edgepose

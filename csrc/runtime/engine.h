@@ -54,7 +54,7 @@ class Engine {
   // The names of the columns of a keypoint and of a joint, as columns.h has them.
   const std::vector<std::string>& inputs() const { return inputs_; }
   const std::vector<std::string>& outputs() const { return outputs_; }
-  double rate_hz() const { return rate_hz_; }  // that the model was trained on; 0: the file does not say
+  double rate_hz() const { return rate_hz_; }  // the rate it was trained on; 0: the file does not say
 
  private:
   std::unique_ptr<Context> take() const;

@@ -25,7 +25,7 @@ struct EngineFile {
   int frames;
   bool is_causal;
   std::vector<std::string> inputs, outputs;  // the names of the columns
-  double rate_hz;                            // that the model was trained on; 0: the file does not say
+  double rate_hz;                            // the rate it was trained on; 0: the file does not say
   std::vector<StoredTensor> tensors;         // in the file's bytes
   PlanSpec plan;                             // where it has one; its tensors lie in the file's bytes
 

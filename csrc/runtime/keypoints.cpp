@@ -15,7 +15,7 @@ constexpr double kBorderPx = 1.0;  // detectors count pixels from their middle, 
 // Scores reach 1.02 (AIST++), 1.1 (MMPose's heat maps) and nearly 10 (RTMPose's classifiers); per cents and pixels are larger.
 constexpr double kMostScore = 20.0;
 constexpr double kNegative = -0.01;     // a heat map's noise may be a little below 0
-constexpr double kManyNegative = 0.25;  // of the keypoints that have a place: MediaPipe's z, which is negative before the hips
+constexpr double kManyNegative = 0.25;  // part of the keypoints that have a place: MediaPipe's z, which is negative before the hips
 
 bool is_whole(double value) { return std::fabs(value) <= kMostPx; }
 

@@ -14,7 +14,7 @@ struct Picture {
 // Of one frame.
 struct Reading {
   int found = 0;    // keypoints with a place and a confidence above 0
-  int outside = 0;  // of these, those outside of the picture
+  int outside = 0;  // those among them outside of the picture
   double right_px = 0, bottom_px = 0;  // the largest x and y of those found
 };
 

@@ -72,7 +72,7 @@ struct Line {
   double most_confidence;
 };
 using Lines = std::vector<Line>;               // as Alternatives
-using Mapping = std::map<std::string, Lines>;  // of joints by name
+using Mapping = std::map<std::string, Lines>;  // joints by name
 
 Sources mean(const Names& keypoints) {
   Sources sources;

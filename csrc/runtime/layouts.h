@@ -41,7 +41,7 @@ using Alternatives = std::vector<JointSources>;
 struct Layout {
   std::string name;
   std::vector<std::string> keypoints, joints;  // their names
-  std::vector<Alternatives> sources;           // of each joint
+  std::vector<Alternatives> sources;           // for each joint
 };
 
 // The layouts that ship.
@@ -77,14 +77,14 @@ class Adapter {
     bool must_be_seen;  // for its line to be taken
   };
   struct Line {
-    int begin, end;  // of its sources
+    int begin, end;  // where its sources are
     double most_confidence;
   };
 
   std::string layout_;
   int keypoints_;
   // Of the skeleton's joints, in few pieces of memory: those of 20 people are read between two calls of an engine.
-  std::vector<int> joint_ends_;  // of a joint's lines; they begin where those of the joint before it end
+  std::vector<int> joint_ends_;  // where a joint's lines end; they begin where those of the joint before it end
   std::vector<Line> lines_;
   std::vector<Source> sources_;
 };

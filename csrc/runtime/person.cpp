@@ -9,7 +9,7 @@ namespace edgepose {
 
 namespace {
 
-constexpr double kLostShare = 2.0 / 3;  // of seen_above: a joint that was seen stays so until its confidence is below this
+constexpr double kLostShare = 2.0 / 3;  // part of seen_above: a joint that was seen stays so until its confidence is below this
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 Note blank(int joints) { return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)}; }

@@ -24,8 +24,8 @@ struct Busy : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-constexpr double kFileRateHz = -1;         // of a rate: the one that the model was trained on
-constexpr double kPublishedRateHz = 50.0;  // of all published weights: what a model is taken for that does not say
+constexpr double kFileRateHz = -1;         // stands for the rate that the model was trained on
+constexpr double kPublishedRateHz = 50.0;  // the published weights' rate, taken for a model that does not say its own
 
 // What a person needs to know of a model.
 struct Lifter {
@@ -33,7 +33,7 @@ struct Lifter {
   Skeleton skeleton;
   bool is_causal = false;
   std::vector<std::string> inputs = {"x", "y"}, outputs = {"x", "y", "z"};  // the columns, as edgepose/columns.py has them
-  double rate_hz = 0;                                                       // that it was trained on; 0: not known
+  double rate_hz = 0;                                                       // the rate it was trained on; 0: not known
 };
 
 // What becomes of a frame whose time is not later than the last one's.
@@ -47,7 +47,7 @@ struct PersonOptions {
   int delay_frames = 0;
   double rate_hz = kFileRateHz;  // 0: every frame as it comes
   double max_gap_s = 0.5, seen_above = 0.3, hold_s = 0.3;
-  double min_cutoff_hz = 0, beta = 0, d_cutoff_hz = 1;  // of a OneEuro filter on the joints; min_cutoff_hz 0: none
+  double min_cutoff_hz = 0, beta = 0, d_cutoff_hz = 1;  // a OneEuro filter on the joints; min_cutoff_hz 0: none
   double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
   BadTime on_bad_time = BadTime::refuse;
   bool mend_sides = true;  // see Sides
@@ -116,7 +116,7 @@ class Person {
   int inputs() const { return (int)inputs_.size(); }
   int outputs() const { return has_error_ ? 4 : 3; }
   bool has_error() const { return has_error_; }
-  double rate_hz() const { return rate_hz_; }  // of the grid; 0: every frame as it comes
+  double rate_hz() const { return rate_hz_; }  // the grid's; 0: every frame as it comes
 
  private:
   enum class Input { x, y, confidence, length, length_known, depth, depth_known, elevation, elevation_known };
@@ -149,7 +149,7 @@ class Person {
   Doubts doubts_;
   std::vector<double> keypoints_, joints_norm_;  // the checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2)
   std::vector<double> frame_;                    // the last one that the window took, (J, inputs)
-  Reading reading_;  // of the checked frame
+  Reading reading_;  // the checked frame's
   Note note_;
   std::atomic<bool> is_claimed_{false};
 };

@@ -8,12 +8,12 @@ namespace edgepose {
 namespace {
 
 constexpr double kFrameS = 0.06;      // frames further apart show a person who may have turned
-constexpr int kLeastPairs = 4;        // of the six of arms and legs, fewer say too little
+constexpr int kLeastPairs = 4;        // there are six in arms and legs; fewer than this say too little
 // Distances between two frames, joint by joint, against those of the joints exchanged. In real clips of three
 // detectors, dancers among them, the exchanged ones are never below 2.1 times the plain ones, but for a few frames of
 // one; where sides are exchanged it is the inverse.
 constexpr double kMostShare = 0.5;
-constexpr double kLeastGain = 0.1;  // of the body's size, by which the exchanged ones are nearer, on average
+constexpr double kLeastGain = 0.1;  // part of the body's size, by which the exchanged ones are nearer, on average
 constexpr double kFirstTrustS = 0.25, kMostTrustS = 2.0;
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 // A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are
 // interpolated. Below, each grid frame takes the nearest camera frame, so that jitter costs no waiting.
 constexpr double kSlower = 1.25;
-constexpr double kSnap = 0.1;            // of a slower camera, a frame this near to a grid point (in periods) stands for it
+constexpr double kSnap = 0.1;            // with a slower camera, a frame this near to a grid point (in periods) stands for it
 constexpr double kMaxJumpTorsos = 0.5;   // further in one frame than half a torso is another person
 // Frames further apart than this may show a larger jump, in proportion: half a torso in 0.04 s is 6 m/s.
 constexpr double kJumpFrameS = 0.04;
@@ -72,7 +72,7 @@ void Window::reset() {
 
 void Window::end_clip() {
   const long held = last_answer_ - first_;
-  const long waiting = held - (held == (long)answers_.size());  // of a full ring the oldest has been answered
+  const long waiting = held - (held == (long)answers_.size());  // the oldest of a full ring has been answered
   if (waiting) {
     const float* frame = buffer_.data() + (std::size_t)(end_ - repeats_ - waiting) * width_;
     const long past = ended_.waiting() ? 0 : target_;  // where others wait, none of this clip has been answered

@@ -91,7 +91,7 @@ class Window {
   long first_ = 0, last_answer_ = 0;  // of the frames put into the ring since the window was empty, those that are in it
   long clip_ = 0, answered_clip_ = -1;
   Ended ended_;
-  bool is_of_ended_ = false, was_reset_ = false;  // of the answer that is due
+  bool is_of_ended_ = false, was_reset_ = false;  // about the answer that is due
 };
 
 }  // namespace edgepose

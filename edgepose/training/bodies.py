@@ -15,7 +15,7 @@ NOD_RAD = (math.radians(10), math.radians(20))  # mean and deviation of the neck
 
 @dataclass(frozen=True)
 class Bodies:
-    """What people's bodies are drawn from; pairs are ends of a uniform range.
+    """Ranges that people's bodies are drawn from; pairs are ends of a uniform range.
 
     sizes: of the whole person; the subjects stand 1.53 to 1.80 m tall. proportions: a bone is longer or shorter by up to this part,
     left and right alike. trunk: the spine and the thorax's bone, over that. hips: the hips' width, over that.

@@ -111,7 +111,7 @@ def random_cameras(target_m: torch.Tensor, generator: torch.Generator, rig: Rig 
 
 
 def move_cameras(joints_m: torch.Tensor, period_s: float, generator: torch.Generator, rig: Rig) -> torch.Tensor:
-    """What cameras that pan and walk see: (B, T, J, 3) m, camera axes of a camera at rest -> each frame's own.
+    """The view of cameras that pan and walk: (B, T, J, 3) m, camera axes of a camera at rest -> each frame's own.
 
     The middle frame stays as it is; half of the cameras move, evenly while the window lasts.
     """

@@ -51,7 +51,7 @@ def fit_jitter(clips: list[RealClip]) -> tuple[dict[str, float], dict[str, float
 
 
 def body_ratios(points_m: np.ndarray) -> dict[str, float]:
-    """What tells bodies, and detectors' ideas of joints, apart: (N, 17, 3) COCO points in 3D -> medians over the frames.
+    """Ratios that tell bodies, and detectors' ideas of joints, apart: (N, 17, 3) COCO points in 3D -> medians over the frames.
 
     Widths and heights over thigh plus shank; the heights of nose and eyes are above the middle of the shoulders, along the trunk.
     """

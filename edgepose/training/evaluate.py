@@ -39,12 +39,12 @@ from .observation import AS_CAPTURED, knowing, observe_frames
 from .protocols import AVERAGE, PROTOCOLS, Flipped, Table as Figures, flip_cost, papers_table
 from .real_scores import answers_of_folder, score_all
 
-WINDOWS = 4096  # of each source
+WINDOWS = 4096  # from each source
 FLOOR_WINDOWS = 20_000
 SEED = 1
 WIDTH = 132  # characters: a table of 15 actions needs them
-KINDS = {"clean": False, "noisy": True}  # of windows: whether the detector errs
-MAIN_SOURCE, SOURCE_NAMES = "cmu", {"hdm05": "HDM05", "uiprmd": "UI-PRMD"}  # of validation subjects, whose figures stand apart
+KINDS = {"clean": False, "noisy": True}  # kinds of windows: does the detector err?
+MAIN_SOURCE, SOURCE_NAMES = "cmu", {"hdm05": "HDM05", "uiprmd": "UI-PRMD"}  # sources of validation subjects, whose figures stand apart
 REAL = "real"  # --data: real clips with a reference
 AS_TOLD = {"length": "told the person's lengths", "depth": "told a depth camera's depths", "elevation": "told lens and gravity"}
 CLOSE_MM = 50.0
@@ -117,7 +117,7 @@ def _errors_on_validation(model: Lifter, data: str | Path) -> tuple[np.ndarray, 
 
 
 def calibrated_error(model: Lifter, data: str | Path) -> float:
-    """What a model's predicted errors are to be multiplied by, so that ERROR_QUANTILE of the validation joints lie within them.
+    """The factor for a model's predicted errors, so that ERROR_QUANTILE of the validation joints lie within them.
 
     The root, which is always right, does not count.
     """

@@ -116,7 +116,7 @@ def only_source(motion: Motion, source: str) -> Motion:
 
 
 def clip_weights(motion: Motion) -> torch.Tensor:
-    """How often each clip is drawn, (clips,) float64 of any scale.
+    """Weights by which clips are drawn, (clips,) float64 of any scale.
 
     Within a source by the square root of its length, which evens out subjects (three of CMU's own half of its frames) without drowning
     the long ones; each source has its part of SOURCE_SHARES, one that is not there as much as the least of them.

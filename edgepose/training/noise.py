@@ -1,4 +1,4 @@
-"""What a detector makes of the points it should have found: jitter, a bias, left and right exchanged, lost joints, confidence.
+"""A detector's errors on the points it should have found: jitter, a bias, left and right exchanged, lost joints, confidence.
 
 Jitter is proportional to the person's size in the picture (the longer side of the box around the points) and follows a
 bivariate Student t with two degrees of freedom: half of the errors are small, one in a hundred is ten times as large,
@@ -25,12 +25,12 @@ from .landmarks import COCO_JOINTS
 # What `python -m edgepose.training.detector_fit` measures with better cameras, on three detectors, stands in ANY_DETECTOR.
 JITTER_PERCENT = {"nose": 0.42, "eye": 0.45, "ear": 1.19, "shoulder": 1.1, "elbow": 1.21, "wrist": 1.17, "hip": 1.19,
                   "knee": 1.23, "ankle": 1.0}
-FRAME_CORRELATION = 0.85  # of the jitter in one frame with the next at 50 Hz; same clips
+FRAME_CORRELATION = 0.85  # the jitter in one frame with that in the next, at 50 Hz; same clips
 WORST = 10.0  # the longest jitter over its scale
 # A pelvis without hips stands so far below the middle of the shoulders: the larger of the shoulders' width and the distance of the nose from
 # their middle, each times the median in the motion capture.
 TRUNK_OVER_SHOULDERS, TRUNK_OVER_NOSE = 1.4, 2.2
-LEAST_CONFIDENCE = 0.05  # of what was found
+LEAST_CONFIDENCE = 0.05  # for a joint that was found
 FACE = 5  # the first points of COCO-17: nose, eyes, ears
 _HEAD = [H36M17.index("nose"), H36M17.index("head")]
 # An honest confidence for a joint whose error has the scale of s percent: exp(-(s / FADING)^1.5). AIST++'s detector, median error by
@@ -42,7 +42,7 @@ HONEST, OPENPOSE_LIKE = 0.35, 0.3  # parts of the windows; the rest are as Media
 
 @dataclass(frozen=True)
 class Detector:
-    """How a detector errs; chances are for a window.
+    """A detector's errors; chances are for a window.
 
     jitter: its scale in percent of the person's size, by the last part of a joint's name. bias: the same, the deviation along each axis
     of an error that lasts the whole window; empty: none. levels: a window's jitter, and its bias, over the tables', uniform. pixel: largest deviation of jitter that does not shrink with the person, in normalised coordinates. confused: a hand taken
@@ -112,7 +112,7 @@ def add_jitter(points: torch.Tensor, generator: torch.Generator, detector: Detec
 
 
 def confidences(scale: torch.Tensor, frames: int, generator: torch.Generator) -> torch.Tensor:
-    """What a detector says of points whose errors have this scale: (B, 1, 17) over the person's size -> (B, T, 17)."""
+    """Confidences that a detector gives points whose errors have this scale: (B, 1, 17) over the person's size -> (B, T, 17)."""
     batch = len(scale)
     honest = torch.exp(-(100 * scale / FADING_PERCENT) ** 1.5)
     kind, sureness = torch.rand(2, batch, 1, 1, generator=generator)
@@ -211,7 +211,7 @@ def adapted(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def detect(points: torch.Tensor, generator: torch.Generator, detector: Detector = STEADY,
            is_outside: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the model is given for these points: (B, T, 17, 2) COCO, normalised -> (B, T, 17, 2) H36M, normalised, (B, T, 17) confidence.
+    """The model's input for these points: (B, T, 17, 2) COCO, normalised -> (B, T, 17, 2) H36M, normalised, (B, T, 17) confidence.
 
     is_outside: (B, T, 17) bool, points that the picture does not show.
     """

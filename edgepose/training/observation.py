@@ -1,4 +1,4 @@
-"""What a model is given of a person's motion, and what is true: bodies, poses, cameras and detectors put together.
+"""Windows of a person's motion as a model is given them, and what is true: bodies, poses, cameras and detectors put together.
 
 `AS_CAPTURED` is what models are scored on and stays as it is, so that figures of different years compare; `WILD` is what they
 are trained on: more poses, more bodies, every detector at hand, cameras that move.
@@ -32,7 +32,7 @@ GRAVITY_ERROR_RAD, FOCAL_ERROR = 0.01, 0.03  # deviations of an IMU's gravity an
 
 @dataclass(frozen=True)
 class Recipe:
-    """How windows are made of motion.
+    """The way windows are made of motion.
 
     speeds: how many times as fast motion is played. poses: limbs are crossed and turned. known: part of the windows in which what a
     model may be told beside keypoints is known: length, depth, elevation.

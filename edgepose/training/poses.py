@@ -22,7 +22,7 @@ TURN_RAD = math.radians(15)  # deviation of a shoulder's or a hip's turn; an elb
 BEND_RAD = math.radians(8)  # deviation of the upper body's turn about the spine
 TILT_RAD, TILTED = math.radians(12), 0.5  # deviation of the whole body's lean, and the part of the turned windows that lean
 LAID_DOWN, LYING_RAD = 0.06, math.pi / 2  # part of the turned windows that are tilted by up to this much more
-MOST_BEND_RAD = math.radians(150)  # of an elbow or a knee, between the two bones' directions
+MOST_BEND_RAD = math.radians(150)  # an elbow's or a knee's, between the two bones' directions
 FLOOR_M = 0.03  # no joint is below this
 
 _ARMS = tuple(tuple(H36M17.index(f"{side}_{part}") for part in ("shoulder", "elbow", "wrist")) for side in ("left", "right"))

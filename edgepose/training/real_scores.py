@@ -1,4 +1,4 @@
-"""How good a model is on real clips: `edgepose evaluate --data real`.
+"""The errors of a model on real clips: `edgepose evaluate --data real`.
 
 A clip goes through `Stream`, frame by frame as at run time, once as the detector saw it and once as a perfect detector
 would have. Only the joints of LIMBS count, from the middle of the hips: about the others detectors do not agree. A

@@ -35,7 +35,7 @@ from .runs import (add_option_argument, average, check_free, keep_run, option_wo
 from .schedules import OURS, RECIPES, Schedule, schedule_of
 from .sources import SOURCES, Source, open_source
 
-STEPS = 40_000  # of a run that was not told how many
+STEPS = 40_000  # for a run that was not told how many
 BATCH = 128  # windows of one frame; AMPose, section 4.2
 BATCH_FRAMES = 1728  # a batch of longer windows has about so many frames, and at least LEAST_BATCH windows
 LEAST_BATCH = 8
