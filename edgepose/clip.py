@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,32 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
     return [Clip(path.stem, keypoints[:, person] if is_of_several else keypoints, layout, image_size, fps,
                  reference[:, person] if is_of_several and reference is not None else reference, times_s)
             for person in range(keypoints.shape[1] if is_of_several else 1)]
+
+
+def places_changed(people: Sequence[Clip]) -> np.ndarray:
+    """The frames in which people of one recording have changed places in the list, (N,) ascending.
+
+    Two people have where the middles of their keypoints lie each nearer to where the other's was in the frame
+    before, in sum by more than their size. Detectors that find several people promise no order.
+    """
+    found = [_found(clip.keypoints_px) for clip in people]
+    changed = np.zeros(len(people[0].keypoints_px) if people else 0, dtype=bool)
+    for (here, size), (there, other_size) in combinations(found, 2):
+        stays, crosses = (np.linalg.norm(a[1:] - b[:-1], axis=-1) + np.linalg.norm(c[1:] - d[:-1], axis=-1)
+                          for a, b, c, d in ((here, here, there, there), (here, there, there, here)))
+        with np.errstate(invalid="ignore"):  # NaN, where one of the two is not there, is larger than nothing
+            changed[1:] |= stays - crosses > (size + other_size)[1:] / 2
+    return np.flatnonzero(changed)
+
+
+def _found(keypoints_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of the keypoints found in each frame, (F, 2) px, and the longer side of their box, (F,); NaN for
+    none."""
+    is_found = keypoints_px[..., 2] > 0 if keypoints_px.shape[-1] == 3 else keypoints_px.any(axis=-1)
+    xy = np.where(is_found[..., None], keypoints_px[..., :2], np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nobody was found
+        return np.nanmean(xy, axis=1), np.max(np.nanmax(xy, axis=1) - np.nanmin(xy, axis=1), axis=-1)
 
 
 def _keypoints(path: Path, arrays: dict[str, Any], layout: str | None) -> tuple[str, np.ndarray]:

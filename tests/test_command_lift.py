@@ -9,7 +9,7 @@ from archives import contents, lift, recorded
 from people import SIZE, hard_clip, person_of
 
 import edgepose
-from edgepose.clip import Clip
+from edgepose.clip import Clip, places_changed
 from edgepose.commands import lift as lift_command
 from edgepose.filters import SMOOTH
 from edgepose.stream import Stream
@@ -75,6 +75,32 @@ def test_people_of_a_recording_are_lifted_apart(tmp_path):
         assert len(alone) == len(its) == 40
         for a, b in zip(alone, its):
             assert all(np.array_equal(x, y) for x, y in zip(a[1:], b[1:]))
+
+
+def test_people_who_change_places_in_the_list_are_warned_of_and_keep_their_poses(tmp_path, capfd):
+    people = np.stack([person_of("coco17", seed=seed) + [[[200.0 * seed, 0, 0]]] for seed in range(2)], axis=1)
+    people[10:20] = people[10:20, ::-1]
+    recorded(tmp_path / "in/all.npz", people)
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 0
+    assert "all: people change places in the list at frame 10, and 1 times more: each place is lifted as one person" in capfd.readouterr().err
+    poses = poses_of(tmp_path / "out/all.npz")
+    assert [sum(pose[0] == person for pose in poses) for person in range(2)] == [40, 40]
+
+
+def test_people_who_pass_each_other_come_late_or_stand_alone_have_not_changed_places():
+    def walking(start_px, speed_px):
+        return person_of("coco17") + [[[start_px, 0, 0]]] + speed_px * np.arange(40)[:, None, None] * [1, 0, 0]
+
+    def clip(keypoints_px):
+        return Clip("c", keypoints_px, "coco17", (2000, 1000), 50.0)
+
+    late = walking(600, 0)
+    late[:15] = 0
+    for people in ((walking(0, 10), walking(400, -10)), (walking(0, 0), late), (walking(0, 0),), ()):
+        assert not len(places_changed([clip(person) for person in people]))
+    swapped = [clip(person.copy()) for person in (walking(0, 0), walking(400, 0))]
+    swapped[0].keypoints_px[7:], swapped[1].keypoints_px[7:] = walking(400, 0)[7:], walking(0, 0)[7:]
+    assert places_changed(swapped).tolist() == [7]
 
 
 def test_a_result_explains_itself(recordings, tmp_path):

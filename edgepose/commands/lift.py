@@ -4,7 +4,6 @@ again."""
 from __future__ import annotations
 
 import argparse
-import glob
 import hashlib
 import io
 import json
@@ -13,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ import numpy as np
 from ..adapters import ADAPTERS
 from ..camera import checked_image_size
 from ..checks import checked_number, listed, read_json
-from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, read_people
+from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, places_changed, read_people
 from ..engine import Engine, load
 from ..enginefile import EngineError, part_of, write_atomically
 from ..filters import SMOOTH
@@ -35,11 +35,11 @@ from ..machine import cores
 from ..npz import read_npz
 from ..stream import Pose, Stream
 from ..workers import Lost, Processes, RayActors, Workers, hand_out
+from .recordings import Job, find_recordings, recordings_below
 
 MOST_LISTED = 20  # failed recordings in a message
 PROGRESS_S = 5.0  # time between two lines of progress
 POSES_AT_ONCE = 1024  # so many poses are objects; a recording's others are rows of arrays
-WILDCARDS = "*?["  # a path with one of these is a glob
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A recording, absolute, and the file its poses go to, absolute; name: its place in the archive and in the
-    output."""
-
-    recording: Path
-    output: Path
-    name: str
-
-
-@dataclass(frozen=True)
 class Outcome:
     """The result of a job. failed: the reason why a recording has no poses; stops: no other recording would have any
     either."""
@@ -75,71 +65,6 @@ class Outcome:
     poses: int = 0
     failed: str | None = None
     stops: bool = False
-
-
-def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
-    """The recordings that files, folders and globs ("archive/**/*.npz") name, each once, also where links lead to it by
-    several names.
-
-    They are sorted within each of `inputs`, what lies there itself before what is reached by a link.
-    A recording keeps its place below the folder, or below the part of the glob before its first wildcard. What lies in
-    `output` is no input where `output` lies in a folder that is searched.
-    Raises ValueError if one of `inputs` names no recording, two would be written to one file, or one over a recording.
-    """
-    output = Path(os.path.abspath(output))
-    jobs: dict[Path, Job] = {}
-    for pattern in inputs:
-        base, found = _search(os.path.expanduser(pattern))
-        is_inside = output != base and output.is_relative_to(base)
-        found = [path for path in found if not (is_inside and path.is_relative_to(output))]
-        if not found:
-            raise ValueError(f"--input {pattern}: no .npz file is there"
-                             + (f", but for those in {output}" if is_inside else ""))
-        real = {path: path.resolve() for path in found}
-        for path in sorted(found, key=lambda path: real[path] != base.resolve() / path.relative_to(base)):
-            name = path.relative_to(base)
-            jobs.setdefault(real[path], Job(path, output / name, str(name)))
-    first: dict[Path, Job] = {}
-    for job in jobs.values():
-        other = first.setdefault(job.output, job)
-        if other is not job:
-            raise ValueError(f"{other.recording} and {job.recording} would both be written to {job.output}: "
-                             "search a folder that both lie in, or lift them to two --output folders")
-        if job.output.resolve() in jobs:
-            raise ValueError(f"{job.output} is a recording, and would be written over with "
-                             "poses: wanted another --output")
-    return list(jobs.values())
-
-
-def _search(pattern: str) -> tuple[Path, list[Path]]:
-    """(the folder that names are relative to, the recordings), absolute. Raises ValueError if there is no such file or
-    folder."""
-    path = Path(os.path.abspath(pattern))
-    if path.is_dir():
-        return path, sorted(_recordings_below(path))
-    if path.exists() or not any(wildcard in pattern for wildcard in WILDCARDS):
-        if not path.exists():
-            raise ValueError(f"--input {pattern}: there is no such file or folder")
-        if path.suffix != ".npz":
-            raise ValueError(f"--input {pattern}: wanted .npz files of keypoints, a folder or a glob of them")
-        return path.parent, [path]
-    parts = path.parts
-    plain = next(i for i, part in enumerate(parts) if any(wildcard in part for wildcard in WILDCARDS))
-    found = [Path(file) for file in glob.glob(str(path), recursive=True) if file.endswith(".npz")
-             and not os.path.isdir(file)]
-    return Path(*parts[:plain]), sorted(found)
-
-
-def _recordings_below(top: Path) -> Iterator[Path]:
-    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads
-    back into `top`."""
-    inside, seen = top.resolve(), {top.resolve()}
-    for folder, folders, files in os.walk(top, followlinks=True):
-        yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
-        real = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, path in real.items() if path not in seen
-                      and not (Path(folder, name).is_symlink() and path.is_relative_to(inside))]
-        seen.update(real[name] for name in folders)
 
 
 def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dict[str, np.ndarray]:
@@ -151,6 +76,11 @@ def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dic
     Raises ValueError, numbering frame and person, for what a Stream does not take.
     """
     joints = len(engine.skeleton)
+    changed = places_changed(people)
+    if len(changed):
+        warnings.warn(f"{people[0].name}: people change places in the list at frame {changed[0]}"
+                      f"{f', and {len(changed) - 1} times more' * (len(changed) > 1)}: each place is lifted as one "
+                      "person, so its poses are of several; give each person one place", stacklevel=2)
     tables = [_table([], 0, people[0], joints)]
     for person, clip in enumerate(people):
         stream = Stream(engine, clip.layout, clip.image_size, delay_frames=options.delay_frames,
@@ -258,7 +188,7 @@ def unfinished(jobs: Iterable[Job], settings: dict[str, Any], redo: bool = False
 def others_of(output: Path, jobs: Iterable[Job], settings: dict[str, Any]) -> list[str]:
     """The results in a folder that are of none of the jobs' recordings, and made otherwise: how each differs."""
     known = {path for job in jobs for path in (job.output, job.recording)}
-    found = [path for path in sorted(_recordings_below(Path(os.path.abspath(output)))) if path not in known]
+    found = [path for path in sorted(recordings_below(Path(os.path.abspath(output)))) if path not in known]
     return [f"{path} {difference}" for path in found if (was := _made_by_of(path))
             and (difference := _otherwise(was, settings))]
 
