@@ -45,7 +45,7 @@ def archive(tmp_path_factory):
 
 
 def test_the_source_archive_holds_what_the_sources_hold(archive):
-    missing = [str(path.relative_to(ROOT)) for folder in ("csrc", "docs", "tests", "edgepose", "benchmarks", "build_engines")
+    missing = [str(path.relative_to(ROOT)) for folder in ("csrc", "docs", "tests", "edgepose", "benchmarks", "build_engines", "examples")
                for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".pyc", ".so")
                and "__pycache__" not in path.parts and not (archive / path.relative_to(ROOT)).is_file()]
     assert missing == []

@@ -1,5 +1,6 @@
 import runpy
 import shutil
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,9 @@ def test_every_folder_with_python_in_it_is_installed():
     found = {".".join([package, *path.parent.relative_to(SETUP.parent / folder).parts])
              for folder, package in roots.items() for path in (SETUP.parent / folder).rglob("__init__.py")}
     assert sorted(settings["packages"]) == sorted(found)
+
+
+def test_pyinstaller_finds_the_hook_by_its_entry_point():
+    (entry_point,) = distribution("edgepose").entry_points.select(group="pyinstaller40", name="hook-dirs")
+    (folder,) = entry_point.load()()
+    assert Path(folder, "hook-edgepose.py").is_file()
