@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import tokenize
 import zipfile
 from collections.abc import Callable, Collection
@@ -81,3 +82,23 @@ def _header(stream: BinaryIO, version: tuple[int, int]) -> tuple[tuple[int, ...]
         return READERS[version](stream)
     except (MemoryError, RecursionError, SyntaxError, tokenize.TokenError) as error:
         raise ValueError(f"its header is damaged: {type(error).__name__}") from error
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Takes numpy arrays and plain containers out of a pickle and nothing else, so that a data file cannot run code."""
+
+    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"),
+               ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
+
+    def find_class(self, module: str, name: str) -> Any:
+        part = module.rpartition(".")[2] if module.startswith(("numpy.core.", "numpy._core.")) else module
+        if (part, name) not in self.ALLOWED:
+            raise ValueError(f"it holds a {module}.{name}; wanted arrays, dicts and lists of numbers and text only")
+        return super().find_class(module.replace("numpy.core.", "numpy._core.") if hasattr(np, "_core") else module,
+                                  name)
+
+
+def unpickled_arrays(stream: BinaryIO) -> Any:
+    """The arrays, and lists and dicts of arrays, of an array of Python objects, for read_npz. Raises ValueError for others."""
+    value = _ArraysOnly(stream, encoding="latin1").load()  # as numpy does for files of Python 2
+    return value.item() if isinstance(value, np.ndarray) and value.shape == () else value

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from ..npz import read_npz
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Takes numpy arrays and plain containers out of a pickle and nothing else, so that a data file cannot run code."""
-
-    ALLOWED = {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"),
-               ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict")}
-
-    def find_class(self, module: str, name: str) -> Any:
-        part = module.rpartition(".")[2] if module.startswith(("numpy.core.", "numpy._core.")) else module
-        if (part, name) not in self.ALLOWED:
-            raise ValueError(f"it holds a {module}.{name}; wanted arrays, dicts and lists of numbers and text only")
-        return super().find_class(module.replace("numpy.core.", "numpy._core.") if hasattr(np, "_core") else module,
-                                  name)
+from ..npz import read_npz, unpickled_arrays
 
 
 def load_npz(path: Path, *keys: str) -> list[Any]:
@@ -35,16 +20,11 @@ def load_npz(path: Path, *keys: str) -> list[Any]:
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing")
-    values = read_npz(path, keys, _objects)
+    values = read_npz(path, keys, unpickled_arrays)
     for key in keys:
         if key not in values:
             raise ValueError(f"{path}: it has no key {key!r}; it has {', '.join(values)}")
     return [values[key] for key in keys]
-
-
-def _objects(stream: BinaryIO) -> Any:
-    value = _ArraysOnly(stream, encoding="latin1").load()  # as numpy does for files of Python 2
-    return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
 
 
 def entries(table: Any, source: str) -> dict[str, Any]:
