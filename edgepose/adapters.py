@@ -121,3 +121,12 @@ def _mean_of(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]
 ADAPTERS: dict[str, Adapter] = {name: Adapter(Skeleton(name, tuple(keypoints)), H36M17, alternatives)
                                 for name, keypoints, alternatives in _native.layouts()}
 COCO17, HALPE26, BODY25, MEDIAPIPE33, MPII16 = (ADAPTERS[name].layout for name in ("coco17", "halpe26", "body25", "mediapipe33", "mpii16"))
+
+
+def adapter_of(layout: str | Adapter) -> Adapter:
+    """The adapter of a layout by its name in ADAPTERS; an Adapter is its own. Raises ValueError for another."""
+    if isinstance(layout, Adapter):
+        return layout
+    if not isinstance(layout, str) or layout not in ADAPTERS:
+        raise ValueError(f"there is no layout {layout!r}; wanted one of {', '.join(ADAPTERS)}, or an Adapter")
+    return ADAPTERS[layout]

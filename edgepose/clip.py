@@ -1,5 +1,5 @@
-"""A recorded clip of keypoints: the .npz format that `edgepose stream` and `edgepose lift` read, the windows that ship,
-and a clip through a `Stream`."""
+"""A recorded clip of keypoints: our .npz files of them and other programs' (edgepose/files), the windows that ship, and
+a clip through a `Stream`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .adapters import ADAPTERS
+from .adapters import ADAPTERS, Adapter, adapter_of
 from .camera import check_pixels, checked_image_size
 from .checks import checked_number
+from .files.reading import SUFFIXES, read_recording
+from .files.recording import Recording
 from .filters import OneEuro
 from .npz import read_npz
 from .skeleton import H36M17
@@ -36,18 +38,22 @@ class Clip:
     """A recorded clip of one person.
 
     keypoints_px: (F, K, 2) or (F, K, 3) with confidence, 0 in all of a frame in which nobody was found. layout: a name
-    in ADAPTERS. image_size: (width, height), px.
+    in ADAPTERS, or an Adapter. image_size: (width, height), px.
     reference_m: (F, 17, 3) metres from the root, camera axes, where somebody measured them; else None.
     timestamps_s: (F,) of the frames where they are not fps apart; else None.
+    first_frame: the recording's frame that the clip begins with. person_id: the file's own; None: the file has none, so
+    that the clip is of whoever has this place in each frame's list.
     """
 
     name: str
     keypoints_px: np.ndarray
-    layout: str
+    layout: str | Adapter
     image_size: tuple[float, float]
     fps: float
     reference_m: np.ndarray | None = None
     timestamps_s: np.ndarray | None = None
+    first_frame: int = 0
+    person_id: int | None = None
 
     def time_of(self, frame: int) -> float:
         """The time at which a frame was taken, in seconds."""
@@ -91,11 +97,11 @@ class Clip:
         return keypoints_px if keypoints_px.shape[-1] != 3 or keypoints_px[:, 2].any() else None
 
 
-def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, float] | None = None,
+def load_clip(clip: str, layout: str | Adapter | None = None, image_size: tuple[float, float] | None = None,
               fps: float | None = None) -> Clip:
-    """A shipped clip by its name, or an .npz file of one person: see read_people, which it raises the errors of."""
-    path = Path(clip) if clip.endswith(".npz") or Path(clip).exists() else CLIPS / f"{clip}.npz"
-    if not path.is_file():
+    """A shipped clip by its name, or a file of one person: see read_people, which it raises the errors of."""
+    path = Path(clip) if clip.endswith(SUFFIXES) or Path(clip).exists() else CLIPS / f"{clip}.npz"
+    if not path.exists():
         shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in sum(WINDOW_FILES.values(), ()))
         raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
     people = read_people(path, layout, image_size, fps)
@@ -105,16 +111,21 @@ def load_clip(clip: str, layout: str | None = None, image_size: tuple[float, flo
     return people[0]
 
 
-def read_people(path: Path, layout: str | None = None, image_size: tuple[float, float] | None = None,
+def read_people(path: Path, layout: str | Adapter | None = None, image_size: tuple[float, float] | None = None,
                 fps: float | None = None) -> list[Clip]:
-    """The people of an .npz file, each a clip of all its frames.
+    """The people of a file or folder of keypoints, each a clip of all its frames, or by a file's ids of those from
+    the person's first to the last.
 
-    The file's keypoints are `keypoints`, whose layout the string `layout` or the argument says, or an array named like
+    Files of other programs: see docs/files.md. Of an .npz file of ours, the
+    keypoints are `keypoints`, whose layout the string `layout` or the argument says, or an array named like
     a layout ("coco17"), of one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), each in the same place in
     every frame. `image_size`, `fps`, `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken
     from it where it has them. The arguments go before what the file says, fps before its times too.
     Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
+    recording = read_recording(path, layout and adapter_of(layout).layout)
+    if recording is not None:
+        return _people_of(path, recording, layout, image_size, fps)
     arrays = read_npz(path, ARRAYS)
     layout, keypoints = _keypoints(path, arrays, layout)
     if not keypoints.size and keypoints.ndim in (3, 4):
@@ -124,17 +135,7 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
         raise ValueError(f"{path}: the keypoints are {keypoints.dtype} of shape {keypoints.shape}; wanted "
                          "numbers, (frames, K, 2 or 3) or (frames, people, K, 2 or 3)")
     times_s = _times(path, arrays["timestamps_s"], len(keypoints)) if fps is None and "timestamps_s" in arrays else None
-    has_rate = fps is not None or "fps" in arrays or times_s is not None and len(times_s) > 1
-    has_size = image_size is not None or "image_size" in arrays
-    missing = [option for option, is_there in (("--fps HZ", has_rate), ("--image-size WIDTH HEIGHT", has_size))
-               if not is_there]
-    if missing:
-        raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
-    if fps is None:
-        fps = _rate(path, arrays.get("fps"), times_s)
-    if image_size is None:
-        image_size = _positive(path, "image_size", arrays["image_size"], 2)
-    image_size, fps = checked_image_size(image_size), checked_number(f"{path}: fps", fps, SLOWEST_HZ, FASTEST_HZ)
+    image_size, fps = _size_and_rate(path, image_size, fps, arrays, times_s)
     reference = arrays.get("reference_m")
     is_of_several = keypoints.ndim == 4
     wanted = (*keypoints.shape[:-2], len(H36M17), 3)
@@ -146,6 +147,49 @@ def read_people(path: Path, layout: str | None = None, image_size: tuple[float, 
     return [Clip(path.stem, keypoints[:, person] if is_of_several else keypoints, layout, image_size, fps,
                  reference[:, person] if is_of_several and reference is not None else reference, times_s)
             for person in range(keypoints.shape[1] if is_of_several else 1)]
+
+
+def _people_of(path: Path, recording: Recording, layout: str | Adapter | None, image_size: tuple[float, float] | None,
+               fps: float | None) -> list[Clip]:
+    """The people of another program's file: see read_people."""
+    if not recording.people:
+        raise ValueError(f"{path}: nobody was found in any of its {recording.frames} frames")
+    count = len(recording.people[0].keypoints)
+    layout = layout or recording.layout
+    if layout is None:
+        raise ValueError(f"{path}: say the layout of its {count} keypoints: --layout, one of {', '.join(ADAPTERS)}, or "
+                         "a file of your own")
+    wanted = adapter_of(layout).layout
+    if len(wanted) != count:
+        raise ValueError(f"{path}: --layout says {wanted.name!r}, of {len(wanted)} keypoints; the file has {count}")
+    says = {name: np.array(value) for name, value in (("image_size", recording.image_size), ("fps", recording.fps))
+            if value is not None}
+    times_s = recording.timestamps_s if fps is None else None
+    times_s = None if times_s is None else _times(path, times_s, recording.frames)
+    image_size, fps = _size_and_rate(path, image_size, fps, says, times_s)
+    _check_pixels(path, np.concatenate([found.keypoints for found in recording.people]), image_size)
+    tracks = recording.tracks(path)
+    if times_s is None and any(track.first_frame for track in tracks):
+        times_s = np.arange(recording.frames) / fps
+    return [Clip(path.stem, track.keypoints_px, layout, image_size, fps, first_frame=track.first_frame,
+                 timestamps_s=None if times_s is None else times_s[track.first_frame:][:len(track.keypoints_px)],
+                 person_id=track.person_id) for track in tracks]
+
+
+def _size_and_rate(path: Path, image_size: tuple[float, float] | None, fps: float | None, says: Mapping[str, Any],
+                   times_s: np.ndarray | None) -> tuple[tuple[float, float], float]:
+    """(image_size, fps) of the arguments, else as a file says them. Raises ValueError, naming it, if neither does."""
+    has_rate = fps is not None or "fps" in says or times_s is not None and len(times_s) > 1
+    has_size = image_size is not None or "image_size" in says
+    missing = [option for option, is_there in (("--fps HZ", has_rate), ("--image-size WIDTH HEIGHT", has_size))
+               if not is_there]
+    if missing:
+        raise ValueError(f"{path}: say {' and '.join(missing)}, which the file does not say")
+    if fps is None:
+        fps = _rate(path, says.get("fps"), times_s)
+    if image_size is None:
+        image_size = _positive(path, "image_size", says["image_size"], 2)
+    return checked_image_size(image_size), checked_number(f"{path}: fps", fps, SLOWEST_HZ, FASTEST_HZ)
 
 
 def places_changed(people: Sequence[Clip]) -> np.ndarray:
@@ -174,7 +218,8 @@ def _found(keypoints_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.nanmean(xy, axis=1), np.max(np.nanmax(xy, axis=1) - np.nanmin(xy, axis=1), axis=-1)
 
 
-def _keypoints(path: Path, arrays: dict[str, Any], layout: str | None) -> tuple[str, np.ndarray]:
+def _keypoints(path: Path, arrays: dict[str, Any],
+               layout: str | Adapter | None) -> tuple[str | Adapter, np.ndarray]:
     """(their layout, the keypoints) of a file. layout: of the command's option, which goes before what the file says.
 
     Raises ValueError, naming it, if they are not there, or it is not clear which are meant. Warns if the file's own
@@ -207,17 +252,19 @@ def _keypoints(path: Path, arrays: dict[str, Any], layout: str | None) -> tuple[
     return layout, by_layout[layout]
 
 
-def _as_layout(path: Path, arrays: dict[str, Any], by_layout: dict[str, np.ndarray], layout: str) -> np.ndarray:
+def _as_layout(path: Path, arrays: dict[str, Any], by_layout: dict[str, np.ndarray],
+               layout: str | Adapter) -> np.ndarray:
     """The keypoints that --layout means where no array has its name. Raises ValueError, naming the file, if there are
     none of as many joints."""
+    wanted = adapter_of(layout).layout
     found = (arrays["keypoints"] if "keypoints" in arrays else next(iter(by_layout.values()))
              if len(by_layout) == 1 else None)
     if found is None:
-        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {layout!r} or `keypoints`")
-    count = len(ADAPTERS[layout].layout)
+        raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted {wanted.name!r} or `keypoints`")
+    count = len(wanted)
     if found.ndim >= 2 and found.shape[-2] != count:
-        raise ValueError(f"{path}: --layout says {layout!r}, of {count} keypoints; the file has {found.shape[-2]} of "
-                         f"{' and '.join(by_layout) or 'no name'}")
+        raise ValueError(f"{path}: --layout says {wanted.name!r}, of {count} keypoints; the file has {found.shape[-2]} "
+                         f"of {' and '.join(by_layout) or 'no name'}")
     return found
 
 

@@ -183,12 +183,12 @@ def test_results_inside_of_the_archive_are_no_recordings(tmp_path):
 
 
 @pytest.mark.parametrize("inputs, output, message", [
-    (["nowhere"], "out", "--input nowhere: there is no such file or folder"), (["a/*.np"], "out", r"--input a/\*.np: no .npz file is there"),
-    (["empty"], "out", "--input empty: no .npz file is there"), (["a", "none/*"], "out", "--input none/.*: no .npz file"),
-    (["a/notes.txt"], "out", "--input a/notes.txt: wanted .npz files"), (["a/poses"], "a", "a/1.npz is no result of edgepose lift"),
+    (["nowhere"], "out", "--input nowhere: there is no such file or folder"), (["a/*.np"], "out", r"--input a/\*.np: no file of keypoints \(.npz, .json, .npy, .csv\) is there"),
+    (["empty"], "out", "--input empty: no file of keypoints"), (["a", "none/*"], "out", "--input none/.*: no file of keypoints"),
+    (["a/notes.txt"], "out", r"--input a/notes.txt: wanted files of keypoints \(.npz"), (["a/poses"], "a", "a/1.npz is no result of edgepose lift"),
     (["a/1.npz", "b/1.npz"], "out", "a/1.npz and .*b/1.npz would both be written to .*out/1.npz: search a folder that both lie in"),
     (["a"], "a", "a/1.npz is a recording, and would be written over"), (["b"], "b/.", "b/1.npz is a recording"),
-    (["only"], "only/poses", "--input only: no .npz file is there, but for those in .*only/poses"),
+    (["only"], "only/poses", r"--input only: no file of keypoints \(.*\) is there, but for those in .*only/poses"),
 ])
 def test_inputs_that_cannot_be_meant_are_answered_before_any_work(tmp_path, monkeypatch, capsys, inputs, output, message):
     monkeypatch.chdir(tmp_path)

@@ -90,8 +90,9 @@ def test_a_truncated_clip_is_named(tmp_path, share):
 
 def test_a_single_array_is_told_from_an_archive(tmp_path):
     np.save(tmp_path / "clip.npy", MINE["coco17"])
-    with pytest.raises(ValueError, match=r"clip.npy is no .npz file .*one array of shape \(3, 17, 3\), an .npy file; write it with np.savez"):
-        load_clip(str(tmp_path / "clip.npy"))
+    (tmp_path / "clip.npy").rename(tmp_path / "clip.npz")
+    with pytest.raises(ValueError, match=r"clip.npz is no .npz file .*one array of shape \(3, 17, 3\), an .npy file; write it with np.savez"):
+        load_clip(str(tmp_path / "clip.npz"))
 
 
 def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):

@@ -28,11 +28,12 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "backends": {"enginefile", "gpu", "onnxfile", "_cuda", "_native"},
     "engine": {"backends", "checks", "columns", "enginefile", "skeleton"},
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
-    "clip": {"adapters", "camera", "checks", "filters", "npz", "skeleton", "stream"},
+    "files": {"checks", "npz", "skeleton"},
+    "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "skeleton", "stream"},
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
     "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
-    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show",
+    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show",
                  "stream", "workers", "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},

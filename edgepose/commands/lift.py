@@ -30,6 +30,7 @@ from ..checks import checked_number, listed, read_json
 from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, places_changed, read_people
 from ..engine import Engine, load
 from ..enginefile import EngineError, part_of, write_atomically
+from ..files import openpose
 from ..filters import SMOOTH
 from ..machine import cores
 from ..npz import read_npz
@@ -71,12 +72,13 @@ def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dic
     """The poses that a Stream of its own gives for each person of a recording, person by person and in the order of
     time.
 
-    Arrays: person (N,), which of `people`; frame (N,), the recording's nearest in time; timestamps_s (N,); joints_m
-    (N, J, 3) float32, metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset (N,): see Pose.
+    Arrays: person (N,), the file's id, or which of `people`; frame (N,), the recording's nearest in time; timestamps_s
+    (N,); joints_m (N, J, 3) float32, metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset
+    (N,): see Pose.
     Raises ValueError, numbering frame and person, for what a Stream does not take.
     """
     joints = len(engine.skeleton)
-    changed = places_changed(people)
+    changed = places_changed(people) if people[0].person_id is None else ()
     if len(changed):
         warnings.warn(f"{people[0].name}: people change places in the list at frame {changed[0]}"
                       f"{f', and {len(changed) - 1} times more' * (len(changed) > 1)}: each place is lifted as one "
@@ -98,8 +100,8 @@ def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dic
 def _table(poses: list[Pose], person: int, clip: Clip, joints: int,
            frames: np.ndarray | None = None) -> dict[str, np.ndarray]:
     times_s = np.array([pose.timestamp_s for pose in poses], np.float64)
-    return {"person": np.full(len(poses), person, np.int32),
-            "frame": clip.frames_at(times_s, frames),
+    return {"person": np.full(len(poses), person if clip.person_id is None else clip.person_id, np.int64),
+            "frame": clip.first_frame + clip.frames_at(times_s, frames),
             "timestamps_s": times_s,
             "joints_m": np.array([pose.joints_m for pose in poses], np.float32).reshape(-1, joints, 3),
             "confidence": np.array([pose.confidence for pose in poses], np.float32).reshape(-1, joints),
@@ -124,7 +126,12 @@ def _made_by(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
+    """The SHA-256 of a file, or of the frames in a folder."""
     digest = hashlib.sha256()
+    if path.is_dir():
+        for frame in openpose.frame_files(path):
+            digest.update(f"{frame.name} {_digest(frame)}\n".encode())
+        return digest.hexdigest()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -188,7 +195,8 @@ def unfinished(jobs: Iterable[Job], settings: dict[str, Any], redo: bool = False
 def others_of(output: Path, jobs: Iterable[Job], settings: dict[str, Any]) -> list[str]:
     """The results in a folder that are of none of the jobs' recordings, and made otherwise: how each differs."""
     known = {path for job in jobs for path in (job.output, job.recording)}
-    found = [path for path in sorted(recordings_below(Path(os.path.abspath(output)))) if path not in known]
+    found = [path for path in sorted(recordings_below(Path(os.path.abspath(output))))
+             if path.suffix == ".npz" and path not in known]
     return [f"{path} {difference}" for path in found if (was := _made_by_of(path))
             and (difference := _otherwise(was, settings))]
 
@@ -289,7 +297,7 @@ def lift_archive(jobs: Sequence[Job], workers: Workers) -> Progress:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return sum(file.stat().st_size for file in (openpose.frame_files(path) if path.is_dir() else [path]))
     except OSError:
         return 0  # it will be found to be broken
 
@@ -297,7 +305,8 @@ def _size(path: Path) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose lift`."""
     parser.add_argument("--input", nargs="+", required=True, metavar="GLOB",
-                        help="recordings: .npz files, folders, quoted globs ('archive/**/*.npz')")
+                        help="recordings: files of keypoints (.npz, .json, .npy, .csv; docs/files.md), folders, quoted "
+                             "globs ('archive/**/*.npz')")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR",
                         help="for the poses, in the tree of the input")
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")

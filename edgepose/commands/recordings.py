@@ -8,13 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import openpose
+from ..files.reading import SUFFIXES
+
 WILDCARDS = "*?["  # a path with one of these is a glob
 
 
 @dataclass(frozen=True)
 class Job:
-    """A recording, absolute, and the file its poses go to, absolute; name: its place in the archive and in the
-    output."""
+    """A recording, absolute, and the file its poses go to, absolute; name: its place in the archive.
+
+    recording: a file of keypoints, or a folder with OpenPose's file of each frame.
+    """
 
     recording: Path
     output: Path
@@ -37,12 +42,13 @@ def find_recordings(inputs: Sequence[str], output: Path) -> list[Job]:
         is_inside = output != base and output.is_relative_to(base)
         found = [path for path in found if not (is_inside and path.is_relative_to(output))]
         if not found:
-            raise ValueError(f"--input {pattern}: no .npz file is there"
+            raise ValueError(f"--input {pattern}: no file of keypoints ({', '.join(SUFFIXES)}) is there"
                              + (f", but for those in {output}" if is_inside else ""))
         real = {path: path.resolve() for path in found}
         for path in sorted(found, key=lambda path: real[path] != base.resolve() / path.relative_to(base)):
-            name = path.relative_to(base)
-            jobs.setdefault(real[path], Job(path, output / name, str(name)))
+            name = path.relative_to(base if path != base else base.parent)
+            result = output / (name if name.suffix == ".npz" else f"{name.with_suffix('')}.npz")
+            jobs.setdefault(real[path], Job(path, result, str(name)))
     first: dict[Path, Job] = {}
     for job in jobs.values():
         other = first.setdefault(job.output, job)
@@ -64,22 +70,36 @@ def _search(pattern: str) -> tuple[Path, list[Path]]:
     if path.exists() or not any(wildcard in pattern for wildcard in WILDCARDS):
         if not path.exists():
             raise ValueError(f"--input {pattern}: there is no such file or folder")
-        if path.suffix != ".npz":
-            raise ValueError(f"--input {pattern}: wanted .npz files of keypoints, a folder or a glob of them")
+        if path.suffix not in SUFFIXES:
+            raise ValueError(f"--input {pattern}: wanted files of keypoints ({', '.join(SUFFIXES)}), a folder or a "
+                             "glob of them")
         return path.parent, [path]
     parts = path.parts
     plain = next(i for i, part in enumerate(parts) if any(wildcard in part for wildcard in WILDCARDS))
-    found = [Path(file) for file in glob.glob(str(path), recursive=True) if file.endswith(".npz")
-             and not os.path.isdir(file)]
-    return Path(*parts[:plain]), sorted(found)
+    found = [Path(file) for file in glob.glob(str(path), recursive=True)]
+    folders = {file.parent for file in found if is_frame(file)} | {file for file in found if openpose.frame_files(file)}
+    files = {file for file in found if file.suffix in SUFFIXES and not is_frame(file) and not file.is_dir()}
+    return Path(*parts[:plain]), sorted(folders | files)
+
+
+def is_frame(file: Path) -> bool:
+    """True for a file that is one of many: OpenPose's of one frame. Its folder is the recording."""
+    return openpose.FRAME_FILE.fullmatch(file.name) is not None
 
 
 def recordings_below(top: Path) -> Iterator[Path]:
-    """The .npz files of a folder and those in it, but for hidden ones. A link to a folder is followed unless it leads
-    back into `top`."""
+    """The files of keypoints in a folder and those in it, and the folders that OpenPose wrote, but for hidden ones. A
+    link to a folder is followed unless it leads back into `top`.
+
+    A file beside an .npz file of the same name is taken for notes on it.
+    """
     inside, seen = top.resolve(), {top.resolve()}
-    for folder, folders, files in os.walk(top, followlinks=True):
-        yield from (Path(folder, file) for file in files if file.endswith(".npz") and not file.startswith("."))
+    for folder, folders, names in os.walk(top, followlinks=True):
+        files = [Path(folder, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
+        if any(is_frame(file) for file in files):
+            yield Path(folder)
+        yield from (file for file in files if not is_frame(file)
+                    and (file.suffix == ".npz" or f"{file.stem}.npz" not in names))
         real = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
         folders[:] = [name for name, path in real.items() if path not in seen
                       and not (Path(folder, name).is_symlink() and path.is_relative_to(inside))]

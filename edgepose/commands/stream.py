@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                                              "Runtime or TensorRT are: you trust who made it")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--clip", default="balance_cam1", metavar="CLIP",
-                        help="an .npz file, or one that ships (default: balance_cam1)")
+                        help="a file of keypoints (docs/files.md), or one that ships (default: balance_cam1)")
     source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
     source.add_argument("--camera", type=int, metavar="N", help="a camera, through a detector, until Ctrl-C")
     parser.add_argument("--detector", metavar="NAME_OR_FILE",

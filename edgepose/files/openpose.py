@@ -1,0 +1,99 @@
+"""OpenPose's --write_json: a file for each frame, or one list of such frames.
+
+Each frame is {"people": [{"pose_keypoints_2d": [x, y, c, ...], "person_id": [-1]}, ...]}; a keypoint that was not found
+is (0, 0, 0), a person id of -1 is none. Others write it too: DWPose's preprocessor with "canvas_width" and
+"canvas_height", rtmlib and AlphaPose. Source: OpenPose's doc/02_output.md.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ..checks import first_line, listed, read_json
+from .recording import Found, Recording, check_one_count, frames_of, keypoints_of
+
+# The film's name, the frame's number: of many digits, lest the files of films 1 and 2 are taken for two frames.
+FRAME_FILE = re.compile(r"(.*?)[_-]?(\d{5,}|\d+(?=_keypoints))(_keypoints)?\.json", re.DOTALL)
+LAYOUTS = {25: "body25", 18: "openpose18", 17: "coco17", 26: "halpe26", 133: "wholebody133"}
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The files of a folder that are named as a frame of OpenPose is: FILM_000000000012_keypoints.json."""
+    return [path for path in sorted(folder.glob("*.json")) if FRAME_FILE.fullmatch(path.name)]
+
+
+def is_frame(value: Any) -> bool:
+    """True for a frame's JSON value."""
+    return isinstance(value, dict) and isinstance(value.get("people"), list)
+
+
+def read_folder(folder: Path) -> Recording:
+    """The film of a folder of frames. A frame whose file is missing has nobody in it, and so has one whose file cannot
+    be read, which is warned of.
+
+    Raises ValueError, naming the folder, if it has the frames of two films, or none that can be read.
+    """
+    files = frame_files(folder)
+    films = sorted({FRAME_FILE.fullmatch(path.name).group(1) for path in files})
+    if not files:
+        raise ValueError(f"{folder} has no file named as OpenPose's are, FILM_000000000000_keypoints.json")
+    if len(films) > 1:
+        raise ValueError(f"{folder} has the frames of several films, {listed(films)}; wanted a folder for each")
+    frames, count = frames_of([int(FRAME_FILE.fullmatch(path.name).group(2)) for path in files], folder, first=None)
+    people: list[Found] = []
+    broken: list[str] = []
+    for frame, path in zip(frames, files):
+        try:
+            people += _people(_frame(path), frame, path.name)
+        except (ValueError, OSError) as error:
+            broken.append(f"{path.name}: {first_line(error)}")
+    if len(broken) == len(files):
+        raise ValueError(f"{folder}: none of {len(files)} files is a frame of OpenPose; {broken[0]}")
+    if broken:
+        warnings.warn(f"{folder}: {len(broken)} of {len(files)} files are broken, and nobody is taken from them: "
+                      f"{listed(broken, '; ', 3)}", stacklevel=4)
+    return _recording(folder, people, count)
+
+
+def read_frames(path: Path, frames: list[Any]) -> Recording:
+    """The film of a file's frames, in their order."""
+    people = [found for i, frame in enumerate(frames) for found in _people(frame, i, f"{path}, frame {i}")]
+    first = frames[0]
+    sides = (first.get("canvas_width"), first.get("canvas_height"))
+    return _recording(path, people, len(frames), sides if all(isinstance(side, int) for side in sides) else None)
+
+
+def _frame(path: Path) -> dict[str, Any]:
+    value = read_json(path.read_bytes())
+    if not is_frame(value):
+        raise ValueError('there are no "people" in it')
+    return value
+
+
+def _people(frame: Any, number: int, source: str) -> list[Found]:
+    """The people of a frame; one of whom only a face or hands were found is left out."""
+    if not is_frame(frame):
+        raise ValueError(f'{source} has no "people"')
+    people = []
+    for i, person in enumerate(frame["people"]):
+        flat = person.get("pose_keypoints_2d", person.get("pose_keypoints")) if isinstance(person, dict) else None
+        if flat is None:
+            raise ValueError(f'{source}: person {i} has no "pose_keypoints_2d"')
+        if flat:
+            people.append(Found(number, keypoints_of(flat, 3, f"{source}: pose_keypoints_2d of person {i}"),
+                                _id(person.get("person_id"))))
+    return people
+
+
+def _id(value: Any) -> int | None:
+    number = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return number if isinstance(number, int) and number >= 0 else None
+
+
+def _recording(path: Path, people: list[Found], frames: int,
+               image_size: tuple[float, float] | None = None) -> Recording:
+    check_one_count(people, path)
+    return Recording(people, frames, LAYOUTS.get(len(people[0].keypoints)) if people else None, image_size)
