@@ -15,10 +15,12 @@ MOST_LISTED = 5  # names in a message
 MOST_SAID = 160  # characters of another library's message
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 WRITERS = {**dict.fromkeys(PICTURES, ("matplotlib",)),
-           ".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",)}
+           ".gif": ("matplotlib", "PIL"), ".mp4": ("matplotlib", "av"), ".rrd": ("rerun",),
+           ".c3d": ("ezc3d",)}
 LIBRARIES = {  # a library that some option needs, by the module to import: its name, and the extra that installs it
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
     "rerun": ("rerun", "live"), "ray": ("Ray", "ray"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
+    "ezc3d": ("ezc3d", "c3d"),
     "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"),
     "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
     "ncnn": ("ncnn", "peers"), "pnnx": ("pnnx", "peers"), "executorch": ("ExecuTorch", "peers"),

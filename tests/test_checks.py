@@ -54,14 +54,14 @@ def test_a_result_that_cannot_be_written_is_noticed(tmp_path):
 @pytest.mark.parametrize("module", checks.LIBRARIES)
 def test_a_missing_library_is_named_with_its_extra_and_not_imported(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    extras = "plot|video|live|data|peers|ray|gpu|torch-tensorrt"
+    extras = "plot|video|live|data|peers|ray|gpu|c3d|torch-tensorrt"
     with pytest.raises(ImportError, match=rf"that needs [\w-]+, which is not installed: pip install 'edgepose\[({extras})\]'"):
         checks.need_library(module, "that")
 
 
 @pytest.mark.parametrize("name, module, wanted", [
     ("a.png", "matplotlib", r"matplotlib.*\[plot\]"), ("a.gif", "PIL", r"Pillow.*\[plot\]"), ("a.mp4", "av", r"PyAV.*\[plot\]"),
-    ("a.rrd", "rerun", r"rerun.*\[live\]")])
+    ("a.rrd", "rerun", r"rerun.*\[live\]"), ("a.c3d", "ezc3d", r"ezc3d.*\[c3d\]")])
 def test_a_result_without_the_library_that_writes_it_is_noticed(tmp_path, monkeypatch, name, module, wanted):
     suffixes = (name[1:],)
     checks.check_output(tmp_path / name, suffixes)

@@ -113,7 +113,7 @@ def test_a_result_explains_itself(recordings, tmp_path):
         made_by = json.loads(str(result["made_by"]))
     assert made_by["edgepose"] == edgepose.__version__ and made_by["recording"]["name"] == "balance_cam1.npz"
     assert made_by["options"] == {"layout": None, "image_size": None, "fps": 30, "delay_frames": 13,  # all that the engine can use
-                                  "smoothing": {"min_cutoff_hz": 1.0, "beta": 5.0, "d_cutoff_hz": 1.0}}
+                                  "smoothing": {"min_cutoff_hz": 1.0, "beta": 5.0, "d_cutoff_hz": 1.0}, "formats": None}
     assert made_by["engine"]["weights_sha256"] == engine.header["weights_sha256"]
     assert [made_by["engine"][key] for key in ("model", "precision", "backend")] == ["strided27-s", "fp16", "native"]
 

@@ -33,7 +33,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
     "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
-    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show",
+    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show", "skeleton",
                  "stream", "workers", "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
@@ -44,7 +44,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
-         "safetensors", "scipy", "cv2", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
+         "safetensors", "scipy", "cv2", "ezc3d", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
 
 
 def modules():

@@ -4,7 +4,6 @@ again."""
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -26,17 +25,18 @@ import numpy as np
 
 from ..adapters import ADAPTERS
 from ..camera import checked_image_size
-from ..checks import checked_number, listed, read_json
+from ..checks import WRITERS, check_output, checked_number, listed, need_library, read_json
 from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, places_changed, read_people
 from ..engine import Engine, load
 from ..enginefile import EngineError, part_of, write_atomically
-from ..files import openpose
+from ..files.writing import SUFFIXES, write_motions
 from ..filters import SMOOTH
 from ..machine import cores
 from ..npz import read_npz
 from ..stream import Pose, Stream
 from ..workers import Lost, Processes, RayActors, Workers, hand_out
-from .recordings import Job, find_recordings, recordings_below
+from .outputs import OUTPUTS, motions_of
+from .recordings import Job, digest_of, find_recordings, recordings_below, size_of
 
 MOST_LISTED = 20  # failed recordings in a message
 PROGRESS_S = 5.0  # time between two lines of progress
@@ -46,7 +46,7 @@ POSES_AT_ONCE = 1024  # so many poses are objects; a recording's others are rows
 @dataclass(frozen=True)
 class Options:
     """The settings for every recording of an archive. layout, image_size, fps: None takes those of its file. trust: see
-    load()."""
+    load(). formats: suffixes of the files of poses to write beside each .npz file."""
 
     engine: str
     delay_frames: int
@@ -55,6 +55,7 @@ class Options:
     image_size: tuple[float, float] | None = None
     fps: float | None = None
     trust: bool = False
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,26 +117,14 @@ def made_with(engine: Engine, options: Options) -> dict[str, Any]:
     return {"edgepose": version("edgepose"),
             "engine": {"model": engine.model, "frames": engine.frames, "precision": engine.precision,
                        "backend": engine.backend,
-                       "weights_sha256": engine.header["weights_sha256"], "file_sha256": _digest(engine.path)},
+                       "weights_sha256": engine.header["weights_sha256"], "file_sha256": digest_of(engine.path)},
             "options": {"layout": options.layout, "image_size": options.image_size and list(options.image_size),
-                        "fps": options.fps, "delay_frames": options.delay_frames, "smoothing": smoothing}}
+                        "fps": options.fps, "delay_frames": options.delay_frames, "smoothing": smoothing,
+                        "formats": list(options.formats) or None}}
 
 
 def _made_by(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
-    return {**settings, "recording": {"name": job.recording.name, "sha256": _digest(job.recording)}}
-
-
-def _digest(path: Path) -> str:
-    """The SHA-256 of a file, or of the frames in a folder."""
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for frame in openpose.frame_files(path):
-            digest.update(f"{frame.name} {_digest(frame)}\n".encode())
-        return digest.hexdigest()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return {**settings, "recording": {"name": job.recording.name, "sha256": digest_of(job.recording)}}
 
 
 class Lifting:
@@ -167,9 +156,15 @@ class Lifting:
                  image_size=clip.image_size, fps=clip.fps,
                  isa=self._engine.isa or "", made_by=json.dumps(made_by, sort_keys=True))
         try:
+            # The .npz file comes last: it says that all of them are there.
+            for suffix in self._options.formats if len(arrays["frame"]) else ():
+                job.output.parent.mkdir(parents=True, exist_ok=True)
+                write_motions(job.output.with_suffix(suffix), motions_of(arrays, self._engine.skeleton))
             write_atomically(job.output, file.getbuffer())
         except OSError as error:
             return Outcome(failed=str(error), stops=True)
+        except ValueError as error:
+            return Outcome(failed=f"{job.recording}: {error}")
         return Outcome(len(people) * len(clip.keypoints_px), len(arrays["frame"]))
 
 
@@ -279,7 +274,7 @@ def lift_archive(jobs: Sequence[Job], workers: Workers) -> Progress:
     Raises OSError if results cannot be written, EngineError if the engine cannot run, KeyboardInterrupt; each says how
     many are done.
     """
-    sizes = {job: _size(job.recording) for job in jobs}
+    sizes = {job: size_of(job.recording) for job in jobs}
     progress = Progress(sizes)
     try:
         with closing(hand_out(sorted(jobs, key=lambda job: (-sizes[job], job.name)), workers)) as answers:
@@ -295,20 +290,16 @@ def lift_archive(jobs: Sequence[Job], workers: Workers) -> Progress:
     return progress
 
 
-def _size(path: Path) -> int:
-    try:
-        return sum(file.stat().st_size for file in (openpose.frame_files(path) if path.is_dir() else [path]))
-    except OSError:
-        return 0  # it will be found to be broken
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose lift`."""
     parser.add_argument("--input", nargs="+", required=True, metavar="GLOB",
                         help="recordings: files of keypoints (.npz, .json, .npy, .csv; docs/files.md), folders, quoted "
                              "globs ('archive/**/*.npz')")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
-                        help="for the poses, in the tree of the input")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR_OR_FILE",
+                        help="a folder for the poses, in the tree of the input; of one recording also a file: "
+                             f"{', '.join(OUTPUTS)} (docs/files.md)")
+    parser.add_argument("--format", nargs="+", default=[], choices=[suffix[1:] for suffix in SUFFIXES],
+                        help="files of other programs to write beside each .npz file")
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
     parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX "
                                                              "Runtime or TensorRT are: you trust who made it")
@@ -337,8 +328,12 @@ def main(arguments: argparse.Namespace) -> int:
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2
     Stream(engine, "coco17", (1, 1), delay_frames=delay_frames)  # refuses a delay that the engine does not have
     options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size,
-                      arguments.fps, arguments.trust)
+                      arguments.fps, arguments.trust, tuple(f".{name}" for name in arguments.format))
+    for module in {module for suffix in options.formats for module in WRITERS.get(suffix, ())}:
+        need_library(module, "--format")
     jobs = find_recordings(arguments.input, arguments.output)
+    if arguments.output.suffix in OUTPUTS:
+        return _lift_to_file(engine, jobs, options, arguments.output)
     settings = made_with(engine, options)
     todo = unfinished(jobs, settings, arguments.redo)
     others = others_of(arguments.output, jobs, settings)
@@ -357,6 +352,21 @@ def main(arguments: argparse.Namespace) -> int:
         if lines:
             print(title, listed(sorted(lines), "\n  ", MOST_LISTED), sep="\n  ", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _lift_to_file(engine: Engine, jobs: Sequence[Job], options: Options, output: Path) -> int:
+    """Lifts one recording to a file. Raises ValueError for several recordings, and what read_people raises."""
+    if len(jobs) != 1:
+        raise ValueError(f"--output {output} is a file, and --input names {len(jobs)} recordings: wanted a folder, "
+                         "with --format for other files than .npz")
+    check_output(output, OUTPUTS)
+    people = read_people(jobs[0].recording, options.layout, options.image_size, options.fps)
+    arrays = lift_people(engine, people, options)
+    if output.suffix == ".npz":
+        np.savez(output, **arrays, joint_names=engine.skeleton.joints)
+    files = [output] if output.suffix == ".npz" else write_motions(output, motions_of(arrays, engine.skeleton))
+    print(f"{jobs[0].recording}: {len(arrays['frame'])} poses by {engine} -> {listed(files)}")
+    return 0
 
 
 def _lift(todo: Sequence[Job], options: Options, settings: dict[str, Any],

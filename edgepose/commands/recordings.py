@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -104,3 +105,24 @@ def recordings_below(top: Path) -> Iterator[Path]:
         folders[:] = [name for name, path in real.items() if path not in seen
                       and not (Path(folder, name).is_symlink() and path.is_relative_to(inside))]
         seen.update(real[name] for name in folders)
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, or of the frames in a folder."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for frame in openpose.frame_files(path):
+            digest.update(f"{frame.name} {digest_of(frame)}\n".encode())
+        return digest.hexdigest()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a recording, 0 if it cannot be read, which is found when it is lifted."""
+    try:
+        return sum(file.stat().st_size for file in (openpose.frame_files(path) if path.is_dir() else [path]))
+    except OSError:
+        return 0

@@ -15,6 +15,7 @@ from ..camera import checked_image_size
 from ..checks import PICTURES, check_output, checked_number, need_library
 from ..clip import Clip, load_clip, reference_of, stream_clip
 from ..engine import load
+from ..files.writing import write_motions
 from ..filters import SMOOTH, OneEuro
 from ..metrics import mpjpe, p_mpjpe
 from ..pictures.detector import DETECTORS, SHIPPED, Detector, open_detector
@@ -22,6 +23,7 @@ from ..pictures.video import camera_frames, check_video, video_frames
 from ..show.drawing import FILMS, plot_poses, save_film
 from ..show.live import Viewer
 from ..stream import Lifter, Pose, Stream
+from .outputs import OUTPUTS, motion_of
 
 SMALL_PX = 480  # most rows of a film's background
 
@@ -108,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delay", type=int, default=0, metavar="FRAMES", help="later frames to wait for (default 0)")
     parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
     parser.add_argument("--out", type=Path, metavar="FILE",
-                        help="write joints_m, timestamp_s, confidence and is_seen to an .npz")
+                        help=f"write the poses: {', '.join(OUTPUTS)} (docs/files.md)")
     parser.add_argument("--plot", type=Path, metavar="FILE",
                         help="a picture: 2D keypoints beside the 3D pose (matplotlib)")
     parser.add_argument("--save", type=Path, metavar="FILE", help="the same as a film: .gif, or .mp4 (PyAV)")
@@ -142,8 +144,13 @@ def _detector_of(arguments: argparse.Namespace) -> Detector:
     return detector
 
 
-def write_poses(poses: list[Pose], path: Path) -> None:
-    """An .npz file of joints_m, timestamp_s, confidence, is_seen and joint_names."""
+def write_poses(poses: list[Pose], path: Path, frames: np.ndarray) -> None:
+    """An .npz file of joints_m, timestamp_s, confidence, is_seen and joint_names, or a file of another program by its
+    suffix. frames (N,): the recording's of each pose."""
+    if path.suffix != ".npz":
+        write_motions(path, [motion_of(poses, frames)])
+        print(f"  poses         {path}")
+        return
     np.savez(path, joints_m=np.stack([pose.joints_m for pose in poses]),
              timestamp_s=[pose.timestamp_s for pose in poses],
              confidence=np.stack([pose.confidence for pose in poses]),
@@ -161,7 +168,7 @@ def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | N
     with _detector_of(arguments) as detector:
         poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
     if arguments.out and poses:
-        write_poses(poses, arguments.out)
+        write_poses(poses, arguments.out, np.arange(len(poses)))
     return 0
 
 
@@ -176,7 +183,7 @@ def _reason_for_none(clip: Clip) -> str:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `edgepose stream`."""
-    check_output(arguments.out, (".npz",))
+    check_output(arguments.out, OUTPUTS)
     check_output(arguments.plot, PICTURES)
     check_output(arguments.save, FILMS)
     live_file = Path(arguments.live) if arguments.live else None
@@ -211,7 +218,7 @@ def main(arguments: argparse.Namespace) -> int:
         print("  error         MPJPE {:.1f} mm, P-MPJPE {:.1f} mm to the triangulated reference (itself good to "
               "some 30 mm)".format(*errors))
     if arguments.out:
-        write_poses(poses, arguments.out)
+        write_poses(poses, arguments.out, clip.frames_at(np.array([pose.timestamp_s for pose in poses])))
     if live_file:
         print(f"  recording     {live_file} (open it: rerun {live_file})")
     if arguments.plot:

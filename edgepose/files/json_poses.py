@@ -1,0 +1,40 @@
+"""Poses as JSON: one text of all, or a line for each pose (.jsonl), in the order of time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .motion import Motion
+
+DIGITS = 6  # of metres, seconds and confidences
+
+
+def write_json(path: Path, people: Sequence[Motion]) -> None:
+    """{"units", "axes", "joints", "parents", "poses": [...]}, each pose as a line of write_jsonl."""
+    skeleton = people[0].skeleton
+    value = {"units": "m", "axes": "camera: x right, y down, z forward, from the root joint",
+             "joints": skeleton.joints, "parents": skeleton.parents, "poses": list(_poses(people))}
+    path.write_text(json.dumps(value) + "\n", encoding="utf-8")
+
+
+def write_jsonl(path: Path, people: Sequence[Motion]) -> None:
+    """A line of {"person", "frame", "timestamp_s", "joints_m": {joint: [x, y, z]}, "confidence", "is_seen"} a pose."""
+    with open(path, "w", encoding="utf-8") as file:
+        for pose in _poses(people):
+            file.write(json.dumps(pose) + "\n")
+
+
+def _poses(people: Sequence[Motion]) -> Iterator[dict[str, Any]]:
+    order = sorted((motion.timestamps_s[i], n, i) for n, motion in enumerate(people)
+                   for i in range(len(motion.timestamps_s)))
+    for timestamp_s, n, i in order:
+        motion = people[n]
+        joints = motion.skeleton.joints
+        yield {"person": motion.person, "frame": int(motion.frame[i]), "timestamp_s": round(float(timestamp_s), DIGITS),
+               "joints_m": {joint: [round(float(x), DIGITS) for x in place]
+                            for joint, place in zip(joints, motion.joints_m[i])},
+               "confidence": {joint: round(float(c), DIGITS) for joint, c in zip(joints, motion.confidence[i])},
+               "is_seen": dict(zip(joints, motion.is_seen[i].tolist()))}
