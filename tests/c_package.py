@@ -1,4 +1,4 @@
-"""Builds and installs csrc/ with CMake, once a test run, and calls its C functions."""
+"""csrc/ built and installed with CMake, once a test run, and its C functions called from Python."""
 
 import contextlib
 import ctypes
@@ -24,17 +24,17 @@ def tool(name):
 
 
 def need(*programs):
-    """Skips the test, saying why, where a program is missing."""
+    """Skip the test, saying why, where a program is missing."""
     for program in programs:
         if not tool(program):
             pytest.skip(f"needs {program}")
 
 
 def run(*command, **options):
-    """A finished command, whose output is shown if it fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **options)
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
-    return done
+    """Run a command and return it finished; its output is shown if it fails."""
+    process = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **options)
+    assert process.returncode == 0, f"{' '.join(map(str, command))}\n{process.stdout}\n{process.stderr}"
+    return process
 
 
 def folder():
@@ -42,18 +42,19 @@ def folder():
 
 
 def build(source, into, *options):
-    """A CMake project, configured and built. Warnings are errors."""
+    """Configure and build a CMake project. Warnings are errors."""
     need("cmake", "ninja")
-    # gcc 12 warns of its own header of AVX-512.
+    # gcc 12 warns about its own AVX-512 header.
     flags = [f"-DCMAKE_{language}_FLAGS=-Wall -Wextra -Werror -Wno-maybe-uninitialized" for language in ("C", "CXX")]
-    run(tool("cmake"), "-S", source, "-B", into, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", *flags, *options)
+    run(tool("cmake"), "-S", source, "-B", into, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}",
+        *flags, *options)
     run(tool("cmake"), "--build", into, "-j", "2")
     return into
 
 
 @functools.cache
 def installed(*options):
-    """Where the package lies that `cmake --install` made."""
+    """The folder into which `cmake --install` put the package."""
     root = folder()
     build(CSRC, root / "build", *options)
     run(tool("cmake"), "--install", root / "build", "--prefix", root / "package")
@@ -61,36 +62,37 @@ def installed(*options):
 
 
 class EngineOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("threads", ctypes.c_int32), ("isa", ctypes.c_char_p), ("cpus", ctypes.POINTER(ctypes.c_int32)),
-                ("cpu_count", ctypes.c_size_t)]
+    _fields_ = [("size", ctypes.c_uint32), ("threads", ctypes.c_int32), ("isa", ctypes.c_char_p),
+                ("cpus", ctypes.POINTER(ctypes.c_int32)), ("cpu_count", ctypes.c_size_t)]
 
 
 class StreamOptions(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("delay_frames", ctypes.c_int32),
-                *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s", "min_cutoff_hz", "beta", "d_cutoff_hz", "fx", "fy",
-                                                         "cx", "cy")],
-                ("on_bad_time", ctypes.c_int32), ("mend_sides", ctypes.c_int32),
-                ("lengths_m", ctypes.c_double * 7)]
+                *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s",
+                                                       "min_cutoff_hz", "beta", "d_cutoff_hz", "fx", "fy", "cx", "cy")],
+                ("on_bad_time", ctypes.c_int32), ("mend_sides", ctypes.c_int32), ("lengths_m", ctypes.c_double * 7)]
 
 
 class Pose(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32), ("was_reset", ctypes.c_int32), ("timestamp_s", ctypes.c_double),
+    _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32), ("was_reset", ctypes.c_int32),
+                ("timestamp_s", ctypes.c_double),
                 *[(name, ctypes.POINTER(ctypes.c_float)) for name in ("joints_m", "keypoints_norm", "confidence")],
                 ("is_seen", ctypes.POINTER(ctypes.c_uint8)), ("error_m", ctypes.POINTER(ctypes.c_float))]
 
 
 class Source(ctypes.Structure):
-    _fields_ = [("joint", ctypes.c_char_p), ("keypoint", ctypes.c_int32), ("weight_x", ctypes.c_double), ("weight_y", ctypes.c_double)]
+    _fields_ = [("joint", ctypes.c_char_p), ("keypoint", ctypes.c_int32), ("weight_x", ctypes.c_double),
+                ("weight_y", ctypes.c_double)]
 
 
 class Layout(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_uint32), ("keypoints", ctypes.c_int32), ("name", ctypes.c_char_p), ("sources", ctypes.POINTER(Source)),
-                ("source_count", ctypes.c_size_t)]
+    _fields_ = [("size", ctypes.c_uint32), ("keypoints", ctypes.c_int32), ("name", ctypes.c_char_p),
+                ("sources", ctypes.POINTER(Source)), ("source_count", ctypes.c_size_t)]
 
 
 class Frame(ctypes.Structure):
-    _fields_ = [("keypoints_px", ctypes.POINTER(ctypes.c_float)), ("keypoints", ctypes.c_size_t), ("columns", ctypes.c_size_t),
-                ("timestamp_s", ctypes.c_double)]
+    _fields_ = [("keypoints_px", ctypes.POINTER(ctypes.c_float)), ("keypoints", ctypes.c_size_t),
+                ("columns", ctypes.c_size_t), ("timestamp_s", ctypes.c_double)]
 
 
 def sized(struct, **values):
@@ -109,12 +111,13 @@ def library():
             *[(f"engine_{name}", ctypes.c_int32, handle) for name in ("frames", "joints", "is_causal")],
             *[(f"engine_{name}", ctypes.c_char_p, handle) for name in ("model", "precision", "isa", "skeleton")],
             ("engine_rate_hz", ctypes.c_double, handle),
-            ("engine_joint", ctypes.c_char_p, handle, ctypes.c_int32), ("engine_parent", ctypes.c_int32, handle, ctypes.c_int32),
+            ("engine_joint", ctypes.c_char_p, handle, ctypes.c_int32),
+            ("engine_parent", ctypes.c_int32, handle, ctypes.c_int32),
             ("engine_run", ctypes.c_int, handle, size, floats, size, floats, size),
-            ("stream_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double, ctypes.POINTER(StreamOptions),
-             ctypes.POINTER(handle)),
-            ("stream_open_layout", ctypes.c_int, handle, ctypes.POINTER(Layout), ctypes.c_double, ctypes.c_double, ctypes.POINTER(StreamOptions),
-             ctypes.POINTER(handle)),
+            ("stream_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double,
+             ctypes.POINTER(StreamOptions), ctypes.POINTER(handle)),
+            ("stream_open_layout", ctypes.c_int, handle, ctypes.POINTER(Layout), ctypes.c_double,
+             ctypes.c_double, ctypes.POINTER(StreamOptions), ctypes.POINTER(handle)),
             ("push_many", ctypes.c_int, ctypes.POINTER(handle), size, ctypes.POINTER(Frame), ctypes.POINTER(Pose)),
             ("stream_push", ctypes.c_int, handle, floats, size, size, ctypes.c_double, ctypes.POINTER(Pose)),
             ("stream_flush", ctypes.c_int, handle, ctypes.POINTER(Pose)), ("stream_reset", ctypes.c_int, handle),
@@ -135,7 +138,7 @@ def pointer(array):
 
 
 class Refused(Exception):
-    """A call answered with a status below 0."""
+    """A call returned a status below 0."""
 
     def __init__(self, status, text):
         super().__init__(text)
@@ -153,9 +156,10 @@ class Engine:
 
     def __init__(self, path, **options):
         self.lib, self.handle = library(), ctypes.c_void_p()
-        asked = sized(EngineOptions, **{"threads": 1, **options})
-        checked(self.lib.edgepose_engine_open(str(path).encode(), asked, self.handle))
-        self.frames, self.joints = self.lib.edgepose_engine_frames(self.handle), self.lib.edgepose_engine_joints(self.handle)
+        c_options = sized(EngineOptions, **{"threads": 1, **options})
+        checked(self.lib.edgepose_engine_open(str(path).encode(), c_options, self.handle))
+        self.frames, self.joints = (self.lib.edgepose_engine_frames(self.handle),
+                                    self.lib.edgepose_engine_joints(self.handle))
 
     def __del__(self):
         self.lib.edgepose_engine_close(self.handle)
@@ -166,23 +170,24 @@ class Engine:
         return out
 
 
-DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3, "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
+DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3,
+            "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
             "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "mend_sides": 1, "lengths_m": (0.0,) * 7}
 
 
 class Stream:
-    """A stream of the C library; push answers with what a Pose of Python has, or None."""
+    """A stream of the C library; push returns the fields of a Python Pose, or None."""
 
     def __init__(self, engine, layout, image_size, **options):
-        """layout: a name, or the sources of a detector of one's own: (keypoints, [(joint, keypoint, weight x, weight y)])."""
+        """layout: a name, or a detector's own sources: (keypoints, [(joint, keypoint, weight x, weight y)])."""
         self.lib, self.handle = engine.lib, ctypes.c_void_p()
-        asked = sized(StreamOptions, **{**DEFAULTS, **options})
+        c_options = sized(StreamOptions, **{**DEFAULTS, **options})
         if isinstance(layout, str):
-            checked(self.lib.edgepose_stream_open(engine.handle, layout.encode(), *image_size, asked, self.handle))
+            checked(self.lib.edgepose_stream_open(engine.handle, layout.encode(), *image_size, c_options, self.handle))
         else:
             sources = (Source * len(layout[1]))(*[(joint.encode(), *rest) for joint, *rest in layout[1]])
             own = sized(Layout, keypoints=layout[0], name=b"own", sources=sources, source_count=len(sources))
-            checked(self.lib.edgepose_stream_open_layout(engine.handle, own, *image_size, asked, self.handle))
+            checked(self.lib.edgepose_stream_open_layout(engine.handle, own, *image_size, c_options, self.handle))
 
     def __del__(self):
         self.lib.edgepose_stream_close(self.handle)
@@ -191,7 +196,8 @@ class Stream:
         pose, shape = sized(Pose), (0, 0)
         if keypoints_px is not None:
             keypoints_px, shape = np.ascontiguousarray(keypoints_px, np.float32), np.shape(keypoints_px)
-        status = self.lib.edgepose_stream_push(self.handle, None if keypoints_px is None else pointer(keypoints_px), *shape, timestamp_s, pose)
+        status = self.lib.edgepose_stream_push(self.handle, None if keypoints_px is None else pointer(keypoints_px),
+                                               *shape, timestamp_s, pose)
         return self._answer(checked(status), pose)
 
     def flush(self):
@@ -213,21 +219,23 @@ class Stream:
     @classmethod
     def push_many(cls, streams, keypoints_px, times_s):
         arrays = [None if k is None else np.ascontiguousarray(k, np.float32) for k in keypoints_px]
-        frames = [Frame(None, 0, 0, t) if k is None else Frame(pointer(k), *k.shape, t) for k, t in zip(arrays, times_s)]
+        frames = [Frame(None, 0, 0, t) if k is None else Frame(pointer(k), *k.shape, t)
+                  for k, t in zip(arrays, times_s)]
         n, poses = len(streams), (Pose * len(streams))(*[sized(Pose) for _ in streams])
-        status = checked(library().edgepose_push_many((ctypes.c_void_p * n)(*[s.handle for s in streams]), n, (Frame * n)(*frames), poses))
+        status = checked(library().edgepose_push_many((ctypes.c_void_p * n)(*[s.handle for s in streams]),
+                                                      n, (Frame * n)(*frames), poses))
         answers = [cls._answer(OK if pose.joints else NO_POSE, pose) for pose in poses]
         assert status == (OK if any(answers) else NO_POSE)
         return answers
 
     def notices(self):
-        """{kind: (count, text)} of what was noticed."""
+        """The notices so far, {kind: (count, text)}."""
         names, kind = [], 0
         while name := self.lib.edgepose_notice_name(kind):
             names.append(name)
             kind += 1
-        return {name.decode(): (self.lib.edgepose_stream_notice_count(self.handle, name), self.lib.edgepose_stream_notice_text(self.handle, name).decode())
-                for name in names}
+        return {name.decode(): (self.lib.edgepose_stream_notice_count(self.handle, name),
+                                self.lib.edgepose_stream_notice_text(self.handle, name).decode()) for name in names}
 
     def reset(self):
         checked(self.lib.edgepose_stream_reset(self.handle))

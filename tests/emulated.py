@@ -1,4 +1,4 @@
-"""The CUDA kernels on a CPU: cuda_emulated.cpp compiled and imported, and edgepose._cuda made of it."""
+"""The CUDA kernels on a CPU: cuda_emulated.cpp, compiled and imported, and an edgepose._cuda built on it."""
 
 import functools
 import importlib.util
@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/placement.cpp", "csrc/plan_check.cpp", "csrc/plan_reader.cpp", "csrc/json.cpp"]
+SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/placement.cpp", "csrc/plan_check.cpp",
+           "csrc/plan_reader.cpp", "csrc/json.cpp"]
 
 
 @functools.cache
@@ -23,9 +24,10 @@ def module():
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
-        subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared",
-                        "-fvisibility=hidden", f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}", "-Itests",
-                        *SOURCES, "-o", str(path)], cwd=ROOT, check=True)
+        subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas",
+                        "-fPIC", "-shared", "-fvisibility=hidden", f"-I{pybind11.get_include()}",
+                        f"-I{sysconfig.get_paths()['include']}", "-Itests", *SOURCES, "-o", str(path)],
+                       cwd=ROOT, check=True)
         spec = importlib.util.spec_from_file_location("cuda_emulated", path)
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
@@ -33,7 +35,7 @@ def module():
 
 
 class Emulated:
-    """Runs plans with the emulated kernels: blocks of threads, with or without tensor cores, their turns in some order."""
+    """Plans run with the emulated kernels: blocks of threads, with or without tensor cores, in varying thread order."""
 
     def __init__(self, module, uses_tensor_cores, blocks=3, order=0):
         self.module, self.uses_tensor_cores, self.blocks, self.order = module, uses_tensor_cores, blocks, order
@@ -51,7 +53,7 @@ class Emulated:
 
 
 class OnDevice:
-    """The same on the GPU."""
+    """Plans run on the GPU."""
 
     uses_tensor_cores = None
 
@@ -59,9 +61,9 @@ class OnDevice:
         from edgepose import _cuda
 
         y = np.full((len(x), plan["joints"], len(plan["outputs"])), np.nan, np.float32)
-        made = _cuda.Plan(plan, tensors)
-        self.uses_tensor_cores = made.uses_tensor_cores
-        _cuda.Context(made).run(x, y)
+        device_plan = _cuda.Plan(plan, tensors)
+        self.uses_tensor_cores = device_plan.uses_tensor_cores
+        _cuda.Context(device_plan).run(x, y)
         return y
 
     def attention_newest(self, q, keys, values, newest, count, heads, span):
@@ -73,7 +75,7 @@ class OnDevice:
 
 
 def extension():
-    """edgepose._cuda as it would be with a GPU. made: the threads that made a context."""
+    """edgepose._cuda as it would be with a GPU. context_threads: the threads that made a context."""
     class Plan:
         def __init__(self, plan, tensors):
             self.parts, self.steps, self.uses_tensor_cores = (plan, tensors), module().steps(plan, tensors), True
@@ -82,7 +84,7 @@ def extension():
     class Context:
         def __init__(self, plan):
             self.plan, self.last = plan, None
-            fake.made.append(threading.get_ident())
+            fake.context_threads.append(threading.get_ident())
 
         def run(self, x, y):
             self.last = x.copy(), y.copy()
@@ -95,9 +97,9 @@ def extension():
             return (time.perf_counter() - start) * 1e3 / launches
 
     fake = types.ModuleType("edgepose._cuda")
-    fake.made, fake.why_unavailable, fake.Plan, fake.Context = [], lambda: None, Plan, Context
+    fake.context_threads, fake.why_unavailable, fake.Plan, fake.Context = [], lambda: None, Plan, Context
     fake.architectures = lambda: [90]
-    fake.devices = lambda: [{"name": "Emulated GPU", "compute_capability": "9.0", "multiprocessors": 2, "memory_bytes": 1 << 30,
-                             "l2_bytes": 1 << 20, "is_integrated": False}]
+    fake.devices = lambda: [{"name": "Emulated GPU", "compute_capability": "9.0", "multiprocessors": 2,
+                             "memory_bytes": 1 << 30, "l2_bytes": 1 << 20, "is_integrated": False}]
     fake.read_ms = lambda size, times: size / 1e6
     return fake

@@ -1,7 +1,8 @@
-"""A GPU that is none: PyCUDA's and edgepose._cuda's interfaces over memory and streams of this process.
+"""A fake GPU: PyCUDA's and edgepose._cuda's interfaces over memory and streams of this process.
 
-As strict as the real ones where that has caught people: nothing works without a context on the thread's stack, a stream runs nothing
-before it is synchronised, memory is freed only where the context is current, host memory has a device address only if it is mapped.
+It is as strict as a real one where that has caught people: nothing works without a context on the thread's stack, a
+stream runs nothing before it is synchronised, memory is freed only where the context is current, host memory has a
+device address only if it is mapped.
 """
 
 import sys
@@ -18,7 +19,7 @@ class CudaError(Exception):
 
 
 class HostMemory:
-    """What PyCUDA's page-locked arrays have as their base."""
+    """The base of PyCUDA's page-locked arrays."""
 
     def __init__(self, gpu, shape, dtype, is_mapped):
         array = np.full(shape, np.nan, dtype)
@@ -35,17 +36,17 @@ class HostMemory:
 
 
 class FakeGpu:
-    """One GPU: capability, name and cuda may be set before it is used. contexts: of each thread, how deep its stack is."""
+    """One GPU: capability, name and cuda may be set before it is used. contexts: the depth of each thread's stack."""
 
     def __init__(self, name="Fake GPU 1000", capability=(8, 7), cuda=(12, 6, 0), count=1):
         self.gpu_name, self.capability, self.cuda_version, self.count = name, capability, cuda, count
         self.memory, self.streams, self.local = {}, {}, threading.local()
         self.next_address, self.leaked, self.launches, self.contexts_retained = 1 << 20, 0, 0, 0
 
-    # What the fake TensorRT needs of it.
+    # For the fake TensorRT.
 
     def depth(self):
-        """How many contexts this thread has pushed and not popped."""
+        """The number of contexts this thread has pushed and not popped."""
         return getattr(self.local, "depth", 0)
 
     def need_context(self):
@@ -60,7 +61,7 @@ class FakeGpu:
         return array.view(np.float32)[:np.prod(shape)].reshape(shape)
 
     def put(self, handle, work):
-        """Work for a stream: done when it is synchronised, or noted where it is captured."""
+        """Work for a stream: done when the stream is synchronised, or only noted while it is captured."""
         self.need_context()
         if handle == 0:
             raise CudaError("the default stream: TensorRT would synchronise the device")
@@ -159,7 +160,7 @@ class FakeGpu:
         return driver
 
     def extension(gpu, is_careful=True):  # noqa: N805
-        """The module edgepose._cuda. is_careful: raises where what was to be captured refused, as the real one does."""
+        """The module edgepose._cuda. is_careful: raises if a call refused to be captured, as the real one does."""
         extension = types.ModuleType("edgepose._cuda")
 
         class Graph:
@@ -190,7 +191,7 @@ class FakeGpu:
 
 
 def install(monkeypatch, gpu, trt=None, extension=None):
-    """Puts the fakes where `import` finds them; without an extension edgepose._cuda cannot be imported."""
+    """Put the fakes where `import` finds them; without an extension edgepose._cuda cannot be imported."""
     package = types.ModuleType("pycuda")
     package.driver = gpu.driver()
     monkeypatch.setitem(sys.modules, "pycuda", package)

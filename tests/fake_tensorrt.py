@@ -1,8 +1,8 @@
-"""The library tensorrt as 8.6, 10.3, 10.13 and 11 have it, over a FakeGpu: the same names, the same refusals, and engines that compute.
+"""The library tensorrt in versions 8.6, 10.3, 10.13 and 11, over a FakeGpu: same names, same refusals, real poses.
 
-A plan holds the graph it was built from; execute_async_v3 runs it in ONNX Runtime on the fake GPU's memory. Which version has which
-name stands in NAMES and NOT_EVERYWHERE (from the bindings' sources; those of 8.6 agree with a real 8.6.0). `without` takes names away,
-`used` says which were looked at.
+A plan holds the graph it was built from; execute_async_v3 runs it in ONNX Runtime on the fake GPU's memory. NAMES and
+NOT_EVERYWHERE say which version has which name (from the bindings' sources; those of 8.6 agree with a real 8.6.0).
+`without` takes names away, `used` lists those that were looked at.
 """
 
 import json
@@ -16,39 +16,37 @@ VERSIONS = ("8.6", "10.3", "10.13", "11")
 FULL = {"8.6": "8.6.2", "10.3": "10.3.0", "10.13": "10.13.3", "11": "11.4.1"}
 OPSET = {"8.6": 17, "10.3": 20, "10.13": 23, "11": 25}  # the newest that the parser reads
 
-NAMES = {  # of each type, those that edgepose might use
-    "": "Builder OnnxParser Runtime ILogger Logger NetworkDefinitionCreationFlag BuilderFlag MemoryPoolType ProfilingVerbosity TacticSource "
-        "LayerInformationFormat TensorIOMode float32 float16 int8 int32 bool __version__",
+NAMES = {  # type -> the names that edgepose might use
+    "": "Builder OnnxParser Runtime ILogger Logger NetworkDefinitionCreationFlag BuilderFlag MemoryPoolType "
+        "ProfilingVerbosity TacticSource LayerInformationFormat TensorIOMode float32 float16 int8 int32 bool "
+        "__version__",
     "NetworkDefinitionCreationFlag": "EXPLICIT_BATCH EXPLICIT_PRECISION STRONGLY_TYPED",
-    "BuilderFlag": "FP16 INT8 DEBUG REFIT TF32 SPARSE_WEIGHTS OBEY_PRECISION_CONSTRAINTS PREFER_PRECISION_CONSTRAINTS VERSION_COMPATIBLE",
+    "BuilderFlag": "FP16 INT8 DEBUG REFIT TF32 SPARSE_WEIGHTS OBEY_PRECISION_CONSTRAINTS "
+                   "PREFER_PRECISION_CONSTRAINTS VERSION_COMPATIBLE",
     "MemoryPoolType": "WORKSPACE DLA_MANAGED_SRAM DLA_LOCAL_DRAM DLA_GLOBAL_DRAM TACTIC_DRAM",
     "ProfilingVerbosity": "LAYER_NAMES_ONLY NONE DETAILED",
     "TacticSource": "CUBLAS CUBLAS_LT CUDNN EDGE_MASK_CONVOLUTIONS JIT_CONVOLUTIONS",
     "LayerInformationFormat": "ONELINE JSON",
-    "TensorIOMode": "NONE INPUT OUTPUT",
-    "Logger": "INTERNAL_ERROR ERROR WARNING INFO VERBOSE",
+    "TensorIOMode": "NONE INPUT OUTPUT", "Logger": "INTERNAL_ERROR ERROR WARNING INFO VERBOSE",
     "Builder": "create_network create_builder_config build_serialized_network platform_has_fast_fp16 build_engine",
     "Network": "num_layers get_layer num_inputs get_input",
     "Layer": "name num_outputs get_output precision set_output_type",
-    "Tensor": "name dtype shape",
-    "OnnxParser": "parse num_errors get_error",
-    "Config": "set_memory_pool_limit profiling_verbosity set_tactic_sources set_flag clear_flag create_timing_cache set_timing_cache "
-              "get_timing_cache max_workspace_size int8_calibrator",
-    "TimingCache": "serialize",
-    "Runtime": "deserialize_cuda_engine",
-    "Engine": "num_io_tensors get_tensor_name get_tensor_mode get_tensor_shape get_tensor_dtype create_execution_context "
-              "create_engine_inspector num_bindings",
+    "Tensor": "name dtype shape", "OnnxParser": "parse num_errors get_error",
+    "Config": "set_memory_pool_limit profiling_verbosity set_tactic_sources set_flag clear_flag create_timing_cache "
+              "set_timing_cache get_timing_cache max_workspace_size int8_calibrator",
+    "TimingCache": "serialize", "Runtime": "deserialize_cuda_engine",
+    "Engine": "num_io_tensors get_tensor_name get_tensor_mode get_tensor_shape get_tensor_dtype "
+              "create_execution_context create_engine_inspector num_bindings",
     "Inspector": "get_engine_information",
-    "Context": "set_input_shape set_tensor_address execute_async_v3 execute_async_v2",
-}
+    "Context": "set_input_shape set_tensor_address execute_async_v3 execute_async_v2",}
 NOT_EVERYWHERE = {
-    **dict.fromkeys(["BuilderFlag.FP16", "BuilderFlag.INT8", "BuilderFlag.OBEY_PRECISION_CONSTRAINTS", "BuilderFlag.PREFER_PRECISION_CONSTRAINTS",
-                     "Layer.precision", "Layer.set_output_type", "Builder.platform_has_fast_fp16", "Config.int8_calibrator",
+    **dict.fromkeys(["BuilderFlag.FP16", "BuilderFlag.INT8", "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
+                     "BuilderFlag.PREFER_PRECISION_CONSTRAINTS", "Layer.precision", "Layer.set_output_type",
+                     "Builder.platform_has_fast_fp16", "Config.int8_calibrator",
                      "NetworkDefinitionCreationFlag.EXPLICIT_BATCH"], ("8.6", "10.3", "10.13")),
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED": ("10.3", "10.13", "11"),
-    **dict.fromkeys(["NetworkDefinitionCreationFlag.EXPLICIT_PRECISION", "Config.max_workspace_size", "Builder.build_engine",
-                     "Engine.num_bindings", "Context.execute_async_v2"], ("8.6",)),
-}
+    **dict.fromkeys(["NetworkDefinitionCreationFlag.EXPLICIT_PRECISION", "Config.max_workspace_size",
+                     "Builder.build_engine", "Engine.num_bindings", "Context.execute_async_v2"], ("8.6",)),}
 TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.INT8: "int8"}
 
 
@@ -62,7 +60,7 @@ class Member(int):
 
 
 class Strict:
-    """An object of the library: has the names of its version, and says which were looked at."""
+    """An object of the library: it has the names of its version and notes those that were looked at."""
 
     def __init__(self, trt, **values):
         self.__dict__.update(_trt=trt, **values)
@@ -91,24 +89,27 @@ class Enumeration:
 
 
 class FakeTensorRT:
-    """The module. refuse: how many calls of execute_async_v3 are refused from now on. breaks: (network, config) -> why it does not build,
-    or None. built: what each build was asked for."""
+    """The module. refuse: the number of calls of execute_async_v3 to refuse from now on. breaks: (network, config) ->
+    the reason why it does not build, or None. built: the settings of each build."""
 
     def __init__(self, version, gpu, without=()):
         self._version, self._gpu, self._without = version, gpu, set(without)
         self.__spec__ = ModuleSpec("tensorrt", None)  # torch.export looks for it
         self.used, self.refuse, self.breaks, self.built = set(), 0, lambda network, config: None, []
-        for name in ("NetworkDefinitionCreationFlag", "BuilderFlag", "MemoryPoolType", "ProfilingVerbosity", "TacticSource",
-                     "LayerInformationFormat", "TensorIOMode", "Logger"):
+        for name in ("NetworkDefinitionCreationFlag", "BuilderFlag", "MemoryPoolType", "ProfilingVerbosity",
+                     "TacticSource", "LayerInformationFormat", "TensorIOMode", "Logger"):
             self.__dict__["_" + name] = Enumeration(self, name, NAMES[name].split())
-        self.__dict__.update({f"_{kind}": kind for kind in ("float32", "float16", "int8", "int32", "bool")}, ___version__=FULL[version])
+        self.__dict__.update({f"_{kind}": kind for kind in ("float32", "float16", "int8", "int32", "bool")},
+                             ___version__=FULL[version])
         self.__dict__.update(_Builder=lambda logger: Builder(self, _logger=logger), _ILogger=ILogger,
-                             _OnnxParser=lambda network, logger: OnnxParser(self, _network=network, _logger=logger, num_errors=0, _errors=[]),
+                             _OnnxParser=lambda network, logger: OnnxParser(self, _network=network, _logger=logger,
+                                                                            num_errors=0, _errors=[]),
                              _Runtime=lambda logger: Runtime(self, _logger=logger))
 
     def _has(self, owner, name):
         full = f"{owner}.{name}".lstrip(".")
-        return name in NAMES[owner].split() and self._version in NOT_EVERYWHERE.get(full, VERSIONS) and full not in self._without
+        return (name in NAMES[owner].split() and self._version in NOT_EVERYWHERE.get(full, VERSIONS)
+                and full not in self._without)
 
     def _check(self, owner, name):
         self.used.add(f"{owner}.{name}".lstrip("."))
@@ -142,7 +143,9 @@ class ILogger:
 
 class Builder(Strict):
     def create_network(self, flags=0):
-        return Network(self._trt, _flags={name for name, bit in self._trt._NetworkDefinitionCreationFlag._members.items() if flags >> bit & 1}, _layers=[])
+        return Network(self._trt,
+                       _flags={name for name, bit in self._trt._NetworkDefinitionCreationFlag._members.items()
+                               if flags >> bit & 1}, _layers=[])
 
     def create_builder_config(self):
         return Config(self._trt, _flags={"TF32"}, _workspace=None, _sources=None, _cache=None, profiling_verbosity=None)
@@ -158,14 +161,16 @@ class Builder(Strict):
             reason = f"a strongly typed network with the flags {by_flag}"
         elif not is_strong and has_quantised and "INT8" not in by_flag:
             reason = "Q/DQ layers without the flag INT8"
-        elif any(not d.dim_value for t in (*network._onnx.graph.input, *network._onnx.graph.output) for d in t.type.tensor_type.shape.dim):
+        elif any(not d.dim_value for t in (*network._onnx.graph.input, *network._onnx.graph.output)
+                 for d in t.type.tensor_type.shape.dim):
             reason = "dynamic shapes without a profile"
         elif config._workspace is None:
             reason = "no workspace"
         if reason:
             self._logger.complain(f"Error Code 10: {reason}")
             return None
-        asked = {"strong": is_strong, "flags": sorted(config._flags), "sources": config._sources, "detail": config.profiling_verbosity.name,
+        asked = {"strong": is_strong, "flags": sorted(config._flags), "sources": config._sources,
+                 "detail": config.profiling_verbosity.name,
                  "kept": sorted(layer._node for layer in network._layers if getattr(layer, "_precision", None)),
                  "cache": config._cache._content.decode()}
         trt.built.append(asked)
@@ -183,7 +188,8 @@ class OnnxParser(Strict):
             self._errors.append("the network needs EXPLICIT_BATCH")
         if opset > OPSET[version]:
             self._errors.append(f"opset {opset} is newer than {OPSET[version]}")
-        types = {t.name: t.type.tensor_type.elem_type for t in onnx.shape_inference.infer_shapes(graph).graph.value_info}
+        types = {t.name: t.type.tensor_type.elem_type
+                 for t in onnx.shape_inference.infer_shapes(graph).graph.value_info}
         types |= {t.name: t.type.tensor_type.elem_type for t in graph.graph.output}
         constants = {t.name: t for t in graph.graph.initializer}
         constants |= {n.output[0]: n.attribute[0].t for n in graph.graph.node if n.op_type == "Constant"}
@@ -193,9 +199,11 @@ class OnnxParser(Strict):
                 if scale is None or (version == "8.6" and scale.data_type != TensorProto.FLOAT):
                     self._errors.append(f"{node.name}: the scale must be a float32 constant")
             layer_of = [TYPES.get(types.get(name), "int32") for name in node.output]
-            network._layers.append(Layer(self._trt, _node=node.name, _types=layer_of, name=node.name, num_outputs=len(layer_of)))
-            if node.op_type == "LayerNormalization":  # several layers for a node
-                network._layers.append(Layer(self._trt, _node=node.name, _types=["float32"], name=f"{node.name}_{len(network._layers)}", num_outputs=1))
+            network._layers.append(Layer(self._trt, _node=node.name, _types=layer_of, name=node.name,
+                                         num_outputs=len(layer_of)))
+            if node.op_type == "LayerNormalization":  # TensorRT makes several layers of this node
+                network._layers.append(Layer(self._trt, _node=node.name, _types=["float32"],
+                                             name=f"{node.name}_{len(network._layers)}", num_outputs=1))
         network._onnx = graph
         self.__dict__["num_errors"] = len(self._errors)
         return not self._errors
@@ -224,7 +232,8 @@ class Layer(Strict):
     def __setattr__(self, name, value):
         if name == "precision":
             self._trt._check("Layer", "precision")
-            assert set(self._types) <= {"float32", "float16"}, f"the precision of {self._node}, whose output is {self._types}"
+            assert set(self._types) <= {"float32", "float16"}, (
+                f"the precision of {self._node}, whose output is {self._types}")
             name = "_precision"
         self.__dict__[name] = value
 
@@ -296,7 +305,8 @@ class Engine(Strict):
     @property
     def _tensors(self):
         graph = onnx.load_from_string(self._plan["onnx"]).graph
-        return {t.name: (mode, tuple(d.dim_value for d in t.type.tensor_type.shape.dim), TYPES[t.type.tensor_type.elem_type])
+        return {t.name: (mode, tuple(d.dim_value for d in t.type.tensor_type.shape.dim),
+                         TYPES[t.type.tensor_type.elem_type])
                 for mode, tensors in (("INPUT", graph.input), ("OUTPUT", graph.output)) for t in tensors}
 
     @property

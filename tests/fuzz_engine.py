@@ -1,9 +1,9 @@
-"""Loads and runs engines whose header, plan and tensors were changed at random, with checksums that hold.
+"""Load and run engines whose header, plan and tensors are changed at random, with valid checksums.
 
     python fuzz_engine.py ENGINE SEED CASES
 
-Every case must end in an error that Python sees, or in poses; a crash or a sanitizer's report ends the process. Prints
-how many were refused when loaded, refused when run, and ran. tests/test_fuzz.py runs it under AddressSanitizer.
+Every case must end in a Python error or in poses; a crash or a sanitizer's report ends the process. Prints how many
+were refused when loaded, refused when run, and ran. tests/test_fuzz.py runs it under AddressSanitizer.
 """
 
 import copy
@@ -20,14 +20,14 @@ from safetensors.numpy import save
 import edgepose
 from edgepose import EngineError, enginefile
 
-NUMBERS = (0, -1, 1, 2, 3, 15, 16, 17, 32, 64, 255, 256, 257, 4096, 65536, 2**24, 2**26, 2**31 - 1, 2**31, -2**31, 2**32 + 1,
-           2**62, 2**63 - 1, 2**63, 2**64, -2**63, 10**400, 0.5, 1e30, -1e30, math.nan, math.inf)
+NUMBERS = (0, -1, 1, 2, 3, 15, 16, 17, 32, 64, 255, 256, 257, 4096, 65536, 2**24, 2**26, 2**31 - 1, 2**31,
+           -2**31, 2**32 + 1, 2**62, 2**63 - 1, 2**63, 2**64, -2**63, 10**400, 0.5, 1e30, -1e30, math.nan, math.inf)
 OTHERS = (None, True, "", "0", "linear", "\ud800", "x" * 10000, [], [0], {}, {"op": "tokens", "y": 0})
 TYPES = ("float32", "float16", "int8", "float64", "uint8", "int32", "int64", "bool")
 
 
 def leaves(value, path=()):
-    """The paths of all that is no list and no dict, and of the lists and dicts themselves."""
+    """The paths of all values that are neither list nor dict, and of the lists and dicts themselves."""
     if path:
         yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -42,7 +42,7 @@ def at(value, path):
 
 
 def change_value(rng, header, tensors):
-    """One value anywhere in the plan, or rarely in the header, becomes another one or is left out."""
+    """Replace or remove one value anywhere in the plan, or rarely in the header."""
     root = header["plan"] if rng.random() < 0.9 else header
     path = rng.choice(list(leaves(root)))
     parent, key = at(root, path[:-1]), path[-1]
@@ -58,14 +58,14 @@ def change_value(rng, header, tensors):
 
 
 def change_number(rng, header, tensors):
-    """A number of a buffer, a step or the plan becomes one that stands elsewhere in the plan: small, and often valid."""
+    """Replace a number of the plan by another one of the plan: small, and often valid."""
     numbers = [path for path in leaves(header["plan"]) if type(at(header["plan"], path)) is int]
     path, other = rng.choice(numbers), rng.choice(numbers)
     at(header["plan"], path[:-1])[path[-1]] = at(header["plan"], other)
 
 
 def change_steps(rng, header, tensors):
-    """A step is left out, repeated, exchanged with another, or given another's op."""
+    """Remove a step, repeat it, exchange it with another, or change its op."""
     steps = header["plan"]["steps"]
     i, j = rng.randrange(len(steps)), rng.randrange(len(steps))
     kind = rng.randrange(4)
@@ -80,7 +80,7 @@ def change_steps(rng, header, tensors):
 
 
 def change_buffers(rng, header, tensors):
-    """Steps share buffers that were their own, or a buffer is written again while it is needed."""
+    """Let steps share buffers that were their own, or write to a buffer while it is still needed."""
     plan = header["plan"]
     for _ in range(rng.randint(1, 3)):
         step, other = rng.choice(plan["steps"]), rng.choice(plan["steps"])
@@ -91,7 +91,7 @@ def change_buffers(rng, header, tensors):
 
 
 def change_shape(rng, header, tensors):
-    """All buffers of some rows or columns get others, as if the model were of another size."""
+    """Give all buffers of some rows or columns others, as if the model had another size."""
     plan = header["plan"]
     column = rng.randrange(2)
     old, new = rng.choice(plan["buffers"])[column], rng.choice((1, 2, 3, 5, 7, 8, 24, 48, 100, 4096))
@@ -103,7 +103,7 @@ def change_shape(rng, header, tensors):
 
 
 def change_tensor(rng, header, tensors):
-    """A tensor is removed, renamed, exchanged, or gets another type, shape or content."""
+    """Remove, rename or exchange a tensor, or change its type, shape or content."""
     name, other = rng.choice(sorted(tensors)), rng.choice(sorted(tensors))
     tensor, kind = tensors[name], rng.randrange(7)
     if kind == 0:
@@ -125,12 +125,12 @@ def change_tensor(rng, header, tensors):
         tensors[f"{name}.more"] = tensors.pop(name)
 
 
-CHANGES = (change_value, change_value, change_value, change_number, change_number, change_steps, change_buffers, change_shape,
-           change_tensor)
+CHANGES = (change_value, change_value, change_value, change_number, change_number, change_steps,
+           change_buffers, change_shape, change_tensor)
 
 
 def run(path, people, threads, isa):
-    """'refused when loaded', 'refused when run' or 'ran'."""
+    """The outcome: 'refused when loaded', 'refused when run' or 'ran'."""
     try:
         engine = edgepose.load(path, threads=threads, isa=isa)
     except EngineError:
@@ -145,7 +145,7 @@ def run(path, people, threads, isa):
 
 
 def changed(engine, rng, cases):
-    """The bytes of engine files like `engine`, each changed."""
+    """The bytes of randomly changed copies of `engine`."""
     whole_header, whole_tensors = enginefile.read(engine)
     for _ in range(cases):
         header, tensors = copy.deepcopy(whole_header), dict(whole_tensors)
@@ -153,7 +153,7 @@ def changed(engine, rng, cases):
             try:
                 rng.choice(CHANGES)(rng, header, tensors)
             except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
-                break  # what the second change would alter is not there any more
+                break  # the first change removed what the second would alter
         text = json.dumps(header)
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         yield save(contiguous, {"edgepose": text, "sha256": enginefile.checksum(text, contiguous)})

@@ -1,4 +1,4 @@
-"""Writes the corpus that csrc/fuzz/fuzz_engine_file.cpp starts from: tiny engines, one for each op and
+"""Write the corpus that csrc/fuzz/fuzz_engine_file.cpp starts from: tiny engines, one for each op and
 some that other libraries run, in the fuzzer's three parts and as files.
 
     python fuzz_seeds.py FOLDER
@@ -21,12 +21,14 @@ def weights(*shape):
 
 
 def answer(builder, x):
-    """x brought to (J, 3)."""
+    """Bring x to (J, 3)."""
     if (x.rows, x.columns) == (builder.joints, 3):
         return x
     if x.rows == builder.joints:
         return builder.linear(x, weights(x.columns, 3), weights(3))
-    return answer(builder, builder.reshape(builder.linear(x, weights(x.columns, builder.joints * 3), weights(builder.joints * 3)), builder.joints * x.rows))
+    x = builder.linear(x, weights(x.columns, builder.joints * 3), weights(builder.joints * 3))
+    return answer(builder, builder.reshape(x, builder.joints * x.rows))
+
 
 
 def add(b, x):
@@ -62,11 +64,12 @@ def graph_conv(b, x):
 
 
 def of_frames(make):
-    """The same over tokens of frames; the last row is left."""
+    """A builder that works on tokens of frames; its last row is the answer."""
     def build(b):
         y = make(b, b.frame_tokens())
         y = b.pick(y, y.rows - 1, 1, 1)
-        return b.reshape(b.linear(y, weights(y.columns, b.joints * 3), weights(b.joints * 3)) if y.columns != b.joints * 3 else y, b.joints)
+        return b.reshape(b.linear(y, weights(y.columns, b.joints * 3), weights(b.joints * 3))
+                         if y.columns != b.joints * 3 else y, b.joints)
     return build
 
 
@@ -74,19 +77,24 @@ def of_joints(make):
     return lambda b: answer(b, make(b, b.joint_tokens()))
 
 
-SEEDS = {  # name -> (frames, precision, what is built)
+SEEDS = {  # name -> (frames, precision, builder)
     "tokens": (1, "fp32", of_joints(lambda b, x: x)), "tokens9": (9, "fp16", of_joints(lambda b, x: x)),
-    "frames": (3, "fp32", of_frames(lambda b, x: b.pick(x, 1, 1, 1))), "pick": (9, "fp16", of_frames(lambda b, x: b.pick(x, 0, 2, 4))),
-    "reshape": (3, "fp32", of_joints(lambda b, x: b.reshape(b.reshape(x, 3), 17))), "concat": (1, "fp32", of_joints(lambda b, x: b.concat(x, x))),
-    "add": (1, "fp32", of_joints(add)), "multiply": (1, "fp32", of_joints(multiply)), "normalize": (1, "fp32", of_joints(lambda b, x: b.normalize(x, 1e-5))),
-    "linear": (1, "fp16", of_joints(linear)), "conv": (9, "fp16", of_frames(conv)), "attention": (1, "fp32", of_joints(attention)),
+    "frames": (3, "fp32", of_frames(lambda b, x: b.pick(x, 1, 1, 1))),
+    "pick": (9, "fp16", of_frames(lambda b, x: b.pick(x, 0, 2, 4))),
+    "reshape": (3, "fp32", of_joints(lambda b, x: b.reshape(b.reshape(x, 3), 17))),
+    "concat": (1, "fp32", of_joints(lambda b, x: b.concat(x, x))),
+    "add": (1, "fp32", of_joints(add)), "multiply": (1, "fp32", of_joints(multiply)),
+    "normalize": (1, "fp32", of_joints(lambda b, x: b.normalize(x, 1e-5))), "linear": (1, "fp16", of_joints(linear)),
+    "conv": (9, "fp16", of_frames(conv)), "attention": (1, "fp32", of_joints(attention)),
     "strided": (9, "fp16", of_frames(lambda b, x: attention(b, x, span=3))),
-    "causal": (9, "fp32", of_frames(lambda b, x: attention(b, x, span=3, is_causal=True))), "gated": (1, "fp32", of_joints(gated)),
-    "graph_conv": (1, "fp16", of_joints(graph_conv)), "linear_w8": (1, "w8", of_joints(linear)), "conv_i8": (9, "int8", of_frames(conv)),
-    "linear_i8": (1, "int8", of_joints(linear)), "graph_conv_w8": (1, "w8", of_joints(graph_conv)), "graph_conv_i8": (1, "int8", of_joints(graph_conv))}
+    "causal": (9, "fp32", of_frames(lambda b, x: attention(b, x, span=3, is_causal=True))),
+    "gated": (1, "fp32", of_joints(gated)), "graph_conv": (1, "fp16", of_joints(graph_conv)),
+    "linear_w8": (1, "w8", of_joints(linear)), "conv_i8": (9, "int8", of_frames(conv)),
+    "linear_i8": (1, "int8", of_joints(linear)), "graph_conv_w8": (1, "w8", of_joints(graph_conv)),
+    "graph_conv_i8": (1, "int8", of_joints(graph_conv))}
 
 
-EIGHT_BITS = {"w8": None, "int8": 40.0}  # what x is multiplied by before it is rounded
+EIGHT_BITS = {"w8": None, "int8": 40.0}  # factor of x before it is rounded
 
 
 def engine(name):
@@ -98,31 +106,34 @@ def engine(name):
     if precision in EIGHT_BITS:
         steps = {quantise.label(number, step): EIGHT_BITS[precision] for number, step in enumerate(plan["steps"])}
         plan, tensors = quantise.with_multipliers(plan, tensors, steps, {})
-    return json.dumps({**header(name, frames, precision, "native"), "is_causal": name == "causal", "plan": plan}), tensors
+    return json.dumps({**header(name, frames, precision, "native"), "is_causal": name == "causal",
+                       "plan": plan}), tensors
 
 
 def header(name, frames, precision, backend):
-    return {"format": enginefile.FORMAT, "model": name, "frames": frames, "skeleton": "h36m17", "precision": precision, "backend": backend,
-            "units": "", "weights_sha256": "", "built_with": {}}
+    return {"format": enginefile.FORMAT, "model": name, "frames": frames, "skeleton": "h36m17",
+            "precision": precision, "backend": backend, "units": "", "weights_sha256": "", "built_with": {}}
 
 
-PAYLOADS = {"onnx": {"inputs": ["x", "y", "confidence"], "outputs": ["x", "y", "z", "error"]}, "tensorrt": {"batch": 1, "machine": {}, "rung": "strong-fp16"}}
+PAYLOADS = {"onnx": {"inputs": ["x", "y", "confidence"], "outputs": ["x", "y", "z", "error"]},
+            "tensorrt": {"batch": 1, "machine": {}, "rung": "strong-fp16"}}
 
 
 def payload(backend):
     """(header's text, tensors) of an engine that another library runs."""
-    return json.dumps({**header(backend, 1, "fp16", backend), **PAYLOADS[backend]}), {"payload": np.arange(9, dtype=np.uint8)}
+    return (json.dumps({**header(backend, 1, "fp16", backend), **PAYLOADS[backend]}),
+            {"payload": np.arange(9, dtype=np.uint8)})
 
 
 def in_parts(text, tensors):
-    """What csrc/fuzz/fuzz_engine_file.cpp makes a file of."""
+    """The parts from which csrc/fuzz/fuzz_engine_file.cpp makes a file."""
     data = save(tensors)
     length = int.from_bytes(data[:8], "little")
     return text.encode() + b"\n" + data[8:8 + length].strip() + b"\n" + data[8 + length:]
 
 
 def write_seeds(folder):
-    """The paths of the seeds: each engine in parts, and as it is in a file."""
+    """The paths of the seeds: each engine in parts and as a file."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in (*SEEDS, *PAYLOADS):

@@ -21,7 +21,7 @@ each_half_isa = pytest.mark.parametrize("isa", HALF_ISAS)
 
 
 class Guarded:
-    """A matrix whose rows start one float past an aligned address and are `gap` floats apart; all around it lies `guard`."""
+    """A matrix with rows that start one float past an aligned address, `gap` floats apart, and with `guard` around."""
 
     def __init__(self, shape, guard, gap=3):
         rows, columns = shape
@@ -36,7 +36,7 @@ class Guarded:
         return self._block[span].reshape(shape)[:, :columns]
 
     def is_guarded(self):
-        """Whether nothing was written beside the matrix."""
+        """True if nothing was written beside the matrix."""
         span, shape, columns = self._view
         block = self._block.copy()
         block[span].reshape(shape)[:, :columns] = self._guard
@@ -44,7 +44,7 @@ class Guarded:
 
 
 def source(values, gap=3):
-    """The values unaligned and with NaN all around: what is read beside them and used shows."""
+    """The values unaligned, with NaN around them: a kernel that reads and uses anything beside them shows it."""
     guarded = Guarded(values.shape, np.nan, gap)
     guarded.matrix[...] = values
     return guarded.matrix

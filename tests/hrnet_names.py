@@ -1,4 +1,4 @@
-"""The names and shapes in the files that HRNet's authors published, by the rules of the architecture and none of our code.
+"""Names and shapes in the files that HRNet's authors published, from the rules of the architecture, not from our code.
 
 Sun et al. 2019, section 3 and Fig. 1, and the names of the authors' own model: pose_hrnet_w32_256x192.pth and its like.
 """
@@ -6,7 +6,7 @@ Sun et al. 2019, section 3 and Fig. 1, and the names of the authors' own model: 
 import torch
 
 JOINTS, STEM, BLOCKS = 17, 64, 4
-MODULES = {2: 1, 3: 4, 4: 3}  # of each stage, which has as many branches as its number
+MODULES = {2: 1, 3: 4, 4: 3}  # stage -> modules; a stage has as many branches as its number
 
 
 def _norm(name, channels):
@@ -43,19 +43,20 @@ def official_shapes(width):
             for i in range(stage):
                 for block in range(BLOCKS):
                     shapes |= _convolutions(f"{prefix}.branches.{i}.{block}.", *[(branch[i], branch[i], 3)] * 2)
-            is_last = stage == 4 and module == modules - 1  # which gives the highest resolution alone
+            is_last = stage == 4 and module == modules - 1  # it gives the highest resolution alone
             for to in range(1 if is_last else stage):
                 for source in range(stage):
                     fuse = f"{prefix}.fuse_layers.{to}.{source}"
                     if source > to:  # narrowed, then enlarged without parameters
                         shapes |= _pair(fuse, branch[source], branch[to], kernel=1)
-                    for step in range(to - source):  # halved as often as it takes; the last one widens
-                        shapes |= _pair(f"{fuse}.{step}", branch[source], branch[to if step == to - source - 1 else source])
+                    for step in range(to - source):  # each step halves the size; the last one widens
+                        shapes |= _pair(f"{fuse}.{step}", branch[source],
+                                        branch[to if step == to - source - 1 else source])
     return shapes | {"final_layer.weight": (JOINTS, width, 1, 1), "final_layer.bias": (JOINTS,)}
 
 
 def official_state(width, seed=0):
-    """Random weights under those names, such that the sums of 108 blocks stay in bounds and depend on the crop."""
+    """Random weights with those names; the sums of 108 blocks stay in bounds and depend on the crop."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in official_shapes(width).items():
@@ -64,6 +65,7 @@ def official_state(width, seed=0):
         elif name.endswith("num_batches_tracked"):
             state[name] = torch.tensor(1000)
         else:
-            low, high = (0.5, 1.0) if name.endswith("running_var") else (0.3, 0.6) if name.endswith("weight") else (-0.02, 0.02)
+            low, high = ((0.5, 1.0) if name.endswith("running_var") else (0.3, 0.6) if name.endswith("weight")
+                         else (-0.02, 0.02))
             state[name] = torch.empty(shape).uniform_(low, high, generator=generator)
     return state

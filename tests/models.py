@@ -18,12 +18,12 @@ from edgepose.zoo.strided import StridedTransformer
 
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
             "weights_sha256": str, "built_with": dict}  # of an engine file's header
-WANTED = {int: "a whole number", str: "a string", dict: "an object"}  # in words
+WANTED = {int: "a whole number", str: "a string", dict: "an object"}  # as the messages name these types
 TINY = {"depth": 1, "channels": 16, "heads": 2}
 
 
 def randomised(model, seed=0):
-    """The model in evaluation mode with seeded weights, and gains, biases and statistics of norms that are not 1 and 0."""
+    """The model in evaluation mode, with seeded weights and with norms whose gains and statistics are not 1 and 0."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(tensor, low, high):
@@ -52,7 +52,7 @@ def randomised(model, seed=0):
 
 
 class ErrorLifter(nn.Module):
-    """A lifter of x, y and confidence that predicts its error too: a head of its own over a pose that is one row."""
+    """A lifter of x, y and confidence that predicts its error too, with a head of its own over a pose in one row."""
 
     inputs, outputs = ("x", "y", "confidence"), ("x", "y", "z", "error")
 
@@ -68,7 +68,8 @@ class ErrorLifter(nn.Module):
         x = self.embed(x.flatten(1))
         x = x + self.mlp(self.norm(x))
         joints = len(self.skeleton)
-        return torch.cat([self.head(x).reshape(-1, joints, 3), torch.relu(self.error_head(x)).reshape(-1, joints, 1)], -1)
+        return torch.cat([self.head(x).reshape(-1, joints, 3), torch.relu(self.error_head(x)).reshape(-1, joints, 1)],
+                         -1)
 
     def lower(self, plan):
         x = plan.linear(plan.reshape(plan.frame_tokens(), 1), *folded_linear(self.embed))
@@ -79,14 +80,15 @@ class ErrorLifter(nn.Module):
 
 
 class ErrorJointLifter(nn.Module):
-    """The same columns with a token a joint and one head."""
+    """A lifter with the same columns, a token a joint and one head."""
 
     inputs, outputs = ErrorLifter.inputs, ErrorLifter.outputs
 
     def __init__(self, frames=1, channels=64, skeleton=H36M17):
         super().__init__()
         self.skeleton, self.frames = skeleton, frames
-        self.embed, self.norm, self.mlp, self.head = nn.Linear(3 * frames, channels), nn.LayerNorm(channels), Mlp(channels), nn.Linear(channels, 4)
+        self.embed, self.norm, self.mlp, self.head = (nn.Linear(3 * frames, channels), nn.LayerNorm(channels),
+                                                      Mlp(channels), nn.Linear(channels, 4))
 
     def forward(self, x):
         x = self.embed(x.transpose(1, 2).flatten(2))
@@ -94,37 +96,40 @@ class ErrorJointLifter(nn.Module):
 
     def lower(self, plan):
         x = plan.linear(plan.joint_tokens(), *folded_linear(self.embed))
-        return plan.linear(self.mlp.lower(plan, plan.normalize(x, self.norm.eps), self.norm, residual=x), *folded_linear(self.head))
+        return plan.linear(self.mlp.lower(plan, plan.normalize(x, self.norm.eps), self.norm, residual=x),
+                           *folded_linear(self.head))
 
 
 def tiny_lifter(**options):
-    """An AMPose of 16 channels and one pair of blocks: every kind of step."""
+    """An AMPose of 16 channels and one pair of blocks: it has every kind of step."""
     return randomised(AMPose(**{**TINY, **options}))
 
 
 def engine_header(model, precision="fp32"):
-    """What an engine file says of a model, but for its plan."""
+    """The header of a model's engine file without the plan."""
     return {"model": "tiny", "frames": model.frames, "skeleton": model.skeleton.name, "precision": precision,
-            "inputs": list(inputs_of(model)), "outputs": list(outputs_of(model)), "backend": "native", "weights_sha256": "0" * 64, "built_with": {"edgepose": "0.1.0"}}
+            "inputs": list(inputs_of(model)), "outputs": list(outputs_of(model)), "backend": "native",
+            "weights_sha256": "0" * 64, "built_with": {"edgepose": "0.1.0"}}
 
 
 def lowered(model, precision):
-    """lower(), in w8 and int8 too: every step, however narrow, with x rounded to steps of 1/40."""
+    """Lower a model, in w8 and int8 too: every step, however narrow, with x rounded to steps of 1/40."""
     if precision not in ("w8", "int8"):
         return lower(model, precision)
     plan, tensors = lower(model, "fp32")
     multiplier = 40.0 if precision == "int8" else None
-    return quantise.with_multipliers(plan, tensors, {quantise.label(number, step): multiplier for number, step in enumerate(plan["steps"])}, {})
+    multipliers = {quantise.label(number, step): multiplier for number, step in enumerate(plan["steps"])}
+    return quantise.with_multipliers(plan, tensors, multipliers, {})
 
 
 def write_engine(path, model, precision="fp32"):
-    """Lowers a model into a native engine file at `path`; returns the path."""
+    """Lower a model into a native engine file at `path`; returns the path."""
     plan, tensors = lowered(model, precision)
     enginefile.write(path, {**engine_header(model, precision), "plan": plan}, tensors)
     return path
 
 
-SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector, no panel fits evenly
+SMALL = {"depth": 2, "channels": 36, "heads": 3}  # heads of 12: no vector or panel fits evenly
 
 
 def small_options(name):
@@ -133,16 +138,17 @@ def small_options(name):
 
 
 def small(name, frames=None, **options):
-    """A model of the registry in the width of 48 channels."""
+    """A model of the registry, 48 channels wide."""
     return zoo.build(name, frames, **small_options(name), **options)
 
 
-PERSON_M = 0.5  # how far from the root a person's joints are on average
-LAST = {Martinez: ("output_mean", "output_deviation"), RefinedAMPose: ("head.", "refine.3."), StridedTransformer: ("head.linear.",)}
+PERSON_M = 0.5  # mean distance of a person's joints from the root
+LAST = {Martinez: ("output_mean", "output_deviation"), RefinedAMPose: ("head.", "refine.3."),
+        StridedTransformer: ("head.linear.",)}
 
 
 def person_sized(model):
-    """The model with its last layer scaled so that its poses are about as large as a person: random heads give any size."""
+    """Scale the model's last layer so that its poses have about the size of a person: random heads give any size."""
     factor = float(PERSON_M / np.linalg.norm(torch_poses(model, keypoints(model, 16)), axis=-1).mean())
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -152,8 +158,8 @@ def person_sized(model):
 
 
 def lifters():
-    """Every name of the registry with every window length it takes, small, and every option of its classes once; those whose
-    weights ship in full."""
+    """Every name of the registry with every window length it takes, small, and every option of its classes once; models
+    whose weights ship in full size."""
     for name, entry in zoo.MODELS.items():
         for frames in entry.frames:
             yield f"{name}, {frames} frames, small", lambda name=name, frames=frames: small(name, frames)

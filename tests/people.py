@@ -10,7 +10,7 @@ SIZE = (1920, 1080)
 
 
 class FakeEngine:
-    """Mixes all frames of a window, row by row, so that any wrong frame shows and a batch changes no bit."""
+    """A stand-in engine that mixes all frames of a window, row by row: a wrong frame shows, a batch changes no bit."""
 
     rate_hz = 50.0
 
@@ -35,7 +35,8 @@ def person_of(layout, frames=40, seed=0):
 
 
 def hard_clip(frames=200):
-    """[(keypoints_px, timestamp_s)]: gaps, jumps, hidden joints and uneven times: whatever makes a stream answer late, twice or not at all."""
+    """[(keypoints_px, timestamp_s)] with gaps, jumps, hidden joints and uneven times: a stream answers late, twice or
+    not at all."""
     rng = np.random.default_rng(3)
     clip = person_of("coco17", frames)
     clip[rng.random(clip.shape[:2]) < 0.1, 2] = 0.1

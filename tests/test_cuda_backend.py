@@ -78,7 +78,7 @@ def test_every_thread_has_a_context_and_a_fork_is_refused(tmp_path, on_emulated_
     thread.start()
     thread.join()
     engine.run(x)
-    assert len(on_emulated_gpu.made) == 2 and len(set(on_emulated_gpu.made)) == 2
+    assert len(on_emulated_gpu.context_threads) == 2 and len(set(on_emulated_gpu.context_threads)) == 2
     backends.cuda._forget_contexts()
     with pytest.raises(RuntimeError, match="forked process"):
         engine.run(x)

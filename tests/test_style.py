@@ -27,12 +27,10 @@ build_engines/lower.py build_engines/plan_module.py build_engines/plan_onnx.py b
 build_engines/publish.py build_engines/publish_detector.py build_engines/quantise.py build_engines/report.py
 build_engines/tensorrt/boards.py build_engines/tensorrt/builder.py build_engines/tensorrt/graph.py
 build_engines/tensorrt/half_graph.py build_engines/tensorrt/rebuild.py build_engines/tensorrt/torch_tensorrt.py
-build_engines/triton_repository.py build_engines/windows.py tests/c_package.py tests/emulated.py tests/fake_gpu.py
-tests/fake_tensorrt.py tests/fuzz_engine.py tests/fuzz_seeds.py tests/gpu_engines.py tests/guarded.py
-tests/hrnet_names.py tests/models.py tests/people.py tests/recorded_streams.py tests/reference.py
-tests/tensorrt_families.py tests/tensorrt_rules.py tests/test_adapters.py tests/test_any_engine_file.py
-tests/test_benchmarks.py tests/test_boards.py tests/test_bodies.py tests/test_broken_npz.py tests/test_c_api.py
-tests/test_c_package.py tests/test_c_people.py tests/test_c_stream.py tests/test_camera.py tests/test_camera_motion.py
+build_engines/triton_repository.py build_engines/windows.py tests/reference.py tests/tensorrt_families.py
+tests/tensorrt_rules.py tests/test_adapters.py tests/test_any_engine_file.py tests/test_benchmarks.py
+tests/test_boards.py tests/test_bodies.py tests/test_broken_npz.py tests/test_c_api.py tests/test_c_package.py
+tests/test_c_people.py tests/test_c_stream.py tests/test_camera.py tests/test_camera_motion.py
 tests/test_checkpoints.py tests/test_checks.py tests/test_cli.py tests/test_clip.py tests/test_clips.py
 tests/test_cmu.py tests/test_columns.py tests/test_command_lift.py tests/test_command_lift_stopped.py
 tests/test_command_stream.py tests/test_compile.py tests/test_cuda_backend.py tests/test_cuda_kernels.py
