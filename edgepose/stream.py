@@ -80,8 +80,9 @@ class Stream:
     begins another. So does a pelvis that in one frame jumps by more than half a torso, from where it was and from where
     its motion led. Frames that wait at the end of a clip are answered with the next pushes, as if nothing came after
     them.
-    seen_above: the confidence from which on a joint is taken as seen; it stays so until below two thirds of that. hold_s: for how
-    long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it.
+    seen_above: the confidence from which on a joint is taken as seen; it stays so until below two thirds of that. None:
+    0.05 for a model that takes the confidence as an input and weighs it by itself, 0.3 for others.
+    hold_s: for how long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it.
     smoothing: the settings of a filter on joints_m; every stream has a filter of its own.
     on_bad_time: what becomes of a frame whose time is not later than the last one's. "refuse": an error; "drop": the
     frame is left out; "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
@@ -95,9 +96,10 @@ class Stream:
 
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
                  camera: tuple[float, float, float, float] | None = None, delay_frames: int = 0,
-                 rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5, seen_above: float = 0.3, hold_s: float = 0.3,
-                 smoothing: OneEuro | None = None, on_bad_time: Literal["refuse", "drop", "reset"] = "refuse",
-                 mend_sides: bool = True, lengths_m: Mapping[str, float] | None = None) -> None:
+                 rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5,
+                 seen_above: float | None = None, hold_s: float = 0.3, smoothing: OneEuro | None = None,
+                 on_bad_time: Literal["refuse", "drop", "reset"] = "refuse", mend_sides: bool = True,
+                 lengths_m: Mapping[str, float] | None = None) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -117,7 +119,8 @@ class Stream:
             Pose, engine, layout.onto(engine.skeleton), self.image_size, camera=None if camera is None else checked_intrinsics(camera),
             inputs=inputs_of(engine), outputs=outputs_of(engine), is_causal=getattr(engine, "is_causal", False),
             delay_frames=checked_number("delay_frames", delay_frames, 0, MOST_DELAY, whole=True), rate_hz=self.rate_hz or 0.0,
-            max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf), seen_above=checked_number("seen_above", seen_above, above=0, at_most=1),
+            max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf),
+            seen_above=None if seen_above is None else checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
             on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides), lengths_m=_listed(lengths_m))

@@ -170,7 +170,7 @@ class Engine:
         return out
 
 
-DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": 0.3, "hold_s": 0.3,
+DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": -1.0, "hold_s": 0.3,
             "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
             "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "mend_sides": 1, "lengths_m": (0.0,) * 7}
 

@@ -31,8 +31,8 @@ class Wide:
 def test_a_lifter_is_handed_the_confidence_of_what_was_seen_and_0_of_what_was_not():
     wide, plain, clip = Wide(), FakeEngine(), person_of("h36m17")
     stream, twin = Stream(wide, "h36m17", SIZE), Stream(plain, "h36m17", SIZE)
-    clip[5:, WRIST, 2] = 0.1
-    clip[3, PELVIS, 2] = 0.25  # seen once, it stays so
+    clip[5:, WRIST, 2] = 0.02
+    clip[3, PELVIS, 2] = 0.04  # seen once, it stays so
     for n in range(8):
         keypoints_px = None if n in (6, 7) else clip[n]
         pose = stream.push(keypoints_px, n * DT)
@@ -45,6 +45,15 @@ def test_a_lifter_is_handed_the_confidence_of_what_was_seen_and_0_of_what_was_no
     np.testing.assert_array_equal(newest[:5, :, 2], expected)
     np.testing.assert_array_equal(newest[5:, :, 2], np.broadcast_to(expected[4], (4, 17)))
     assert not wide.windows[7][0, 4:, :, 2].any() and wide.windows[7][0, :2, :, 2].all()
+
+
+@pytest.mark.parametrize("inputs, least", [(INPUTS[:2], 0.3), (INPUTS[:3], 0.05), (INPUTS, 0.05)])
+def test_a_lifter_that_takes_the_confidence_sees_fainter_joints(inputs, least):
+    clip = person_of("h36m17")[:2]
+    clip[0, :, 2], clip[1, :, 2] = least - 0.001, least
+    stream = Stream(Wide(inputs, OUTPUTS[:3]), "h36m17", SIZE)
+    assert stream.push(clip[0], 0.0) is None
+    assert stream.push(clip[1], DT).is_seen.all()
 
 
 def test_of_a_slower_camera_the_confidence_is_interpolated_as_the_place_is():

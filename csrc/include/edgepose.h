@@ -110,7 +110,8 @@ typedef struct edgepose_stream_options {
                             file does not say; 0: every frame as it comes */
   double max_gap_s;      /* for how long a missing person's last frame is repeated; a longer gap, or another person, ends
                             a clip. Its frames that wait are answered with the next pushes, as if nothing came after */
-  double seen_above;     /* the confidence from which on a joint is taken as seen */
+  double seen_above;     /* the confidence from which on a joint is taken as seen; EDGEPOSE_MODEL_SEEN_ABOVE: 0.05 for a
+                            model that takes the confidence, 0.3 for others */
   double hold_s;         /* for how long a hidden joint keeps its offset to its parent; then knees and ankles fall back to it */
   double min_cutoff_hz;  /* of a One Euro filter on the joints: its cutoff at rest; 0: no filter */
   double beta;           /* by how much the cutoff rises with speed, Hz per m/s */
@@ -124,8 +125,10 @@ typedef struct edgepose_stream_options {
                                          hips to that of the shoulders) */
 } edgepose_stream_options;
 #define EDGEPOSE_FILE_RATE (-1.0)
-#define EDGEPOSE_STREAM_OPTIONS_INIT {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, 0.3, 0.3, 0.0, 0.0, \
-                                      1.0, 0.0, 0.0, 0.0, 0.0, EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}}
+#define EDGEPOSE_MODEL_SEEN_ABOVE (-1.0)
+#define EDGEPOSE_STREAM_OPTIONS_INIT \
+  {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, EDGEPOSE_MODEL_SEEN_ABOVE, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, \
+   EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {

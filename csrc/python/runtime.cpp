@@ -338,13 +338,13 @@ py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) 
 std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
                                       const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
                                       std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
-                                      double seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time,
+                                      std::optional<double> seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time,
                                       bool mend_sides, const Lengths& lengths_m) {
   const py::object skeleton = engine.attr("skeleton");
   const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
   PersonOptions options;
   options.delay_frames = delay_frames, options.rate_hz = rate_hz, options.max_gap_s = max_gap_s;
-  options.seen_above = seen_above, options.hold_s = hold_s, options.on_bad_time = (BadTime)on_bad_time;
+  options.seen_above = seen_above.value_or(kModelSeenAbove), options.hold_s = hold_s, options.on_bad_time = (BadTime)on_bad_time;
   options.mend_sides = mend_sides;
   options.lengths_m = lengths_m;
   if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];

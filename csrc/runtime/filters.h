@@ -52,7 +52,6 @@ class Hold {
 
   const double* placed() const { return last_.data(); }  // (J, 2)
   const std::vector<unsigned char>& is_seen() const { return is_seen_; }
-  double seen_above() const { return seen_above_; }
 
  private:
   bool fill(const double* keypoints, double timestamp_s);

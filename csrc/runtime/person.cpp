@@ -39,6 +39,12 @@ double rate_of(const Lifter& lifter, double rate_hz) {
   return lifter.rate_hz > 0 ? lifter.rate_hz : kPublishedRateHz;
 }
 
+double seen_above_of(const Lifter& lifter, double seen_above) {
+  if (seen_above != kModelSeenAbove) return seen_above;
+  const bool takes_confidence = std::count(lifter.inputs.begin(), lifter.inputs.end(), "confidence") > 0;
+  return takes_confidence ? kFoundAbove : kSureAbove;
+}
+
 }  // namespace
 
 std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
@@ -61,7 +67,8 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       rate_hz_(rate_of(lifter, options.rate_hz)),
       on_bad_time_(options.on_bad_time),
       length_(length_column(options.lengths_m, lifter.skeleton)),
-      hold_(lifter.skeleton, options.seen_above, kLostShare * options.seen_above, options.hold_s),
+      seen_above_(seen_above_of(lifter, options.seen_above)),
+      hold_(lifter.skeleton, seen_above_, kLostShare * seen_above_, options.hold_s),
       window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
       undetected_(blank(joints_)),
       doubts_(lifter.skeleton, picture_),
@@ -78,7 +85,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
     throw std::invalid_argument("the model takes no lengths of a person; wanted none, or a model that does");
   scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px, scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
   centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
-  if (options.mend_sides) sides_.emplace(lifter.skeleton, options.seen_above);
+  if (options.mend_sides) sides_.emplace(lifter.skeleton, seen_above_);
   if (options.min_cutoff_hz != 0) smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
   keypoints_.resize((std::size_t)(3 * adapter_.keypoints()));
   joints_norm_.resize((std::size_t)(2 * joints_));
@@ -162,7 +169,7 @@ bool Person::take() {
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
         joints_norm_[i + c] = has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
-    const bool root_is_seen = note_.confidence[(std::size_t)root_] >= hold_.seen_above();
+    const bool root_is_seen = note_.confidence[(std::size_t)root_] >= seen_above_;
     if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, pushed_at_s_)) end_clip();
     if (sides_) mend_sides();
     if (hold_(joints_norm_.data(), note_.confidence.data(), pushed_at_s_)) {

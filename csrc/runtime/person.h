@@ -25,6 +25,9 @@ struct Busy : std::runtime_error {
 };
 
 constexpr double kFileRateHz = -1;         // stands for the rate that the model was trained on
+constexpr double kModelSeenAbove = -1;     // stands for kFoundAbove if the model takes the confidence, else kSureAbove
+constexpr double kFoundAbove = 0.05;       // the least confidence of a joint that was found, in training: noise.py
+constexpr double kSureAbove = 0.3;
 constexpr double kPublishedRateHz = 50.0;  // the published weights' rate, taken for a model that does not say its own
 
 // What a person needs to know of a model.
@@ -46,7 +49,9 @@ enum class BadTime {
 struct PersonOptions {
   int delay_frames = 0;
   double rate_hz = kFileRateHz;  // 0: every frame as it comes
-  double max_gap_s = 0.5, seen_above = 0.3, hold_s = 0.3;
+  double max_gap_s = 0.5;
+  double seen_above = kModelSeenAbove;
+  double hold_s = 0.3;
   double min_cutoff_hz = 0, beta = 0, d_cutoff_hz = 1;  // a OneEuro filter on the joints; min_cutoff_hz 0: none
   double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
   BadTime on_bad_time = BadTime::refuse;
@@ -137,6 +142,7 @@ class Person {
   const double rate_hz_;
   const BadTime on_bad_time_;
   const std::vector<double> length_;  // the column `length`, (J,)
+  const double seen_above_;
   double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
   std::optional<Sides> sides_;  // none: they are taken as they come
   Hold hold_;
