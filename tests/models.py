@@ -36,7 +36,8 @@ def randomised(model, seed=0):
         if isinstance(module, (nn.Linear, nn.Conv1d)):
             bound = module.weight[0].numel() ** -0.5
             uniform(module.weight, -bound, bound)
-            uniform(module.bias, -bound, bound)
+            if module.bias is not None:
+                uniform(module.bias, -bound, bound)
         if isinstance(module, (nn.LayerNorm, nn.BatchNorm1d, SampleLayerNorm)):
             uniform(module.weight, 0.5, 1.5)
             uniform(module.bias, -0.2, 0.2)

@@ -88,10 +88,23 @@ def test_a_temporal_one_begins_as_its_single_frame_network(tmp_path, is_causal):
         torch.testing.assert_close(temporal(x), single(x[:, zoo.target_frame(temporal)][:, None]))
 
 
+def test_a_temporal_one_takes_the_motions_deviation_from_its_own_windows(tmp_path):
+    from tiny_mocap import write_all
+
+    from edgepose.training.supervised import train
+    from edgepose.zoo.checkpoints import load_checkpoint
+
+    mocap, options = write_all(tmp_path / "mocap"), {"channels": 16, "blocks": 1}
+    start = train("posemlp", mocap, tmp_path, 1, batch=4, options=options)
+    single = load_checkpoint(start)[0]
+    temporal = load_checkpoint(train("posemlp27", mocap, tmp_path, 1, batch=4, options=options, start=start))[0]
+    torch.testing.assert_close(temporal.input_deviation, single.input_deviation)
+    assert (temporal.motion_deviation != 1).all()
+
+
 def test_a_temporal_one_sees_every_third_frame_and_its_target():
     model = zoo.build("posemlp27", channels=16, blocks=1).eval()
-    for layer in (model.correct, model.mix.second):
-        torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(model.embed_motion.weight)
     x = torch.randn(1, 27, 17, len(INPUTS))
     with torch.no_grad():
         seen = [frame for frame in range(27) if not torch.equal(model(x), model(x + (torch.arange(27) == frame)[:, None, None]))]

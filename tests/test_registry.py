@@ -95,9 +95,6 @@ def test_a_gradient_reaches_every_parameter(name, frames):
     module = small(name, frames)
     if name == "ampose-refined":  # a correction that starts at zero passes nothing back at first
         torch.nn.init.normal_(module.refine[-1].weight, std=0.01)
-    if hasattr(module, "mix"):  # so do those of PoseMLP's time
-        for last in (module.correct, module.mix.second):
-            torch.nn.init.normal_(last.weight, std=0.01)
     x = torch.from_numpy(keypoints(module, 4))
     Objective(module)(x, torch.randn(4, frames, 17, 3))[0].backward()
     # Among several GPUs every one of them must be part of the loss, or the processes wait for each other.

@@ -5,7 +5,7 @@ from tiny_datasets import write_h36m
 from tiny_mocap import write_all
 
 from edgepose.training import supervised
-from edgepose.training.sources import SOURCES, open_source
+from edgepose.training.sources import CUT_EARLIER, CUT_LATER, SOURCES, cut_short, open_source
 from edgepose.training.supervised import train
 from edgepose.zoo.checkpoints import load_checkpoint
 
@@ -27,6 +27,24 @@ def test_a_source_draws_windows_of_all_their_frames_and_the_same_for_the_same_se
         assert keypoints.shape == (6, 9, 17, 2) and joints.shape == (6, 9, 17, 3)
         assert (joints[:, :, 0] == 0).all() and torch.equal(keypoints, again)
     assert not torch.equal(source.draw(6, generator())[0], source.validation(6, generator())[0])
+
+
+def test_some_windows_end_early_or_begin_late_as_a_streams_do():
+    frames, target = 27, 13
+    keypoints = torch.arange(frames).expand(4000, frames)[..., None, None].float()
+    seen = cut_short(keypoints, target, generator())[..., 0, 0].long()
+    first, last = seen.amin(1, keepdim=True), seen.amax(1, keepdim=True)
+    assert torch.equal(seen, torch.arange(frames).clamp(first, last))
+    assert (first <= target).all() and (last >= target).all() and set(last.flatten().tolist()) == set(range(13, 27))
+    off = 4 * (0.25 / 4000) ** 0.5  # four standard errors; one of 14 cuts is where the window ends anyway
+    assert (last < frames - 1).float().mean().item() == pytest.approx(CUT_LATER * 13 / 14, abs=off)
+    assert (first > 0).float().mean().item() == pytest.approx(CUT_EARLIER * 13 / 14, abs=off)
+
+
+def test_a_window_that_is_answered_at_its_end_is_only_cut_at_its_beginning():
+    keypoints = torch.arange(9).expand(500, 9)[..., None, None].float()
+    seen = cut_short(keypoints, 8, generator())[..., 0, 0]
+    assert (seen[:, 8] == 8).all() and (seen[:, 7] >= 7).all() and (seen[:, 0] > 0).any()
 
 
 def test_a_labelled_set_is_validated_on_its_test_split_unmirrored(paths):

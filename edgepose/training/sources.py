@@ -18,6 +18,7 @@ from .mocap import WINDOW_HZ, draw_windows, read_motion
 from .observation import AS_CAPTURED, WILD, draw_observed, observe_frames
 
 Windows = tuple[torch.Tensor, torch.Tensor]
+CUT_LATER, CUT_EARLIER = 0.5, 0.1  # part of the windows
 SOURCES = ("mocap", *DATASETS)
 
 
@@ -35,6 +36,24 @@ class Source(Protocol):
     def validation(self, count: int, generator: torch.Generator) -> Windows: ...
 
 
+def cut_short(keypoints: torch.Tensor, target: int, generator: torch.Generator) -> torch.Tensor:
+    """Windows as a stream has them that answers before all later frames came, or soon after a clip began.
+
+    keypoints: (B, T, J, C). Of CUT_LATER of the windows the frames after one from the target on are copies of that
+    one, of CUT_EARLIER those before one up to the target.
+    """
+    count, frames = keypoints.shape[:2]
+
+    def drawn(part: float, low: int, high: int, whole: int) -> torch.Tensor:
+        ends = torch.randint(low, high + 1, (count, 1), generator=generator)
+        return torch.where(torch.rand(count, 1, generator=generator) < part, ends, whole)
+
+    last = drawn(CUT_LATER, target, frames - 1, frames - 1)
+    first = drawn(CUT_EARLIER, 0, target, 0)
+    order = torch.arange(frames).clamp(first, last)
+    return keypoints[torch.arange(count)[:, None], order]
+
+
 class MotionCapture:
     """Other people's poses and bodies (observation.WILD), seen by random cameras and a detector that errs; validation on other
     subjects, as captured."""
@@ -43,12 +62,13 @@ class MotionCapture:
     rate_hz = WINDOW_HZ
     windows = 0
 
-    def __init__(self, path: str | Path, frames: int, inputs: Sequence[str]):
+    def __init__(self, path: str | Path, frames: int, inputs: Sequence[str], target: int):
         self._training, self._validation = read_motion(path, "training"), read_motion(path, "validation")
-        self._frames, self.inputs = frames, tuple(inputs)
+        self._frames, self.inputs, self._target = frames, tuple(inputs), target
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:
-        return draw_observed(self._training, count, self._frames, generator, WILD, self.inputs)
+        keypoints, joints = draw_observed(self._training, count, self._frames, generator, WILD, self.inputs)
+        return cut_short(keypoints, self._target, generator), joints
 
     def validation(self, count: int, generator: torch.Generator) -> Windows:
         return observe_frames(draw_windows(self._validation, count, self._frames, generator), generator, True, AS_CAPTURED, self.inputs)
@@ -81,4 +101,4 @@ def open_source(data: str, path: str | Path, keypoints: str, frames: int, target
     """
     if data != "mocap" and tuple(inputs) != PUBLISHED_INPUTS:
         raise ValueError(f"{data} has x and y alone; the model takes {' '.join(inputs)}: --option inputs=\"x y\"")
-    return MotionCapture(path, frames, inputs) if data == "mocap" else Labelled(data, path, keypoints, frames, target)
+    return MotionCapture(path, frames, inputs, target) if data == "mocap" else Labelled(data, path, keypoints, frames, target)

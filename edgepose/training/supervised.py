@@ -106,16 +106,16 @@ class Trainer:
                  batch: int | None = None, schedule: Schedule = OURS, teacher: Teacher | None = None):
         torch.manual_seed(seed)
         self.module = zoo.build(model, frames, **options)
-        if start:
-            begin_with(self.module, start)
         self.source, self.frames, self.steps, self.seed, self.precision = source, frames, steps, seed, precision
         self.teacher = teacher
         self.schedule, self.batch = schedule, batch or schedule.batch or batch_size(frames)
         self.an_epoch = math.ceil(source.windows / self.batch) if source.windows else steps
         self.done = 0
-        if hasattr(self.module, "standardise") and not start:
+        if hasattr(self.module, "standardise"):
             keypoints, joints = source.draw(STATISTICS_WINDOWS // frames, step_generator(seed, -2))
             self.module.standardise(self.own(keypoints), joints[:, zoo.target_frame(self.module)])
+        if start:
+            begin_with(self.module, start)
         self.module.to(device)
         self.averaged = copy.deepcopy(self.module).eval()
         self.optimiser = schedule.optimiser(self.module.parameters())

@@ -17,7 +17,7 @@ from .dln import DLN
 from .hrnet import HRNet
 from .martinez import Martinez
 from .posegate import PoseGateFormer
-from .posemlp import PoseMLP, TemporalPoseMLP
+from .posemlp import PoseMLP
 from .refined import RefinedAMPose
 from .strided import STRIDES, StridedTransformer
 
@@ -47,10 +47,10 @@ MODELS = {  # depth and channels: AMPose, Table 4.9
     "posegate-s": Entry(PoseGateFormer, {"channels": 128}),
     "martinez": Entry(Martinez, {}),
     "martinez-s": Entry(Martinez, {"channels": 512}),
-    "posemlp": Entry(PoseMLP, {}),
-    "posemlp-s": Entry(PoseMLP, {"channels": 320}),
-    "posemlp27": Entry(TemporalPoseMLP, {}, (27,)),
-    "posemlp27-s": Entry(TemporalPoseMLP, {"channels": 320}, (27,)),
+    "posemlp": Entry(PoseMLP, {}, (1,)),
+    "posemlp-s": Entry(PoseMLP, {"channels": 320}, (1,)),
+    "posemlp27": Entry(PoseMLP, {}, (27,)),
+    "posemlp27-s": Entry(PoseMLP, {"channels": 320}, (27,)),
     "dln": Entry(DLN, {}),
     "dln-s": Entry(DLN, {"channels": 256}),
 }

@@ -5,16 +5,17 @@ block of two layers. With the same minutes of training it is far better than the
 beside x and y (see `columns`): the detector's confidence, the person's own lengths, a depth camera's depth, the rays'
 elevation. Any of them may be left unknown from frame to frame. It also predicts the error of each joint.
 
-TemporalPoseMLP adds time on top: every third frame of its window goes through the single-frame network, and the answer
-is that of the target frame, corrected by what the others show. It begins as good as the PoseMLP whose weights it begins
-with (`edgepose train --start`): frames of one sequence share person and camera and teach little, so poses are learnt
-from single frames, and time afterwards.
+With several frames, what every third frame shows otherwise than the target frame is added to the first layer, so a
+pose costs about as much as from a single frame. Such a network begins as good as the single-frame one whose weights it
+begins with (`edgepose train --start`): frames of one sequence share person and camera and teach little, so poses are
+learnt from single frames, and time afterwards.
 
-No checkpoint is published for either.
+No checkpoint is published.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -50,25 +51,33 @@ class PoseMLP(nn.Module):
     """Lifts keypoints to a 3D pose: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the error in
     m.
 
-    The T frames are concatenated; the answer is for the middle one. inputs: names of columns.INPUTS, in their order.
+    The answer is for the middle frame, or the newest if is_causal. inputs: names of columns.INPUTS, in their order.
     Raises ValueError for inputs that are no columns or in another order.
     """
 
     outputs = OUTPUTS
 
     def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, channels: int = 640, blocks: int = 4,
-                 inputs: str = " ".join(INPUTS)):
+                 inputs: str = " ".join(INPUTS), is_causal: bool = False):
         super().__init__()
-        self.skeleton, self.frames, self.inputs = skeleton, frames, tuple(inputs.split())
+        self.skeleton, self.frames, self.inputs, self.is_causal = skeleton, frames, tuple(inputs.split()), is_causal
         if self.inputs[:2] != INPUTS[:2] or list(self.inputs) != [name for name in INPUTS if name in self.inputs]:
             raise ValueError(f"inputs is {inputs!r}; wanted x y and any of {' '.join(INPUTS[2:])}, in this order")
         joints = len(skeleton)
-        size = frames * joints * len(self.inputs)
+        size = joints * len(self.inputs)
+        target = frames - 1 if is_causal else frames // 2
+        self.seen = range(target % STRIDE, frames, STRIDE)
+        self.target = self.seen.index(target)
         self.register_buffer("input_mean", torch.zeros(size))
         self.register_buffer("input_deviation", torch.ones(size))
         self.register_buffer("output_mean", torch.zeros(3 * joints))
         self.register_buffer("output_deviation", torch.ones(3 * joints))
         self.embed = nn.Linear(size, channels)
+        if len(self.seen) > 1:  # how the others differ from the target frame, standardised
+            motions = len(self.seen) - 1
+            self.register_buffer("motion_deviation", torch.ones(motions * size))
+            self.embed_motion = nn.Linear(motions * size, channels, bias=False)
+            nn.init.zeros_(self.embed_motion.weight)  # begins as the single-frame network
         self.blocks = nn.ModuleList(Block(channels) for _ in range(blocks))
         self.norm = nn.LayerNorm(channels)
         self.head, self.error = nn.Linear(channels, 3 * joints), nn.Linear(channels, joints)
@@ -77,10 +86,13 @@ class PoseMLP(nn.Module):
     @torch.no_grad()
     def standardise(self, keypoints: torch.Tensor, target: torch.Tensor) -> None:
         """Takes the mean and deviation of both sides from a training set: (N, T, J, C), (N, J, 3)."""
-        for side, values, least in (("input", keypoints, LEAST_INPUT_DEVIATION),
-                                    ("output", target, LEAST_OUTPUT_DEVIATION)):
-            getattr(self, f"{side}_mean").copy_(values.flatten(1).mean(0))
-            getattr(self, f"{side}_deviation").copy_(values.flatten(1).std(0).clamp(min=least))
+        frame, motion = self.split(keypoints)
+        for side, values, least in (("input", frame, LEAST_INPUT_DEVIATION),
+                                    ("output", target.flatten(1), LEAST_OUTPUT_DEVIATION)):
+            getattr(self, f"{side}_mean").copy_(values.mean(0))
+            getattr(self, f"{side}_deviation").copy_(values.std(0).clamp(min=least))
+        if len(self.seen) > 1:
+            self.motion_deviation.copy_(motion.std(0).clamp(min=LEAST_INPUT_DEVIATION))
 
     @torch.no_grad()
     def scale_error(self, factor: float) -> None:
@@ -88,16 +100,22 @@ class PoseMLP(nn.Module):
         self.error.weight *= factor
         self.error.bias *= factor
 
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Features of rows of standardised inputs: (..., size) -> (..., channels)."""
-        x = self.embed((x - self.input_mean) / self.input_deviation)
-        for block in self.blocks:
-            x = block(x)
-        return x
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The target frame and the others' differences from it: (B, T, J, C) -> (B, JC), (B, (seen - 1)JC)."""
+        x = x[:, self.seen].flatten(2)
+        frame = x[:, self.target]
+        others = [i for i in range(len(self.seen)) if i != self.target]
+        return frame, (x[:, others] - frame[:, None]).flatten(1)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The features that the heads see: (B, T, J, C) -> (B, channels)."""
-        return self.norm(self.encode(x.flatten(1)))
+        frame, motion = self.split(x)
+        x = self.embed((frame - self.input_mean) / self.input_deviation)
+        if len(self.seen) > 1:
+            x = x + self.embed_motion(motion / self.motion_deviation)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features, joints = self.features(x), len(self.skeleton)
@@ -106,21 +124,14 @@ class PoseMLP(nn.Module):
         error = ERROR_UNIT_M * torch.relu(self.error(features.detach())).reshape(-1, joints, 1)
         return torch.cat([pose, error], -1)
 
-    def lower_encode(self, plan, x):
-        """encode() of rows of inputs that are not standardised yet."""
-        w, b = folded_linear(self.embed)
-        w = w / array(self.input_deviation)[:, None]
-        x = plan.linear(x, w, b - array(self.input_mean) @ w)
+    def lower(self, plan):
+        joints = len(self.skeleton)
+        x = plan.frame_tokens()
+        if len(self.seen) > 1:
+            x = plan.reshape(plan.pick(x, self.seen.start, STRIDE, len(self.seen)), 1)
+        x = plan.linear(x, *self.folded_embed())
         for block in self.blocks:
             x = block.lower(plan, x)
-        return x
-
-    def lower(self, plan):
-        return self.lower_heads(plan, self.lower_encode(plan, plan.reshape(plan.frame_tokens(), 1)))
-
-    def lower_heads(self, plan, x):
-        """The answer from the features of the target frame, before their norm."""
-        joints = len(self.skeleton)
         x = plan.normalize(x, self.norm.eps)
         w, b = folded_linear(self.head, self.norm)
         scale = array(self.output_deviation)
@@ -129,42 +140,14 @@ class PoseMLP(nn.Module):
         error = plan.linear(x, w * ERROR_UNIT_M, b * ERROR_UNIT_M, activation="relu")
         return plan.concat(plan.reshape(pose, joints), plan.reshape(error, joints))
 
-
-class TemporalPoseMLP(PoseMLP):
-    """A PoseMLP that sees other frames too: (B, T, J, C) columns `inputs` -> (B, J, 4), metres from the root and the
-    error in m.
-
-    The answer is for the middle frame, or the newest if is_causal. Frames STRIDE apart are encoded one by one; what the
-    encoder makes of them, `reduced` numbers a frame, side by side, corrects the target frame's features.
-    """
-
-    def __init__(self, skeleton: Skeleton = H36M17, frames: int = 27, channels: int = 640, blocks: int = 4,
-                 inputs: str = " ".join(INPUTS), reduced: int = 96, is_causal: bool = False):
-        super().__init__(skeleton, 1, channels, blocks, inputs)
-        self.frames, self.is_causal = frames, is_causal
-        target = frames - 1 if is_causal else frames // 2
-        self.first = target % STRIDE
-        self.seen = len(range(self.first, frames, STRIDE))
-        self.target = target // STRIDE  # among the frames that are seen
-        self.reduce = nn.Linear(channels, reduced)
-        self.correct = nn.Linear(reduced * self.seen, channels)
-        self.mix = Block(channels)
-        for last in (self.correct, self.mix.second):  # begins as the single-frame network
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-
-    @torch.no_grad()
-    def standardise(self, keypoints: torch.Tensor, target: torch.Tensor) -> None:
-        super().standardise(keypoints.flatten(0, 1)[:, None], target)
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        encoded = self.encode(x[:, self.first::STRIDE].flatten(2))
-        correction = self.correct(self.reduce(encoded).flatten(1))
-        return self.norm(self.mix(encoded[:, self.target] + correction))
-
-    def lower(self, plan):
-        seen = plan.pick(plan.frame_tokens(), self.first, STRIDE, self.seen)
-        encoded = self.lower_encode(plan, seen)
-        reduced = plan.reshape(plan.linear(encoded, *folded_linear(self.reduce)), 1)
-        corrected = plan.linear(reduced, *folded_linear(self.correct), residual=plan.pick(encoded, self.target, 1, 1))
-        return self.lower_heads(plan, self.mix.lower(plan, corrected))
+    def folded_embed(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first layer for the frames as they are, side by side: w (seen JC, channels), b (channels,)."""
+        w, b = folded_linear(self.embed)
+        w = w / array(self.input_deviation)[:, None]
+        b = b - array(self.input_mean) @ w
+        if len(self.seen) == 1:
+            return w, b
+        motion = array(self.embed_motion.weight).T / array(self.motion_deviation)[:, None]
+        motion = motion.reshape(len(self.seen) - 1, *w.shape)
+        w = np.insert(motion, self.target, w - motion.sum(0), axis=0)
+        return w.reshape(-1, w.shape[-1]), b
