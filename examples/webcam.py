@@ -1,18 +1,18 @@
-"""Lift what a camera sees: `webcam.py [CAMERA]`; without a camera a clip that ships: `webcam.py balance_cam1`."""
+"""Lift what a camera sees: `webcam.py [CAMERA]`, its number or address; a clip that ships: `webcam.py balance_cam1`."""
 
 import sys
 
 import edgepose
 from edgepose.clip import load_clip
-from edgepose.pictures.video import camera_frames
+from edgepose.pictures.video import camera_frames, is_live
 
 
 def frames(name):
-    """(timestamp_s, keypoints_px, layout, image_size) of each frame of a camera (its number) or a clip (its name)."""
-    if name.isdigit():
+    """(timestamp_s, keypoints_px, layout, image_size) of each frame of a camera or a clip."""
+    if is_live(name):
         # "shipped" is a demonstration; for real work an HRNet FILE.onnx, "mediapipe" or "rtmlib".
         with edgepose.open_detector("shipped") as detector:
-            for timestamp_s, image in camera_frames(int(name)):
+            for timestamp_s, image in camera_frames(name):
                 yield timestamp_s, detector(image), detector.layout, image.shape[1::-1]
     else:
         clip = load_clip(name)

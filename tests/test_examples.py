@@ -52,7 +52,7 @@ def test_webcam_asks_the_detector_about_every_picture_of_the_camera(monkeypatch,
     monkeypatch.setattr(edgepose, "open_detector", lambda name: nullcontext(detector))
     monkeypatch.setattr(sys, "argv", ["webcam.py", "1"])
     runpy.run_path(str(EXAMPLES / "webcam.py"), run_name="__main__")
-    assert opened == [1]
+    assert opened == ["1"]
     assert capsys.readouterr().out.splitlines() == output_of("webcam.py", "balance_cam1")[:5]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ..files.writing import write_motions
 from ..filters import SMOOTH, OneEuro
 from ..metrics import mpjpe, p_mpjpe
 from ..pictures.detector import DETECTORS, SHIPPED, Detector, open_detector
-from ..pictures.video import camera_frames, check_video, video_frames
+from ..pictures.video import camera_frames, check_video, is_live, video_frames
 from ..show.drawing import FILMS, plot_poses, save_film
 from ..show.live import Viewer
 from ..stream import Lifter, Pose, Stream
@@ -57,17 +58,18 @@ def small_frames(path: str | Path, fps: float | None = None) -> list[np.ndarray]
             for thinning in [-(-len(image) // SMALL_PX)]]
 
 
-def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0, smoothing: OneEuro | None = None,
-          keep: bool = False, live: Callable[[tuple[float, float]], Viewer] | None = None) -> list[Pose]:
-    """Lifts what a camera sees, says each second what it is, and returns when interrupted: all poses if `keep`, else
-    the last.
+def watch(engine: Lifter, camera: int | str, detector: Detector, delay_frames: int = 0,
+          smoothing: OneEuro | None = None, keep: bool = False,
+          live: Callable[[tuple[float, float]], Viewer] | None = None, fps: float | None = None) -> list[Pose]:
+    """Lifts what a camera sees, says each second what it is, and returns when interrupted or the camera is lost: all
+    poses if `keep`, else the last.
 
     live: makes the viewer that shows the poses, of the image size. Raises what camera_frames and `live` raise.
     """
     poses: list[Pose] = []
     stream, viewer, told_s, frames = None, None, 0.0, 0
     with suppress(KeyboardInterrupt), ExitStack() as open_until_the_end:
-        for timestamp_s, image in camera_frames(camera):
+        for timestamp_s, image in _until_lost(camera_frames(camera, fps=fps, on_drop=_say_drop)):
             if stream is None:
                 image_size = (image.shape[1], image.shape[0])
                 stream = Stream(engine, detector.layout, image_size, delay_frames=delay_frames, smoothing=smoothing,
@@ -88,6 +90,23 @@ def watch(engine: Lifter, camera: int, detector: Detector, delay_frames: int = 0
     return poses + stream.flush() if keep and stream else poses
 
 
+def _until_lost(frames: Iterator[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+    """The frames of a camera that may be lost: that ends them, and is said. One that gives none at all is an error."""
+    has_begun = False
+    try:
+        for frame in frames:
+            has_begun = True
+            yield frame
+    except ValueError as error:
+        if not has_begun:
+            raise
+        print(f"  {error}", file=sys.stderr, flush=True)
+
+
+def _say_drop(lost_s: float, drops: int) -> None:
+    print(f"  the camera was away for {lost_s:.1f} s, time {drops}", flush=True)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose stream`."""
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
@@ -96,8 +115,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--clip", default="balance_cam1", metavar="CLIP",
                         help="a file of keypoints (docs/files.md), or one that ships (default: balance_cam1)")
-    source.add_argument("--video", type=Path, metavar="FILE", help="a video, through a detector")
-    source.add_argument("--camera", type=int, metavar="N", help="a camera, through a detector, until Ctrl-C")
+    source.add_argument("--video", metavar="FILE", help="a video, a folder or pattern of pictures (walk/%%06d.png) or "
+                                                        "an address, through a detector")
+    source.add_argument("--camera", metavar="N", help="a camera, through a detector, until Ctrl-C: its number, its "
+                                                      "device, an address (rtsp://...) or a GStreamer pipeline")
     parser.add_argument("--detector", metavar="NAME_OR_FILE",
                         help=f"for pictures: {DETECTORS} (default: shipped, a demonstration)")
     parser.add_argument("--flip-test", action="store_true",
@@ -160,13 +181,14 @@ def write_poses(poses: list[Pose], path: Path, frames: np.ndarray) -> None:
 
 def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
            live: Callable[[tuple[float, float]], Viewer] | None) -> int:
-    options = [option for option in ("layout", "image_size", "fps", "plot", "save")
-               if getattr(arguments, option) is not None]
+    wanted = ("layout", "image_size", "plot", "save") + ("fps",) * is_live(arguments.camera)
+    options = [option for option in wanted if getattr(arguments, option) is not None]
     if options:
         raise ValueError(f"--{options[0].replace('_', '-')} is for clips and videos, not for a camera")
     need_library("cv2", "reading pictures")
     with _detector_of(arguments) as detector:
-        poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live)
+        poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live,
+                      arguments.fps)
     if arguments.out and poses:
         write_poses(poses, arguments.out, np.arange(len(poses)))
     return 0
@@ -225,7 +247,8 @@ def main(arguments: argparse.Namespace) -> int:
         plot_poses(clip, poses, arguments.plot)
         print(f"  picture       {arguments.plot}")
     if arguments.save:
-        backgrounds = None if arguments.video is None else small_frames(arguments.video, arguments.fps)
+        has_pictures = arguments.video is not None and not is_live(arguments.video)  # an address is not read twice
+        backgrounds = small_frames(arguments.video, arguments.fps) if has_pictures else None
         frames = save_film(clip, poses, arguments.save, backgrounds)
         print(f"  film          {arguments.save}, {frames} frames")
     return 0
