@@ -24,8 +24,8 @@ def pack_panels(w):
 
 
 def pack_dots(w, x_zero):
-    """Integers w (k, n) or (groups, k, n) for products of whole numbers, as bytes: [panel][group], each 16 int32 starts,
-    -x_zero times the sum of a column, and [k / 4][16][4] int8."""
+    """Integers w (k, n) or (groups, k, n) for products of whole numbers, as bytes: for each [panel][group] 16 int32
+    starts (-x_zero times the sum of a column) and [k / 4][16][4] int8."""
     w = np.asarray(w, np.int8)
     groups = w.reshape(-1, *w.shape[-2:])
     wide = np.zeros((len(groups), -(-w.shape[-2] // 4) * 4, padded(w.shape[-1])), np.int8)
@@ -39,7 +39,8 @@ def pack_dots(w, x_zero):
 
 
 def rounded(x, x_scale):
-    """The whole numbers that the eight-bit kernels make of x (m, k): x * x_scale (k,) in float32, half to even, -128 to 127."""
+    """The whole numbers that the eight-bit kernels make of x (m, k): x * x_scale (k,) in float32, rounded half to even,
+    within -128 and 127."""
     return np.clip(np.rint(x.astype(np.float32) * x_scale.astype(np.float32)), -128, 127)
 
 
@@ -82,20 +83,20 @@ def graph_conv(x, w, b, adjacency, residual=None, activation="none"):
 
 
 def normalize(x, epsilon):
-    """Each row less its mean, over the root of its variance plus epsilon."""
+    """Each row minus its mean, over the root of its variance plus epsilon."""
     x = x.astype(np.float64)
     d = x - x.mean(1, keepdims=True)
     return d / np.sqrt((d * d).mean(1, keepdims=True) + epsilon)
 
 
 def softmax(x):
-    """Over the last axis."""
+    """Softmax over the last axis."""
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 
 def attention(q, k, v, seen=True):
-    """One head: softmax(q k^T) v; q, k, v (tokens, d). seen (tokens, tokens): which tokens a token looks at."""
+    """One head: softmax(q k^T) v; q, k, v (tokens, d). seen (tokens, tokens): the tokens that a token looks at."""
     scores = np.where(seen, q.astype(np.float64) @ k.astype(np.float64).T, -np.inf)
     return softmax(scores) @ v.astype(np.float64)
 
@@ -116,5 +117,5 @@ def gather_scatter(adjacency):
             columns = np.flatnonzero(matrix.any(0))
             gather.append(identity[columns])
             scatter.append(matrix[:, columns])
-    return (np.concatenate(gather).astype(np.float32, order="C"), np.concatenate(scatter, axis=1).astype(np.float32, order="C"),
-            [len(rows) for rows in gather])
+    return (np.concatenate(gather).astype(np.float32, order="C"),
+            np.concatenate(scatter, axis=1).astype(np.float32, order="C"), [len(rows) for rows in gather])

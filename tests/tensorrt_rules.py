@@ -1,4 +1,4 @@
-"""The rules that TensorRT's parsers and builders have for a graph, walked over a file: what it breaks, in words."""
+"""The rules of TensorRT's parsers and builders for a graph, checked on a file: what it breaks, in words."""
 
 import re
 from collections import Counter
@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-OPSETS = {"legacy": (17, 8), "strong": (19, 9)}  # and IR version
-OPS = {"Transpose", "Reshape", "Slice", "Split", "Concat", "MatMul", "Conv", "Add", "Sub", "Mul", "Div", "Erf", "Relu", "Sigmoid", "Softmax",
+OPSETS = {"legacy": (17, 8), "strong": (19, 9)}  # flavour -> opset, IR version
+OPS = {"Transpose", "Reshape", "Slice", "Split", "Concat", "MatMul", "Conv", "Add", "Sub",
+       "Mul", "Div", "Erf", "Relu", "Sigmoid", "Softmax",
        "LayerNormalization", "QuantizeLinear", "DequantizeLinear"}  # no Gemm, Gelu, Attention, Shape, Gather, Constant
 MOVES = {"Transpose", "Reshape", "Slice", "Split", "Concat"}
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}
@@ -24,15 +25,18 @@ class Graph:
         for node in self.nodes:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
-        inferred = onnx.shape_inference.infer_shapes(self.model, check_type=True, strict_mode=True, data_prop=True).graph
-        self.infos = {info.name: info.type.tensor_type for info in (*inferred.value_info, *inferred.input, *inferred.output)}
-        self.types = {name: info.elem_type for name, info in self.infos.items()} | {t.name: t.data_type for t in self.model.graph.initializer}
+        inferred = onnx.shape_inference.infer_shapes(self.model, check_type=True, strict_mode=True,
+                                                     data_prop=True).graph
+        self.infos = {info.name: info.type.tensor_type
+                      for info in (*inferred.value_info, *inferred.input, *inferred.output)}
+        self.types = ({name: info.elem_type for name, info in self.infos.items()}
+                      | {t.name: t.data_type for t in self.model.graph.initializer})
 
     def axis(self, node):
         return next((a.i for a in node.attribute if a.name == "axis"), 1)
 
     def source(self, name):
-        """The operator that makes what is in a tensor, behind casts and moves; None for a constant and for what holds keypoints."""
+        """The operator that makes a tensor, behind casts and moves; None for constants and for what holds keypoints."""
         node = self.maker.get(name)
         if node is None or not (node.op_type == "Cast" or node.op_type in MOVES):
             return node
@@ -49,15 +53,17 @@ class Graph:
 
 
 def broken_rules(payload, rung, shapes, keep_float32=()):
-    """What the graph of a rung breaks. shapes: of the input and the output."""
+    """The rules that the graph of a rung breaks, in words. shapes: of the input and the output."""
     onnx.checker.check_model(payload, full_check=True)
     graph = Graph(payload)
-    return [*_of_the_file(graph, rung, shapes), *_of_names(graph, rung, keep_float32), *_of_types(graph, rung), *_of_rounding(graph, rung)]
+    return [*_of_the_file(graph, rung, shapes), *_of_names(graph, rung, keep_float32), *_of_types(graph, rung),
+            *_of_rounding(graph, rung)]
 
 
 def _of_the_file(graph, rung, shapes):
     model = graph.model
-    if [(o.domain, o.version) for o in model.opset_import] != [("", OPSETS[rung.flavour][0])] or model.ir_version != OPSETS[rung.flavour][1]:
+    opset, ir_version = OPSETS[rung.flavour]
+    if [(o.domain, o.version) for o in model.opset_import] != [("", opset)] or model.ir_version != ir_version:
         yield f"opset {model.opset_import[0].version}, IR {model.ir_version}"
     borders = {i.name: (i.type.tensor_type.elem_type, tuple(d.dim_value for d in i.type.tensor_type.shape.dim))
                for i in (*model.graph.input, *model.graph.output)}
@@ -100,9 +106,10 @@ def _of_types(graph, rung):
     for node in graph.nodes:
         kinds = {graph.types[name] for name in (*node.input, *node.output)} & FLOATS
         if node.op_type == "Cast":
-            source, made = node.input[0], graph.types[node.output[0]]
-            casts[source, made] += 1
-            if source in graph.constants or graph.types[source] == made or (source in graph.maker and graph.maker[source].op_type == "Cast"):
+            source, kind = node.input[0], graph.types[node.output[0]]
+            casts[source, kind] += 1
+            is_cast = source in graph.maker and graph.maker[source].op_type == "Cast"
+            if source in graph.constants or graph.types[source] == kind or is_cast:
                 yield f"{node.name} casts in vain"
         elif len(kinds) > 1:
             yield f"{node.name} reads and writes two types"
@@ -138,12 +145,16 @@ def _of_rounding(graph, rung):
         value, kind = graph.constants[scale], graph.types[scale]
         if not (value > 0).all():
             yield f"{node.name} has a scale that is not above 0"
-        if graph.constants[zero].dtype != np.int8 or graph.constants[zero].any() or graph.constants[zero].shape != value.shape:
+        zeros = graph.constants[zero]
+        if zeros.dtype != np.int8 or zeros.any() or zeros.shape != value.shape:
             yield f"{node.name} has a zero that is not int8 0"
-        if kind != graph.types[data if node.op_type == "QuantizeLinear" else node.output[0]] or (not rung.is_half and kind != TensorProto.FLOAT):
+        floats = data if node.op_type == "QuantizeLinear" else node.output[0]
+        if kind != graph.types[floats] or (not rung.is_half and kind != TensorProto.FLOAT):
             yield f"{node.name} has a scale of another type than its data"
-        is_weight = data in graph.constants or (node.op_type == "DequantizeLinear" and graph.maker[data].input[0] in graph.constants)
-        shape = graph.constants[data].shape if data in graph.constants else [d.dim_value for d in graph.infos[data].shape.dim]
+        is_weight = data in graph.constants or (node.op_type == "DequantizeLinear"
+                                                and graph.maker[data].input[0] in graph.constants)
+        shape = (graph.constants[data].shape if data in graph.constants
+                 else [d.dim_value for d in graph.infos[data].shape.dim])
         if is_weight and (graph.axis(node) != 0 or value.shape != (shape[0],)):
             yield f"{node.name} has not a scale for each output channel"
         if not is_weight and value.shape != ():
@@ -155,7 +166,8 @@ def _of_rounding(graph, rung):
             if rung.flavour == "strong" and is_weight:
                 yield f"{node.name}: weights of a strong graph are stored in eight bits"
             readers = graph.readers.get(node.output[0], [])
-            if len(readers) != 1 or readers[0].op_type != "DequantizeLinear" or list(readers[0].input[1:]) != [scale, zero]:
+            if (len(readers) != 1 or readers[0].op_type != "DequantizeLinear"
+                    or list(readers[0].input[1:]) != [scale, zero]):
                 yield f"{node.name} does not lead to its DequantizeLinear"
         else:
             if is_weight and rung.flavour == "legacy" and data in graph.constants:
@@ -163,5 +175,6 @@ def _of_rounding(graph, rung):
             for reader in graph.readers.get(node.output[0], []):
                 if is_weight and reader.op_type == "Transpose":
                     reader = graph.readers[reader.output[0]][0]
-                if reader.op_type not in ("MatMul", "Conv") or {graph.operator(name) for name in reader.input[:2]} != {"DequantizeLinear"}:
+                operators = {graph.operator(name) for name in reader.input[:2]}
+                if reader.op_type not in ("MatMul", "Conv") or operators != {"DequantizeLinear"}:
                     yield f"{node.name} leads to {reader.name}, which is no product in eight bits"

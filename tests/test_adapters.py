@@ -7,7 +7,8 @@ from edgepose.adapters import ADAPTERS, BODY25, COCO17, HALPE26, MEDIAPIPE33, MP
 from edgepose.skeleton import H36M16, H36M17
 
 LAYOUTS = {"coco17": COCO17, "coco17-demo": COCO17, "halpe26": HALPE26, "body25": BODY25, "mediapipe33": MEDIAPIPE33,
-           "openpose18": ADAPTERS["openpose18"].layout, "wholebody133": ADAPTERS["wholebody133"].layout, "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
+           "openpose18": ADAPTERS["openpose18"].layout, "wholebody133": ADAPTERS["wholebody133"].layout,
+           "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
 WITH_EYES = [name for name, layout in LAYOUTS.items() if "left_eye" in layout.joints and name != "coco17-demo"]
 LIMBS = [joint for joint in H36M17.joints if joint.startswith(("left_", "right_"))]
 
@@ -27,7 +28,7 @@ def random_keypoints(layout, seed=0):
 
 
 def sources_of(layout_name, joint):
-    """The keypoints that move the joint or lower its confidence, found by trying each."""
+    """The keypoints that move the joint or change its confidence, found by trying each."""
     adapter, layout = ADAPTERS[layout_name], LAYOUTS[layout_name]
     at, found = adapter.skeleton.index(joint), set()
     keypoints = random_keypoints(layout)
@@ -111,12 +112,12 @@ def test_the_right_ear_of_mediapipe_does_not_become_the_thorax():
     (MEDIAPIPE33, {"left_eye": 2, "right_eye": 5, "left_shoulder": 11, "right_wrist": 16, "left_thumb": 21,
                    "left_hip": 23, "right_ankle": 28, "right_foot_index": 32}),
     (MPII16, {"right_ankle": 0, "pelvis": 6, "thorax": 7, "head_top": 9, "right_wrist": 10, "left_wrist": 15}),
-    (ADAPTERS["openpose18"].layout, {"neck": 1, "right_shoulder": 2, "left_wrist": 7, "right_hip": 8, "left_ankle": 13, "left_ear": 17}),
-    (ADAPTERS["wholebody133"].layout, {"nose": 0, "right_ankle": 16, "left_big_toe": 17, "right_heel": 22, "face_0": 23, "left_hand_0": 91,
-                                       "right_hand_20": 132}),
+    (ADAPTERS["openpose18"].layout, {"neck": 1, "right_shoulder": 2, "left_wrist": 7, "right_hip": 8,
+                                     "left_ankle": 13, "left_ear": 17}),
+    (ADAPTERS["wholebody133"].layout, {"nose": 0, "right_ankle": 16, "left_big_toe": 17, "right_heel": 22,
+                                       "face_0": 23, "left_hand_0": 91, "right_hand_20": 132}),
     (COCO17, {"nose": 0, "left_eye": 1, "right_ear": 4, "left_shoulder": 5, "right_wrist": 10, "left_hip": 11,
-              "right_ankle": 16}),
-])
+              "right_ankle": 16}),])
 def test_keypoints_are_where_the_detector_puts_them(layout, positions):
     assert {joint: layout.index(joint) for joint in positions} == positions
 
@@ -164,7 +165,7 @@ def test_a_clip_converts_as_its_frames_do_to_the_bit(name):
 
 
 def with_hidden(layout, *hidden, confidence=0.29, place=(5, 5)):
-    """A frame in which some keypoints are hardly seen."""
+    """A frame in which some keypoints are hardly visible."""
     keypoints = random_keypoints(layout)
     for keypoint in hidden:
         keypoints[layout.index(keypoint)] = *place, confidence
@@ -173,7 +174,7 @@ def with_hidden(layout, *hidden, confidence=0.29, place=(5, 5)):
 
 EYES, EARS = ("left_eye", "right_eye"), ("left_ear", "right_ear")
 FACE = ("nose", *EYES, *EARS)
-# What stands in for a joint of the face as more and more is hidden, measured on real detections.
+# Replacements for a joint of the face as more and more is hidden, measured on real detections.
 NOSE_FROM = [("nose",), EYES, EYES[:1], EYES[1:], EARS, EARS[:1], EARS[1:]]
 HEAD_FROM = [EYES, EYES[:1], EYES[1:], EARS, EARS[:1], EARS[1:], ("nose",)]
 
@@ -191,7 +192,8 @@ def test_nose_and_head_are_the_first_place_of_the_table_that_is_seen(name, joint
             np.testing.assert_allclose(xy[joint], sources[:, :2].mean(0), err_msg=str(hidden))
             assert confidence[joint] == sources[:, 2].min()
         else:
-            shoulders, hips = (keypoints[[layout.index(f"{side}_{part}") for side in ("left", "right")], :2].mean(0) for part in ("shoulder", "hip"))
+            shoulders, hips = (keypoints[[layout.index(f"{side}_{part}") for side in ("left", "right")], :2].mean(0)
+                               for part in ("shoulder", "hip"))
             np.testing.assert_allclose(xy[joint], shoulders + {"nose": 0.30, "head": 0.36}[joint] * (shoulders - hips))
             assert confidence[joint] == 0.3
 
@@ -212,7 +214,8 @@ def test_the_head_of_every_layout_with_eyes_is_the_middle_of_the_eyes():
 
 
 @pytest.mark.parametrize("hidden, changed", [
-    ("nose", {"spine": (715, 468.75), "thorax": (715, 330), "nose": (715, 330 - 0.25 * 277.5), "head": (715, 330 - 0.5 * 277.5)}),
+    ("nose", {"spine": (715, 468.75), "thorax": (715, 330), "nose": (715, 330 - 0.25 * 277.5),
+              "head": (715, 330 - 0.5 * 277.5)}),
     ("left_eye", {"thorax": (715, 330), "head": (715, 330 - 0.5 * 277.5)}),
     ("right_eye", {"thorax": (715, 330), "head": (715, 330 - 0.5 * 277.5)}),
     ("left_ear", {"head": (703, 184)}), ("right_ear", {"head": (703, 184)})])
@@ -244,9 +247,9 @@ def test_a_model_of_16_joints_gets_all_but_the_nose(name):
     keypoints = random_keypoints(LAYOUTS[name])
     keypoints[:3, 2] = 0.1
     narrow, full = ADAPTERS[name].onto(H36M16), ADAPTERS[name]
-    kept = [H36M17.index(joint) for joint in H36M16.joints]
-    for got, whole in zip(narrow(keypoints), full(keypoints)):
-        np.testing.assert_array_equal(got, whole[kept])
+    common_joints = [H36M17.index(joint) for joint in H36M16.joints]
+    for few, all_joints in zip(narrow(keypoints), full(keypoints)):
+        np.testing.assert_array_equal(few, all_joints[common_joints])
 
 
 def test_h36m16_is_the_identity_for_a_model_of_16_joints_and_has_its_nose_filled_in_for_17():
@@ -279,15 +282,16 @@ def test_a_layout_of_ones_own_is_a_mapping_by_name():
 @pytest.mark.parametrize("change, message", [
     ({"head": None}, "leaves out .*'head'"),
     ({"tail": "chin"}, "unknown .*'tail'"),
-    ({"head": "chinn"}, "joint 'head' comes from 'chinn', and the detector has no joint 'chinn'; did you mean chin\\?; it has chin, "),
-    ({"left_wrist": None, "left_rist": "left_wrist"}, "has the unknown joint 'left_rist'; did you mean left_wrist.*\\?; leaves out 'left_wrist'; wanted"),
-    ({7: "chin"}, "unknown joint 7; wanted"), ({joint: None for joint in LIMBS[:9]}, "leaves out ('[a-z_]+', ){5}and 4 more; wanted"),
+    ({"head": "chinn"},
+     "joint 'head' comes from 'chinn', and the detector has no joint 'chinn'; did you mean chin\\?; it has chin, "),
+    ({"left_wrist": None, "left_rist": "left_wrist"},
+     "has the unknown joint 'left_rist'; did you mean left_wrist.*\\?; leaves out 'left_wrist'; wanted"),
+    ({7: "chin"}, "unknown joint 7; wanted"),
+    ({joint: None for joint in LIMBS[:9]}, "leaves out ('[a-z_]+', ){5}and 4 more; wanted"),
     ({"head": {"chin": 0.9}}, r"'head' sum to \[0.9 0.9\].*wanted 1"),
-    ({"head": {"chin": (1, 0.5)}}, "'head' sum to"),
-    ({"head": ()}, r"joint 'head' comes from \(\); wanted a keypoint"),
+    ({"head": {"chin": (1, 0.5)}}, "'head' sum to"), ({"head": ()}, r"joint 'head' comes from \(\); wanted a keypoint"),
     ({"head": 3}, "joint 'head' comes from 3; wanted a keypoint"),
-    ({"head": {"chin": "x"}}, "weights of joint 'head'"),
-])
+    ({"head": {"chin": "x"}}, "weights of joint 'head'"),])
 def test_a_mapping_that_cannot_be_right_is_refused(change, message):
     mapping = {joint: sources for joint, sources in {**OWN, **change}.items() if sources is not None}
     with pytest.raises(ValueError, match=message):

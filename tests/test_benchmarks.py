@@ -26,7 +26,8 @@ def bench(tmp_path, *arguments):
 def test_rows_have_exactly_the_promised_keys(tmp_path, capsys):
     report = bench(tmp_path, "--plot", str(tmp_path / "bench.png"))
     assert all(set(row) == KEYS for row in report["rows"])
-    assert {row["runtime"] for row in report["rows"]} >= {"native", "stream", "stream-cpp", "people", "torch", "torchscript", "onnxruntime"}
+    assert {row["runtime"] for row in report["rows"]} >= {"native", "stream", "stream-cpp",
+                                                          "people", "torch", "torchscript", "onnxruntime"}
     for row in report["rows"]:
         assert 0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"] and row["rss_mb"] > 10
         people = 20 if row["runtime"] == "people" else row["batch"]
@@ -42,33 +43,38 @@ def test_a_model_of_many_frames_is_a_row_like_any_other(tmp_path):
     assert main(["bench", "--models", "strided27-s", "posegate-s", "--rounds", "1", "--json", str(file),
                  "--runtimes", "native", "stream", "onnxruntime", "torchscript", "--precisions", "fp32"]) == 0
     rows = json.loads(file.read_text())["rows"]
-    assert {(row["model"], row["frames"]) for row in rows} == {("strided27-s", 27), ("posegate-s", 1)} and len(rows) == 8
+    assert {(row["model"], row["frames"]) for row in rows} == {("strided27-s", 27), ("posegate-s", 1)}
+    assert len(rows) == 8
     assert all(row["mean_error_mm"] < 0.01 for row in rows)
 
 
 @pytest.mark.parametrize("name", zoo.MODELS)
 def test_every_model_of_the_registry_is_a_row(tmp_path, name, monkeypatch):
-    # Small, on few windows, and without the fresh process for each, which the other tests start: 30 of them take long.
-    monkeypatch.setattr(run, "evaluation_windows", lambda module: tuple(part[:8] for part in evaluation_windows(module)))
+    # A small model and few windows in this process: a fresh process for each of 30 runs takes long.
+    monkeypatch.setattr(run, "evaluation_windows",
+                        lambda module: tuple(part[:8] for part in evaluation_windows(module)))
     monkeypatch.setattr(run, "cold_start", lambda *_: {"load_ms": 1.0, "rss_mb": 100.0})
     module = randomised(small(name))
     checkpoints.save_checkpoint(tmp_path / "small.safetensors", module, {
         "model": name, "frames": module.frames, "skeleton": module.skeleton.name, "options": small_options(name)})
-    row, = bench(tmp_path, "--models", str(tmp_path / "small.safetensors"), "--runtimes", "native", "--precisions", "fp32", "--rounds", "1")["rows"]
+    row, = bench(tmp_path, "--models", str(tmp_path / "small.safetensors"), "--runtimes", "native",
+                 "--precisions", "fp32", "--rounds", "1")["rows"]
     assert set(row) == KEYS and (row["model"], row["frames"]) == (name, module.frames)
-    assert row["mean_error_mm"] < 0.01 and (row["parameters"], row["macs"]) == (zoo.parameters(module), zoo.macs(module))
+    assert row["mean_error_mm"] < 0.01
+    assert (row["parameters"], row["macs"]) == (zoo.parameters(module), zoo.macs(module))
 
 
 def test_eight_bits_stand_beside_peers_of_eight_bits(tmp_path, capsys):
     file = tmp_path / "bench.json"
-    assert main(["bench", "--models", "martinez-s", "--rounds", "1", "--json", str(file), "--roofline", "--precisions", "w8", "int8",
-                 "--runtimes", "native", "stream", "onnxruntime", "onnxruntime-dynamic", "openvino"]) == 0
+    assert main(["bench", "--models", "martinez-s", "--rounds", "1", "--json", str(file), "--roofline", "--precisions",
+                 "w8", "int8", "--runtimes", "native", "stream", "onnxruntime", "onnxruntime-dynamic", "openvino"]) == 0
     report = json.loads(file.read_text())
     rows = {(row["runtime"], row["precision"]): row for row in report["rows"]}
-    assert set(rows) == {("native", "w8"), ("native", "int8"), ("stream", "w8"), ("stream", "int8"), ("onnxruntime", "int8"),
-                         ("onnxruntime-dynamic", "int8"), ("openvino", "int8")}
+    assert set(rows) == {("native", "w8"), ("native", "int8"), ("stream", "w8"), ("stream", "int8"),
+                         ("onnxruntime", "int8"), ("onnxruntime-dynamic", "int8"), ("openvino", "int8")}
     assert all(0 < row["mean_error_mm"] < 10 for row in rows.values()) and min(report["roofline_ms"]) > 0
-    assert rows["native", "int8"]["mean_error_mm"] == pytest.approx(rows["onnxruntime", "int8"]["mean_error_mm"], rel=0.3)
+    assert rows["native", "int8"]["mean_error_mm"] == pytest.approx(rows["onnxruntime", "int8"]["mean_error_mm"],
+                                                                    rel=0.3)
     assert rows["native", "w8"]["weight_bytes"] < 0.6 * zoo.parameters(zoo.build("martinez-s")) * 4
 
 
@@ -79,7 +85,8 @@ def test_onnx_runtime_s_quantiser_says_nothing_between_the_rows(tmp_path, capfd,
 
 def test_batches_are_rows_of_their_own(tmp_path):
     rows = bench(tmp_path, "--batch", "1", "3", "--runtimes", "native", "stream", "--precisions", "fp16")["rows"]
-    assert [(row["runtime"], row["batch"]) for row in rows] == [("native", 1), ("stream", 1), ("native", 3), ("stream", 3)]
+    assert [(row["runtime"], row["batch"]) for row in rows] == [("native", 1), ("stream", 1),
+                                                                ("native", 3), ("stream", 3)]
     assert rows[2]["macs"] == 3 * rows[0]["macs"]
 
 
@@ -91,7 +98,8 @@ def test_each_way_to_stream_is_a_row_and_they_go_through_the_same_engine(tmp_pat
 
 def test_the_stream_of_cpp_gives_the_poses_of_python():
     engine = edgepose.load("martinez-s")
-    mine, theirs = _native.Stream(str(engine.path), "coco17", 1920, 1080, 50.0, 1), edgepose.Stream(engine, "coco17", (1920, 1080))
+    mine, theirs = (_native.Stream(str(engine.path), "coco17", 1920, 1080, 50.0, 1),
+                    edgepose.Stream(engine, "coco17", (1920, 1080)))
     keypoints_px = np.random.default_rng(0).uniform(300, 700, (17, 2)).astype(np.float32)
     for n in range(3):
         pose = theirs.push(keypoints_px + n, n * 0.02)
@@ -112,8 +120,9 @@ def test_the_roofline_stands_beside_the_rows(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--models", "amposse"], "neither a .safetensors checkpoint"), (["--plot", "a.txt"], "wanted a name that ends in .png"),
-    (["--json", "nowhere/a.json"], "there is no folder"), (["--runtimes", "torch", "--precisions", "fp16"], "none of torch has fp16"), (["--rounds", "0"], "above zero"),
+    (["--models", "amposse"], "neither a .safetensors checkpoint"),
+    (["--plot", "a.txt"], "wanted a name that ends in .png"), (["--json", "nowhere/a.json"], "there is no folder"),
+    (["--runtimes", "torch", "--precisions", "fp16"], "none of torch has fp16"), (["--rounds", "0"], "above zero"),
     (["--batch", "0"], "above zero"), (["--pace", "-1"], "above zero")])
 def test_a_wrong_request_is_answered(arguments, message, capsys):
     assert main(["bench", *arguments]) == 1

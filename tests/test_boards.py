@@ -13,46 +13,52 @@ from edgepose.cli import main
 WRITE = ["compile", "--model", "martinez-s", "--precision", "fp16", "--out"]
 
 
-@pytest.mark.parametrize("flavour, version, rung, batch", [("legacy", "8.6", "legacy-fp16", 1), ("legacy", "10.3", "legacy-fp16", 1),
-                                                          ("strong", "10.13", "strong-fp16", 2), ("strong", "11", "strong-fp16", 1)])
-def test_a_board_builds_the_engine_that_was_written_for_it(monkeypatch, tmp_path, capsys, flavour, version, rung, batch):
+@pytest.mark.parametrize("flavour, version, rung, batch",
+                         [("legacy", "8.6", "legacy-fp16", 1), ("legacy", "10.3", "legacy-fp16", 1),
+                          ("strong", "10.13", "strong-fp16", 2), ("strong", "11", "strong-fp16", 1)])
+def test_a_board_builds_the_engine_that_was_written_for_it(monkeypatch, tmp_path, capsys, flavour,
+                                                           version, rung, batch):
     assert main([*WRITE, str(tmp_path), "--for-board", flavour, "--batch", str(batch)]) == 0
     path, = tmp_path.iterdir()
     assert path.name == f"martinez-s_tensorrt_fp16{'_b2' * (batch == 2)}.epose"
-    said = " ".join(capsys.readouterr().out.split())
-    assert "mm mean" in said and said.endswith(f"On the board: edgepose compile --rebuild {path.name}")
+    output = " ".join(capsys.readouterr().out.split())
+    assert "mm mean" in output and output.endswith(f"On the board: edgepose compile --rebuild {path.name}")
     header, tensors = enginefile.read(path)
     assert set(tensors) == {"onnx"} and (header["rung"], header["batch"], header["machine"]) == (rung, batch, {})
     _, trt = a_gpu(monkeypatch, version)
-    with pytest.raises(edgepose.EngineError, match="no plan of it yet: it must be built first, on the board that is to run it. Build it again on this machine: edgepose compile --rebuild"):
+    with pytest.raises(edgepose.EngineError, match="no plan of it yet: it must be built first, on the "
+                       "board that is to run it. Build it again on this machine: edgepose compile --rebuild"):
         edgepose.load(path, trust=True)
     assert main(["compile", "--rebuild", str(path)]) == 0
     engine = edgepose.load(path, trust=True)
     x, _ = evaluation_windows(engine)
     reference = edgepose.load("martinez-s").run(x)
-    assert budgets.errors_mm(engine.run(x), reference)[0] < 2 * budgets.BUDGET_MM["fp16"]  # the shipped engine is half precision too
+    # The shipped engine is half precision too.
+    assert budgets.errors_mm(engine.run(x), reference)[0] < 2 * budgets.BUDGET_MM["fp16"]
     assert engine.header["machine"]["tensorrt"] == FULL[version] and trt.built[0]["strong"] == (flavour == "strong")
 
 
 def test_a_graph_over_its_budget_is_not_written(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(budgets.BUDGET_MM, "fp16", 1e-9)
     assert main([*WRITE, str(tmp_path), "--for-board", "strong"]) == 1
-    assert "martinez-s_tensorrt_fp16.epose is over 1e-09 mm mean: " in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert "martinez-s_tensorrt_fp16.epose is over 1e-09 mm mean: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("options, message", [
     (["--backend", "native"], "--for-board writes TensorRT engines and builds none"),
     (["--allow-rung"], "--for-board writes TensorRT engines and builds none"),
-    (["--for-board", "strong-fp32-qdq"], "fp16 has no rung strong-fp32-qdq, only strong-fp16, legacy-fp16; --precision"),
-    (["--precision", "w8"], "TensorRT has no product in w8; it has fp16, int8"),
-])
+    (["--for-board", "strong-fp32-qdq"],
+     "fp16 has no rung strong-fp32-qdq, only strong-fp16, legacy-fp16; --precision"),
+    (["--precision", "w8"], "TensorRT has no product in w8; it has fp16, int8"),])
 def test_a_wrong_request_is_answered(tmp_path, capsys, options, message):
     assert main([*WRITE, str(tmp_path), "--for-board", "legacy", *options]) == 1
     assert message in capsys.readouterr().err
 
 
 def test_a_rung_is_written_by_its_name_where_a_board_does_not_build_the_best(tmp_path):
-    assert main(["compile", "--model", "martinez-s", "--precision", "int8", "--for-board", "strong-fp32-qdq", "--out", str(tmp_path)]) == 0
+    assert main(["compile", "--model", "martinez-s", "--precision", "int8", "--for-board",
+                 "strong-fp32-qdq", "--out", str(tmp_path)]) == 0
     header, tensors = enginefile.read(tmp_path / "martinez-s_tensorrt_int8.epose")
     assert (header["rung"], set(tensors)) == ("strong-fp32-qdq", {"onnx"})
 
@@ -68,4 +74,5 @@ def test_the_command_for_the_board_is_on_one_line_however_long_the_path(tmp_path
     folder = tmp_path / ("long" * 50) / "[bold]"
     assert main([*WRITE, str(folder), "--for-board", "strong"]) == 0
     line, = [line for line in capsys.readouterr().out.splitlines() if line]
-    assert line.startswith(f"{folder}/martinez-s") and line.endswith("edgepose compile --rebuild martinez-s_tensorrt_fp16.epose")
+    assert line.startswith(f"{folder}/martinez-s")
+    assert line.endswith("edgepose compile --rebuild martinez-s_tensorrt_fp16.epose")

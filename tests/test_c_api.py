@@ -1,4 +1,4 @@
-"""The C functions on engines: what they answer, what they refuse and how, who may call them at once."""
+"""The C functions on engines: answers, refusals with their texts, and calls from several threads."""
 
 import ctypes
 import json
@@ -35,13 +35,13 @@ def engine(engine_path):
 
 
 def sealed(path, text, tensors=TENSORS):
-    """A file whose header is `text`, whatever that is, and whose checksum holds."""
+    """A file with the header `text`, whatever it is, and a valid checksum."""
     path.write_bytes(save(tensors, {"edgepose": text, "sha256": enginefile.checksum(text, tensors)}))
     return path
 
 
 def refused(path, match, status=BAD_ENGINE, **options):
-    """The file is refused with a text that names it."""
+    """Assert that the file is refused with a text that names it."""
     with pytest.raises(Refused, match=match) as error:
         c.Engine(path, **options)
     assert error.value.status == status and (status != BAD_ENGINE or str(path) in str(error.value))
@@ -54,11 +54,13 @@ def test_the_library_says_which_it_is():
 def test_an_engine_says_what_it_is(engine, engine_path):
     lib, handle = engine.lib, engine.handle
     assert (engine.frames, engine.joints, lib.edgepose_engine_is_causal(handle)) == (1, 17, 0)
-    assert [getattr(lib, f"edgepose_engine_{name}")(handle).decode() for name in ("model", "precision", "skeleton", "isa")] == [
+    assert [getattr(lib, f"edgepose_engine_{name}")(handle).decode()
+            for name in ("model", "precision", "skeleton", "isa")] == [
         "tiny", "fp16", "h36m17", edgepose.load(engine_path).isa]
     assert [lib.edgepose_engine_joint(handle, j).decode() for j in range(17)] == list(H36M17.joints)
     assert [lib.edgepose_engine_parent(handle, j) for j in range(17)] == list(H36M17.parents)
-    assert all(lib.edgepose_engine_joint(handle, j) is None and lib.edgepose_engine_parent(handle, j) == -1 for j in (-1, 17, 2**31 - 1))
+    assert all(lib.edgepose_engine_joint(handle, j) is None and lib.edgepose_engine_parent(handle, j) == -1
+               for j in (-1, 17, 2**31 - 1))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -75,7 +77,8 @@ def test_an_engine_gives_the_poses_of_python(engine_path, threads):
 def test_the_instruction_set_is_the_one_asked_for(engine_path, monkeypatch, isa):
     engine = c.Engine(engine_path, isa=isa.encode())
     assert engine.lib.edgepose_engine_isa(engine.handle).decode() == isa
-    np.testing.assert_allclose(engine.run(keypoints(MODEL, 2)), edgepose.load(engine_path, isa=isa).run(keypoints(MODEL, 2)), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(engine.run(keypoints(MODEL, 2)),
+                               edgepose.load(engine_path, isa=isa).run(keypoints(MODEL, 2)), rtol=0, atol=1e-5)
     monkeypatch.setenv("EDGEPOSE_ISA", isa)
     assert edgepose_isa(engine_path) == isa
     monkeypatch.setenv("EDGEPOSE_ISA", "sse9")
@@ -132,8 +135,9 @@ def test_a_missing_file_says_how_to_build_one(tmp_path):
     refused(tmp_path, "no such file")
 
 
-OTHER = [b"", b"\0", b"\0" * 8, b"\0" * 4096, b"\xff" * 64, b"no engine at all\n" * 50, (2).to_bytes(8, "little") + b"[]",
-         (1 << 62).to_bytes(8, "little") + b"{}" * 20, (100).to_bytes(8, "little") + b"{" * 100, b"PK\x03\x04" + b"\0" * 100]
+OTHER = [b"", b"\0", b"\0" * 8, b"\0" * 4096, b"\xff" * 64, b"no engine at all\n" * 50,
+         (2).to_bytes(8, "little") + b"[]", (1 << 62).to_bytes(8, "little") + b"{}" * 20,
+         (100).to_bytes(8, "little") + b"{" * 100, b"PK\x03\x04" + b"\0" * 100]
 
 
 @pytest.mark.parametrize("content", OTHER, ids=lambda content: f"{len(content)} bytes {content[:6]!r}")
@@ -152,16 +156,19 @@ def entry(begin, end, dtype="F32", shape=(1,)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
-LAYOUT = {  # what is odd -> header, bytes after it, message
+LAYOUT = {  # fault -> header, bytes after it, message
     "a hole": ({"a": entry(0, 4), "b": entry(8, 12)}, 12, "tensor b does not begin where"),
     "an overlap": ({"a": entry(0, 4), "b": entry(0, 4)}, 4, "does not begin where"),
-    "bytes left": ({"a": entry(0, 4)}, 5, "bytes follow its tensors"), "too few bytes": ({"a": entry(0, 4)}, 3, "tensor a lies past its end"),
+    "bytes left": ({"a": entry(0, 4)}, 5, "bytes follow its tensors"),
+    "too few bytes": ({"a": entry(0, 4)}, 3, "tensor a lies past its end"),
     "a shape too small": ({"a": entry(0, 8)}, 8, "the shape of tensor a does not fit its bytes"),
     "offsets reversed": ({"a": entry(4, 0)}, 4, "does not fit its bytes"),
     "a shape that wraps around": ({"a": entry(0, 4, shape=(2**62, 4))}, 4, "is too large"),
-    "a negative size": ({"a": entry(0, 4, shape=(-1,))}, 4, "no whole number"), "half a size": ({"a": entry(0, 4, shape=(1.5,))}, 4, "no whole number"),
+    "a negative size": ({"a": entry(0, 4, shape=(-1,))}, 4, "no whole number"),
+    "half a size": ({"a": entry(0, 4, shape=(1.5,))}, 4, "no whole number"),
     "an unknown type": ({"a": entry(0, 8, "F64")}, 8, "dtype F64, which no engine has"),
-    "no offsets": ({"a": {"dtype": "F32", "shape": [1]}}, 4, "lacks its dtype, shape or data_offsets"), "no object": ({"a": 3}, 4, "lacks its dtype"),
+    "no offsets": ({"a": {"dtype": "F32", "shape": [1]}}, 4, "lacks its dtype, shape or data_offsets"),
+    "no object": ({"a": 3}, 4, "lacks its dtype"),
     "a name twice": (b'{"a":1,"a":2}', 0, "not JSON at byte 13: an object has a key twice")}
 
 
@@ -205,17 +212,21 @@ def test_flipped_bits_are_noticed_or_change_nothing(tmp_path, engine_path, engin
 def test_a_safetensors_file_that_is_no_engine_is_refused(tmp_path):
     for metadata in (None, {"sha256": "0"}, {"edgepose": "{}"}):
         (tmp_path / "weights.epose").write_bytes(save(TENSORS, metadata))
-        refused(tmp_path / "weights.epose", "a safetensors file, but no engine: it has no edgepose header. A checkpoint becomes an engine with")
+        refused(tmp_path / "weights.epose",
+                "a safetensors file, but no engine: it has no edgepose header. A checkpoint becomes an engine with")
 
 
 @pytest.mark.parametrize("tensors", [
     {}, {"a": np.zeros((), np.float32)}, {"é": np.zeros((3, 0), np.float16), "z": np.arange(5, dtype=np.int8)},
-    {"b": np.ones((2, 3, 4), np.float32), "a": np.arange(7, dtype=np.uint8)}], ids=["none", "of no axis", "empty and int8", "three axes"])
+    {"b": np.ones((2, 3, 4), np.float32), "a": np.arange(7, dtype=np.uint8)}],
+    ids=["none", "of no axis", "empty and int8", "three axes"])
 def test_the_checksum_is_that_of_python_for_every_type_and_shape(tmp_path, tensors):
-    refused(sealed(tmp_path / "odd.epose", "[]", tensors), "the header is not an object")  # which is read only after the checksum
+    # The header is read only after the checksum.
+    refused(sealed(tmp_path / "odd.epose", "[]", tensors), "the header is not an object")
 
 
-@pytest.mark.parametrize("text, message", [("", "the header is not JSON"), ("[" * 100000, "the header is not JSON"), ("null", "the header is not an object"),
+@pytest.mark.parametrize("text, message", [("", "the header is not JSON"), ("[" * 100000, "the header is not JSON"),
+                                           ("null", "the header is not an object"),
                                            ("{}", "the header's 'format' is null; it needs a whole number")])
 def test_a_header_that_is_no_object_is_refused(tmp_path, text, message):
     refused(sealed(tmp_path / "odd.epose", text), message)
@@ -225,43 +236,56 @@ def test_a_header_that_is_no_object_is_refused(tmp_path, text, message):
 def test_a_required_key_of_the_header_that_is_missing_or_of_another_type_is_named(tmp_path, key):
     for value in (None, True, 1.5, [], "text", 3, {}):
         if type(value) is not REQUIRED[key]:
-            refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, key: value})), f"the header's '{key}' is .*; it needs {WANTED[REQUIRED[key]]}")
-    refused(sealed(tmp_path / "odd.epose", json.dumps({k: v for k, v in FULL.items() if k != key})), f"the header's '{key}' is null")
+            refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, key: value})),
+                    f"the header's '{key}' is .*; it needs {WANTED[REQUIRED[key]]}")
+    refused(sealed(tmp_path / "odd.epose", json.dumps({k: v for k, v in FULL.items() if k != key})),
+            f"the header's '{key}' is null")
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"format": 3}, 'format 3; this edgepose reads 1 to 2. Build the engine again, or install the edgepose that wrote it: "0.1.0"'),
-    ({"skeleton": "coco17"}, "skeleton 'coco17'; there are h36m17, h36m16"), ({"frames": 0}, "0 frames; 1 to 4096 are possible"),
-    ({"frames": -3}, "-3 frames"), ({"frames": 10**30}, "'frames' is .*; it needs a whole number"), ({"is_causal": 1}, "'is_causal' is 1; it needs true or false"),
-    ({"plan": None}, "the engine's plan is not valid: it is no object"), ({"plan": {}}, 'the engine\'s plan is not valid: "frames" is missing'),
-    ({"frames": 9}, "the plan is for 1 frames of 17 joints, the header says 9 of 17"), ({"skeleton": "h36m16"}, "the header says 1 of 16")], ids=str)
+    ({"format": 3},
+     'format 3; this edgepose reads 1 to 2. Build the engine again, or install the edgepose that wrote it: "0.1.0"'),
+    ({"skeleton": "coco17"}, "skeleton 'coco17'; there are h36m17, h36m16"),
+    ({"frames": 0}, "0 frames; 1 to 4096 are possible"),
+    ({"frames": -3}, "-3 frames"), ({"frames": 10**30}, "'frames' is .*; it needs a whole number"),
+    ({"is_causal": 1}, "'is_causal' is 1; it needs true or false"),
+    ({"plan": None}, "the engine's plan is not valid: it is no object"),
+    ({"plan": {}}, 'the engine\'s plan is not valid: "frames" is missing'),
+    ({"frames": 9}, "the plan is for 1 frames of 17 joints, the header says 9 of 17"),
+    ({"skeleton": "h36m16"}, "the header says 1 of 16")], ids=str)
 def test_a_header_that_cannot_be_run_says_why(tmp_path, change, message):
     refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, **change})), message)
 
 
 def test_a_header_without_a_plan_says_so(tmp_path):
-    refused(sealed(tmp_path / "odd.epose", json.dumps({k: v for k, v in FULL.items() if k != "plan"})), "the header has no plan")
+    refused(sealed(tmp_path / "odd.epose", json.dumps({k: v for k, v in FULL.items() if k != "plan"})),
+            "the header has no plan")
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torchscript", "tensorrt"])
 def test_an_engine_of_another_backend_says_what_to_build(tmp_path, backend):
     header = {k: v for k, v in FULL.items() if k != "plan"}
-    header |= {"backend": backend} | ({"batch": 1, "machine": {}, "rung": "strong-fp16"} if backend == "tensorrt" else {})
+    header |= {"backend": backend} | ({"batch": 1, "machine": {}, "rung": "strong-fp16"}
+                                      if backend == "tensorrt" else {})
     path = sealed(tmp_path / "odd.epose", json.dumps(header), {"payload": np.arange(99, dtype=np.uint8)})
-    refused(path, f"it is for the {backend} backend, which needs Python; .* edgepose compile --model tiny --backend native")
+    refused(path,
+            f"it is for the {backend} backend, which needs Python; .* edgepose compile --model tiny --backend native")
 
 
 def test_a_plan_that_is_not_valid_is_refused_with_its_step(tmp_path):
     plan = json.loads(json.dumps(PLAN))
     plan["steps"][3]["x"] = 10**6
-    refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, "plan": plan})), "odd.epose: the engine's plan is not valid: step 3: x is not one of its buffers")
+    refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, "plan": plan})),
+            "odd.epose: the engine's plan is not valid: step 3: x is not one of its buffers")
     plan["steps"][3]["x"] = "0"
-    refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, "plan": plan})), 'step 3: a value has the wrong type, or is out of range: "x"')
-    refused(sealed(tmp_path / "odd.epose", json.dumps(FULL), {**TENSORS, "more": np.zeros(3, np.uint8)}), "tensor more is neither float32 nor float16 nor int8")
+    refused(sealed(tmp_path / "odd.epose", json.dumps({**FULL, "plan": plan})),
+            'step 3: a value has the wrong type, or is out of range: "x"')
+    refused(sealed(tmp_path / "odd.epose", json.dumps(FULL), {**TENSORS, "more": np.zeros(3, np.uint8)}),
+            "tensor more is neither float32 nor float16 nor int8")
 
 
 def changes(whole, rng, cases):
-    """An engine file with changed contents and a checksum that holds, and with a flipped bit in its header."""
+    """An engine file with changed contents and a valid checksum, and one with a flipped bit in its header."""
     yield from fuzz_engine.changed(whole, rng, cases)
     begin = 8 + int.from_bytes(whole.read_bytes()[:8], "little")
     for _ in range(cases):
@@ -271,7 +295,7 @@ def changes(whole, rng, cases):
 
 
 def test_a_changed_engine_is_taken_by_both_or_by_neither(tmp_path):
-    rng, path, taken, refused = random.Random(0), tmp_path / "changed.epose", 0, 0
+    rng, path, loaded_count, refused_count = random.Random(0), tmp_path / "changed.epose", 0, 0
     for whole in (seed for seed in write_seeds(tmp_path / "seeds") if seed.suffix == ".epose"):
         for data in changes(whole, rng, 30):
             path.write_bytes(data)
@@ -280,12 +304,13 @@ def test_a_changed_engine_is_taken_by_both_or_by_neither(tmp_path):
             except edgepose.EngineError:
                 with pytest.raises(Refused):
                     c.Engine(path)
-                refused += 1
+                refused_count += 1
                 continue
-            x = np.linspace(-1, 1, theirs.frames * len(theirs.skeleton) * 2, dtype=np.float32).reshape(1, theirs.frames, -1, 2)
+            x = np.linspace(-1, 1, theirs.frames * len(theirs.skeleton) * 2,
+                            dtype=np.float32).reshape(1, theirs.frames, -1, 2)
             np.testing.assert_allclose(c.Engine(path).run(x), theirs.run(x), rtol=1e-5, atol=1e-5)
-            taken += 1
-    assert taken > 30 and refused > 300
+            loaded_count += 1
+    assert loaded_count > 30 and refused_count > 300
 
 
 # ---- arguments ----
@@ -311,16 +336,19 @@ def test_null_is_refused_and_closing_it_does_nothing(engine, engine_path):
     status_of(lib.edgepose_stream_reset(None), "stream is null")
     lib.edgepose_engine_close(None)
     lib.edgepose_stream_close(None)
-    assert [getattr(lib, f"edgepose_engine_{name}")(None) for name in ("frames", "joints", "is_causal", "model", "precision", "isa", "skeleton")] == [
+    assert [getattr(lib, f"edgepose_engine_{name}")(None)
+            for name in ("frames", "joints", "is_causal", "model", "precision", "isa", "skeleton")] == [
         0, 0, 0, None, None, None, None]
     assert lib.edgepose_engine_joint(None, 0) is None and lib.edgepose_engine_parent(None, 0) == -1
 
 
 def test_lengths_that_do_not_fit_are_refused(engine):
     floats = np.zeros(200, np.float32)
-    for people, given, wanted, message in ((1, 33, 51, "keypoints_norm has 33 floats; it needs 34"), (1, 34, 50, "pose_m has 50 floats; it needs 51"),
-                                           (2, 34, 102, "it needs 68"), (0, 34, 0, "it needs 0"), (2**63, 34, 51, "people is more than 1048576")):
-        status_of(engine.lib.edgepose_engine_run(engine.handle, people, c.pointer(floats), given, c.pointer(floats), wanted), message)
+    for people, floats_in, floats_out, message in (
+            (1, 33, 51, "keypoints_norm has 33 floats; it needs 34"), (1, 34, 50, "pose_m has 50 floats; it needs 51"),
+            (2, 34, 102, "it needs 68"), (0, 34, 0, "it needs 0"), (2**63, 34, 51, "people is more than 1048576")):
+        status_of(engine.lib.edgepose_engine_run(engine.handle, people, c.pointer(floats), floats_in,
+                                                 c.pointer(floats), floats_out), message)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257])
@@ -336,23 +364,33 @@ def test_no_struct_ends_in_padding(struct):
 
 def test_structs_of_another_size_are_refused(engine, engine_path):
     for size in (0, 4, 1000):
-        with pytest.raises(Refused, match=f"options->size is {size}; this library takes .*: begin with the header's _INIT macro"):
-            c.checked(engine.lib.edgepose_engine_open(str(engine_path).encode(), EngineOptions(size=size, threads=1), ctypes.c_void_p()))
-        status_of(engine.lib.edgepose_stream_open(engine.handle, b"coco17", 640, 480, StreamOptions(size=size), ctypes.c_void_p()), f"options->size is {size}")
+        with pytest.raises(
+                Refused, match=f"options->size is {size}; this library takes .*: begin with the header's _INIT macro"):
+            c.checked(engine.lib.edgepose_engine_open(str(engine_path).encode(), EngineOptions(size=size, threads=1),
+                                                      ctypes.c_void_p()))
+        status_of(engine.lib.edgepose_stream_open(engine.handle, b"coco17", 640, 480, StreamOptions(size=size),
+                                                  ctypes.c_void_p()), f"options->size is {size}")
         stream = c.Stream(engine, "coco17", (640, 480))
-        status_of(engine.lib.edgepose_stream_push(stream.handle, None, 0, 0, 0.0, Pose(size=size)), f"pose->size is {size}")
+        status_of(engine.lib.edgepose_stream_push(stream.handle, None, 0, 0, 0.0, Pose(size=size)),
+                  f"pose->size is {size}")
 
 
 @pytest.mark.parametrize("layout, image_size, options, message", [
     ("coco-17", (640, 480), {}, 'there is no layout "coco-17"; wanted one of coco17, coco17-demo, halpe26, '),
     ("coco17-demo, face hidden", (640, 480), {}, "there is no layout"),
-    ("coco17", (0, 480), {}, r"image_size is \(0, 480\); wanted two numbers of pixels from 1 to 1000000"), ("coco17", (640, float("nan")), {}, "image_size is"),
-    ("coco17", (640, float("inf")), {}, "image_size is"), ("coco17", (640, 480), {"delay_frames": 1}, "delay_frames is 1; a window of 1 frame has no later ones to wait for: wanted 0"),
-    ("coco17", (640, 480), {"delay_frames": -1}, "delay_frames is -1"), ("coco17", (640, 480), {"rate_hz": -2.0}, "rate_hz is -2"),
-    ("coco17", (640, 480), {"rate_hz": float("nan")}, "rate_hz is"), ("coco17", (640, 480), {"max_gap_s": -0.1}, "max_gap_s is -0.1"),
+    ("coco17", (0, 480), {}, r"image_size is \(0, 480\); wanted two numbers of pixels from 1 to 1000000"),
+    ("coco17", (640, float("nan")), {}, "image_size is"), ("coco17", (640, float("inf")), {}, "image_size is"),
+    ("coco17", (640, 480), {"delay_frames": 1},
+     "delay_frames is 1; a window of 1 frame has no later ones to wait for: wanted 0"),
+    ("coco17", (640, 480), {"delay_frames": -1}, "delay_frames is -1"),
+    ("coco17", (640, 480), {"rate_hz": -2.0}, "rate_hz is -2"),
+    ("coco17", (640, 480), {"rate_hz": float("nan")}, "rate_hz is"),
+    ("coco17", (640, 480), {"max_gap_s": -0.1}, "max_gap_s is -0.1"),
     ("coco17", (640, 480), {"hold_s": -0.1}, "hold_s is -0.1; wanted 0 or more"),
     ("coco17", (640, 480), {"seen_above": 0.0}, "seen_above is 0; wanted a number above 0, at most 1"),
-    ("coco17", (640, 480), {"seen_above": 1.5}, "seen_above is 1.5"), ("coco17", (640, 480), {"cx": 320.0}, "fx, fy, cx, cy are 0, 0, 320, 0; wanted four finite"), ("coco17", (640, 480), {"min_cutoff_hz": -1.0}, "wanted positive cutoffs"),
+    ("coco17", (640, 480), {"seen_above": 1.5}, "seen_above is 1.5"),
+    ("coco17", (640, 480), {"cx": 320.0}, "fx, fy, cx, cy are 0, 0, 320, 0; wanted four finite"),
+    ("coco17", (640, 480), {"min_cutoff_hz": -1.0}, "wanted positive cutoffs"),
     ("coco17", (640, 480), {"min_cutoff_hz": 1.0, "beta": -1.0}, "wanted positive cutoffs and beta >= 0")], ids=str)
 def test_a_stream_that_cannot_be_is_refused_with_the_reason(engine, layout, image_size, options, message):
     with pytest.raises(Refused, match=message) as error:
@@ -367,14 +405,14 @@ def test_no_new_pose_leaves_the_pose_as_it_is(engine):
 
 
 def test_each_thread_has_an_error_text_of_its_own(engine):
-    seen = {}
+    errors = {}
 
     def fail(name):
-        seen[name, "before"] = c.error()
+        errors[name, "before"] = c.error()
         with pytest.raises(Refused):
             c.Stream(engine, name, (640, 480))
         start.wait()
-        seen[name, "after"] = c.error()
+        errors[name, "after"] = c.error()
 
     start = threading.Barrier(2)
     members = [threading.Thread(target=fail, args=(name,)) for name in ("one", "other")]
@@ -382,8 +420,8 @@ def test_each_thread_has_an_error_text_of_its_own(engine):
         member.start()
     for member in members:
         member.join()
-    assert seen["one", "before"] == seen["other", "before"] == ""
-    assert '"one"' in seen["one", "after"] and '"other"' in seen["other", "after"]
+    assert errors["one", "before"] == errors["other", "before"] == ""
+    assert '"one"' in errors["one", "after"] and '"other"' in errors["other", "after"]
 
 
 def test_an_error_text_of_any_length_is_cut_and_not_overrun(tmp_path):

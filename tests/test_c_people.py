@@ -1,4 +1,4 @@
-"""Many people, layouts of one's own, pinned threads and the model's own rate through the C library."""
+"""Many people, custom layouts, pinned threads and the model's own rate through the C library."""
 
 import ctypes
 import dataclasses
@@ -46,7 +46,8 @@ def assert_same(mine, theirs):
 def test_many_people_get_the_poses_that_python_gives_them(engine, path):
     clip, python_engine = hard_clip(), edgepose.load(path)
     mine = [c.Stream(engine, "coco17", SIZE, delay_frames=1, min_cutoff_hz=1.0) for _ in range(4)]
-    theirs = [edgepose.Stream(python_engine, "coco17", SIZE, delay_frames=1, smoothing=edgepose.OneEuro(1.0)) for _ in range(4)]
+    theirs = [edgepose.Stream(python_engine, "coco17", SIZE, delay_frames=1, smoothing=edgepose.OneEuro(1.0))
+              for _ in range(4)]
     poses = 0
     for n in range(len(clip) - 30):
         frames = [clip[n + 10 * person][0] for person in range(4)]
@@ -65,14 +66,16 @@ def test_one_refused_person_is_named_and_nobody_is_changed(engine):
     twins = [c.Stream(engine, "coco17", SIZE) for _ in range(3)]
     for everyone in (streams, twins):
         c.Stream.push_many(everyone, [clip[0]] * 3, [0.0] * 3)
-    for frames, times_s, message in (([clip[1], clip[1][:5], clip[1]], [0.1] * 3, r"person 1: keypoints_px has shape \(5, 3\)"),
-                                     ([clip[1]] * 3, [0.1, 0.1, 0.0], "person 2: timestamp_s is 0 after 0; wanted a later")):
+    for frames, times_s, message in (
+            ([clip[1], clip[1][:5], clip[1]], [0.1] * 3, r"person 1: keypoints_px has shape \(5, 3\)"),
+            ([clip[1]] * 3, [0.1, 0.1, 0.0], "person 2: timestamp_s is 0 after 0; wanted a later")):
         with pytest.raises(Refused, match=message) as error:
             c.Stream.push_many(streams, frames, times_s)
         assert error.value.status == BAD_ARGUMENT
     with pytest.raises(Refused, match="listed twice"):
         c.Stream.push_many([streams[0], streams[1], streams[0]], [clip[1]] * 3, [0.1] * 3)
-    for mine, theirs in zip(c.Stream.push_many(streams, [clip[1]] * 3, [0.1] * 3), c.Stream.push_many(twins, [clip[1]] * 3, [0.1] * 3)):
+    for mine, theirs in zip(c.Stream.push_many(streams, [clip[1]] * 3, [0.1] * 3),
+                            c.Stream.push_many(twins, [clip[1]] * 3, [0.1] * 3)):
         assert_same(mine, theirs)
 
 
@@ -82,15 +85,18 @@ def test_streams_of_several_engines_and_null_are_refused(engine, path):
     with pytest.raises(Refused, match="the streams have different engines"):
         c.Stream.push_many(streams, [clip[0]] * 2, [0.0] * 2)
     handles, frames, poses = (ctypes.c_void_p * 1)(streams[0].handle), c.Frame(None, 0, 0, 0.0), sized(Pose)
-    for arguments, message in (((None, 1, frames, poses), "streams is null"), ((handles, 1, None, poses), "frames is null"),
-                               ((handles, 1, frames, None), "poses is null"), (((ctypes.c_void_p * 1)(None), 1, frames, poses), r"streams[0] is null"),
-                               ((handles, 2**40, frames, poses), "people is more than"), ((handles, 1, frames, Pose(size=3)), "poses->size is 3")):
+    for arguments, message in (((None, 1, frames, poses), "streams is null"),
+                               ((handles, 1, None, poses), "frames is null"),
+                               ((handles, 1, frames, None), "poses is null"),
+                               (((ctypes.c_void_p * 1)(None), 1, frames, poses), r"streams[0] is null"),
+                               ((handles, 2**40, frames, poses), "people is more than"),
+                               ((handles, 1, frames, Pose(size=3)), "poses->size is 3")):
         assert lib.edgepose_push_many(*arguments) == BAD_ARGUMENT and message in c.error()
     assert lib.edgepose_push_many(None, 0, None, None) == c.NO_POSE
 
 
 def with_one_line(adapter):
-    """An Adapter whose joints come from the first of their alternatives, whatever is seen: what a layout in C can say."""
+    """The Adapter with the first alternative of each joint alone, which is all that a layout in C can say."""
     return dataclasses.replace(adapter, alternatives=tuple(lines[:1] for lines in adapter.alternatives))
 
 
@@ -102,8 +108,8 @@ def sources_of(adapter):
 
 @pytest.mark.parametrize("name", ["coco17", "body25", "mpii16", "own"])
 def test_a_layout_of_ones_own_gives_the_poses_of_python(engine, path, name):
-    own = Adapter.from_mapping({joint: {joint: 0.75, "pelvis": 0.25} if "wrist" in joint else joint for joint in H36M17.joints},
-                               joints=H36M17.joints) if name == "own" else with_one_line(ADAPTERS[name])
+    mapping = {joint: {joint: 0.75, "pelvis": 0.25} if "wrist" in joint else joint for joint in H36M17.joints}
+    own = Adapter.from_mapping(mapping, joints=H36M17.joints) if name == "own" else with_one_line(ADAPTERS[name])
     mine, theirs = c.Stream(engine, sources_of(own), SIZE), edgepose.Stream(edgepose.load(path), own, SIZE)
     for n, keypoints_px in enumerate(person_of("h36m17" if name == "own" else name)):
         keypoints_px = keypoints_px.astype(np.float32)
@@ -119,11 +125,14 @@ def test_the_nose_may_be_left_out(engine, path):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda k, s: (k, s[1:]), "leaves out 'pelvis'"), (lambda k, s: (k, [x for x in s if x[0] not in ("nose", "head")]), "leaves out 'head'"),
-    (lambda k, s: (k, [("tail", 0, 1.0, 1.0), *s]), "unknown joint 'tail'"), (lambda k, s: (k, [("head", 17, 0.0, 0.0), *s]), "keypoint 17, and the detector has 17"),
+    (lambda k, s: (k, s[1:]), "leaves out 'pelvis'"),
+    (lambda k, s: (k, [x for x in s if x[0] not in ("nose", "head")]), "leaves out 'head'"),
+    (lambda k, s: (k, [("tail", 0, 1.0, 1.0), *s]), "unknown joint 'tail'"),
+    (lambda k, s: (k, [("head", 17, 0.0, 0.0), *s]), "keypoint 17, and the detector has 17"),
     (lambda k, s: (k, [("head", -1, 0.0, 0.0), *s]), "keypoint -1"), (lambda k, s: (0, s), "layout->keypoints is 0"),
     (lambda k, s: (k, [("head", 0, 0.5, 0.0), *s]), "weights of 'head' sum to 1.5 and 1"),
-    (lambda k, s: (k, [("head", 0, float("nan"), 0.0), *s]), "weights of 'head' sum to nan"), (lambda k, s: (k, []), "leaves out 'pelvis'")])
+    (lambda k, s: (k, [("head", 0, float("nan"), 0.0), *s]), "weights of 'head' sum to nan"),
+    (lambda k, s: (k, []), "leaves out 'pelvis'")])
 def test_a_layout_that_cannot_be_is_refused_with_the_reason(engine, change, message):
     with pytest.raises(Refused, match=message):
         c.Stream(engine, change(*sources_of(ADAPTERS["h36m17"])), SIZE)
@@ -145,14 +154,15 @@ def test_a_file_with_an_impossible_rate_is_refused_by_both(tmp_path, rate_hz):
     model = tiny_lifter()
     plan, tensors = lower(model, "fp16")
     enginefile.write(tmp_path / "a.epose", {**engine_header(model, "fp16"), "rate_hz": rate_hz, "plan": plan}, tensors)
-    with pytest.raises(edgepose.EngineError, match="the header's 'rate_hz' is .*; it needs a number above 0, at most 1000"):
+    with pytest.raises(edgepose.EngineError,
+                       match="the header's 'rate_hz' is .*; it needs a number above 0, at most 1000"):
         edgepose.load(tmp_path / "a.epose")
     with pytest.raises(Refused, match="the header's 'rate_hz' is .*; it needs a number above 0, at most 1000"):
         c.Engine(tmp_path / "a.epose")
 
 
 def test_a_program_of_the_first_version_still_works(engine, path):
-    """Its structs end before what came later, and its rate of 50 is its own."""
+    """Its structs are shorter, and it passes the rate of 50 itself."""
     options, handle = EngineOptions(size=EngineOptions.cpus.offset, threads=1), ctypes.c_void_p()
     c.checked(engine.lib.edgepose_engine_open(str(path).encode(), options, handle))
     engine.lib.edgepose_engine_close(handle)
@@ -160,7 +170,8 @@ def test_a_program_of_the_first_version_still_works(engine, path):
     pose = Pose(size=Pose.error_m.offset, error_m=ctypes.cast(1, ctypes.POINTER(ctypes.c_float)))
     keypoints_px = person_of("coco17")[0].astype(np.float32)
     assert engine.lib.edgepose_stream_push(stream.handle, c.pointer(keypoints_px), 17, 3, 0.0, pose) == c.OK
-    assert pose.joints == 17 and ctypes.cast(pose.error_m, ctypes.c_void_p).value == 1  # nothing was written past its end
+    assert pose.joints == 17
+    assert ctypes.cast(pose.error_m, ctypes.c_void_p).value == 1  # nothing was written past the struct's end
 
 
 def pinned(path, threads, cpus):
@@ -171,18 +182,21 @@ def pinned(path, threads, cpus):
 def test_threads_are_pinned_where_they_are_told_to(path):
     x = np.full((3, 9, 17, 2), 0.1, np.float32)
     np.testing.assert_array_equal(pinned(path, 2, [0]).run(x), c.Engine(path).run(x))
-    for threads, cpus, message in ((1, [0], "1 cpus for 0 threads but the caller's"), (2, [0, 1], "2 cpus for 1 threads"), (2, [100000], "100000")):
+    for threads, cpus, message in ((1, [0], "1 cpus for 0 threads but the caller's"),
+                                   (2, [0, 1], "2 cpus for 1 threads"), (2, [100000], "100000")):
         with pytest.raises(Refused, match=message):
             pinned(path, threads, cpus)
 
 
 def test_a_stream_that_another_thread_uses_is_busy_and_goes_on(engine):
-    """Four threads on one stream: each call is answered, refused as too late, or told that the stream is busy."""
-    stream, keypoints_px, statuses, clock = c.Stream(engine, "coco17", SIZE, rate_hz=0.0), person_of("coco17")[0].astype(np.float32), [], iter(range(100000))
+    """Four threads on one stream: each call is answered, refused as too late, or refused because the stream is busy."""
+    stream, keypoints_px, statuses, clock = (c.Stream(engine, "coco17", SIZE, rate_hz=0.0),
+                                             person_of("coco17")[0].astype(np.float32), [], iter(range(100000)))
 
     def push():
         for _ in range(500):
-            statuses.append(engine.lib.edgepose_stream_push(stream.handle, c.pointer(keypoints_px), 17, 3, float(next(clock)), sized(Pose)))
+            statuses.append(engine.lib.edgepose_stream_push(stream.handle, c.pointer(keypoints_px),
+                                                            17, 3, float(next(clock)), sized(Pose)))
 
     threads = [threading.Thread(target=push) for _ in range(4)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""The streams of the C library are edgepose.Stream: the same frames, to the bit, whatever the detector did."""
+"""Streams of the C library against edgepose.Stream: the same frames, to the bit, whatever the detector did."""
 
 import inspect
 import math
@@ -22,8 +22,9 @@ SIZE = (1920, 1080)
 # The same kernels from another compiler may sum in another order: 2 k eps over a dozen products of metres.
 ALLOWED_M = 1e-5
 SMALL = {"channels": 16, "heads": 2, "depth": 1}
-MODELS = {  # and what their headers say besides
-    "1": (tiny_lifter, {}), "9": (lambda: tiny_lifter(frames=9), {}), "16 joints": (lambda: tiny_lifter(skeleton=H36M16), {}),
+MODELS = {  # name -> (lifter, further entries of the header)
+    "1": (tiny_lifter, {}), "9": (lambda: tiny_lifter(frames=9), {}),
+    "16 joints": (lambda: tiny_lifter(skeleton=H36M16), {}),
     "27": (lambda: randomised(StridedTransformer(frames=27, **SMALL)), {"is_causal": False}),
     "27 causal": (lambda: randomised(StridedTransformer(frames=27, is_causal=True, **SMALL)), {"is_causal": True})}
 
@@ -31,15 +32,15 @@ MODELS = {  # and what their headers say besides
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
     """name -> (C engine, Python engine) of the same file."""
-    folder, made = tmp_path_factory.mktemp("engines"), {}
+    folder, pairs = tmp_path_factory.mktemp("engines"), {}
 
     def get(name):
-        if name not in made:
+        if name not in pairs:
             path, (model, more) = folder / f"{name}.epose", MODELS[name]
             plan, tensors = lower(model := model(), "fp16")
             enginefile.write(path, {**engine_header(model, "fp16"), "rate_hz": 50, **more, "plan": plan}, tensors)
-            made[name] = Engine(path), edgepose.load(path)
-        return made[name]
+            pairs[name] = Engine(path), edgepose.load(path)
+        return pairs[name]
 
     return get
 
@@ -53,11 +54,12 @@ def person_of(layout, frames, seed):
 
 
 def hard(layout, frames, seed):
-    """[(keypoints or None, timestamp)]: hidden joints, faint ones, dropouts, gaps, other people, odd times, absent NaN."""
+    """[(keypoints or None, timestamp)] with hidden and faint joints, dropouts, gaps, other people, odd times, NaN."""
     rng, clip = np.random.default_rng(seed), person_of(layout, frames, seed)
-    pushed, time_s, hidden = [], 0.0, np.zeros(clip.shape[1], bool)
+    pushes, time_s, hidden = [], 0.0, np.zeros(clip.shape[1], bool)
     for keypoints in clip:
-        time_s += rng.choice((0.02, 0.01, 0.04, 1 / 30, 1 / 60, rng.uniform(0.001, 0.1), rng.uniform(0.3, 1.2)), p=(0.5, 0.1, 0.1, 0.1, 0.1, 0.07, 0.03))
+        time_s += rng.choice((0.02, 0.01, 0.04, 1 / 30, 1 / 60, rng.uniform(0.001, 0.1), rng.uniform(0.3, 1.2)),
+                             p=(0.5, 0.1, 0.1, 0.1, 0.1, 0.07, 0.03))
         hidden ^= rng.random(len(hidden)) < 0.05
         if rng.random() < 0.05:
             hidden[:] = rng.random() < 0.3
@@ -69,12 +71,12 @@ def hard(layout, frames, seed):
             keypoints[keypoints[:, 2] == 0, :2] = rng.choice((np.nan, np.inf, 1e9, 0))
         if rng.random() < 0.1:
             keypoints = np.where(keypoints[:, 2:] == 0, 0, np.nan_to_num(keypoints, posinf=0))[:, :2]
-        pushed.append((None if rng.random() < 0.08 else np.ascontiguousarray(keypoints, np.float32), time_s))
-    return pushed
+        pushes.append((None if rng.random() < 0.08 else np.ascontiguousarray(keypoints, np.float32), time_s))
+    return pushes
 
 
 def assert_same(c, python):
-    """How many joints were seen, after a comparison to the bit."""
+    """The number of seen joints, after a comparison to the bit."""
     assert (c is None) == (python is None)
     if c is None:
         return 0
@@ -86,14 +88,15 @@ def assert_same(c, python):
     return int(python.is_seen.sum())
 
 
-def compare(engines, name, layout, frames=300, seed=0, image_size=SIZE, min_cutoff_hz=0.0, beta=0.0, reset_at=(), flush_at=(), camera=None,
-            **options):
-    """Pushes a hard recording into both; the poses of Python."""
+def compare(engines, name, layout, frames=300, seed=0, image_size=SIZE, min_cutoff_hz=0.0,
+            beta=0.0, reset_at=(), flush_at=(), camera=None, **options):
+    """Push a hard recording into both; returns Python's poses."""
     c_engine, engine = engines(name)
     python_options = {key: (None if key == "rate_hz" and value == 0 else value) for key, value in options.items()}
     smoothing = edgepose.OneEuro(min_cutoff_hz, beta) if min_cutoff_hz else None
     python = edgepose.Stream(engine, layout, image_size, smoothing=smoothing, camera=camera, **python_options)
-    c = Stream(c_engine, layout, image_size, min_cutoff_hz=min_cutoff_hz, beta=beta, **dict(zip(("fx", "fy", "cx", "cy"), camera or ())), **options)
+    c = Stream(c_engine, layout, image_size, min_cutoff_hz=min_cutoff_hz, beta=beta,
+               **dict(zip(("fx", "fy", "cx", "cy"), camera or ())), **options)
     poses = []
     for n, (keypoints, time_s) in enumerate(hard(layout, frames, seed)):
         if n in reset_at:
@@ -106,10 +109,11 @@ def compare(engines, name, layout, frames=300, seed=0, image_size=SIZE, min_cuto
                 assert_same(*pair)
         poses.append(python.push(keypoints, time_s))
         assert_same(c.push(keypoints, time_s), poses[-1])
-    answered = [pose for pose in poses if pose]
-    # Else nothing was hard about it, or nothing came of it.
-    assert sum(pose.was_reset for pose in answered) > 3 and 0.1 < np.mean([pose.is_seen.mean() for pose in answered]) < 0.99
-    return answered
+    answers = [pose for pose in poses if pose]
+    # Otherwise the recording was not hard, or gave no poses.
+    assert sum(pose.was_reset for pose in answers) > 3
+    assert 0.1 < np.mean([pose.is_seen.mean() for pose in answers]) < 0.99
+    return answers
 
 
 @pytest.mark.parametrize("layout", ADAPTERS)
@@ -124,11 +128,14 @@ def test_a_model_of_16_joints_takes_every_layout_that_has_them(engines, layout):
 
 
 @pytest.mark.parametrize("options", [
-    {"delay_frames": 13}, {"delay_frames": 4}, {"rate_hz": 0}, {"rate_hz": 0, "delay_frames": 13}, {"rate_hz": 30.0}, {"rate_hz": 7.3, "delay_frames": 2},
-    {"max_gap_s": 0.1}, {"max_gap_s": 0.0}, {"max_gap_s": math.inf}, {"seen_above": 0.6}, {"seen_above": 1.0}, {"camera": (1000.0, 1100.0, 930.0, 560.0)},
-    {"flush_at": (40, 45, 46, 47, 200), "delay_frames": 13}, {"flush_at": (100,)}, {"flush_at": (40, 200), "delay_frames": 3, "rate_hz": 30.0, "min_cutoff_hz": 1.0}, {"hold_s": 0.0}, {"hold_s": math.inf},
-    {"min_cutoff_hz": 1.0, "beta": 5.0}, {"min_cutoff_hz": 0.3, "delay_frames": 13, "rate_hz": 30.0}, {"image_size": (479, 853)},
-    {"reset_at": (50, 51, 120)}], ids=str)
+    {"delay_frames": 13}, {"delay_frames": 4}, {"rate_hz": 0}, {"rate_hz": 0, "delay_frames": 13},
+    {"rate_hz": 30.0}, {"rate_hz": 7.3, "delay_frames": 2},
+    {"max_gap_s": 0.1}, {"max_gap_s": 0.0}, {"max_gap_s": math.inf}, {"seen_above": 0.6}, {"seen_above": 1.0},
+    {"camera": (1000.0, 1100.0, 930.0, 560.0)}, {"flush_at": (40, 45, 46, 47, 200), "delay_frames": 13},
+    {"flush_at": (100,)}, {"flush_at": (40, 200), "delay_frames": 3, "rate_hz": 30.0, "min_cutoff_hz": 1.0},
+    {"hold_s": 0.0}, {"hold_s": math.inf},
+    {"min_cutoff_hz": 1.0, "beta": 5.0}, {"min_cutoff_hz": 0.3, "delay_frames": 13, "rate_hz": 30.0},
+    {"image_size": (479, 853)}, {"reset_at": (50, 51, 120)}], ids=str)
 @pytest.mark.parametrize("name", ["27", "9"])
 def test_every_option_does_what_it_does_in_python(engines, name, options):
     if name == "9":
@@ -139,7 +146,8 @@ def test_every_option_does_what_it_does_in_python(engines, name, options):
 
 def test_a_causal_model_answers_for_the_newest_frame_as_in_python(engines):
     compare(engines, "27 causal", "coco17", seed=3)
-    with pytest.raises(Refused, match="delay_frames is 1; a causal window of 27 frames has no later ones to wait for: wanted 0"):
+    with pytest.raises(
+            Refused, match="delay_frames is 1; a causal window of 27 frames has no later ones to wait for: wanted 0"):
         Stream(engines("27 causal")[0], "coco17", SIZE, delay_frames=1)
 
 
@@ -148,18 +156,20 @@ def test_a_causal_model_answers_for_the_newest_frame_as_in_python(engines):
 def test_the_shipped_clip_gives_the_poses_of_python(shipped, smooth):
     clip, engine = load_clip("balance_cam1"), edgepose.load(shipped)
     delay = 13 if engine.frames > 1 else 0
-    python = edgepose.Stream(engine, clip.layout, clip.image_size, delay_frames=delay, smoothing=edgepose.OneEuro(1.0, 5.0) if smooth else None)
-    c = Stream(Engine(engine.path), clip.layout, clip.image_size, delay_frames=delay, **({"min_cutoff_hz": 1.0, "beta": 5.0} if smooth else {}))
-    seen = 0
+    python = edgepose.Stream(engine, clip.layout, clip.image_size, delay_frames=delay,
+                             smoothing=edgepose.OneEuro(1.0, 5.0) if smooth else None)
+    c = Stream(Engine(engine.path), clip.layout, clip.image_size, delay_frames=delay,
+               **({"min_cutoff_hz": 1.0, "beta": 5.0} if smooth else {}))
+    joints_seen = 0
     for i in range(len(clip.keypoints_px)):
         keypoints = clip.seen_in(i)
         keypoints = None if keypoints is None else keypoints.astype(np.float32)
-        seen += assert_same(c.push(keypoints, clip.time_of(i)), python.push(keypoints, clip.time_of(i)))
-    assert seen > 1000
+        joints_seen += assert_same(c.push(keypoints, clip.time_of(i)), python.push(keypoints, clip.time_of(i)))
+    assert joints_seen > 1000
 
 
 def test_the_filter_is_the_same_to_the_bit_where_the_kernels_are(engines):
-    """Rounding in OneEuro adds nothing to what the kernels differ by."""
+    """Rounding in OneEuro adds nothing to the difference of the kernels."""
     c_engine, engine = engines("1")
     keypoints = person_of("coco17", 1, 0)[0]
     x = normalize_screen(ADAPTERS["coco17"](keypoints)[0], SIZE).astype(np.float32)[None, None]
@@ -174,13 +184,18 @@ def test_the_filter_is_the_same_to_the_bit_where_the_kernels_are(engines):
             np.testing.assert_array_equal(mine.joints_m, theirs.joints_m)
 
 
-REFUSED = [(np.full((17, 3), 100), 0.1, "timestamp_s is 0.1 after 0.1; wanted a later, finite time"), (None, 0.05, "wanted a later"),
+REFUSED = [(np.full((17, 3), 100), 0.1, "timestamp_s is 0.1 after 0.1; wanted a later, finite time"),
+           (None, 0.05, "wanted a later"),
            (None, math.nan, "timestamp_s is nan"), (None, math.inf, "timestamp_s is inf"),
-           (np.ones((16, 3)), 0.2, r'shape \(16, 3\); layout "coco17" needs \(17, 2\) or \(17, 3\)'), (np.ones((17, 4)), 0.2, r"shape \(17, 4\)"),
+           (np.ones((16, 3)), 0.2, r'shape \(16, 3\); layout "coco17" needs \(17, 2\) or \(17, 3\)'),
+           (np.ones((17, 4)), 0.2, r"shape \(17, 4\)"),
            (np.ones((0, 3)), 0.2, r"shape \(0, 3\)"), (np.ones((17, 0)), 0.2, r"shape \(17, 0\)"),
-           (np.full((17, 3), (np.nan, 9, 1)), 0.2, r"keypoint 0 is \(nan, 9, 1\); wanted finite pixels within 1000000, or confidence 0"),
-           (np.full((17, 2), np.inf), 0.2, r"keypoint 0 is \(inf, inf\); wanted"), (np.full((17, 3), (-2e6, 0, 1)), 0.2, "keypoint 0 is"),
-           (np.random.default_rng(0).uniform(0, 1, (17, 3)), 0.2, "within 2 px of the corner, as normalised ones are; wanted pixels"),
+           (np.full((17, 3), (np.nan, 9, 1)), 0.2,
+            r"keypoint 0 is \(nan, 9, 1\); wanted finite pixels within 1000000, or confidence 0"),
+           (np.full((17, 2), np.inf), 0.2, r"keypoint 0 is \(inf, inf\); wanted"),
+           (np.full((17, 3), (-2e6, 0, 1)), 0.2, "keypoint 0 is"),
+           (np.random.default_rng(0).uniform(0, 1, (17, 3)), 0.2,
+            "within 2 px of the corner, as normalised ones are; wanted pixels"),
            (np.random.default_rng(0).uniform(-1, 1, (17, 2)), 0.2, "within 2 px of the corner")]
 
 
@@ -200,7 +215,8 @@ def test_a_refused_push_says_why_as_python_does_and_loses_nothing(engines, keypo
         python.push(keypoints_px, timestamp_s)
     for n in range(6, 12):
         mine, theirs = c.push(clip[n], n * 0.02), twin.push(clip[n], n * 0.02)
-        assert mine is not None and all(np.array_equal(getattr(mine, name), getattr(theirs, name)) for name in vars(mine))
+        assert mine is not None
+        assert all(np.array_equal(getattr(mine, name), getattr(theirs, name)) for name in vars(mine))
 
 
 def test_the_header_names_every_layout():
@@ -209,15 +225,17 @@ def test_the_header_names_every_layout():
 
 
 def test_the_defaults_are_those_of_python():
-    """What the header's macro sets, in the order of the struct."""
-    text = (CSRC / "include" / "edgepose.h").read_text().replace("\\\n", "").replace("EDGEPOSE_FILE_RATE", "-1").replace("EDGEPOSE_REFUSE_BAD_TIME", "0")
+    """The values that the header's macro sets, in the order of the struct."""
+    text = (CSRC / "include" / "edgepose.h").read_text().replace("\\\n", "")
+    text = text.replace("EDGEPOSE_FILE_RATE", "-1").replace("EDGEPOSE_REFUSE_BAD_TIME", "0")
     line = next(line for line in text.splitlines() if line.startswith("#define EDGEPOSE_STREAM_OPTIONS_INIT"))
     before, lengths = line.split("{", 1)[1].rstrip("}").split("{")
     numbers = [float(number) for number in before.rstrip(", ").split(",")[1:]] + [tuple(map(float, lengths.split(",")))]
     assert dict(zip(DEFAULTS, numbers, strict=True)) == DEFAULTS
     python = inspect.signature(edgepose.Stream).parameters
-    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python and name not in ("rate_hz", "on_bad_time", "lengths_m"))
-    assert python["rate_hz"].default == FILE_RATE and DEFAULTS["rate_hz"] == -1  # the engine's
+    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python
+               and name not in ("rate_hz", "on_bad_time", "lengths_m"))
+    assert python["rate_hz"].default == FILE_RATE and DEFAULTS["rate_hz"] == -1  # the engine's rate
     assert DEFAULTS["on_bad_time"] == ON_BAD_TIME.index(python["on_bad_time"].default)
     assert python["lengths_m"].default is None and not any(DEFAULTS["lengths_m"])
     assert python["camera"].default is None and python["smoothing"].default is None and DEFAULTS["min_cutoff_hz"] == 0

@@ -127,7 +127,8 @@ def test_a_wrong_shape_is_refused(pose):
         flip_left_right(np.zeros((17, 2)), H36M16)
 
 
-@pytest.mark.parametrize("wrong", [dict(fx=0.0), dict(fy=-5.0), dict(cx=np.nan), dict(fx=np.inf), dict(fx="500"), dict(cy=None)])
+@pytest.mark.parametrize(
+    "wrong", [dict(fx=0.0), dict(fy=-5.0), dict(cx=np.nan), dict(fx=np.inf), dict(fx="500"), dict(cy=None)])
 def test_impossible_intrinsics_are_refused(pose, wrong):
     with pytest.raises(ValueError, match="fx and fy positive"):
         normalize_with_intrinsics(np.zeros((17, 2)), **{**INTRINSICS, **wrong})

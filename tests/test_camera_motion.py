@@ -1,4 +1,4 @@
-"""A camera that turns is no jump of the person; another person is."""
+"""A camera that turns: no jump of the person; another person is one."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ FAR = 95 / 245  # a torso of 95 px: balance_cam1 has 245
 
 
 def far_person():
-    """(100, 17, 3) at 60 Hz: the shipped clip, as far away as 8 m before a wide lens, around the picture's middle."""
+    """(100, 17, 3) at 60 Hz: the shipped clip as a wide lens sees it from 8 m, in the middle of the picture."""
     keypoints_px = load_clip("balance_cam1").keypoints_px.copy()
     middle = keypoints_px[0, 11:13, :2].mean(axis=0)
     keypoints_px[..., :2] = (keypoints_px[..., :2] - middle) * FAR + np.divide(SIZE, 2)
@@ -34,7 +34,7 @@ def test_the_far_person_has_the_torso_that_the_name_says():
 @pytest.mark.parametrize("rate_hz", [25, 30, 60])
 @pytest.mark.parametrize("degrees_s", [10, 30, 60])
 def test_a_camera_that_turns_to_and_fro_resets_nobody(rate_hz, degrees_s):
-    """1920 px are 60 degrees; the camera turns by 30 degrees, stops and turns back, with a hand's unrest."""
+    """1920 px are 60 degrees; the camera turns by 30 degrees, stops and turns back, shaking like a hand."""
     keypoints_px = far_person()[::60 // rate_hz] if rate_hz != 25 else far_person()[::2]
     time_s = np.arange(len(keypoints_px)) / rate_hz
     turn = np.deg2rad(15)  # amplitude
@@ -45,7 +45,8 @@ def test_a_camera_that_turns_to_and_fro_resets_nobody(rate_hz, degrees_s):
 
 
 def test_a_camera_that_turns_on_and_on_resets_once():
-    """The case that was seen: 60 degrees a second at 30 Hz, from one side of the picture to the other, a reset in each frame."""
+    """A case from practice: 60 degrees a second at 30 Hz, from one side of the picture to the other, with a reset in
+    each frame."""
     keypoints_px = far_person()[:50:2]
     keypoints_px[..., 0] += (64 * np.arange(25) - 768)[:, None]
     assert resets(keypoints_px, 30) in ([0], [0, 1])

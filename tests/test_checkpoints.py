@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from edgepose import zoo
-from edgepose.zoo.checkpoints import FORMAT, find_checkpoint, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from edgepose.zoo.checkpoints import (FORMAT, find_checkpoint, load_checkpoint, read_tensors, save_checkpoint,
+                                      write_tensors)
 
 META = {"model": "ampose", "frames": 9, "skeleton": "h36m17", "options": {"channels": 16}, "seed": 3,
         "figures": {"validation_mpjpe_mm": 1.5}}
@@ -51,7 +52,8 @@ def test_a_checkpoint_without_its_model_is_refused(tmp_path, module):
 
 def test_a_file_of_torch_save_is_told_from_a_checkpoint(tmp_path):
     torch.save({}, tmp_path / "mine.pth")
-    with pytest.raises(ValueError, match="mine.pth is a file of torch.save, not a .safetensors checkpoint.*--published .*mine.pth"):
+    with pytest.raises(ValueError, match="mine.pth is a file of torch.save, not a .safetensors checkpoint.*--published "
+                       ".*mine.pth"):
         find_checkpoint(str(tmp_path / "mine.pth"))
 
 
@@ -79,12 +81,16 @@ def as_stored(**changes):
     (as_stored(skeleton="smpl"), "unknown skeleton 'smpl'"),
     (as_stored(model="gpt"), "m.safetensors: unknown model 'gpt'"),
     (as_stored(model=["ampose"]), r"m.safetensors: the metadata's 'model' is \['ampose'\]; wanted str"),
-    (as_stored(frames="9"), "m.safetensors: the metadata's 'frames' is '9'; wanted int"), (as_stored(frames=True), "'frames' is True"),
+    (as_stored(frames="9"), "m.safetensors: the metadata's 'frames' is '9'; wanted int"),
+    (as_stored(frames=True), "'frames' is True"),
     (as_stored(frames=-9), "m.safetensors: model 'ampose' takes 1, 9, 27 frames, not -9"),
-    (as_stored(skeleton=None), "m.safetensors: the metadata's 'skeleton' is None"), (as_stored(options=[["channels", 16]]), "'options' is .*; wanted dict"),
-    (as_stored(options={"channels": -16}), "m.safetensors: option 'channels' of model 'ampose' is -16; wanted 1 or more"),
+    (as_stored(skeleton=None), "m.safetensors: the metadata's 'skeleton' is None"),
+    (as_stored(options=[["channels", 16]]), "'options' is .*; wanted dict"),
+    (as_stored(options={"channels": -16}),
+     "m.safetensors: option 'channels' of model 'ampose' is -16; wanted 1 or more"),
     (as_stored(options={"channels": "16"}), "m.safetensors: option 'channels' of model 'ampose' is '16'"),
-    (as_stored(options={"heads": 0}), "option 'heads' .* is 0"), (as_stored(options={"depht": 2}), "no option 'depht'.*did you mean depth"),
+    (as_stored(options={"heads": 0}), "option 'heads' .* is 0"),
+    (as_stored(options={"depht": 2}), "no option 'depht'.*did you mean depth"),
     (as_stored(options="x" * 9999), "'options' is 'xxxxx.{1,60}; wanted dict")])
 def test_a_foreign_safetensors_file_is_refused(tmp_path, metadata, message):
     path = tmp_path / "m.safetensors"

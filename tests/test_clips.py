@@ -21,7 +21,8 @@ def test_windows_are_read_as_they_were_written(tmp_path):
     assert whole.shape == (12, 27, 17, 2) and target.shape == (12, 17, 3)
     assert whole.dtype == target.dtype == np.float32
     for frames in (1, 9):
-        np.testing.assert_array_equal(load_windows(frames, folder=tmp_path)[0], whole[:, 13 - frames // 2:14 + frames // 2])
+        np.testing.assert_array_equal(load_windows(frames, folder=tmp_path)[0],
+                                      whole[:, 13 - frames // 2:14 + frames // 2])
     np.testing.assert_array_equal(load_windows(9, is_causal=True, folder=tmp_path)[0], whole[:, 5:14])
     longer, its_target = load_windows(29, folder=tmp_path)
     assert longer.shape == (5, 29, 17, 2) and len(its_target) == 5
@@ -86,13 +87,14 @@ def test_a_shipped_clip_s_reference_lies_where_its_camera_saw_the_joints(name):
         clip = {name: file[name].astype(float) for name in file.files}
     # These joints are the same in both skeletons.
     joints = [joint for joint in COCO17.joints if joint.endswith(("elbow", "wrist", "knee", "ankle"))]
-    seen = clip["coco17"][:, [COCO17.index(joint) for joint in joints]]
+    keypoints = clip["coco17"][:, [COCO17.index(joint) for joint in joints]]
     joints_m = clip["reference_m"][:, [H36M17.index(joint) for joint in joints]]
     in_axes = {**clip, "camera_R": np.eye(3), "camera_t": np.zeros(3)}
     (fx, _, cx), (_, fy, cy), _ = clip["camera_K"]
-    pelvises_m = [root_translation(*frame, fx, fy, cx, cy) for frame in zip(joints_m, seen[..., :2], seen[..., 2])]
+    frames = zip(joints_m, keypoints[..., :2], keypoints[..., 2])
+    pelvises_m = [root_translation(*frame, fx, fy, cx, cy) for frame in frames]
     projected = project_distorted(joints_m + np.array(pelvises_m)[:, None], in_axes)
-    off_px = np.linalg.norm(projected - seen[..., :2], axis=-1)[seen[..., 2] > 0]
+    off_px = np.linalg.norm(projected - keypoints[..., :2], axis=-1)[keypoints[..., 2] > 0]
     assert np.median(off_px) < 8  # 5.3, 5.1 and 7.5; the published calibration gives 11.5, 6.1 and 15.5
 
 
