@@ -35,18 +35,18 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import edgepose
 from edgepose import enginefile, gpu, timing, zoo
-from edgepose.build_engines import detectors, export, quantise, triton_repository
+from edgepose.build_engines import export, quantise, triton_repository
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_onnx import plan_to_onnx
 from edgepose.build_engines.products import PRODUCTS, TENSORRT_PRODUCTS, Product, products_of, remove, remove_older, write_graph
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
-from edgepose.build_engines.tensorrt import boards, rebuild, torch_tensorrt
-from edgepose.build_engines.tensorrt.builder import Builder, Source, engine_parts, is_offered, write_layers
+from edgepose.build_engines.tensorrt import boards, torch_tensorrt
+from edgepose.build_engines.tensorrt.builder import Builder, Source, add_tactic_sources, engine_parts, is_offered, write_layers
 from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
-from edgepose.checks import checked_number, installing, near, need_library
+from edgepose.checks import checked_number, installing, need_library
 from edgepose.columns import inputs_of, joints_of, outputs_of
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
@@ -240,7 +240,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
 
 def compile_for_board(lifter: NamedModule, asked: str, precisions: list[str], batches: Sequence[int], out: Path, console: Console,
                       scales_file: Path | None = None) -> None:
-    """Writes TensorRT engines that are still to be built, on a board with `edgepose compile --rebuild FILE`. asked: of boards.BOARDS.
+    """Writes TensorRT engines that are still to be built, on a board with `edgepose rebuild FILE`. asked: of boards.BOARDS.
 
     Raises ValueError if there is none in `precisions`, or `asked` is a rung of another one; EngineError if a graph is over its error budget.
     """
@@ -255,7 +255,7 @@ def compile_for_board(lifter: NamedModule, asked: str, precisions: list[str], ba
         path = out / product.file_name(lifter)
         found = boards.write_for_board(lifter, tensorrt_header(lifter, product.precision, scales), product.batch, asked, scales, windows,
                                        (x, reference), path)
-        plainly(console)(f"{path}: {found}. On the board: edgepose compile --rebuild {path.name}")
+        plainly(console)(f"{path}: {found}. On the board: edgepose rebuild {path.name}")
 
 
 def why_not_here(backend: str) -> str:
@@ -306,33 +306,29 @@ def _folder(text: str) -> Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
-    parser.add_argument("--model", help=f"a checkpoint (.safetensors), or one of {', '.join([*zoo.MODELS, *zoo.DETECTORS])}")
-    parser.add_argument("--frames", type=int, help="window length, of a lifter named by its name (default: its usual one)")
+    parser.add_argument("--model", required=True, metavar="MODEL", help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.MODELS)}")
+    parser.add_argument("--frames", type=int, help="window length, of a model named by its name (default: its usual one)")
     parser.add_argument("--precision", nargs="+", choices=list(BUDGET_MM), default=["fp32", "fp16"], help="default: fp32 fp16; "
                         "w8: weights in eight bits, widened as they are read; int8: products in eight bits, where the error allows it")
     parser.add_argument("--scales", type=Path, metavar="FILE.json", help="for w8 and int8: the scales of an earlier build")
     parser.add_argument("--keep-slower", action="store_true", help="keep int8 also where it is no faster than fp16")
-    parser.add_argument("--backend", nargs="+", choices=[*PRODUCTS, *TENSORRT_PRODUCTS], help="of a lifter's engines (default: all "
+    parser.add_argument("--backend", nargs="+", choices=[*PRODUCTS, *TENSORRT_PRODUCTS], help="what the engines run on (default: all "
                         "that this machine builds; torch-tensorrt where it is named)")
     parser.add_argument("--batch", type=int, nargs="+", metavar="N", help="people of a call of a TensorRT engine, an engine for each (default 1)")
-    parser.add_argument("--for-board", choices=boards.BOARDS, help="write TensorRT engines that a board then builds (--rebuild); needs no GPU "
+    parser.add_argument("--for-board", choices=boards.BOARDS, help="write TensorRT engines that a board then builds (edgepose rebuild); needs no GPU "
                         "here. legacy: for TensorRT 8.6 and 10; strong: for 10 and later; or the rung itself, where its best one does not build")
     parser.add_argument("--allow-rung", action="store_true", help="where TensorRT does not build a precision in the best way, take the next")
     parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
-    parser.add_argument("--threads", type=int, metavar="N", help="for a lifter's latencies (default 1)")
-    parser.add_argument("--triton", type=_folder, metavar="DIR", help="put a lifter's ONNX and TensorRT engines into a Triton model repository too")
-    parser.add_argument("--published", metavar="FILE.pth", help="weights by the model's authors, of --model strided27-dense, "
-                        "strided351-dense, hrnet-w32 or hrnet-w48")
-    parser.add_argument("--format", choices=("engine", "onnx"), default="engine", help="onnx: a lifter's plain .onnx files too, for other tools")
+    parser.add_argument("--threads", type=int, metavar="N", help="for the latencies (default 1)")
+    parser.add_argument("--triton", type=_folder, metavar="DIR", help="put the ONNX and TensorRT engines into a Triton model repository too")
+    parser.add_argument("--published", metavar="FILE.pth", help="weights by the authors of --model strided27-dense or strided351-dense")
+    parser.add_argument("--format", choices=("engine", "onnx"), default="engine", help="onnx: plain .onnx files too, for other tools")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights: for timing a model nobody has trained")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="a detector's crops (default: the checkpoint's)")
-    rebuild.add_arguments(parser)
+    add_tactic_sources(parser)
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for options that do not go together, or not with a lifter."""
-    if arguments.size:
-        raise ValueError("--size is for detectors; a lifter has none")
+    """Raises ValueError for options that do not go together."""
     if not set(arguments.precision) & set(EIGHT_BITS) and (arguments.scales or arguments.keep_slower):
         raise ValueError("--scales and --keep-slower are for eight bits: --precision w8 int8")
     if arguments.format == "onnx" and (set(arguments.backend or ["onnx"]) != {"onnx"} or arguments.for_board):
@@ -346,20 +342,9 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `edgepose compile`; 0, or 1 if a product was refused. A detector becomes ONNX files, a lifter engine files."""
-    if arguments.rebuild:
-        return rebuild.main(arguments)
-    if not arguments.model:
-        raise ValueError("--model NAME is missing; or, to build a TensorRT engine again: --rebuild FILE.epose")
-    if not (arguments.model.endswith(".safetensors") or Path(arguments.model).is_file() or arguments.model in [*zoo.MODELS, *zoo.DETECTORS]):
-        raise ValueError(f"model {arguments.model!r} is neither a .safetensors checkpoint, nor a lifter ({', '.join(zoo.MODELS)}), nor a "
-                         f"detector ({', '.join(zoo.DETECTORS)}){near(arguments.model, [*zoo.MODELS, *zoo.DETECTORS])}")
+    """Runs `edgepose compile`; 0, or 1 if a product was refused."""
     if is_detector(arguments.model):
-        for option in ("frames", "backend", "threads", "scales", "keep_slower", "triton", *OF_TENSORRT):
-            if getattr(arguments, option) not in (None, False):
-                raise ValueError(f"--{option.replace('_', '-')} is for lifters; a detector becomes ONNX files for single pictures")
-        return detectors.compile_detector(arguments.model, arguments.out, arguments.precision, arguments.size and tuple(arguments.size),
-                                          arguments.published, arguments.untrained)
+        raise ValueError(f"{arguments.model} is a detector: edgepose compile-detector {arguments.model}")
     _check_options(arguments)
     batches = [checked_number("--batch", batch, 1, whole=True) for batch in arguments.batch or [1]]
     if arguments.for_board:

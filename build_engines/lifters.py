@@ -68,8 +68,7 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
     if published:
         takes = [name for name, entry in zoo.MODELS.items() if published_weights.can_take(entry.build, entry.options)]
         if model in zoo.MODELS and model not in takes:
-            raise ValueError(f"--published takes weights by the authors of {', '.join(takes)} and of the detectors {', '.join(zoo.DETECTORS)}; "
-                             f"not of {model}")
+            raise ValueError(f"--published takes weights by the authors of {', '.join(takes)}; not of {model}")
         state = published_weights.read_state(published)
         try:
             module = published_weights.strided_transformer(state)

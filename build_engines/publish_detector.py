@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edgepose.adapters import COCO17
-from edgepose.build_engines.detectors import export_detector
+from edgepose.build_engines.compile_detector import export_detector
 from edgepose.clip import Clip, load_windows, stream_clip
 from edgepose.engine import load
 from edgepose.metrics import mpjpe, p_mpjpe
@@ -35,7 +35,7 @@ CARD = """# {name}
 Finds one person's COCO-17 keypoints in a picture: the small HRNet behind `edgepose stream --video FILE`. **It is a
 demonstration. It has seen rendered people only, never a photograph**: capsules along the bones of real motion, in random
 colours, before noise. On real pictures use weights trained on them: `--detector hrnet-w32_256x192.onnx` (compiled from the
-authors' checkpoint by `edgepose compile --model hrnet-w32 --published FILE.pth`), `mediapipe` or `rtmlib`.
+authors' checkpoint by `edgepose compile-detector hrnet-w32 --published FILE.pth`), `mediapipe` or `rtmlib`.
 
 | | |
 |---|---|

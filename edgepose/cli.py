@@ -15,6 +15,9 @@ from .enginefile import EngineError
 
 COMMANDS = {  # its module, the extra that installs what the module imports, what it does
     "compile": ("edgepose.build_engines.compile", "build", "a trained lifter -> engine files for this machine"),
+    "compile-detector": ("edgepose.build_engines.compile_detector", "build", "a trained detector -> ONNX files"),
+    "rebuild": ("edgepose.build_engines.tensorrt.rebuild", "gpu",
+                "build TensorRT engines again, in place, on this machine; needs no torch"),
     "bench": ("edgepose.benchmarks.run", "bench", "latency, error and memory beside other runtimes"),
     "train": ("edgepose.training.supervised", "train", "train a lifter on motion capture"),
     "evaluate": ("edgepose.training.evaluate", "train",
@@ -29,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs `edgepose COMMAND ...`; the exit status: 0, 1 if the command failed, 2 if it was not understood."""
     argv = sys.argv[1:] if argv is None else argv
     overview = argparse.ArgumentParser(prog="edgepose", formatter_class=argparse.RawDescriptionHelpFormatter,
-                                       epilog="\n".join(f"  {name:<10}{text}"
+                                       epilog="\n".join(f"  {name:<18}{text}"
                                                         for name, (_, _, text) in COMMANDS.items()))
     overview.add_argument("command", choices=COMMANDS, metavar="COMMAND",
                           help="one of those below; each has its own --help")
@@ -39,9 +42,6 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     command = overview.parse_args(argv[:1]).command
     module_name, extra, text = COMMANDS[command]
-    # Boards without torch rebuild engines too.
-    if command == "compile" and any(argument.partition("=")[0] == "--rebuild" for argument in argv):
-        module_name, extra = "edgepose.build_engines.tensorrt.rebuild", "gpu"
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:  # before its --help can be shown: the module names the choices

@@ -118,8 +118,8 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
         raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it{how}, or "
                           f"build a native engine: edgepose compile --model {header['model']}") from error
     except BuildNeeded as error:
-        again = f"--rebuild {path}" if "onnx" in tensors else f"--model {header['model']} --backend {header['rung']}"
-        raise EngineError(f"{path}: {error}. Build it again on this machine: edgepose compile {again}") from error
+        again = f"rebuild {path}" if "onnx" in tensors else f"compile --model {header['model']} --backend {header['rung']}"
+        raise EngineError(f"{path}: {error}. Build it again on this machine: edgepose {again}") from error
     except KeyError as error:
         raise EngineError(f"{path}: backend {name!r}, or a part of its file, is unknown to this edgepose ({error}); "
                           f"it has {', '.join(BACKENDS)}") from error

@@ -22,14 +22,14 @@ def test_a_board_builds_the_engine_that_was_written_for_it(monkeypatch, tmp_path
     path, = tmp_path.iterdir()
     assert path.name == f"martinez-s_tensorrt_fp16{'_b2' * (batch == 2)}.epose"
     output = " ".join(capsys.readouterr().out.split())
-    assert "mm mean" in output and output.endswith(f"On the board: edgepose compile --rebuild {path.name}")
+    assert "mm mean" in output and output.endswith(f"On the board: edgepose rebuild {path.name}")
     header, tensors = enginefile.read(path)
     assert set(tensors) == {"onnx"} and (header["rung"], header["batch"], header["machine"]) == (rung, batch, {})
     _, trt = a_gpu(monkeypatch, version)
     with pytest.raises(edgepose.EngineError, match="no plan of it yet: it must be built first, on the "
-                       "board that is to run it. Build it again on this machine: edgepose compile --rebuild"):
+                       "board that is to run it. Build it again on this machine: edgepose rebuild"):
         edgepose.load(path, trust=True)
-    assert main(["compile", "--rebuild", str(path)]) == 0
+    assert main(["rebuild", str(path)]) == 0
     engine = edgepose.load(path, trust=True)
     x, _ = evaluation_windows(engine)
     reference = edgepose.load("martinez-s").run(x)
@@ -66,7 +66,7 @@ def test_a_rung_is_written_by_its_name_where_a_board_does_not_build_the_best(tmp
 def test_an_unbuilt_engine_says_so_where_tensorrt_is_not_installed(monkeypatch, tmp_path):
     assert main([*WRITE, str(tmp_path), "--for-board", "strong"]) == 0
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(edgepose.EngineError, match="it must be built first.*edgepose compile --rebuild"):
+    with pytest.raises(edgepose.EngineError, match="it must be built first.*edgepose rebuild"):
         edgepose.load(tmp_path / "martinez-s_tensorrt_fp16.epose", trust=True)
 
 
@@ -75,4 +75,4 @@ def test_the_command_for_the_board_is_on_one_line_however_long_the_path(tmp_path
     assert main([*WRITE, str(folder), "--for-board", "strong"]) == 0
     line, = [line for line in capsys.readouterr().out.splitlines() if line]
     assert line.startswith(f"{folder}/martinez-s")
-    assert line.endswith("edgepose compile --rebuild martinez-s_tensorrt_fp16.epose")
+    assert line.endswith("edgepose rebuild martinez-s_tensorrt_fp16.epose")

@@ -130,16 +130,15 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--model", "amposse"], r"neither a .safetensors checkpoint, nor a lifter \(ampose, .*\), nor a detector \(hrnet-w32, .*did you mean ampose"),
-    (["--model", "nix", "--untrained"], "'nix' is neither .* nor a lifter .* nor a detector"),
-    (["--model", "hrnet-w8", "--frames", "9"], "--frames is for lifters"),
-    (["--model", "hrnet-w8", "--threads", "1"], "--threads is for lifters"),
-    (["--model", "hrnet-w8", "--backend", "onnx"], "--backend is for lifters"),
-    (["--model", "hrnet-w8", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
+    (["--model", "amposse"], "'amposse' is neither a .safetensors checkpoint nor one of ampose, .*did you mean ampose"),
+    (["--model", "nix", "--untrained"], "unknown model 'nix'"),
+    (["--model", "hrnet-w8"], "hrnet-w8 is a detector: edgepose compile-detector hrnet-w8"),
+    (["--model", str(checkpoints.SHIPPED / "hrnet-w8.safetensors")], "is a detector: edgepose compile-detector .*hrnet-w8.safetensors"),
+    (["--model", "martinez", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
     (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"], r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
     (["--model", "ampose", "--threads", "0"], "--threads is 0; wanted 1 or more"),
-    (["--model", "martinez", "--published", __file__], "--published takes weights by the authors of strided27-dense, .*hrnet-w8; not of martinez"),
-    (["--model", "mine.pth"], "mine.pth.* nor a lifter"), (["--format", "onnx", "--backend", "native", "--model", "ampose"], "--format onnx goes with"),
+    (["--model", "martinez", "--published", __file__], "--published takes weights by the authors of strided27-dense, .*; not of martinez"),
+    (["--model", "mine.pth"], "mine.pth is a file of torch.save"), (["--format", "onnx", "--backend", "native", "--model", "ampose"], "--format onnx goes with"),
     (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),

@@ -4,7 +4,7 @@ import torch
 from hrnet_names import official_shapes, official_state
 
 from edgepose import zoo
-from edgepose.build_engines import detectors
+from edgepose.build_engines import compile_detector as detectors
 from edgepose.cli import main
 from edgepose.pictures.detector import SHIPPED, HRNetDetector
 from edgepose.zoo.detectors import load_detector, save_detector
@@ -133,21 +133,25 @@ def test_a_size_that_does_not_halve_five_times_is_refused(tmp_path, module):
 
 def test_the_command_compiles_a_detector(tmp_path, capsys, module):
     save_detector(tmp_path / "mine.safetensors", module, {"model": "hrnet-w8", "size": [64, 64]})
-    assert main(["compile", "--model", str(tmp_path / "mine.safetensors"), "--out", str(tmp_path), "--precision", "fp32"]) == 0
+    assert main(["compile-detector", str(tmp_path / "mine.safetensors"), "--out", str(tmp_path), "--precision", "fp32"]) == 0
     said = capsys.readouterr().out
     assert (tmp_path / "hrnet-w8_64x64.onnx").is_file() and "hrnet-w8_64x64.onnx" in said and "MB" in said
-    assert main(["compile", "--model", "hrnet-w8", "--untrained", "--size", "96", "64", "--out", str(tmp_path), "--precision", "fp16"]) == 0
+    assert main(["compile-detector", "hrnet-w8", "--untrained", "--size", "96", "64", "--out", str(tmp_path), "--precision", "fp16"]) == 0
     assert "untrained" in capsys.readouterr().out and HRNetDetector(tmp_path / "hrnet-w8-untrained_96x64_fp16.onnx").size == (96, 64)
-    assert main(["compile", "--model", "hrnet-w32", "--out", str(tmp_path)]) == 1
+    assert main(["compile-detector", "hrnet-w32", "--out", str(tmp_path)]) == 1
     assert "--published FILE.pth" in capsys.readouterr().err
-    assert main(["compile", "--model", "hrnet-w8", "--untrained", "--size", "50", "64", "--out", str(tmp_path)]) == 1
+    assert main(["compile-detector", "hrnet-w8", "--untrained", "--size", "50", "64", "--out", str(tmp_path)]) == 1
     assert "multiples of 32" in capsys.readouterr().err
     torch.save(module.state_dict(), tmp_path / "official.pth")
-    assert main(["compile", "--model", "hrnet-w8", "--published", str(tmp_path / "official.pth"), "--size", "64", "96", "--out", str(tmp_path),
+    assert main(["compile-detector", "hrnet-w8", "--published", str(tmp_path / "official.pth"), "--size", "64", "96", "--out", str(tmp_path),
                  "--precision", "fp32"]) == 0
     assert HRNetDetector(tmp_path / "hrnet-w8_64x96.onnx").size == (64, 96)
-    assert main(["compile", "--model", "ampose", "--size", "64", "64", "--out", str(tmp_path)]) == 1
-    assert "--size is for detectors" in capsys.readouterr().err
+    assert main(["compile-detector", "hrnet-w8", "--untrained", "--published", "a.pth", "--out", str(tmp_path)]) == 1
+    assert "--published and --untrained exclude each other" in capsys.readouterr().err
+    assert main(["compile-detector", "hrnet-w9", "--out", str(tmp_path)]) == 1
+    assert "'hrnet-w9' is neither a .safetensors checkpoint nor one of hrnet-w32, hrnet-w48, hrnet-w8; did you mean hrnet-w8" in capsys.readouterr().err
+    assert main(["compile-detector", str(SHIPPED.parent / "ampose.safetensors"), "--out", str(tmp_path)]) == 1
+    assert "ampose.safetensors is no checkpoint of a detector" in capsys.readouterr().err
 
 
 def test_the_shipped_onnx_file_is_that_of_the_shipped_weights():

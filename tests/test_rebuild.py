@@ -32,9 +32,9 @@ def test_an_engine_of_another_machine_runs_here_once_it_is_built_again(monkeypat
     path = tmp_path / "a.epose"
     _, trt = elsewhere(monkeypatch, path, source)
     before, _ = enginefile.read(path)
-    with pytest.raises(edgepose.EngineError, match="--rebuild"):
+    with pytest.raises(edgepose.EngineError, match="edgepose rebuild"):
         edgepose.load(path, trust=True)
-    assert main(["compile", "--rebuild", str(path)]) == 0
+    assert main(["rebuild", str(path)]) == 0
     assert re.search(r"built again for this machine; 0\.0\d+ mm mean, 0\.\d+ mm at most from its graph in ONNX Runtime", capsys.readouterr().out)
     engine = edgepose.load(path, trust=True)
     assert np.abs(engine.run(windows(4)) - poses(windows(4))).max() < (0.05 if source.precision == "int8" else 2e-6)
@@ -80,7 +80,7 @@ def test_an_engine_that_cannot_be_built_again_stays_as_it_was(monkeypatch, tmp_p
     _, trt = elsewhere(monkeypatch, path)
     before = path.read_bytes()
     fault(trt, tmp_path, monkeypatch)
-    assert main(["compile", "--rebuild", str(path)]) == 1
+    assert main(["rebuild", str(path)]) == 1
     assert re.search(message, capsys.readouterr().err)
     assert path.read_bytes() == before and not [file for file in tmp_path.iterdir() if "unchecked" in file.name or "layers" in file.name]
 
@@ -170,28 +170,33 @@ import pytest
 from gpu_engines import a_gpu
 patch = pytest.MonkeyPatch()
 a_gpu(patch, "10.13")
-import runpy
-sys.argv = ["rebuild", {path!r}]
-if {as_module}:
-    runpy.run_module("edgepose.build_engines.tensorrt.rebuild", run_name="__main__")
 from edgepose.cli import main
-sys.exit(main(["compile", "--rebuild={path}"]))
+sys.exit(main(["rebuild", {path!r}]))
 """
 
 
-@pytest.mark.parametrize("as_module", [True, False])
-def test_a_board_without_torch_builds_an_engine_again(monkeypatch, tmp_path, request, as_module):
+def test_a_board_without_torch_builds_an_engine_again(monkeypatch, tmp_path, request):
     path = tmp_path / "a.epose"
     elsewhere(monkeypatch, path)
     root = request.config.rootpath
-    code = WITHOUT_TORCH.format(tests=str(root / "tests"), path=str(path), as_module=as_module)
+    code = WITHOUT_TORCH.format(tests=str(root / "tests"), path=str(path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)})
     assert done.returncode == 0 and "built again for this machine" in done.stdout, done.stderr
     assert enginefile.read(path)[0]["machine"]["tensorrt"] == FULL["10.13"]
 
 
-def test_compile_s_own_parser_rebuilds_too(monkeypatch, tmp_path, capsys):
+def test_several_files_are_built_again_in_turn(monkeypatch, tmp_path, capsys):
+    a, b = tmp_path / "a.epose", tmp_path / "b.epose"
+    elsewhere(monkeypatch, a)
+    _, trt = elsewhere(monkeypatch, b)
+    assert main(["rebuild", str(a), str(b), "--tactic-sources", "cudnn"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [str(a), str(b)] and len(trt.built) == 2
+
+
+def test_the_files_before_one_that_does_not_build_are_built_again(monkeypatch, tmp_path, capsys):
     path = tmp_path / "a.epose"
     elsewhere(monkeypatch, path)
-    assert main(["compile", "--rebuil", str(path), "--tactic-sources", "cudnn"]) == 0  # abbreviated: goes through compile.py
-    assert "built again" in capsys.readouterr().out
+    assert main(["rebuild", str(path), str(tmp_path / "none.epose"), str(path)]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("built again") == 1 and "none.epose: no such file" in said.err

@@ -162,7 +162,7 @@ def test_an_engine_of_another_machine_is_refused_by_the_field_that_differs(monke
     with pytest.raises(EngineError) as refusal:
         edgepose.load(path, trust=True)
     assert str(refusal.value) == (f"{path}: built for another machine ({field} {there} there, {here} here). "
-                                  f"Build it again on this machine: edgepose compile --rebuild {path}")
+                                  f"Build it again on this machine: edgepose rebuild {path}")
 
 
 def test_every_field_that_differs_is_named(monkeypatch, tmp_path):
@@ -185,7 +185,7 @@ def test_a_plan_that_tensorrt_does_not_take_is_an_error(monkeypatch, tmp_path):
     path = write_engine(tmp_path / "a.epose")
     header, tensors = enginefile.read(path)
     enginefile.write(path, header, {**tensors, "payload": tensors["payload"][5:]})
-    with pytest.raises(EngineError, match=r"does not take the plan in it \(Serialization assertion failed: the plan is damaged\). .*--rebuild"):
+    with pytest.raises(EngineError, match=r"does not take the plan in it \(Serialization assertion failed: the plan is damaged\). .*edgepose rebuild"):
         edgepose.load(path, trust=True)
 
 

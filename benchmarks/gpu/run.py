@@ -27,6 +27,7 @@ from edgepose import cli, timing
 from edgepose.benchmarks.gpu import folder as gpu_folder, report as gpu_report
 from edgepose.benchmarks.gpu.runtimes import RUNTIMES, ZERO_COPY, Candidate, Opener
 from edgepose.build_engines.budgets import errors_mm
+from edgepose.build_engines.tensorrt.builder import add_tactic_sources
 from edgepose.checks import check_output, checked_number, first_line
 
 DEFAULT = [name for name, (runtime, _) in RUNTIMES.items() if runtime != ZERO_COPY]
@@ -136,8 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", type=Path, metavar="FILE", help="a new report")
     output.add_argument("--append", type=Path, metavar="FILE", help="a report to add the rows to")
-    parser.add_argument("--tactic-sources", nargs="+", metavar="NAME",
-                        help="of TensorRT's kernels, as in edgepose compile")
+    add_tactic_sources(parser)
     parser.add_argument("--commit", help="what is measured (default: the commit of the source tree, where this is one)")
 
 

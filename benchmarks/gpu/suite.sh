@@ -141,7 +141,7 @@ compiled=(torch-compile-fp16 torch-compile-fp32)
 tensorrt=(tensorrt-fp16 tensorrt-int8)
 [[ ! -e /etc/nv_tegra_release ]] || tensorrt+=(tensorrt-zero-copy-fp16 tensorrt-zero-copy-int8)
 ((!check)) || names=(cuda-fp16) compiled=(torch-compile-fp16) tensorrt=(tensorrt-fp16)
-flavour=$("$tensorrt_python" -c 'from edgepose.build_engines import tensorrt as t; print("strong" if t.is_offered("strong") else "legacy")' 2>/dev/null || true)
+flavour=$("$tensorrt_python" -c 'from edgepose.build_engines.tensorrt.builder import is_offered; print("strong" if is_offered("strong") else "legacy")' 2>/dev/null || true)
 [[ -n ${PREPARED:-} ]] || stage prepare 120 "$python" -m edgepose.benchmarks.gpu.run --prepare "$prepared" --models "${models[@]}" \
   --batches "${batches[@]}" --runtimes "${names[@]}" "${compiled[@]}" "${tensorrt[@]}" ${flavour:+--flavours "$flavour"}
 

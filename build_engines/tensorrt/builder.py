@@ -6,6 +6,7 @@ its rung: on a "strong" one the graph says it all, on a "legacy" one builder fla
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -226,6 +227,13 @@ def _set_precision(trt: Any, network: Any, config: Any, source: Source) -> None:
                 layer.precision = trt.float32
                 for number in outputs:
                     layer.set_output_type(number, trt.float32)
+
+
+def add_tactic_sources(parser: argparse.ArgumentParser) -> None:
+    """The option `--tactic-sources` of the commands that build TensorRT engines."""
+    parser.add_argument("--tactic-sources", nargs="+", metavar="NAME",
+                        help="of TensorRT's kernels, where not all libraries are installed: edge_mask_convolutions "
+                             "jit_convolutions do without cuBLAS and cuDNN (default: TensorRT's choice)")
 
 
 def _tactic_sources(trt: Any, names: Sequence[str]) -> int:

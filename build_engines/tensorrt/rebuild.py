@@ -1,16 +1,10 @@
-"""edgepose compile --rebuild FILE: a TensorRT engine once more, on this machine, from the graph it holds. Needs no torch.
+"""edgepose rebuild: a TensorRT engine once more, on this machine, from the graph it holds. Needs no torch.
 
 Build on this machine -> load -> compare with the graph in ONNX Runtime on the shipped evaluation windows -> into the file's place, which
 keeps what it held where any of this fails. Without ONNX Runtime the mean error to the reference must be what it was for the model.
 """
 
 from __future__ import annotations
-
-if __name__ == "__main__":
-    import sys
-
-    from edgepose import cli
-    sys.exit(cli.main(["compile", "--rebuild", *sys.argv[1:]]))
 
 import argparse
 import platform
@@ -22,18 +16,11 @@ import numpy as np
 import edgepose
 from edgepose import enginefile
 from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
-from edgepose.build_engines.tensorrt.builder import Builder, engine_parts, source_of, write_layers
+from edgepose.build_engines.tensorrt.builder import Builder, add_tactic_sources, engine_parts, source_of, write_layers
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.columns import joints_of
 from edgepose.enginefile import EngineError
 from edgepose.metrics import mpjpe
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `edgepose compile --rebuild`."""
-    parser.add_argument("--rebuild", type=Path, metavar="FILE.epose", help="build a TensorRT engine again, in place, on this machine; needs no torch")
-    parser.add_argument("--tactic-sources", nargs="+", metavar="NAME", help="of TensorRT's kernels, where not all libraries are installed: "
-                        "edge_mask_convolutions jit_convolutions do without cuBLAS and cuDNN (default: TensorRT's choice)")
 
 
 def rebuild(path: Path, tactic_sources: list[str] | None = None) -> str:
@@ -100,8 +87,15 @@ def in_onnxruntime(onnx: bytes, x: np.ndarray, batch: int) -> np.ndarray | None:
     return np.concatenate(parts)[:len(x)]
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `edgepose rebuild`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.epose", help="TensorRT engines to build again")
+    add_tactic_sources(parser)
+
+
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `edgepose compile --rebuild`."""
-    found = rebuild(arguments.rebuild, arguments.tactic_sources)
-    print(f"{arguments.rebuild}: built again for this machine; {found}")
+    """Runs `edgepose rebuild`."""
+    for path in arguments.files:
+        found = rebuild(path, arguments.tactic_sources)
+        print(f"{path}: built again for this machine; {found}", flush=True)
     return 0

@@ -34,8 +34,8 @@ def find_checkpoint(model: str, frames: int | None = None) -> Path:
     train it, if no weights of that name ship.
     """
     if Path(model).suffix in PICKLES:
-        raise ValueError(f"{model} is a file of torch.save, not a .safetensors checkpoint of edgepose train; "
-                         f"weights that a model's authors published go in by --model NAME --published {model}")
+        raise ValueError(f"{model} is a file of torch.save, not a .safetensors checkpoint of edgepose train; weights "
+                         f"that a model's authors published go in by the name of the model and --published {model}")
     if model.endswith(".safetensors") or Path(model).is_file():
         return Path(model)
     if model in zoo.DETECTORS:

@@ -8,6 +8,7 @@ from typing import Any, Mapping, Sequence
 import torch
 
 from .. import zoo
+from ..checks import near
 from .checkpoints import SHIPPED, check_fits, check_metadata, read_tensors, write_tensors
 from .published import read_state
 
@@ -59,6 +60,9 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
             raise FileNotFoundError(f"no weights ship for {name_or_file}. Give the authors' with "
                                     "--published FILE.pth, or train some: python -m edgepose.training.heatmaps "
                                     f"--model {name_or_file} --path DIR --out runs")
+    elif not (name_or_file.endswith(".safetensors") or path.is_file()):
+        raise ValueError(f"model {name_or_file!r} is neither a .safetensors checkpoint nor one of "
+                         f"{', '.join(zoo.DETECTORS)}{near(name_or_file, zoo.DETECTORS)}")
     elif published or untrained:
         kind = "weights by the authors" if published else "random weights"
         raise ValueError(f"{kind} are for {', '.join(zoo.DETECTORS)} by their names, not for {name_or_file}")

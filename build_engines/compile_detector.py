@@ -1,7 +1,9 @@
-"""Detectors of zoo.DETECTORS as the ONNX file that edgepose.pictures.detector runs."""
+"""edgepose compile-detector: a trained detector becomes the ONNX files that edgepose.pictures.detector runs, each compared
+with torch on random crops."""
 
 from __future__ import annotations
 
+import argparse
 import io
 import warnings
 from pathlib import Path
@@ -75,9 +77,10 @@ def export_detector(module: torch.nn.Module, size: tuple[int, int], path: str | 
     return error
 
 
-def compile_detector(model: str, out: Path, precisions: list[str], size: tuple[int, int] | None = None, published: str | None = None,
-                     untrained: bool = False) -> int:
-    """Writes OUT/<name>_<height>x<width>.onnx (and ..._fp16.onnx; <name>-untrained with random weights) and says how large each is and how far from torch.
+def compile_detector(model: str, out: Path, precisions: list[str], size: tuple[int, int] | None = None,
+                     published: str | None = None, untrained: bool = False) -> None:
+    """Writes OUT/<name>_<height>x<width>.onnx and ..._fp16.onnx (<name>-untrained with random weights); prints the size
+    and the error of each.
 
     Raises what load_detector and export_detector raise.
     """
@@ -85,13 +88,30 @@ def compile_detector(model: str, out: Path, precisions: list[str], size: tuple[i
     size = size or tuple(metadata["size"])
     check_size(size)
     weights = "untrained: seeded random weights" if untrained else f"{zoo.parameters(module) / 1e6:.1f} M parameters"
-    print(f"{metadata['model']}, {size[0]}x{size[1]}: {weights}, {conv_macs(module, size) / 1e9:.2f}e9 multiply-adds a crop")
-    unknown = [precision for precision in precisions if precision not in BUDGET]
-    if unknown:
-        raise ValueError(f"a detector has no {', '.join(unknown)}; it has {', '.join(BUDGET)}")
+    print(f"{metadata['model']}, {size[0]}x{size[1]}: {weights}, {conv_macs(module, size) / 1e9:.2f}e9 multiply-adds "
+          "a crop")
     for precision in dict.fromkeys(precisions):
         stem = metadata["model"] + "-untrained" * untrained  # not to be taken for, nor written over, real weights
-        path = Path(out) / f"{stem}_{size[0]}x{size[1]}{'_fp16' * (precision == 'fp16')}.onnx"
+        path = out / f"{stem}_{size[0]}x{size[1]}{'_fp16' * (precision == 'fp16')}.onnx"
         error = export_detector(module, size, path, precision)
-        print(f"  {path}  {path.stat().st_size / 1e6:.2f} MB, largest difference to torch {error:.1e} of the largest heatmap pixel")
+        print(f"  {path}  {path.stat().st_size / 1e6:.2f} MB, largest difference to torch {error:.1e} of the largest "
+              "heatmap pixel")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `edgepose compile-detector`."""
+    parser.add_argument("model", metavar="MODEL", help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.DETECTORS)}")
+    parser.add_argument("--published", metavar="FILE.pth", help="weights by the authors of MODEL")
+    parser.add_argument("--untrained", action="store_true", help="seeded random weights, for timing")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
+                        help="of the crops (default: the checkpoint's)")
+    parser.add_argument("--precision", nargs="+", choices=list(BUDGET), default=list(BUDGET),
+                        help=f"of the stored weights (default: {' '.join(BUDGET)})")
+    parser.add_argument("--out", type=Path, default=Path("engines"), metavar="DIR", help="default: engines/")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs `edgepose compile-detector`."""
+    compile_detector(arguments.model, arguments.out, arguments.precision,
+                     arguments.size and tuple(arguments.size), arguments.published, arguments.untrained)
     return 0
