@@ -5,7 +5,7 @@ from tiny_mocap import write_all
 
 from edgepose.adapters import COCO17
 from edgepose.pictures import detector
-from edgepose.training import heatmaps as h
+from edgepose.training import heatmaps as h, runs
 from edgepose.training.mocap import read_motion
 from edgepose.zoo.detectors import load_detector
 
@@ -111,9 +111,9 @@ def test_training_and_run_time_normalise_alike():
 
 
 def test_a_few_steps_on_the_same_pictures_lower_the_loss(mocap, monkeypatch):
-    monkeypatch.setattr(h, "step_generator", lambda seed, step: torch.Generator().manual_seed(5))
-    trainer = h.Trainer("hrnet-w8", SIZE, read_motion(mocap, "training"), steps=6, seed=0, precision="float32", batch=4)
-    losses = [trainer.step() for _ in range(6)]
+    monkeypatch.setattr(runs, "step_generator", lambda *_: torch.Generator().manual_seed(5))
+    trainer = h.DetectorTrainer("hrnet-w8", SIZE, read_motion(mocap, "training"), steps=6, seed=0, precision="float32", batch=4)
+    losses = [trainer.step()["loss"] for _ in range(6)]
     assert losses[1] < losses[0] and losses[-1] < 0.9 * losses[0]
 
 
@@ -122,8 +122,8 @@ class Stopped(Exception):
 
 
 def test_a_stopped_and_resumed_run_gives_the_same_weights(mocap, tmp_path):
-    def stop(done, *_):
-        if done == 2:
+    def stop(step):
+        if step.done == 2:
             raise Stopped
 
     options = {"size": SIZE, "every": 2, "pictures": 4}

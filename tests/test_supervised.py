@@ -48,24 +48,25 @@ def test_the_same_seed_gives_the_same_run(data, tmp_path, model, frames):
     assert same(a, b) and not same(a, other)
 
 
-@pytest.mark.parametrize("precision", supervised.PRECISIONS)
-def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path, monkeypatch, precision):
+@pytest.mark.parametrize("model, precision", [("ampose-s", "float32"), ("ampose-s", "bfloat16"),
+                                              ("ampose-s", "float16"), ("martinez-s", "float32")])  # with dropout
+def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path, monkeypatch, model, precision):
     # so large a scale that float16's first two steps are left out; it grows again after two that are not
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**19, growth_interval=2))
 
     class Stopped(Exception):
         pass
 
-    def stop_after_three(done, *_):
-        if done == 3:
+    def stop_after_three(step):
+        if step.done == 3:
             raise Stopped
 
-    whole = train("ampose-s", data, tmp_path / "whole", 5, every=2, precision=precision)
+    whole = train(model, data, tmp_path / "whole", 5, every=2, precision=precision)
     with pytest.raises(Stopped):
-        train("ampose-s", data, tmp_path / "parts", 5, every=2, precision=precision, report=stop_after_three)
+        train(model, data, tmp_path / "parts", 5, every=2, precision=precision, report=stop_after_three)
     steps = []
-    parts = train("ampose-s", data, tmp_path / "parts", 5, every=2, precision=precision, resume=True,
-                  report=lambda done, *_: steps.append(done))
+    parts = train(model, data, tmp_path / "parts", 5, every=2, precision=precision, resume=True,
+                  report=lambda step: steps.append(step.done))
     assert steps == [3, 4, 5]  # from the checkpoint after step 2
     assert same(weights(whole), weights(parts))
     states = [read_tensors(runs.state_file(path)) for path in (whole, parts)]
@@ -183,7 +184,7 @@ def test_a_folder_that_cannot_be_is_noticed_before_the_work(data, tmp_path, monk
 def test_the_weights_that_are_kept_are_an_average_of_those_of_every_step(data, tmp_path, monkeypatch):
     history = []
 
-    class Kept(supervised.Trainer):
+    class Kept(supervised.LifterTrainer):
         def step(self):
             history.append(copy.deepcopy(self.module.state_dict()))
             return super().step()
@@ -192,7 +193,7 @@ def test_the_weights_that_are_kept_are_an_average_of_those_of_every_step(data, t
             history.append(copy.deepcopy(self.module.state_dict()))
             return super().state()
 
-    monkeypatch.setattr(supervised, "Trainer", Kept)
+    monkeypatch.setattr(supervised, "LifterTrainer", Kept)
     monkeypatch.setattr(supervised, "AVERAGING", 0.25)
     kept = weights(train("strided27-s", data, tmp_path, 5, options=CAUSAL))
     assert len(history) == 6
@@ -216,15 +217,15 @@ def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
                                               ("martinez", 250, 0.85)])  # it starts from the mean pose, and drops half its neurons
 def test_training_lowers_the_error(model, steps, to, data, tmp_path):
     distances = []
-    train(model, data, tmp_path, steps, every=500, report=lambda done, distance, *_: distances.append(distance))
+    train(model, data, tmp_path, steps, every=500, report=lambda step: distances.append(step.losses["loss"]))
     assert np.mean(distances[-5:]) < to * np.mean(distances[:5])
 
 
 def test_time_left_does_not_count_a_pause(data, tmp_path, monkeypatch):
     clock = iter(np.cumsum([1000.0 if i == 9 else 1.0 for i in range(40)]))  # the fifth step took 1000 s
-    monkeypatch.setattr(supervised.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(runs.time, "perf_counter", lambda: next(clock))
     left = []
-    train("ampose-s", data, tmp_path, 8, every=100, report=lambda done, loss, validation, seconds: left.append(seconds))
+    train("ampose-s", data, tmp_path, 8, every=100, report=lambda step: left.append(step.left_s))
     assert left == [7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
 
 
@@ -263,12 +264,12 @@ supervised.time.process_time = lambda: next(clock)
 supervised.BATCH_FRAMES, supervised.VALIDATION_WINDOWS, supervised.PROBE_STEPS = 216, 8, 3
 trainers = []
 
-class Kept(supervised.Trainer):
+class Kept(supervised.LifterTrainer):
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         trainers.append(self)
 
-supervised.Trainer = Kept
+supervised.LifterTrainer = Kept
 try:
     runpy.run_module("edgepose", run_name="__main__")
 except SystemExit as end:

@@ -152,8 +152,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path):
     class Stopped(Exception):
         pass
 
-    def stop(done, *_):
-        raise Stopped
+    def stop(step):
+        if step.is_kept:
+            raise Stopped
 
     whole = weak.train("posegate-s", data, tmp_path / "whole", 4, every=2, options=SMALL)
     with pytest.raises(Stopped):
@@ -185,8 +186,8 @@ def test_the_camera_starts_as_the_plain_weak_perspective(data):
 
 
 def test_it_learns_to_project_back_from_keypoints_alone(data):
-    trainer = weak.Trainer("posegate-s", read_motion(data, "training"), 0, False, SMALL)
-    losses = [trainer.step(60)["projection"] for _ in range(60)]
+    trainer = weak.UnpairedTrainer("posegate-s", read_motion(data, "training"), 60, 0, False, SMALL)
+    losses = [trainer.step()["projection"] for _ in range(60)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
@@ -197,22 +198,22 @@ def test_depth_is_learned_without_pairs(tmp_path, monkeypatch):
         write_positions(tmp_path, subject, size * walk(400 + start, 60.0).numpy()[start:], (400,))
     seen = []
     weak.train("martinez-s", tmp_path, tmp_path / "out", 200, options={"channels": 64},
-               report=lambda done, losses, error, floor: seen.append((error, floor)))
-    error, floor = seen[-1]  # the mean pose
+               report=lambda step: seen.append(step.scores))
+    error, floor = seen[-1].values()  # the mean pose
     assert error < 0.65 * floor  # 0.55; without the critic 0.81
 
 
 def test_no_pose_of_those_who_are_seen_is_ever_used(data, monkeypatch):
     used = []
 
-    def noted(trainer, motion, random, noisy, count, observed=weak.Trainer._observed):
+    def noted(trainer, motion, random, noisy, count, observed=weak.UnpairedTrainer._observed):
         keypoints, pose_m = observed(trainer, motion, random, noisy, count)
         used.append(motion)
         return (keypoints, torch.full_like(pose_m, torch.nan)) if motion is trainer.seen else (torch.full_like(keypoints, torch.nan), pose_m)
 
-    monkeypatch.setattr(weak.Trainer, "_observed", noted)
-    trainer = weak.Trainer("martinez-s", read_motion(data, "training"), 0, False, {"channels": 16})
-    losses = trainer.step(2)
+    monkeypatch.setattr(weak.UnpairedTrainer, "_observed", noted)
+    trainer = weak.UnpairedTrainer("martinez-s", read_motion(data, "training"), 2, 0, False, {"channels": 16})
+    losses = trainer.step()
     assert all(np.isfinite(loss) for loss in losses.values())
     assert {id(motion) for motion in used} == {id(trainer.seen), id(trainer.posed)}
     assert all(parameter.isfinite().all() for parameter in trainer.generator.parameters())

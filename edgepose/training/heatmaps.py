@@ -6,21 +6,15 @@ Targets and loss are HRNet's (Sun et al. 2019, section 3): a Gaussian of SIGMA p
 squared error, keypoints out of the picture left out. The augmentations are those of Ahmed and Marti, "Deep 3D Human
 Pose Estimation", section 2.1 (hue, contrast, saturation, brightness, noise, rotation, shift) with HRNet's scale and
 flip; they turn their square pictures by multiples of 90 degrees, our upright ones are turned by up to TURN_RAD
-(HRNet's code: 40 degrees). Learning rate, warm-up and averaging as in `supervised`; what a step draws depends on the
-seed and the step's number alone.
+(HRNet's code: 40 degrees). Learning rate and warm-up as in `supervised`, the loop in `runs`.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import math
-import statistics
 import sys
-import time
-from collections import deque
 from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import nn
@@ -28,13 +22,13 @@ from torch.nn import functional
 
 from .. import zoo
 from ..adapters import COCO17
-from ..checks import checked_number
 from ..cli import reporting
 from ..pictures.detector import MEAN, STD, STRIDE, decode
 from ..zoo.detectors import SIZE, SIZES, save_detector
 from .mocap import Motion, read_motion
 from .pictures import draw_pictures, in_picture
-from .runs import average, check_free, keep_run, pack, resume_run, step_generator, unpack, warn_of_emulation
+from .runs import (Report, StepReport, Trainer, add_run_arguments, check_run_arguments, print_run, reserve, run,
+                   step_generator, warn_of_emulation)
 from .schedules import learning_rate
 
 BATCH = 32
@@ -126,49 +120,29 @@ def normalised(pictures: torch.Tensor) -> torch.Tensor:
     return (pictures - torch.from_numpy(MEAN)[:, None, None]) / torch.from_numpy(STD)[:, None, None]
 
 
-class Trainer:
-    """A detector in training: the module, its averaged copy, the optimiser, and how many steps are done."""
+class DetectorTrainer(Trainer):
+    """A detector in training."""
 
     def __init__(self, model: str, size: tuple[int, int], motion: Motion, steps: int, seed: int, precision: str,
                  batch: int):
         torch.manual_seed(seed)
-        self.module = zoo.build_detector(model).to(memory_format=torch.channels_last)
-        self.averaged = copy.deepcopy(self.module).eval()
-        self.optimiser = torch.optim.AdamW(self.module.parameters(), weight_decay=WEIGHT_DECAY)
-        self.motion, self.size, self.steps, self.seed, self.precision, self.batch = (motion, size, steps, seed,
-                                                                                     precision, batch)
-        self.done = 0
+        module = zoo.build_detector(model).to(memory_format=torch.channels_last)
+        optimiser = torch.optim.AdamW(module.parameters(), weight_decay=WEIGHT_DECAY)
+        super().__init__({"module": module}, {"optimiser": optimiser}, steps, seed, AVERAGING)
+        self.motion, self.size, self.precision, self.batch = motion, size, precision, batch
 
-    def step(self) -> float:
-        """One step; returns its loss. Raises FloatingPointError if that is no number."""
-        generator = step_generator(self.seed, self.done)
+    def rates(self) -> dict[str, float]:
+        return {"optimiser": RATE * learning_rate(self.done, self.steps)}
+
+    def learn(self, generator: torch.Generator) -> dict[str, float]:
+        """A step on one batch of pictures; its loss."""
         pictures, keypoints = move(*draw_pictures(self.motion, self.batch, self.size, generator), generator)
         pictures = normalised(recolour(pictures, generator)).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
             predicted = self.module(pictures)
         loss = heatmap_loss(predicted.float(), gaussian_targets(keypoints[..., :2], self.size), keypoints[..., 2])
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {self.done}")
-        for group in self.optimiser.param_groups:
-            group["lr"] = RATE * learning_rate(self.done, self.steps)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        average(self.averaged, self.module, AVERAGING, self.done)
-        self.done += 1
-        return loss.item()
-
-    def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
-        return {"module": self.module, "averaged": self.averaged}, {"optimiser": self.optimiser}
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Everything a resumed run needs, as tensors."""
-        return pack(*self._parts())
-
-    def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
-        """Goes on from what state() gave after `done` steps."""
-        unpack(state, *self._parts())
-        self.done = done
+        self.descend("optimiser", loss)
+        return {"loss": loss.item()}
 
 
 @torch.no_grad()
@@ -190,42 +164,28 @@ def validate(module: nn.Module, pictures: torch.Tensor, keypoints: torch.Tensor)
 
 def train(model: str, data: str | Path, out: str | Path, steps: int, *, size: tuple[int, int] | None = None,
           seed: int = 0, precision: str = "float32", every: int = 250, resume: bool = False, command: str = "",
-          pictures: int = VALIDATION_PICTURES,
-          report: Callable[[int, float, dict[str, float], float], None] | None = None) -> Path:
+          pictures: int = VALIDATION_PICTURES, report: Report | None = None) -> Path:
     """Trains a detector of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
     data: a folder as `mocap` describes. Every `every` steps and at the end the averaged weights are scored on
     `pictures` rendered pictures of the validation subjects and written to the checkpoint, and what is needed to resume
     to a file beside it.
     resume: go on from that file; another number of steps stretches the rest of the schedule. report: called after each
-    step with (steps done, loss, what validate says or {}, seconds left).
+    step; the scores are those of validate().
     Raises ValueError for an unknown model or precision, a state of another run, or a checkpoint that is there already
     and not resumed; FileNotFoundError if there is nothing to resume.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     path = Path(out) / f"{model}.safetensors"
-    check_free(path, resume)
+    reserve(path, resume)
     size = size or SIZES.get(model, SIZE)
-    trainer = Trainer(model, size, read_motion(data, "training"), steps, seed, precision, BATCH)
+    trainer = DetectorTrainer(model, size, read_motion(data, "training"), steps, seed, precision, BATCH)
     validation = draw_pictures(read_motion(data, "validation"), pictures, size, step_generator(seed, -1))
-    run = {"model": model, "size": list(size), "seed": seed, "precision": precision}
-    if resume:
-        resume_run(trainer, path, run)
-    durations: deque[float] = deque(maxlen=200)
-    while trainer.done < steps:
-        began = time.perf_counter()
-        loss = trainer.step()
-        durations.append(time.perf_counter() - began)
-        figures: dict[str, float] = {}
-        if trainer.done % every == 0 or trainer.done == steps:
-            figures = validate(trainer.averaged, *validation)
-            metadata = {**run, "command": command, "data": "CMU Graphics Lab Motion Capture Database, rendered",
-                        "figures": {**figures, "steps": trainer.done}}
-            keep_run(trainer, path, run, lambda metadata=metadata: save_detector(path, trainer.averaged, metadata))
-        if report:
-            report(trainer.done, loss, figures, statistics.median(durations) * (steps - trainer.done))
-    return path
+    identity = {"model": model, "size": list(size), "seed": seed, "precision": precision}
+    about = {**identity, "command": command, "data": "CMU Graphics Lab Motion Capture Database, rendered"}
+    return run(trainer, path, identity, every=every, resume=resume,
+               validate=lambda: validate(trainer.averaged, *validation), save=save_detector, about=about, report=report)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -234,37 +194,33 @@ def main(argv: list[str] | None = None) -> int:
                                      description="train a detector on rendered people")
     parser.add_argument("--model", default="hrnet-w8", choices=zoo.DETECTORS)
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes")
     parser.add_argument("--steps", type=int, default=20_000, metavar="N", help=f"of {BATCH} pictures each")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the crops")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of the convolutions")
-    parser.add_argument("--every", type=int, default=250, metavar="N", help="steps between two checkpoints")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR")
+    add_run_arguments(parser, every=250)
     args = parser.parse_args(argv)
     return reporting("heatmaps", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
-    for option in ("steps", "every", "threads"):
-        checked_number(f"--{option}", getattr(args, option), 1, whole=True)
+    check_run_arguments(args)
     torch.set_num_threads(args.threads)
     size = tuple(args.size) if args.size else SIZES.get(args.model, SIZE)
     command = (f"python -m edgepose.training.heatmaps --path DIR --out DIR --model {args.model} --steps {args.steps} "
                f"--size {size[0]} {size[1]} --seed {args.seed} --precision {args.precision}")
-    recent: deque[float] = deque(maxlen=args.every)
 
-    def report(done: int, loss: float, figures: dict[str, float], left_s: float) -> None:
-        recent.append(loss)
-        if figures:
-            print(f"step {done}/{args.steps}  loss {1e3 * statistics.fmean(recent):.3f}e-3  found "
-                  f"{figures['found_percent']:.1f} %  error {figures['mean_error_percent']:.2f} % of the height  "
-                  f"{left_s / 60:.1f} min left", flush=True)
+    def words(step: StepReport) -> str:
+        loss = f"loss {1e3 * step.means['loss']:.3f}e-3"
+        if not step.scores:
+            return loss
+        return (f"{loss}  found {step.scores['found_percent']:.1f} %  error "
+                f"{step.scores['mean_error_percent']:.2f} % of the height  {step.left_s / 60:.1f} min left")
 
     warn_of_emulation(args.precision, "cpu")
-    print(train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed, precision=args.precision,
-                every=args.every, resume=args.resume, command=command, pictures=VALIDATION_PICTURES, report=report))
+    print_run(args.model, args.steps, words,
+              lambda report: train(args.model, args.path, args.out, args.steps, size=size, seed=args.seed,
+                                   precision=args.precision, every=args.every, resume=args.resume, command=command,
+                                   pictures=VALIDATION_PICTURES, report=report))
 
 
 if __name__ == "__main__":

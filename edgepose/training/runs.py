@@ -1,31 +1,51 @@
-"""The common part of all training runs: take options of its model, draw from a step's own generator, average the
-weights, and be stopped and resumed."""
+"""The common part of all training runs: options, a trainer's step, the loop with its checkpoints, and what is printed.
+
+What a step draws depends on the seed, the step's number and the process alone, so a run that is stopped and resumed
+ends with the same weights as one that is not.
+"""
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import statistics
+import sys
+import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from .. import zoo
-from ..checks import first_line
+from ..checks import checked_number, first_line
 from ..machine import has_bfloat16
 from ..zoo.checkpoints import check_metadata, read_tensors, write_tensors
 
 
-class Resumable(Protocol):
-    """A trainer as keep_run() and resume_run() need it. done: its steps."""
+def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
+    """The options of every training run. every: the usual steps between two checkpoints."""
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="where the checkpoint goes; one of an earlier run is not written over")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
+    parser.add_argument("--every", type=int, default=every, metavar="N",
+                        help=f"steps between two checkpoints (default {every})")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR to --steps")
 
-    done: int
 
-    def state(self) -> dict[str, torch.Tensor]: ...
-    def restore(self, state: Mapping[str, torch.Tensor], done: int) -> None: ...
+def check_run_arguments(arguments: argparse.Namespace, *more: str) -> None:
+    """Raises ValueError for numbers that no run has. more: other options that are 1 or more where they are set."""
+    for option in ("steps", "every", "threads", *more):
+        if getattr(arguments, option) is not None:
+            checked_number(f"--{option}", getattr(arguments, option), 1, whole=True)
+    checked_number("--seed", arguments.seed, 0, 2**31 - 1, whole=True)
 
 
 def add_option_argument(parser: argparse.ArgumentParser) -> None:
@@ -87,36 +107,21 @@ def check_free(checkpoint: Path, resume: bool) -> None:
                          "run, another --out keeps it")
 
 
-def keep_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any],
-             write_checkpoint: Callable[[], None]) -> None:
-    """Writes what it takes to resume, and then the checkpoint: whatever stops a run between the two, the disk or a
-    signal, leaves a state to go on from, never a checkpoint without one."""
-    write_tensors(state_file(checkpoint), trainer.state(), {**run, "done": trainer.done})
-    write_checkpoint()
+def reserve(checkpoint: Path, resume: bool) -> None:
+    """Makes the folder of a checkpoint before the work, which would be lost. Raises OSError if it cannot, and what
+    check_free raises."""
+    check_free(checkpoint, resume)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
 
-def resume_run(trainer: Resumable, checkpoint: Path, run: Mapping[str, Any]) -> None:
-    """Puts a trainer where the run stopped that wrote `checkpoint`.
+def rank() -> int:
+    """The number of this process among those that train together; 0 if it is alone."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
-    run: what makes it the same run, as it stands in the state's metadata beside `done`. A state that lacks some of it,
-    as those that earlier versions wrote do, is refused: nobody can say whether it would end as the uninterrupted run.
-    Raises FileNotFoundError if there is no state, ValueError, naming its file, if it is of another run or something
-    else.
-    """
-    path = state_file(checkpoint)
-    state, metadata = read_tensors(path)
-    missing = [key for key in (*run, "done") if key not in metadata]
-    if missing:
-        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}, as an earlier version's "
-                         f"does: it cannot be resumed; {checkpoint.name} has the weights")
-    other = {key: metadata.get(key) for key in run if metadata.get(key) != run[key]}
-    if other:
-        raise ValueError(f"{path} is of a run with {other}; this one has {({key: run[key] for key in other})}")
-    check_metadata(path, metadata, {"done": int})
-    try:
-        trainer.restore(state, metadata["done"])
-    except (RuntimeError, ValueError, KeyError) as error:  # load_state_dict raises these for other tensors
-        raise ValueError(f"{path} does not fit the run: {first_line(error)}") from None
+
+def processes() -> int:
+    """The number of processes that train together; 1 if this one is alone."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
@@ -136,27 +141,192 @@ def average(mean: nn.Module, new: nn.Module, keep: float, done: int) -> None:
             old.copy_(tensor)
 
 
-def pack(modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
-    """Everything a resumed run needs, as tensors: the modules' and the optimisers' states under their names."""
-    state = {f"{part}.{name}": tensor for part, module in modules.items()
-             for name, tensor in module.state_dict().items()}
-    for part, optimiser in optimisers.items():
-        for index, moments in optimiser.state_dict()["state"].items():
-            state |= {f"{part}.{index}.{name}": tensor for name, tensor in moments.items()}
-    return state
+class Trainer:
+    """A model in training: what rates() and learn() of a kind of training need, and how many steps are done.
+
+    modules, optimisers: by their names in the state file; the first module is the model, whose moving average is kept.
+    averaging: the part of the average that stays in a step. clip_norm: the largest norm of a step's gradients.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer], steps: int,
+                 seed: int, averaging: float, clip_norm: float | None = None,
+                 scaler: torch.amp.GradScaler | None = None):
+        self.module = next(iter(modules.values()))
+        self.averaged = copy.deepcopy(self.module).eval()
+        self.modules, self.optimisers = {**modules, "averaged": self.averaged}, dict(optimisers)
+        self.steps, self.seed, self.averaging, self.clip_norm, self.done = steps, seed, averaging, clip_norm, 0
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each optimiser in this step."""
+        raise NotImplementedError
+
+    def learn(self, generator: torch.Generator) -> dict[str, float]:
+        """Draws what a step learns from and goes down each loss by descend(); the losses to report."""
+        raise NotImplementedError
+
+    def step(self) -> dict[str, float]:
+        """One step; its losses. Raises FloatingPointError if one is no number."""
+        for name, rate in self.rates().items():
+            for group in self.optimisers[name].param_groups:
+                group["lr"] = rate
+        generator = step_generator(self.seed, self.done, rank())
+        torch.manual_seed(generator.initial_seed())  # for dropout, which draws from torch's own generator
+        losses = self.learn(generator)
+        average(self.averaged, self.module, self.averaging, self.done)
+        self.done += 1
+        return losses
+
+    def descend(self, name: str, loss: torch.Tensor) -> None:
+        """A step of the optimiser `name` down a loss. Raises FloatingPointError if that is no number."""
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.done}")
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(optimiser)
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
+        self.scaler.step(optimiser)
+        self.scaler.update()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything a resumed run needs, as tensors: "module.NAME", "optimiser.INDEX.MOMENT", "scaler.NAME"."""
+        state = {f"{part}.{name}": tensor for part, module in self.modules.items()
+                 for name, tensor in module.state_dict().items()}
+        for part, optimiser in self.optimisers.items():
+            for index, moments in optimiser.state_dict()["state"].items():
+                state |= {f"{part}.{index}.{name}": tensor for name, tensor in moments.items()}
+        return state | {f"scaler.{name}": torch.tensor(value, dtype=torch.float64)
+                        for name, value in self.scaler.state_dict().items()}
+
+    def restore(self, state: Mapping[str, torch.Tensor], done: int) -> None:
+        """Goes on from what state() gave after `done` steps."""
+        def part(name: str) -> dict[str, torch.Tensor]:
+            return {key[len(name) + 1:]: tensor for key, tensor in state.items() if key.startswith(name + ".")}
+
+        for name, module in self.modules.items():
+            module.load_state_dict(part(name))
+        for name, optimiser in self.optimisers.items():
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for key, tensor in part(name).items():
+                index, _, moment = key.partition(".")
+                moments.setdefault(int(index), {})[moment] = tensor
+            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+        scaling = part("scaler")
+        self.scaler.load_state_dict({name: type(value)(scaling[name])
+                                     for name, value in self.scaler.state_dict().items()})
+        self.done = done
 
 
-def unpack(state: Mapping[str, torch.Tensor], modules: Mapping[str, nn.Module],
-           optimisers: Mapping[str, torch.optim.Optimizer]) -> None:
-    """Puts back what pack() gave."""
-    def part(name: str) -> dict[str, torch.Tensor]:
-        return {key[len(name) + 1:]: tensor for key, tensor in state.items() if key.startswith(name + ".")}
+@dataclass(frozen=True)
+class StepReport:
+    """The report of a step. done: of `steps`. losses: its own; means: of the last `every` steps. scores: of the last
+    validation, {} before the first. left_s: from the median of the last steps, so that a pause does not count.
+    is_kept: a checkpoint was written after it."""
 
-    for name, module in modules.items():
-        module.load_state_dict(part(name))
-    for name, optimiser in optimisers.items():
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, tensor in part(name).items():
-            index, _, moment = key.partition(".")
-            moments.setdefault(int(index), {})[moment] = tensor
-        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    done: int
+    steps: int
+    losses: dict[str, float]
+    means: dict[str, float]
+    scores: dict[str, float]
+    left_s: float
+    is_kept: bool
+
+    @property
+    def left(self) -> str:
+        """The time left, h:mm:ss."""
+        seconds = int(self.left_s)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+Report = Callable[[StepReport], None]
+
+
+def resume_run(trainer: Trainer, checkpoint: Path, identity: Mapping[str, Any]) -> None:
+    """Puts a trainer where the run stopped that wrote `checkpoint`.
+
+    identity: what makes it the same run, as it stands in the state's metadata beside `done`. A state that lacks some of
+    it, as those that earlier versions wrote do, is refused: nobody can say whether it would end as the uninterrupted
+    run.
+    Raises FileNotFoundError if there is no state, ValueError, naming its file, if it is of another run or something
+    else.
+    """
+    path = state_file(checkpoint)
+    state, metadata = read_tensors(path)
+    missing = [key for key in (*identity, "done") if key not in metadata]
+    if missing:
+        raise ValueError(f"{path}: the metadata lacks {', '.join(missing)}, as an earlier version's "
+                         f"does: it cannot be resumed; {checkpoint.name} has the weights")
+    other = {key: metadata.get(key) for key in identity if metadata.get(key) != identity[key]}
+    if other:
+        raise ValueError(f"{path} is of a run with {other}; "
+                         f"this one has {({key: identity[key] for key in other})}")
+    check_metadata(path, metadata, {"done": int})
+    try:
+        trainer.restore(state, metadata["done"])
+    except (RuntimeError, ValueError, KeyError) as error:  # load_state_dict raises these for other tensors
+        raise ValueError(f"{path} does not fit the run: {first_line(error)}") from None
+
+
+def run(trainer: Trainer, checkpoint: Path, identity: Mapping[str, Any], *, every: int, resume: bool,
+        validate: Callable[[], dict[str, float]], save: Callable[[Path, nn.Module, Mapping[str, Any]], None],
+        about: Mapping[str, Any], report: Report | None = None) -> Path:
+    """Trains until the trainer's steps are done; the path of the checkpoint.
+
+    Every `every` steps and at the end the averaged weights are scored by `validate` and written to the checkpoint by
+    `save`, with `about` and the scores as metadata; before it, what is needed to resume goes to a file beside it. So
+    whatever stops a run, the disk or a signal, leaves a state to go on from, never a checkpoint without one.
+    identity: what makes it the same run when it is resumed. report: called after each step.
+    Raises what resume_run raises, and FloatingPointError if a loss is no number.
+    """
+    if resume:
+        resume_run(trainer, checkpoint, identity)
+
+    def keep() -> dict[str, float]:
+        scores = validate()
+        write_tensors(state_file(checkpoint), trainer.state(), {**identity, "done": trainer.done})
+        figures = {name: round(score, 2) for name, score in scores.items()} | {"steps": trainer.done}
+        save(checkpoint, trainer.averaged, {**about, "figures": figures})
+        return scores
+
+    scores: dict[str, float] = {}
+    durations: deque[float] = deque(maxlen=200)
+    recent: deque[dict[str, float]] = deque(maxlen=every)
+    while trainer.done < trainer.steps:
+        began = time.perf_counter()
+        losses = trainer.step()
+        durations.append(time.perf_counter() - began)
+        recent.append(losses)
+        is_kept = trainer.done % every == 0 or trainer.done == trainer.steps
+        if is_kept and rank() == 0:
+            scores = keep()
+        if report:
+            means = {name: statistics.fmean(step[name] for step in recent) for name in losses}
+            left_s = statistics.median(durations) * (trainer.steps - trainer.done)
+            report(StepReport(trainer.done, trainer.steps, losses, means, scores, left_s, is_kept))
+    if rank() == 0 and not checkpoint.is_file():  # resumed at its end, from its state alone
+        keep()
+    return checkpoint
+
+
+def print_run(name: str, steps: int, words: Callable[[StepReport], str], train: Callable[[Report], Path]) -> None:
+    """Runs `train` with a progress bar on a terminal, else a line for every checkpoint, and prints the last one's path.
+
+    words: the line's words for a step.
+    """
+    is_terminal, seen = sys.stdout.isatty(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
+    with Progress(*columns, disable=not is_terminal or rank() > 0) as progress:
+        task = progress.add_task(name, total=steps, words="")
+
+        def report(step: StepReport) -> None:
+            nonlocal seen
+            seen += 1
+            progress.update(task, completed=step.done, words=words(step))
+            if step.is_kept and not is_terminal and rank() == 0:
+                print(f"step {step.done}/{step.steps}  {words(step)}", flush=True)
+
+        path = train(report)
+    if rank() == 0:
+        print(path if seen else f"{path}: the run is at step {steps} or later already")

@@ -1,27 +1,22 @@
 """Supervised training on windows that are drawn anew for every step (`sources`).
 
-The loss is in `losses`, how it is brought down in `schedules`; the weights kept are an exponential moving average.
-What a step draws depends on the seed, the step's number and the process alone, so a run that is stopped and resumed ends with the
-same weights as one that is not. A run may be lengthened: `--resume` with more steps goes back to the constant rate.
-Several GPUs: `torchrun --nproc-per-node N -m edgepose train ...`; each draws a batch of its own.
+The loss is in `losses`, the schedule in `schedules`, the loop in `runs`. A run may be lengthened: `--resume` with more
+steps goes back to the constant rate. Several GPUs: `torchrun --nproc-per-node N -m edgepose train ...`; each draws a
+batch of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import os
 import shlex
 import statistics
-import sys
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Mapping
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from .. import zoo
@@ -30,8 +25,8 @@ from ..columns import INPUTS, inputs_of
 from ..skeleton import H36M17
 from ..zoo.checkpoints import checkpoint_name, load_checkpoint, read_tensors, save_checkpoint
 from .losses import Objective
-from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run, step_generator,
-                   unpack, warn_of_emulation)
+from .runs import (Report, StepReport, Trainer, add_option_argument, add_run_arguments, check_free, check_run_arguments,
+                   option_words, print_run, processes, read_options, reserve, run, step_generator, warn_of_emulation)
 from .schedules import OURS, RECIPES, Schedule, schedule_of
 from .sources import SOURCES, Source, open_source
 
@@ -65,16 +60,6 @@ def begin_with(module: nn.Module, checkpoint: str | Path) -> None:
     module.load_state_dict(state, strict=False)
 
 
-def rank() -> int:
-    """Which of several processes this is; 0 if it is alone."""
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def processes() -> int:
-    """How many processes train together; 1 if this one is alone."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
 class Teacher:
     """A trained lifter whose poses another one learns from as well: of one frame, or of as many as the other.
 
@@ -95,84 +80,57 @@ class Teacher:
         return self.module(keypoints[:, self._seen])[..., :3]
 
 
-class Trainer:
-    """A model in training: the module, its averaged copy, the optimiser, and how many steps are done.
-
-    source: has the columns that the model and its teacher take, or more.
-    """
+class LifterTrainer(Trainer):
+    """A lifter in training. source: has the columns that the model and its teacher take, or more."""
 
     def __init__(self, model: str, frames: int, source: Source, steps: int, seed: int, precision: str = "float32",
                  compiled: bool = False, device: str = "cpu", start: str | Path | None = None, options: Mapping[str, Any] = {},
                  batch: int | None = None, schedule: Schedule = OURS, teacher: Teacher | None = None):
         torch.manual_seed(seed)
-        self.module = zoo.build(model, frames, **options)
-        self.source, self.frames, self.steps, self.seed, self.precision = source, frames, steps, seed, precision
-        self.teacher = teacher
+        module = zoo.build(model, frames, **options)
+        self.source, self.precision, self.device, self.teacher = source, precision, device, teacher
         self.schedule, self.batch = schedule, batch or schedule.batch or batch_size(frames)
         self.an_epoch = math.ceil(source.windows / self.batch) if source.windows else steps
-        self.done = 0
-        if hasattr(self.module, "standardise"):
+        if hasattr(module, "standardise"):
             keypoints, joints = source.draw(STATISTICS_WINDOWS // frames, step_generator(seed, -2))
-            self.module.standardise(self.own(keypoints), joints[:, zoo.target_frame(self.module)])
+            module.standardise(self.own(keypoints, module), joints[:, zoo.target_frame(module)])
         if start:
-            begin_with(self.module, start)
-        self.module.to(device)
-        self.averaged = copy.deepcopy(self.module).eval()
-        self.optimiser = schedule.optimiser(self.module.parameters())
-        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
-        self.device = device
-        self.objective = Objective(self.module, schedule.loss).to(device)
+            begin_with(module, start)
+        module.to(device)
+        super().__init__({"module": module}, {"optimiser": schedule.optimiser(module.parameters())}, steps, seed,
+                         AVERAGING if schedule.averages else 0.0, CLIP_NORM,
+                         torch.amp.GradScaler(device, enabled=precision == "float16"))
+        self.objective = Objective(module, schedule.loss).to(device)
         if torch.distributed.is_initialized():
             self.objective = nn.parallel.DistributedDataParallel(self.objective)
         if compiled:
             self.objective = torch.compile(self.objective)
 
-    def own(self, keypoints: torch.Tensor, lifter: nn.Module | Teacher | None = None) -> torch.Tensor:
-        """The columns that a lifter, the module for None, takes of the source's: (..., C) -> (..., C')."""
-        wanted = inputs_of(lifter or self.module)
+    def own(self, keypoints: torch.Tensor, lifter: nn.Module | Teacher) -> torch.Tensor:
+        """The columns that a lifter takes of the source's: (..., C) -> (..., C')."""
+        wanted = inputs_of(lifter)
         return keypoints if wanted == tuple(self.source.inputs) else keypoints[..., [self.source.inputs.index(name) for name in wanted]]
 
-    def step(self) -> float:
-        """One step; returns the answers' mean joint distance in mm. Raises FloatingPointError if the loss is no number."""
-        keypoints, joints = self.source.draw(self.batch, step_generator(self.seed, self.done, rank()))
+    def rates(self) -> dict[str, float]:
+        return {"optimiser": self.schedule.rate(self.done, self.steps, self.an_epoch)}
+
+    def learn(self, generator: torch.Generator) -> dict[str, float]:
+        """A step on one batch: the answers' mean joint distance, "loss", in mm."""
+        keypoints, joints = self.source.draw(self.batch, generator)
         keypoints, joints = keypoints.to(self.device), joints.to(self.device)
         half = torch.float16 if self.precision == "float16" else torch.bfloat16
         with torch.autocast(self.device, half, enabled=self.precision != "float32"):
             taught = self.teacher(self.own(keypoints, self.teacher)).float() if self.teacher else None
-            loss, distance = self.objective(self.own(keypoints), joints, taught)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {self.done}")
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.schedule.rate(self.done, self.steps, self.an_epoch)
-        self.optimiser.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        average(self.averaged, self.module, AVERAGING if self.schedule.averages else 0.0, self.done)
-        self.done += 1
-        return 1000 * distance.item()
+            loss, distance = self.objective(self.own(keypoints, self.module), joints, taught)
+        self.descend("optimiser", loss)
+        return {"loss": 1000 * distance.item()}
 
     @torch.no_grad()
-    def validate(self, keypoints: torch.Tensor, target_m: torch.Tensor) -> float:
+    def validate(self, keypoints: torch.Tensor, target_m: torch.Tensor) -> dict[str, float]:
         """MPJPE of the averaged weights, in mm: (N, T, J, 2), (N, J, 3)."""
-        poses = torch.cat([self.averaged(chunk.to(self.device)).cpu() for chunk in self.own(keypoints).split(VALIDATION_BATCH)])
-        return 1000 * (poses[..., :3] - target_m).norm(dim=-1).mean().item()
-
-    def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
-        return {"module": self.module, "averaged": self.averaged}, {"optimiser": self.optimiser}
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Everything a resumed run needs, as tensors."""
-        scaling = {f"scaler.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.scaler.state_dict().items()}
-        return pack(*self._parts()) | scaling
-
-    def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
-        """Goes on from what state() gave after `done` steps."""
-        unpack(state, *self._parts())
-        self.scaler.load_state_dict({name: type(value)(state[f"scaler.{name}"]) for name, value in self.scaler.state_dict().items()})
-        self.done = done
+        chunks = self.own(keypoints, self.module).split(VALIDATION_BATCH)
+        poses = torch.cat([self.averaged(chunk.to(self.device)).cpu() for chunk in chunks])
+        return {"validation_mpjpe_mm": 1000 * (poses[..., :3] - target_m).norm(dim=-1).mean().item()}
 
 
 def checkpoint_file(out: str | Path, model: str, frames: int | None) -> Path:
@@ -194,7 +152,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
           frames: int | None = None, options: Mapping[str, Any] = {}, seed: int = 0, precision: str = "float32", compiled: bool = False,
           device: str = "cpu", every: int = 500, batch: int | None = None, recipe: str = "ours", resume: bool = False,
           start: str | Path | None = None, teacher: str | Path | None = None,
-          command: str = "", report: Callable[[int, float, float, float], None] | None = None) -> Path:
+          command: str = "", report: Report | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
     data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. options: of the model, as zoo.build
@@ -202,8 +160,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     checkpoint, and what is needed to resume to a file beside it.
     recipe: one of RECIPES. teacher: a checkpoint whose poses are half of what the model learns, see `Objective`.
     start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another number of
-    steps stretches the rest of the schedule. report: called after each step with (steps done, mean joint distance in mm, validation
-    MPJPE in mm or nan, seconds left, from the median of the last steps, so that a pause does not count).
+    steps stretches the rest of the schedule. report: called after each step; its loss is the mean joint distance in mm.
     Raises ValueError for an unknown model, option, frame count, precision or source, a state of another run, or a checkpoint that is
     there already and not resumed; TypeError for an option of another kind; FileNotFoundError if there is nothing to resume or to
     start from.
@@ -212,42 +169,21 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     frames = zoo.frames_of(model, frames)
     file = checkpoint_file(out, model, frames)
-    check_free(file, resume)
     schedule = schedule_of(recipe, model)
     zoo.build(model, frames, **options)  # what cannot be built is refused before anything is written
-    file.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
+    reserve(file, resume)
     source, taught_by = open_setup(model, path, data, keypoints, frames, options, device, teacher)
-    trainer = Trainer(model, frames, source, steps, seed, precision, compiled, device, start, options, batch, schedule, taught_by)
+    trainer = LifterTrainer(model, frames, source, steps, seed, precision, compiled, device, start, options, batch, schedule, taught_by)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
-    run = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
-           "precision": precision, "processes": processes(), "batch": trainer.batch, "recipe": recipe}
+    identity = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
+                "precision": precision, "processes": processes(), "batch": trainer.batch, "recipe": recipe}
     if teacher:
-        run["teacher"] = Path(teacher).name
-    if resume:
-        resume_run(trainer, file, run)
-    durations: deque[float] = deque(maxlen=200)
-    validation = math.nan
-
-    def keep() -> float:
-        validation = trainer.validate(seen, target)
-        figures = {"validation_mpjpe_mm": round(validation, 2), "steps": trainer.done}
-        metadata = {"model": model, "frames": frames, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-                    "command": command, "data": source.credit, "rate_hz": source.rate_hz, "figures": figures}
-        keep_run(trainer, file, run, lambda: save_checkpoint(file, trainer.averaged, metadata))
-        return validation
-
-    while trainer.done < steps:
-        began = time.perf_counter()
-        distance = trainer.step()
-        durations.append(time.perf_counter() - began)
-        if (trainer.done % every == 0 or trainer.done == steps) and rank() == 0:
-            validation = keep()
-        if report:
-            report(trainer.done, distance, validation, statistics.median(durations) * (steps - trainer.done))
-    if rank() == 0 and not file.is_file():  # resumed at its end, from its state alone
-        keep()
-    return file
+        identity["teacher"] = Path(teacher).name
+    about = {"model": model, "frames": frames, "skeleton": H36M17.name, "options": dict(options), "seed": seed,
+             "command": command, "data": source.credit, "rate_hz": source.rate_hz}
+    return run(trainer, file, identity, every=every, resume=resume, validate=lambda: trainer.validate(seen, target),
+               save=save_checkpoint, about=about, report=report)
 
 
 def usual_steps(model: str, path: str | Path, *, recipe: str = "ours", batch: int | None = None, data: str = "mocap",
@@ -277,7 +213,7 @@ def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str 
     clock = time.process_time if setup.get("device", "cpu") == "cpu" else time.perf_counter
     frames = zoo.frames_of(model, frames)
     source, taught_by = open_setup(model, path, data, keypoints, frames, options, setup.get("device", "cpu"), teacher)
-    trainer = Trainer(model, frames, source, PROBE_STEPS + 1, 0, options=options, schedule=schedule_of(recipe, model), teacher=taught_by,
+    trainer = LifterTrainer(model, frames, source, PROBE_STEPS + 1, 0, options=options, schedule=schedule_of(recipe, model), teacher=taught_by,
                       **setup)
     durations = []
     for _ in range(PROBE_STEPS):
@@ -297,19 +233,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_argument(parser)
     parser.add_argument("--data", default="mocap", choices=SOURCES, help="what to train on (default: mocap, one .npz a subject)")
     parser.add_argument("--path", required=True, metavar="DIR", help="where that lies")
+    add_run_arguments(parser, every=500)
     parser.add_argument("--keypoints", default="gt", metavar="KIND", help="which 2D of a labelled data set: gt, cpn (h36m), ... (default gt)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the checkpoint goes; one of an earlier run is not written over")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, metavar="N", help=f"of one batch each (default {STEPS}, or a paper's epochs)")
     budget.add_argument("--minutes", type=float, metavar="M", help="as many steps as take about M minutes here (of processor time)")
     parser.add_argument("--batch", type=int, metavar="N", help="windows of a step (default: 128 of one frame, fewer longer ones)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: a GPU if there is one")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of the matrix products")
     parser.add_argument("--compile", action="store_true", help="compile the model first (needs a C++ compiler)")
-    parser.add_argument("--every", type=int, default=500, metavar="N", help="steps between two checkpoints (default 500)")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR to --steps")
     parser.add_argument("--start", metavar="FILE", help="a checkpoint whose weights to begin with (ampose's for ampose-refined)")
     parser.add_argument("--teacher", metavar="FILE", help="a checkpoint of one frame, or of as many, whose poses to learn from as well")
     parser.add_argument("--recipe", default="ours", choices=RECIPES, help="paper: the optimiser, batch and epochs of the model's authors")
@@ -319,7 +251,6 @@ def _command(args: argparse.Namespace) -> str:
     """What to type to get the same weights; the folders are the reader's own."""
     program = ["torchrun", "--nproc-per-node", str(processes()), "-m", "edgepose"] if processes() > 1 else ["edgepose"]
     words = [*program, "train", "--path", "DIR", "--out", "DIR"]
-    args.frames = zoo.frames_of(args.model, args.frames)
     for option in ("model", "data", "keypoints", "frames", "steps", "batch", "seed", "threads", "precision", "every", "recipe"):
         if getattr(args, option) is not None:
             words += [f"--{option}", str(getattr(args, option))]
@@ -338,16 +269,10 @@ def _join_processes(device: str) -> str:
     return device
 
 
-def _left(seconds: float) -> str:
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
-
-
 def _check(args: argparse.Namespace) -> None:
-    for option in ("every", "threads", *(name for name in ("steps", "batch") if getattr(args, name) is not None)):
-        checked_number(f"--{option}", getattr(args, option), 1, whole=True)
+    check_run_arguments(args, "batch")
     if args.minutes is not None:
         checked_number("--minutes", args.minutes, above=0)
-    checked_number("--seed", args.seed, 0, 2**31 - 1, whole=True)
     if args.resume and args.minutes is not None:
         raise ValueError("--resume goes on to a number of steps, not of minutes: --steps, which the run printed")
     if args.resume and args.start:
@@ -362,6 +287,7 @@ def _check(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `edgepose train`: a progress bar on a terminal, else a line for every checkpoint."""
     _check(args)
+    args.frames = zoo.frames_of(args.model, args.frames)
     warn_of_emulation(args.precision, args.device)
     torch.set_num_threads(args.threads)
     args.options = read_options(args.model, args.option)
@@ -372,27 +298,14 @@ def main(args: argparse.Namespace) -> int:
         args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
     elif args.steps is None:
         args.steps = usual_steps(args.model, args.path, **setup)
-    is_terminal = sys.stdout.isatty()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("loss {task.fields[loss]:.1f} mm  validation {task.fields[validation]:.1f} mm  "
-                          "{task.fields[left]} left"))
-    with Progress(*columns, disable=not is_terminal or rank() > 0) as progress:
-        task = progress.add_task(checkpoint_name(args.model, zoo.frames_of(args.model, args.frames)), total=args.steps, loss=math.nan,
-                                 validation=math.nan, left="")
-        recent: deque[float] = deque(maxlen=args.every)  # distances of the last steps, mm
 
-        def report(done: int, loss: float, validation: float, left_s: float) -> None:
-            recent.append(loss)
-            mean = statistics.fmean(recent)
-            progress.update(task, completed=done, loss=mean, validation=validation, left=_left(left_s))
-            if not is_terminal and rank() == 0 and (done % args.every == 0 or done == args.steps):
-                print(f"step {done}/{args.steps}  loss {mean:.1f} mm  validation {validation:.1f} mm  "
-                      f"{_left(left_s)} left", flush=True)
+    def words(step: StepReport) -> str:
+        validation = step.scores.get("validation_mpjpe_mm", math.nan)
+        return f"loss {step.means['loss']:.1f} mm  validation {validation:.1f} mm  {step.left} left"
 
-        path = train(args.model, args.path, args.out, args.steps, seed=args.seed, every=args.every, resume=args.resume,
-                     command=_command(args), report=report, start=args.start, **setup)
-    if rank() == 0:
-        print(path if recent else f"{path}: the run is at step {args.steps} or later already")
+    print_run(checkpoint_name(args.model, args.frames), args.steps, words,
+              lambda report: train(args.model, args.path, args.out, args.steps, seed=args.seed, every=args.every, resume=args.resume,
+                                   command=_command(args), report=report, start=args.start, **setup))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return 0

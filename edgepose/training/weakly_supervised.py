@@ -26,7 +26,6 @@ and projected from their root, and the root's own distance from zero, where a li
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import shlex
 import sys
@@ -40,17 +39,17 @@ from torch import nn
 
 from .. import zoo
 from ..adapters import ADAPTERS
-from ..zoo.checkpoints import save_checkpoint
 from ..cli import reporting
 from ..skeleton import H36M17
+from ..zoo.checkpoints import save_checkpoint
 from .bodies import vary_bodies
 from .cameras import STUDIO
 from .landmarks import coco_landmarks
 from .losses import mean_distance
 from .mocap import Motion, draw_windows, read_motion
 from .observation import AS_CAPTURED, observe
-from .runs import (add_option_argument, average, check_free, keep_run, option_words, pack, read_options, resume_run,
-                   step_generator, unpack)
+from .runs import (Report, StepReport, Trainer, add_option_argument, add_run_arguments, check_run_arguments,
+                   option_words, print_run, read_options, reserve, run, step_generator)
 
 SEEN_IN_STUDIO = replace(AS_CAPTURED, rig=STUDIO)
 BATCH = 256
@@ -206,10 +205,10 @@ def half_of(motion: Motion, half: int) -> Motion:
     return Motion(torch.cat(frames), bounds, tuple(motion.clip_names[i] for i in clips), motion.fps)
 
 
-class Trainer:
+class UnpairedTrainer(Trainer):
     """Generator, camera network and critic in training."""
 
-    def __init__(self, model: str, motion: Motion, seed: int, noisy: bool, options: Mapping[str, Any],
+    def __init__(self, model: str, motion: Motion, steps: int, seed: int, noisy: bool, options: Mapping[str, Any],
                  paired: bool = False):
         torch.manual_seed(seed)
         self.generator = zoo.build(model, 1, **options)
@@ -223,28 +222,24 @@ class Trainer:
                 layer.p = 0.0  # with dropout the critic would learn to recognise its noise
         joints = len(self.generator.skeleton)
         self.camera, self.critic = CameraNetwork(joints), Critic(joints)
-        self.averaged = copy.deepcopy(self.generator).eval()
-        self.making = torch.optim.Adam([*self.generator.parameters(), *self.camera.parameters()], LEARNING_RATE, BETAS)
-        self.judging = torch.optim.Adam(self.critic.parameters(), LEARNING_RATE, BETAS)
-        self.seed, self.done = seed, 0
+        making = torch.optim.Adam([*self.generator.parameters(), *self.camera.parameters()], LEARNING_RATE, BETAS)
+        judging = torch.optim.Adam(self.critic.parameters(), LEARNING_RATE, BETAS)
+        super().__init__({"generator": self.generator, "camera": self.camera, "critic": self.critic},
+                         {"making": making, "judging": judging}, steps, seed, AVERAGING)
 
-    def step(self, steps: int) -> dict[str, float]:
-        """CRITIC_STEPS of the critic and one of the generator and the camera; the losses."""
-        random = step_generator(self.seed, self.done)
-        rate = LEARNING_RATE * min(1.0, 2 * (1 - self.done / steps))
-        for optimiser, part in ((self.making, min(1.0, (self.done + 1) / WARM_UP)), (self.judging, 1.0)):
-            for group in optimiser.param_groups:
-                group["lr"] = part * rate
-        losses = self._with_pairs(random) if self.paired else self._without_pairs(random)
-        average(self.averaged, self.generator, AVERAGING, self.done)
-        self.done += 1
-        return losses
+    def rates(self) -> dict[str, float]:
+        rate = LEARNING_RATE * min(1.0, 2 * (1 - self.done / self.steps))
+        return {"making": min(1.0, (self.done + 1) / WARM_UP) * rate, "judging": rate}
+
+    def learn(self, generator: torch.Generator) -> dict[str, float]:
+        """CRITIC_STEPS of the critic and one of the generator and the camera."""
+        return self._with_pairs(generator) if self.paired else self._without_pairs(generator)
 
     def _with_pairs(self, random: torch.Generator) -> dict[str, float]:
         """A step of the same generator with the pose of each keypoint set: for comparison."""
         keypoints, target_m = self._observed(self.seen, random, self.noisy, BATCH)
         loss = mean_distance(self.generator(keypoints), target_m)
-        self._update(self.making, loss)
+        self.descend("making", loss)
         return {"distance": loss.item()}
 
     def _without_pairs(self, random: torch.Generator) -> dict[str, float]:
@@ -253,16 +248,15 @@ class Trainer:
                 made_m = self.generator(self._keypoints(random, BATCH))
                 generated, real = Critic.inputs(made_m - made_m[:, ROOT]), Critic.inputs(self._real(random, BATCH))
             judged = self.critic(generated).mean() - self.critic(real).mean()
-            self._update(self.judging,
+            self.descend("judging",
                          judged + GRADIENT_PENALTY * gradient_penalty(self.critic, real, generated, random))
         keypoints = self._keypoints(random, BATCH)
         made_m, m = self.generator(keypoints), self.camera(keypoints)
         root_m, made_m = made_m[:, ROOT], made_m - made_m[:, ROOT]
         parts = {"wasserstein": -self.critic(Critic.inputs(made_m)).mean(),
                  "projection": projection_loss(m, made_m, keypoints), "camera": camera_loss(m)}
-        self._update(self.making, WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"]
-                     + CAMERA * parts["camera"]
-                     + root_m.norm(dim=-1).mean())
+        self.descend("making", WASSERSTEIN * parts["wasserstein"] + PROJECTION * parts["projection"]
+                     + CAMERA * parts["camera"] + root_m.norm(dim=-1).mean())
         return {"critic": -judged.item(), **{name: part.item() for name, part in parts.items()}}
 
     def _keypoints(self, random: torch.Generator, count: int) -> torch.Tensor:
@@ -271,119 +265,86 @@ class Trainer:
     def _real(self, random: torch.Generator, count: int) -> torch.Tensor:
         return self._observed(self.posed, random, False, count)[1]
 
-    @staticmethod
-    def _update(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()}")
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-
     def _observed(self, motion: Motion, random: torch.Generator, noisy: bool,
                   count: int) -> tuple[torch.Tensor, torch.Tensor]:
         return observe(vary_bodies(draw_windows(motion, count, 1, random), random), random, noisy, SEEN_IN_STUDIO)
 
-    def _parts(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
-        modules = {"generator": self.generator, "averaged": self.averaged, "camera": self.camera, "critic": self.critic}
-        return modules, {"making": self.making, "judging": self.judging}
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Everything a resumed run needs, as tensors."""
-        return pack(*self._parts())
-
-    def restore(self, state: dict[str, torch.Tensor], done: int) -> None:
-        """Goes on from what state() gave after `done` steps."""
-        unpack(state, *self._parts())
-        self.done = done
-
 
 def train(model: str, data: str | Path, out: str | Path, steps: int, *, options: Mapping[str, Any] = {}, seed: int = 0,
           noisy: bool = False, paired: bool = False, every: int = 200, resume: bool = False, command: str = "",
-          report: Callable[[int, dict[str, float], float, float], None] | None = None) -> Path:
+          report: Report | None = None) -> Path:
     """Trains a single-frame lifter without 2D-3D pairs; the path of its checkpoint, OUT/<model>-weak.safetensors.
 
     paired: the same generator and steps with 2D-3D pairs, OUT/<model>-paired.safetensors, to see what the pairs are
     worth.
     data: a folder as `mocap` describes. options: of the model. noisy: keypoints as a detector gives them, not as they
     are.
-    report: called every `every` steps with (steps done, losses, scale-aligned MPJPE in mm on the validation subjects,
-    and that of the training poses' mean).
+    report: called after each step; the scores are the scale-aligned MPJPE in mm on the validation subjects, and that of
+    the training poses' mean.
     Raises ValueError for an unknown model or option, a state of another run, or a checkpoint that is there already and
     not resumed; TypeError for an option of another kind; FileNotFoundError if there is nothing to resume.
     """
     path = Path(out) / f"{model}-{'paired' if paired else 'weak'}.safetensors"
-    check_free(path, resume)
-    path.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
+    reserve(path, resume)
     motion = read_motion(data, "training")
-    trainer = Trainer(model, motion, seed, noisy, options, paired)
+    trainer = UnpairedTrainer(model, motion, steps, seed, noisy, options, paired)
     random = step_generator(seed, -1)
     keypoints, target = observe(draw_windows(read_motion(data, "validation"), VALIDATION_WINDOWS, 1, random), random,
                                 noisy, SEEN_IN_STUDIO)
     mean_pose = observe(draw_windows(trainer.posed, VALIDATION_WINDOWS, 1, random), random,
                         recipe=SEEN_IN_STUDIO)[1].mean(0, keepdim=True)
     floor = scaled_mpjpe(mean_pose.expand_as(target).numpy(), target.numpy())
-    run = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
-    if resume:
-        resume_run(trainer, path, run)
+    identity = {"model": model, "seed": seed, "noisy": noisy, "paired": paired, "options": dict(options)}
+    about = {"model": model, "frames": 1, "skeleton": H36M17.name, "options": dict(options), "seed": seed,
+             "command": command,
+             "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired)}
 
-    def keep() -> float:
+    def validate() -> dict[str, float]:
         with torch.no_grad():
             error = scaled_mpjpe(trainer.averaged(keypoints).numpy(), target.numpy())
-        figures = {"validation_scaled_mpjpe_mm": round(error, 2), "mean_pose_scaled_mpjpe_mm": round(floor, 2),
-                   "steps": trainer.done}
-        metadata = {"model": model, "frames": 1, "skeleton": H36M17.name, "options": run["options"], "seed": seed,
-                    "command": command,
-                    "data": "CMU Graphics Lab Motion Capture Database" + ", no 2D-3D pairs" * (not paired),
-                    "figures": figures}
-        keep_run(trainer, path, run, lambda: save_checkpoint(path, trainer.averaged, metadata))
-        return error
+        return {"validation_scaled_mpjpe_mm": error, "mean_pose_scaled_mpjpe_mm": floor}
 
-    while trainer.done < steps:
-        losses = trainer.step(steps)
-        if trainer.done % every == 0 or trainer.done == steps:
-            error = keep()
-            if report:
-                report(trainer.done, losses, error, floor)
-    if not path.is_file():  # resumed at its end, from its state alone
-        keep()
-    return path
+    return run(trainer, path, identity, every=every, resume=resume, validate=validate, save=save_checkpoint,
+               about=about, report=report)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command: a line for every checkpoint. The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m edgepose.training.weakly_supervised",
+                                     description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="martinez-s",
                         choices=[name for name, entry in zoo.MODELS.items() if 1 in entry.frames],
                         metavar="NAME", help="the generator, a model of one frame (default martinez-s)")
+    add_option_argument(parser)
     parser.add_argument("--path", required=True, metavar="DIR", help="motion capture, one .npz a subject")
-    parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--steps", type=int, default=2_000, metavar="N", help="of the generator (default 2000)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noisy", action="store_true", help="keypoints with a detector's noise")
     parser.add_argument("--paired", action="store_true", help="with 2D-3D pairs, for comparison")
-    add_option_argument(parser)
-    parser.add_argument("--every", type=int, default=200, metavar="N",
-                        help="steps between two checkpoints (default 200)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N")
-    parser.add_argument("--resume", action="store_true")
-    arguments = parser.parse_args()
+    add_run_arguments(parser, every=200)
+    args = parser.parse_args(argv)
+    return reporting("weakly_supervised", lambda: _run(args))
 
-    def line(done: int, losses: dict[str, float], error: float, floor: float) -> None:
-        parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        print(f"step {done}/{arguments.steps}  {parts}  validation {error:.1f} mm after scaling (mean "
-              f"pose {floor:.1f})", flush=True)
 
-    def run() -> None:
-        for option in ("steps", "every", "threads"):
-            if getattr(arguments, option) < 1:
-                raise ValueError(f"--{option} is {getattr(arguments, option)}; wanted 1 or more")
-        torch.set_num_threads(arguments.threads)
-        options = read_options(arguments.model, arguments.option)
-        print(train(arguments.model, arguments.path, arguments.out, arguments.steps, options=options,
-                    seed=arguments.seed, noisy=arguments.noisy,
-                    paired=arguments.paired, every=arguments.every, resume=arguments.resume, report=line,
-                    command=f"python -m edgepose.training.weakly_supervised --model {arguments.model} --path DIR --out "
-                            f"DIR --steps {arguments.steps} --seed {arguments.seed}" + " --noisy" * arguments.noisy
-                    + " --paired" * arguments.paired
-                            + "".join(f" {shlex.quote(word)}" for word in option_words(options))))
+def _run(args: argparse.Namespace) -> None:
+    check_run_arguments(args)
+    torch.set_num_threads(args.threads)
+    options = read_options(args.model, args.option)
+    command = (f"python -m edgepose.training.weakly_supervised --model {args.model} --path DIR --out DIR "
+               f"--steps {args.steps} --seed {args.seed}" + " --noisy" * args.noisy + " --paired" * args.paired
+               + "".join(f" {shlex.quote(word)}" for word in option_words(options)))
 
-    sys.exit(reporting("weakly_supervised", run))
+    def words(step: StepReport) -> str:
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
+        if not step.scores:
+            return losses
+        error, floor = step.scores.values()
+        return f"{losses}  validation {error:.1f} mm after scaling (mean pose {floor:.1f})"
+
+    print_run(f"{args.model}, {'paired' if args.paired else 'weak'}", args.steps, words,
+              lambda report: train(args.model, args.path, args.out, args.steps, options=options, seed=args.seed,
+                                   noisy=args.noisy, paired=args.paired, every=args.every, resume=args.resume,
+                                   report=report, command=command))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
