@@ -23,7 +23,8 @@ from edgepose.skeleton import H36M17
 from edgepose.training.models import TorchLifter, lift
 from edgepose.training.protocols import run_flipped
 
-MODELS = {f"{kind.__name__}, {frames} frames": (kind, frames) for kind in (models.ErrorLifter, models.ErrorJointLifter) for frames in (1, 9)}
+MODELS = {f"{kind.__name__}, {frames} frames": (kind, frames) for kind in (models.ErrorLifter, models.ErrorJointLifter)
+          for frames in (1, 9)}
 EVERY_PRODUCT = [(backend, precision) for backend, precisions in PRODUCTS.items() for precision in precisions]
 
 
@@ -60,9 +61,11 @@ def test_the_c_functions_take_and_answer_all_columns(lifter, tmp_path):
     path = models.write_engine(tmp_path / "a.epose", module)
     engine, x = c.Engine(path), models.keypoints(module, 3)
     pose_m = np.empty((3, 17, 4), np.float32)
-    assert engine.lib.edgepose_engine_run(engine.handle, 3, c.pointer(x), x.size, c.pointer(pose_m), pose_m.size) == c.OK
+    assert engine.lib.edgepose_engine_run(engine.handle, 3, c.pointer(x), x.size, c.pointer(pose_m),
+                                          pose_m.size) == c.OK
     np.testing.assert_allclose(pose_m, edgepose.load(path).run(x), rtol=0, atol=1e-5)
-    assert engine.lib.edgepose_engine_run(engine.handle, 3, c.pointer(x), x.size // 3 * 2, c.pointer(pose_m), pose_m.size) == c.BAD_ARGUMENT
+    assert engine.lib.edgepose_engine_run(engine.handle, 3, c.pointer(x), x.size // 3 * 2,
+                                          c.pointer(pose_m), pose_m.size) == c.BAD_ARGUMENT
 
 
 @pytest.mark.parametrize("rung", [*RUNGS["fp32"], *RUNGS["fp16"]], ids=lambda rung: rung.name)
@@ -79,8 +82,8 @@ def test_a_tensorrt_graph_is_the_model_and_keeps_both_heads_in_float32(lifter, r
 
 def test_compile_makes_every_product_on_the_windows_that_ship(tmp_path):
     lifter = NamedModule("tiny", models.person_sized(models.randomised(models.ErrorLifter())), True)
-    rows = compiler.compile_lifter(lifter, ["native", "onnx", "torchscript"], ["fp32", "fp16", "w8", "int8"], tmp_path, 1, Console(quiet=True),
-                                   keep_slower=True)
+    rows = compiler.compile_lifter(lifter, ["native", "onnx", "torchscript"], ["fp32", "fp16", "w8", "int8"],
+                                   tmp_path, 1, Console(quiet=True), keep_slower=True)
     assert len(rows) == 8 and all(row.is_kept for row in rows), [row.refusal for row in rows]
     for row in rows:
         header, _ = enginefile.read(tmp_path / row.file)
@@ -96,7 +99,8 @@ def test_the_windows_that_ship_are_filled_with_what_is_known(windows):
     published = windows(module)[0] if windows is evaluation_windows else windows(module)
     np.testing.assert_array_equal(filled[..., :2], published)
     assert (filled[..., 3:] == 0).all() and 0 <= filled[..., 2].min() and filled[..., 2].max() == 1
-    assert windows is calibration_windows or (filled[..., 2] == 1).all()  # real detections have a confidence of their own
+    # Real detections have a confidence of their own.
+    assert windows is calibration_windows or (filled[..., 2] == 1).all()
     assert with_all_columns(published, module) is published
 
 
@@ -104,7 +108,8 @@ def test_the_windows_that_ship_are_filled_with_what_is_known(windows):
 def test_the_predicted_error_has_a_budget_of_its_own(precision):
     poses = np.random.default_rng(0).normal(size=(4, 17, 4)).astype(np.float32)
     budget_m, off = BUDGET_MM[precision] / 1e3, np.zeros(4)
-    assert over_budget(poses, poses, precision) == "" == over_budget(poses + 0.9 * budget_m * np.float32([1, 0, 0, 0]), poses, precision)
+    assert over_budget(poses, poses, precision) == "" == over_budget(poses + 0.9 * budget_m * np.float32([1, 0, 0, 0]),
+                                                                     poses, precision)
     assert "mm mean" in over_budget(poses + 1.1 * budget_m * np.float32([1, 0, 0, 0]), poses, precision)
     assert over_budget(poses + 0.4 * budget_m * np.float32([0, 0, 0, 1]), poses, precision) == ""
     assert "column 'error'" in over_budget(poses + 0.6 * budget_m * np.float32([0, 0, 0, 1]), poses, precision)
@@ -127,14 +132,16 @@ def test_multiply_accumulates_are_counted_with_all_columns():
     assert zoo.macs(models.ErrorLifter(9)) == 3 * 9 * 17 * 64 + 2 * 2 * 64 * 64 + 64 * 4 * 17
 
 
-@pytest.mark.parametrize("key, names", [("inputs", ["x"]), ("inputs", ["y", "x"]), ("inputs", ["x", "y", "depth", "confidence"]), ("inputs", []),
-                                        ("inputs", ["x", "y", "x"]), ("inputs", ["x", "y", "heat"]), ("inputs", "xy"), ("inputs", ["x", "y", 3]),
-                                        ("outputs", ["x", "y"]), ("outputs", ["x", "y", "z", "z"]), ("outputs", {"x": "x"}), ("outputs", None)])
+@pytest.mark.parametrize("key, names", [
+    ("inputs", ["x"]), ("inputs", ["y", "x"]), ("inputs", ["x", "y", "depth", "confidence"]), ("inputs", []),
+    ("inputs", ["x", "y", "x"]), ("inputs", ["x", "y", "heat"]), ("inputs", "xy"), ("inputs", ["x", "y", 3]),
+    ("outputs", ["x", "y"]), ("outputs", ["x", "y", "z", "z"]), ("outputs", {"x": "x"}), ("outputs", None)])
 def test_columns_that_there_are_none_of_are_refused(tmp_path, key, names):
     module = models.tiny_lifter()
     plan, tensors = lower(module, "fp32")
     enginefile.write(tmp_path / "a.epose", {**models.engine_header(module), "plan": plan, key: names}, tensors)
-    with pytest.raises(edgepose.EngineError, match=f"the header's '{key}' is .* it needs the names of columns, the first"):
+    with pytest.raises(edgepose.EngineError,
+                       match=f"the header's '{key}' is .* it needs the names of columns, the first"):
         edgepose.load(tmp_path / "a.epose")
     with pytest.raises(c.Refused, match=f"the header's '{key}' is .* it needs the names of columns, the first"):
         c.Engine(tmp_path / "a.epose")
@@ -154,7 +161,8 @@ def test_a_plan_of_other_columns_than_its_header_is_refused(tmp_path, change):
 def test_a_file_without_columns_is_of_the_published_form(tmp_path):
     module = models.tiny_lifter()
     plan, tensors = lower(module, "fp32")
-    plan, header = ({key: value for key, value in part.items() if key not in ("inputs", "outputs")} for part in (plan, models.engine_header(module)))
+    plan, header = ({key: value for key, value in part.items() if key not in ("inputs", "outputs")}
+                    for part in (plan, models.engine_header(module)))
     enginefile.write(tmp_path / "a.epose", {**header, "plan": plan}, tensors)
     engine = edgepose.load(tmp_path / "a.epose")
     assert (engine.inputs, engine.outputs) == (("x", "y"), ("x", "y", "z"))

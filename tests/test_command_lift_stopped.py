@@ -18,7 +18,7 @@ from edgepose.workers import Lost
 
 
 def writer_to(fifo):
-    """A named pipe opened for its reader, who now waits for what never comes, or None as long as it has none."""
+    """A named pipe opened for its reader, who then waits for ever; None as long as it has no reader."""
     try:
         return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
@@ -27,10 +27,10 @@ def writer_to(fifo):
 
 def test_a_worker_that_is_killed_at_work_is_reported_and_the_work_goes_on(tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    os.mkfifo(tmp_path / "in/a.npz")  # whoever reads it waits for ever
+    os.mkfifo(tmp_path / "in/a.npz")  # its reader waits for ever
     (tmp_path / "in/b.npz").touch()
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/.a.npz.part").touch()  # as by a worker that is killed while it writes
+    (tmp_path / "out/.a.npz.part").touch()  # left by a worker that was killed while it wrote
 
     def kill():
         writer = until(lambda: writer_to(tmp_path / "in/a.npz"))
@@ -50,18 +50,21 @@ def command_of(*arguments):
     return [sys.executable, "-m", "edgepose", "lift", *map(str, arguments)]
 
 
-@pytest.mark.parametrize("stop", [lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)], ids=["ctrl-c", "SIGTERM"])
+@pytest.mark.parametrize("stop", [lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)],
+                         ids=["ctrl-c", "SIGTERM"])
 def test_ctrl_c_or_sigterm_stops_the_workers_and_says_how_to_go_on(recordings, tmp_path, capsys, stop):
     os.mkfifo(recordings / "stuck.npz")
     command = ["--input", recordings, "--output", tmp_path / "out", "--processes", 2]
-    running = subprocess.Popen(command_of(*command), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the background ignores it
+    # A job in the background ignores SIGINT.
+    running = subprocess.Popen(command_of(*command), start_new_session=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     until(lambda: len(list((tmp_path / "out").rglob("[!.]*.npz"))) == 3)
     stop(running.pid)
-    _, said = running.communicate(timeout=120)
+    _, errors = running.communicate(timeout=120)
     assert running.returncode == 130
     counts = r"[23] of 4 lifted, [23]00 frames -> [23]00 poses, \d+ frames/s"
-    assert re.fullmatch(rf"edgepose lift: interrupted: {counts}. The same command goes on from there\n", said)
+    assert re.fullmatch(rf"edgepose lift: interrupted: {counts}. The same command goes on from there\n", errors)
     until(lambda: not is_there(running.pid))
     (recordings / "stuck.npz").unlink()
     assert lift(*command) == 0 and "3 recordings, 3 finished before" in capsys.readouterr().out
@@ -76,10 +79,12 @@ def is_there(group):
 
 
 def test_a_disk_that_takes_no_result_ends_the_work_with_its_reason(recordings, tmp_path):
-    done = subprocess.run(command_of("--input", recordings, "--output", tmp_path / "out", "--processes", 1), capture_output=True, text=True,
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert re.search(r"cannot write \d+ bytes to .*out/.*.npz: File too large. Stopped: 0 of 3 lifted.* The same command goes on", done.stderr)
+    process = subprocess.run(command_of("--input", recordings, "--output", tmp_path / "out", "--processes", 1),
+                             capture_output=True, text=True,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    assert re.search(r"cannot write \d+ bytes to .*out/.*.npz: File too large. Stopped: 0 of 3 lifted.* "
+                     r"The same command goes on", process.stderr)
     assert contents(tmp_path / "out") == {}
 
 
@@ -89,12 +94,12 @@ def test_an_output_that_cannot_be_a_folder_is_noticed_before_any_work(recordings
     assert lift("--input", recordings, "--output", tmp_path / "file/out") == 1
     assert f"cannot write to {tmp_path}/file/out: Not a directory" in capsys.readouterr().err
     assert lift("--input", recordings, "--output", tmp_path / "file") == 1
-    said, error = capsys.readouterr()
-    assert said == "" and f"cannot write to {tmp_path}/file: File exists" in error
+    output, error = capsys.readouterr()
+    assert output == "" and f"cannot write to {tmp_path}/file: File exists" in error
 
 
 class Here:
-    """One worker that does the jobs in this process, and loses those of one name."""
+    """One worker that does the jobs in this process and loses those of one name."""
 
     size = 1
 
@@ -123,20 +128,21 @@ def test_the_largest_recordings_are_begun_first_and_progress_counts_them(tmp_pat
         recorded(tmp_path / f"in/{name}.npz", person_of("coco17", frames))
     jobs = lift_command.find_recordings([str(tmp_path / "in")], tmp_path / "out")
     options = lift_command.Options("martinez-s", 0)
-    made = lift_command.made_with(edgepose.load("martinez-s"), options)
-    workers = Here(lambda: lift_command.Lifting(options, made), lost="c.npz")
+    made_by = lift_command.made_with(edgepose.load("martinez-s"), options)
+    workers = Here(lambda: lift_command.Lifting(options, made_by), lost="c.npz")
     monkeypatch.setattr(lift_command, "PROGRESS_S", 0.0)
     progress = lift_command.lift_archive(jobs, workers)
     assert [job.name for job in workers.done] == ["b.npz", "d.npz", "c.npz", "a.npz"]
     assert (progress.lifted, progress.frames, progress.poses) == (3, 90, 90)
     assert progress.failed == [f"{tmp_path}/in/c.npz: its worker fell"]
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 4 and "2 of 4 lifted, 80 frames -> 80 poses" in told[2] and "1 failed; about" in told[2]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and "2 of 4 lifted, 80 frames -> 80 poses" in lines[2] and "1 failed; about" in lines[2]
 
 
 def test_a_worker_with_another_engine_does_no_work(recordings, tmp_path):
     options = lift_command.Options("martinez-s", 0)
-    made = lift_command.made_with(edgepose.load("ampose"), options)
+    made_by = lift_command.made_with(edgepose.load("ampose"), options)
     jobs = lift_command.find_recordings([str(recordings)], tmp_path / "out")
-    with pytest.raises(OSError, match="martinez-s_fp16.epose, or edgepose, is another one here .* Stopped: 0 of 3 lifted"):
-        lift_command.lift_archive(jobs, Here(lambda: lift_command.Lifting(options, made)))
+    with pytest.raises(
+            OSError, match="martinez-s_fp16.epose, or edgepose, is another one here .* Stopped: 0 of 3 lifted"):
+        lift_command.lift_archive(jobs, Here(lambda: lift_command.Lifting(options, made_by)))

@@ -17,7 +17,7 @@ def test_a_shipped_clip_of_real_detections_lifts_near_its_reference(name):
     poses, times_ms = stream_clip(edgepose.load("ampose"), clip)
     assert len(poses) == len(times_ms) == len(clip.keypoints_px) and sum(pose.was_reset for pose in poses) == 1
     joints_mm, reference_mm = 1e3 * np.stack([pose.joints_m for pose in poses]), 1e3 * reference_of(poses, clip)
-    best_constant_mm = np.broadcast_to(reference_mm.mean(0), reference_mm.shape)  # a floor that no model can know
+    best_constant_mm = np.broadcast_to(reference_mm.mean(0), reference_mm.shape)  # no model can know this pose
     assert metrics.mpjpe(joints_mm, reference_mm) < metrics.mpjpe(best_constant_mm, reference_mm)
 
 
@@ -44,29 +44,38 @@ MINE = {"coco17": np.random.default_rng(0).uniform(100, 400, (3, 17, 3)), "fps":
 
 
 @pytest.mark.parametrize("content, arguments, message", [
-    (None, [], "those that ship"), (b"not an archive", [], "no .npz file"), (b"PK\x03\x04" + bytes(100), [], "clip.npz is no .npz file of arrays"),
-    ({**MINE, "fps": "fast"}, [], "clip.npz: fps is 'fast'; wanted one number above 0"), ({**MINE, "fps": 0}, [], "clip.npz: fps is 0; wanted"),
-    ({**MINE, "fps": np.nan}, [], "clip.npz: fps is nan"), ({**MINE, "fps": (30, 30)}, [], r"clip.npz: fps is \[30, 30\]"),
+    (None, [], "those that ship"), (b"not an archive", [], "no .npz file"),
+    (b"PK\x03\x04" + bytes(100), [], "clip.npz is no .npz file of arrays"),
+    ({**MINE, "fps": "fast"}, [], "clip.npz: fps is 'fast'; wanted one number above 0"),
+    ({**MINE, "fps": 0}, [], "clip.npz: fps is 0; wanted"), ({**MINE, "fps": np.nan}, [], "clip.npz: fps is nan"),
+    ({**MINE, "fps": (30, 30)}, [], r"clip.npz: fps is \[30, 30\]"),
     ({**MINE, "image_size": 640}, [], "clip.npz: image_size is 640; wanted 2 numbers above 0"),
     ({**MINE, "image_size": (640, -480)}, [], r"clip.npz: image_size is \[640, -480\]"),
     ({**MINE, "image_size": (640, 480, 3)}, [], r"clip.npz: image_size is \[640, 480, 3\]"),
-    ({**MINE, "image_size": (64, 48)}, [], r"clip.npz: 100% of the keypoints are outside of a picture of 64 x 48; their median is \(\d+, \d+\)"),
+    ({**MINE, "image_size": (64, 48)}, [],
+     r"clip.npz: 100% of the keypoints are outside of a picture of 64 x 48; their median is \(\d+, \d+\)"),
     (MINE, ["--image-size", "64", "48"], "outside of a picture of 64 x 48"),
-    (MINE, ["--fps", "0"], "--fps is 0.0; wanted a number above 0"), (MINE, ["--fps", "nan"], "--fps is nan"), (MINE, ["--fps", "inf"], "--fps is inf"),
+    (MINE, ["--fps", "0"], "--fps is 0.0; wanted a number above 0"),
+    (MINE, ["--fps", "nan"], "--fps is nan"), (MINE, ["--fps", "inf"], "--fps is inf"),
     (MINE, ["--image-size", "0", "480"], r"image_size is \(0.0, 480.0\)"),
-    ({**MINE, "reference_m": np.zeros((3, 16, 3))}, [], r"clip.npz: reference_m is float64 of shape \(3, 16, 3\); wanted finite metres, \(3, 17, 3\)"),
+    ({**MINE, "reference_m": np.zeros((3, 16, 3))}, [],
+     r"clip.npz: reference_m is float64 of shape \(3, 16, 3\); wanted finite metres, \(3, 17, 3\)"),
     ({**MINE, "reference_m": np.full((3, 17, 3), np.nan)}, [], "clip.npz: reference_m is .*finite"),
-    ({**MINE, "coco17": np.full((3, 17, 3), "x")}, [], r"clip.npz: the keypoints are <U1 of shape \(3, 17, 3\); wanted numbers"),
+    ({**MINE, "coco17": np.full((3, 17, 3), "x")}, [],
+     r"clip.npz: the keypoints are <U1 of shape \(3, 17, 3\); wanted numbers"),
     ({**MINE, "coco17": np.ones((3, 17, 4))}, [], r"\(3, 17, 4\); wanted numbers, \(frames, K, 2 or 3\)"),
     ({"points": np.zeros((3, 17, 2))}, [], "has the arrays points"),
     ({"coco17": np.zeros((0, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], r"\(0, 17, 3\)"),
     ({"coco17": np.zeros((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, [], "nobody was detected"),
-    ({"coco17": np.pad(np.full((3, 5, 3), 50.0) * (1, 1, 0.018), ((0, 0), (0, 12), (0, 0))), "fps": 30, "image_size": (99, 99)}, [],
+    ({"coco17": np.pad(np.full((3, 5, 3), 50.0) * (1, 1, 0.018), ((0, 0), (0, 12), (0, 0))), "fps": 30,
+      "image_size": (99, 99)}, [],
      "no frame of 3 gave a pose: someone was detected in 3 of them, but never with a hip or both shoulders"),
-    ({**MINE, "coco17": MINE["coco17"] / (640, 480, 400)}, [], "clip.npz: the keypoints are all within 2 px of the corner"),
+    ({**MINE, "coco17": MINE["coco17"] / (640, 480, 400)}, [],
+     "clip.npz: the keypoints are all within 2 px of the corner"),
     ({"coco17": np.full((3, 16, 3), 5.0), "fps": 30, "image_size": (9, 9)}, [], r"\(16, 3\)"),
     ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--engine", "nobody"], "shipped are ampose"),
-    ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--delay", "4"], "delay_frames is 4; .* wanted 0"),
+    ({"coco17": np.ones((3, 17, 3)), "fps": 30, "image_size": (9, 9)}, ["--delay", "4"],
+     "delay_frames is 4; .* wanted 0"),
 ])
 def test_a_clip_that_cannot_be_streamed_is_answered(tmp_path, capsys, content, arguments, message):
     file = tmp_path / "clip.npz"
@@ -91,22 +100,25 @@ def test_a_truncated_clip_is_named(tmp_path, share):
 def test_a_single_array_is_told_from_an_archive(tmp_path):
     np.save(tmp_path / "clip.npy", MINE["coco17"])
     (tmp_path / "clip.npy").rename(tmp_path / "clip.npz")
-    with pytest.raises(ValueError, match=r"clip.npz is no .npz file .*one array of shape \(3, 17, 3\), an .npy file; write it with np.savez"):
+    with pytest.raises(ValueError, match=r"clip.npz is no .npz file .*one array of shape \(3, 17, 3\), "
+                       r"an .npy file; write it with np.savez"):
         load_clip(str(tmp_path / "clip.npz"))
 
 
 def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):
     keypoints = MINE["coco17"].copy()
     keypoints[:, 9:, 1] += 400  # the legs are guessed below the picture's edge
-    keypoints[0, :, 2], keypoints[0, :, :2] = 0, 1e5  # nobody
+    keypoints[0, :, 2], keypoints[0, :, :2] = 0, 1e5  # nobody is there
     np.savez(tmp_path / "clip.npz", **{**MINE, "coco17": keypoints})
     assert load_clip(str(tmp_path / "clip.npz")).image_size == (640, 480)
 
 
 @pytest.mark.parametrize("option, name, module, wanted", [
-    ("--plot", "a.png", "matplotlib", r"\[plot\]"), ("--save", "a.gif", "PIL", r"\[plot\]"), ("--save", "a.mp4", "av", r"\[plot\]"),
-    ("--live", "a.rrd", "rerun", r"\[live\]"), ("--live", None, "rerun", r"\[live\]"), ("--video", "a.avi", "cv2", r"\[video\]")])
-def test_a_library_that_is_missing_is_noticed_before_any_work(tmp_path, monkeypatch, capsys, option, name, module, wanted):
+    ("--plot", "a.png", "matplotlib", r"\[plot\]"), ("--save", "a.gif", "PIL", r"\[plot\]"),
+    ("--save", "a.mp4", "av", r"\[plot\]"), ("--live", "a.rrd", "rerun", r"\[live\]"),
+    ("--live", None, "rerun", r"\[live\]"), ("--video", "a.avi", "cv2", r"\[video\]")])
+def test_a_library_that_is_missing_is_noticed_before_any_work(tmp_path, monkeypatch, capsys,
+                                                              option, name, module, wanted):
     monkeypatch.setitem(sys.modules, module, None)
     for work in ("stream_clip", "film_clip", "open_detector"):
         monkeypatch.setattr(stream_command, work, lambda *_, **__: pytest.fail("work was done"))

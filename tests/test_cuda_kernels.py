@@ -21,7 +21,7 @@ try:
 except ImportError:
     NO_GPU = "edgepose._cuda is not built"
 EPS = 2.0**-24
-HALF = 2.0**-11  # half the spacing of half precision, of numbers up to 1
+HALF = 2.0**-11  # half the spacing of half precision for numbers up to 1
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,17 @@ def module():
     return emulated.module()
 
 
-@pytest.fixture(params=["plain", "tensor cores", pytest.param("gpu", marks=pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}"))])
+@pytest.fixture(params=[
+    "plain", "tensor cores",
+    pytest.param("gpu", marks=pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}"))])
 def device(request):
-    return emulated.OnDevice() if request.param == "gpu" else emulated.Emulated(emulated.module(), request.param == "tensor cores")
+    if request.param == "gpu":
+        return emulated.OnDevice()
+    return emulated.Emulated(emulated.module(), request.param == "tensor cores")
 
 
 def in_float64(plan, tensors, x):
-    """The plan as its weights are stored, everything else in float64; in float32 where x is rounded to int8."""
+    """The plan's answer with weights as stored and the rest in float64; in float32 where x is rounded to int8."""
     if any("x_scale" in step for step in plan["steps"]):
         with torch.inference_mode():
             return PlanModule(plan, tensors).eval()(torch.from_numpy(x)).numpy()
@@ -43,13 +47,14 @@ def in_float64(plan, tensors, x):
     for step in steps:
         if "scale" in step:
             scale = tensors[step.pop("scale")].astype(np.float64)
-            tensors[step["weight"]] = tensors[step["weight"]] * (scale[:, None] if step["op"] == "graph_conv" else scale)
+            scale = scale[:, None] if step["op"] == "graph_conv" else scale
+            tensors[step["weight"]] = tensors[step["weight"]] * scale
     with torch.inference_mode():
         return PlanModule({**plan, "steps": steps}, tensors).double().eval()(torch.from_numpy(x).double()).numpy()
 
 
 class Small:
-    """A plan of a few steps whose answer is small enough to bound: every weight and input within 1."""
+    """A plan of a few steps with weights and inputs within 1, so that its answer is small enough to bound."""
 
     def __init__(self, precision="fp32", frames=4, joints=17, seed=0):
         self.plan = PlanBuilder(frames, joints, "fp16" if precision == "fp16" else "fp32")
@@ -69,7 +74,7 @@ class Small:
 
 
 def widest(precision, device):
-    """What rounding one number within 1 before its product costs, beyond float32's own."""
+    """The error of rounding one number within 1 before its product, beyond float32's own."""
     return HALF if device.uses_tensor_cores and precision in ("fp16", "w8") else 0.0
 
 
@@ -81,30 +86,31 @@ def test_linear_is_within_its_bound_at_every_width(device, precision, k, n):
     y = small.plan.linear(wide, small.weights(k, n) / k, small.weights(n), activation="relu")
     small.plan.linear(y, np.eye(n, 3), np.zeros(3))
     plan, tensors = small.finished()
-    got, wanted = device.run(plan, tensors, small.x), in_float64(plan, tensors, small.x)
-    # x within 3 and weights within 1 / k; int8 rounds x to whole numbers that float32 may reach from the other side.
+    answer, expected = device.run(plan, tensors, small.x), in_float64(plan, tensors, small.x)
+    # x within 3 and weights within 1 / k; int8 rounds x, and float32 may fall on the other side of a rounding.
     rounding = 3 * 2 * k * EPS + widest(precision, device) * 6 + (6 / 30 + 3 / 30 if precision == "int8" else 0)
-    assert np.abs(got - wanted).max() <= rounding
+    assert np.abs(answer - expected).max() <= rounding
 
 
 @pytest.mark.parametrize("precision, bound", [("fp32", 0.01), ("fp16", 0.01), ("w8", 0.01), ("int8", None)])
-@pytest.mark.parametrize("lifter", ["ampose, 1 frames, small", "ampose, 27 frames, small", "posegate, 9 frames, small", "martinez, 1 frames, small",
-                                    "dln, 1 frames, small", "strided27, 27 frames, small", "strided81-dense, 81 frames, small",
-                                    "strided, 27 frames, {'is_causal': True}", "16 joints, 1 frames", "block convnext",
-                                    "groups centre+closer+farther+symmetry"])
+@pytest.mark.parametrize("lifter", ["ampose, 1 frames, small", "ampose, 27 frames, small", "posegate, 9 frames, small",
+                                    "martinez, 1 frames, small", "dln, 1 frames, small", "strided27, 27 frames, small",
+                                    "strided81-dense, 81 frames, small", "strided, 27 frames, {'is_causal': True}",
+                                    "16 joints, 1 frames", "block convnext", "groups centre+closer+farther+symmetry"])
 def test_every_family_gives_the_poses_of_its_plan(device, lifter, precision, bound):
     model = models.randomised(models.LIFTERS[lifter]())
     plan, tensors = models.lowered(model, precision)
     x = models.keypoints(model, 2)
-    got, wanted = device.run(plan, tensors, x), in_float64(plan, tensors, x)
-    error_mm = 1e3 * np.linalg.norm(got - wanted, axis=-1)
-    size_mm = 1e3 * np.linalg.norm(wanted, axis=-1).mean()
+    answer, expected = device.run(plan, tensors, x), in_float64(plan, tensors, x)
+    error_mm = 1e3 * np.linalg.norm(answer - expected, axis=-1)
+    size_mm = 1e3 * np.linalg.norm(expected, axis=-1).mean()
     products = sum(step["op"] in ("linear", "conv", "graph_conv") for step in plan["steps"])
-    if precision == "int8":  # whole numbers of x may flip by one where float32 differs from float64: as the CPU's
-        cpu = np.empty_like(got)
+    if precision == "int8":  # as on the CPU, a rounded x may differ by one where float32 differs from float64
+        cpu = np.empty_like(answer)
         models.run_native(plan, tensors, x, cpu)
-        assert error_mm.mean() < 2 * 1e3 * np.linalg.norm(cpu - wanted, axis=-1).mean() + 0.01
-    elif device.uses_tensor_cores and precision != "fp32":  # x is rounded too, by 2^-12 of its size on average; products add up
+        assert error_mm.mean() < 2 * 1e3 * np.linalg.norm(cpu - expected, axis=-1).mean() + 0.01
+    # x is rounded too, by 2^-12 of its size on average; products add up.
+    elif device.uses_tensor_cores and precision != "fp32":
         assert error_mm.mean() < products * 2**-11 * size_mm
     else:
         assert error_mm.max() < bound
@@ -112,32 +118,36 @@ def test_every_family_gives_the_poses_of_its_plan(device, lifter, precision, bou
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("uses_tensor_cores", [False, True])
-@pytest.mark.parametrize("lifter", ["ampose, 9 frames, small", "strided27, 27 frames, small", "posegate, 1 frames, small"])
+@pytest.mark.parametrize(
+    "lifter", ["ampose, 9 frames, small", "strided27, 27 frames, small", "posegate, 1 frames, small"])
 def test_order_blocks_and_company_change_no_bit(module, lifter, precision, uses_tensor_cores):
     model = models.randomised(models.LIFTERS[lifter]())
     plan, tensors = models.lowered(model, precision)
     x = models.keypoints(model, 2)
-    wanted = emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x)
+    expected = emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x)
     for blocks, order in ((1, 1), (2, 11)):
-        got = emulated.Emulated(module, uses_tensor_cores, blocks, order).run(plan, tensors, x)
-        np.testing.assert_array_equal(got, wanted, err_msg=f"{blocks} blocks, order {order}")
-    alone = np.concatenate([emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x[i:i + 1]) for i in range(2)])
-    np.testing.assert_array_equal(alone, wanted)
+        answer = emulated.Emulated(module, uses_tensor_cores, blocks, order).run(plan, tensors, x)
+        np.testing.assert_array_equal(answer, expected, err_msg=f"{blocks} blocks, order {order}")
+    alone = np.concatenate([emulated.Emulated(module, uses_tensor_cores).run(plan, tensors, x[i:i + 1])
+                            for i in range(2)])
+    np.testing.assert_array_equal(alone, expected)
 
 
 @pytest.mark.parametrize("tokens, d, heads, span, is_causal", [
-    (1, 4, 1, None, False), (17, 12, 3, None, False), (33, 64, 2, None, False), (40, 8, 2, 6, False), (81, 16, 4, 9, True), (7, 192, 1, None, True),
-    (31, 5, 2, 40, False)])
+    (1, 4, 1, None, False), (17, 12, 3, None, False), (33, 64, 2, None, False), (40, 8, 2, 6, False),
+    (81, 16, 4, 9, True), (7, 192, 1, None, True), (31, 5, 2, 40, False)])
 def test_attention_is_within_its_bound(device, tokens, d, heads, span, is_causal):
     small = Small(frames=tokens)
-    qkv = small.plan.linear(small.plan.frame_tokens(), small.weights(34, 3 * heads * d) / 6, small.weights(3 * heads * d))
+    qkv = small.plan.linear(small.plan.frame_tokens(), small.weights(34, 3 * heads * d) / 6,
+                            small.weights(3 * heads * d))
     y = small.plan.attention(qkv, heads, span, is_causal)
     y = small.plan.reshape(y, 1)
-    small.plan.reshape(small.plan.linear(y, small.weights(tokens * heads * d, 51) / (tokens * heads * d), np.zeros(51)), 17)
+    small.plan.reshape(small.plan.linear(y, small.weights(tokens * heads * d, 51) / (tokens * heads * d), np.zeros(51)),
+                       17)
     plan, tensors = small.finished()
-    got, wanted = device.run(plan, tensors, small.x), in_float64(plan, tensors, small.x)
+    answer, expected = device.run(plan, tensors, small.x), in_float64(plan, tensors, small.x)
     # Values within 7; a score's error is d products of numbers within 7.
-    assert np.abs(got - wanted).max() <= 2 * 7 * (2 * d * 49 + 2 * 34 + 4 * tokens) * EPS
+    assert np.abs(answer - expected).max() <= 2 * 7 * (2 * d * 49 + 2 * 34 + 4 * tokens) * EPS
 
 
 @pytest.mark.parametrize("span", [0, 3, 5])
@@ -146,21 +156,22 @@ def test_attention_of_the_newest_token_reads_its_rings(device, span, capacity, n
     random, heads, d = np.random.default_rng(0), 4, 12
     q = random.uniform(-1, 1, (2, heads * d)).astype(np.float32)
     keys, values = (random.uniform(-1, 1, (2, capacity, heads * d)).astype(np.float32) for _ in range(2))
-    got = device.attention_newest(q, keys, values, newest, count, heads, span)
+    answer = device.attention_newest(q, keys, values, newest, count, heads, span)
     order = [(newest - age) % capacity for age in range(count - 1, -1, -1)]  # oldest first
     for person in range(2):
         for head in range(heads):
             part = slice(head * d, (head + 1) * d)
             k, v = keys[person, order, part], values[person, order, part]
             queries = np.repeat(q[person, None, part], count, 0)
-            seen = AttentionPattern(span or None, True).mask(count, heads)[head].numpy()
-            wanted = reference.attention(queries, k, v, seen)[-1]
-            assert np.abs(got[person, part] - wanted).max() <= 8 * (d + count) * EPS
+            mask = AttentionPattern(span or None, True).mask(count, heads)[head].numpy()
+            expected = reference.attention(queries, k, v, mask)[-1]
+            assert np.abs(answer[person, part] - expected).max() <= 8 * (d + count) * EPS
 
 
 def test_what_feeds_a_product_needs_no_step_of_its_own(module):
     plan, tensors = lower(AMPose(H36M17, 9, **models.TINY).eval(), "fp32")
-    # qkv, attention, out, expand, contract and two graph convolutions a pair of blocks; the embedding and the head.
+    # A pair of blocks: qkv, attention, out, expand, contract and two graph convolutions; plus the embedding and the
+    # head.
     assert module.steps(plan, tensors) == 7 + 2
     strided, tensors = lower(models.small("strided27").eval(), "fp32")
     layers = sum(step["op"] == "attention" for step in strided["steps"])
@@ -188,7 +199,8 @@ def test_an_infinite_row_is_not_taken_for_one_of_the_next_rows(module):
 
 def test_heads_that_do_not_fit_are_refused(module):
     small = Small(frames=1)
-    small.plan.attention(small.plan.linear(small.plan.joint_tokens(), small.weights(2, 3 * 193), small.weights(3 * 193)), 1)
+    small.plan.attention(small.plan.linear(small.plan.joint_tokens(), small.weights(2, 3 * 193),
+                                           small.weights(3 * 193)), 1)
     with pytest.raises(ValueError, match="step 2: heads of 193 channels; the CUDA kernels take 192"):
         emulated.Emulated(module, False).run(*_with_head(small), small.x)
 
@@ -214,7 +226,7 @@ def test_the_trained_lifter_on_tensor_cores_is_within_the_budget_of_fp16(module)
     lifter = compiler.load_lifter("ampose")
     x = evaluation_windows(lifter.module)[0][::97]
     with torch.inference_mode():
-        wanted = lifter.module(torch.from_numpy(x)).numpy()
+        expected = lifter.module(torch.from_numpy(x)).numpy()
     plan, tensors = lower(lifter.module, "fp16")
-    got = emulated.Emulated(module, True).run(plan, tensors, x)
-    assert 1e3 * np.linalg.norm(got - wanted, axis=-1).mean() < compiler.BUDGET_MM["fp16"]
+    answer = emulated.Emulated(module, True).run(plan, tensors, x)
+    assert 1e3 * np.linalg.norm(answer - expected, axis=-1).mean() < compiler.BUDGET_MM["fp16"]

@@ -12,7 +12,7 @@ from edgepose.training.datasets import LabelledClip, draw_labelled, read_dataset
 
 
 def clip(frames, seed=0, **changes):
-    """A clip whose every frame differs; its joints' x is the number of the frame, the root at zero."""
+    """A clip whose frames all differ; its joints' x is the number of the frame, the root is at zero."""
     rng = np.random.default_rng(seed)
     joints = rng.normal(size=(frames, 17, 3)).astype(np.float32)
     joints[:, 1:, 0] = joints[:, :1, 0] + np.arange(frames)[:, None]
@@ -22,7 +22,7 @@ def clip(frames, seed=0, **changes):
 
 
 def numbers(joints):
-    """Which frame of a clip each frame of a window is."""
+    """The number of the clip's frame in each frame of a window."""
     return np.rint(np.asarray(joints)[..., 1, 0]).astype(int)
 
 
@@ -43,7 +43,8 @@ def test_every_frame_that_counts_is_equally_likely_to_be_drawn():
     valid = np.array([False, True, True, True])
     _, joints = draw_labelled([clip(2), clip(4, 1, valid=valid)], 20_000, 1, torch.Generator().manual_seed(0))
     share = np.bincount(numbers(joints)[:, 0], minlength=4) / 20_000
-    # Frame 0 is of the first clip alone, since that of the second does not count; 1 of both; 2 and 3 of the second.
+    # Frame 0 comes from the first clip alone, since it is not valid in the second; 1 from both; 2 and 3 from the
+    # second.
     assert np.abs(share - [0.2, 0.4, 0.2, 0.2]).max() < 4 * (0.4 * 0.6 / 20_000) ** 0.5  # four standard deviations
 
 
@@ -62,8 +63,10 @@ def test_flipping_mirrors_half_of_the_windows_in_2d_and_3d_alike():
     keypoints, joints = draw_labelled(clips, 1000, 3, torch.Generator().manual_seed(0), flip=True)
     plain = [clips[0].windows([i], 3) for i in range(3)]
     mirrored = [tuple(flip_left_right(part, H36M17) for part in parts) for parts in plain]
-    is_mirrored = [any(np.allclose(keypoints[i], k[0], atol=1e-6) and np.allclose(joints[i], j[0]) for k, j in mirrored) for i in range(1000)]
-    is_plain = [any(np.allclose(keypoints[i], k[0], atol=1e-6) and np.allclose(joints[i], j[0]) for k, j in plain) for i in range(1000)]
+    is_mirrored = [any(np.allclose(keypoints[i], k[0], atol=1e-6) and np.allclose(joints[i], j[0]) for k, j in mirrored)
+                   for i in range(1000)]
+    is_plain = [any(np.allclose(keypoints[i], k[0], atol=1e-6) and np.allclose(joints[i], j[0]) for k, j in plain)
+                for i in range(1000)]
     assert all(a != b for a, b in zip(is_mirrored, is_plain)) and abs(sum(is_mirrored) - 500) < 4 * 250**0.5
 
 
@@ -83,8 +86,10 @@ def test_a_window_with_a_missing_joint_is_not_trained_on():
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"keypoints_px": np.zeros((3, 17, 2))}, r"clip 0: keypoints_px has shape \(3, 17, 2\); wanted \(4, 17, 2\) or \(4, 17, 3\)"),
-    ({"keypoints_px": np.random.default_rng(0).uniform(0, 1, (4, 17, 2))}, "clip 0: the keypoints are all within 2 px of the corner"),
+    ({"keypoints_px": np.zeros((3, 17, 2))},
+     r"clip 0: keypoints_px has shape \(3, 17, 2\); wanted \(4, 17, 2\) or \(4, 17, 3\)"),
+    ({"keypoints_px": np.random.default_rng(0).uniform(0, 1, (4, 17, 2))},
+     "clip 0: the keypoints are all within 2 px of the corner"),
     ({"valid": np.ones((4, 1), bool)}, r"valid has shape \(4, 1\); wanted \(4,\)"),
     ({"measured": np.ones(16, bool)}, r"measured has shape \(16,\)"),
     ({"keypoints_px": np.full((4, 17, 2), np.inf)}, "clip 0: the 2D is NaN or infinite"),
@@ -125,17 +130,18 @@ def test_the_world_is_turned_into_the_axes_of_the_camera():
     quaternion = rng.normal(size=4)
     quaternion /= np.linalg.norm(quaternion)
     points = rng.normal(size=(5, 17, 3))
-    np.testing.assert_allclose(datasets.to_camera(points, quaternion, (1, 2, 3)), seen_by(points, quaternion, (1000, 2000, 3000)), atol=1e-12)
+    np.testing.assert_allclose(datasets.to_camera(points, quaternion, (1, 2, 3)),
+                               seen_by(points, quaternion, (1000, 2000, 3000)), atol=1e-12)
 
 
 def test_joints_are_assembled_by_their_names_and_means():
     names = [f"their {joint}" for joint in H36M17.joints if joint != "nose"]
     points = np.arange(len(names) * 2.0).reshape(1, -1, 2)
     sources = {joint: f"their {joint}" for joint in H36M17.joints} | {"nose": ("their thorax", "their head")}
-    made = datasets.assemble(points, names, sources)
+    joints = datasets.assemble(points, names, sources)
     nose, thorax, head = (H36M17.index(joint) for joint in ("nose", "thorax", "head"))
-    np.testing.assert_array_equal(made[:, nose], (made[:, thorax] + made[:, head]) / 2)
-    np.testing.assert_array_equal(np.delete(made, nose, 1), points)
+    np.testing.assert_array_equal(joints[:, nose], (joints[:, thorax] + joints[:, head]) / 2)
+    np.testing.assert_array_equal(np.delete(joints, nose, 1), points)
 
 
 def test_clips_of_several_rates_are_drawn_at_the_slowest():
@@ -143,7 +149,8 @@ def test_clips_of_several_rates_are_drawn_at_the_slowest():
     assert datasets.common_rate_hz(clips) == 25
     _, joints = draw_labelled(clips, 200, 5, torch.Generator().manual_seed(0), rate_hz=25.0)
     inside = [row for row in numbers(joints) if row.min() > 0 and row.max() < 29]
-    assert {int(step) for row in inside for step in np.diff(row)} == {1, 2} and all(len(set(np.diff(row))) == 1 for row in inside)
+    assert {int(step) for row in inside for step in np.diff(row)} == {1, 2}
+    assert all(len(set(np.diff(row))) == 1 for row in inside)
 
 
 def test_a_rate_that_is_no_multiple_is_refused():

@@ -19,20 +19,21 @@ ASPECT = 96 / 128
 
 
 def ramp(height=200, width=250):
-    """Red is x, green is y."""
+    """A picture whose red is x and whose green is y."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0], image[..., 1] = np.arange(width), np.arange(height)[:, None]
     return image
 
 
-@pytest.mark.parametrize("box", [(100.3, 90.7, 60.0, 80.0), (5.0, 100.0, 75.0, 100.0), (245.0, 195.0, 150.0, 200.0), (120.0, 20.0, 33.0, 44.0)])
+@pytest.mark.parametrize("box", [(100.3, 90.7, 60.0, 80.0), (5.0, 100.0, 75.0, 100.0), (245.0, 195.0, 150.0, 200.0),
+                                 (120.0, 20.0, 33.0, 44.0)])
 def test_a_crop_holds_the_picture_where_to_picture_says(box):
     box = np.array(box)
     part = d.crop(ramp(), box, SIZE)
     y, x = np.mgrid[:SIZE[0], :SIZE[1]]
     places = d.to_picture(np.stack([x, y], -1), box, SIZE)
     inside = ((places >= 0) & (places <= [249, 199])).all(-1)
-    # Bilinear is exact on a ramp; float32 of numbers up to 255, four products.
+    # Bilinear interpolation is exact on a ramp; the rest is float32 of numbers up to 255 and four products.
     np.testing.assert_allclose(part[inside][:, :2], places[inside], atol=8 * 255 * np.finfo(np.float32).eps)
     outside = ((places < -1) | (places > [250, 200])).any(-1)
     assert not part[outside].any() and outside.any() == (box[0] in (5.0, 245.0) or box[1] == 20.0)
@@ -43,12 +44,15 @@ def test_the_corners_of_a_crop_are_those_of_its_box():
     for box in np.random.default_rng(0).uniform([-100, -100, 10, 10], [500, 500, 900, 900], (20, 4)):
         for corner in ([0, 0], [width, 0], [0, height], [width, height]):
             side = np.sign(np.array(corner) - [width / 2, height / 2])
-            np.testing.assert_allclose(d.to_picture(np.array(corner), box, SIZE), box[:2] + side * box[2:] / 2, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(d.to_picture(np.array([width / 2, height / 2]), box, SIZE), box[:2])  # the centre of the box
+            np.testing.assert_allclose(d.to_picture(np.array(corner), box, SIZE), box[:2] + side * box[2:] / 2,
+                                       rtol=0, atol=1e-9)
+        # The centre of the box.
+        np.testing.assert_allclose(d.to_picture(np.array([width / 2, height / 2]), box, SIZE), box[:2])
 
 
-@pytest.mark.parametrize("low, high, wanted", [((100, 50), (200, 250), (150, 150, 250 * 0.75, 250)),  # tall: its height counts
-                                               ((0, 0), (300, 100), (150, 50, 375, 500))])  # wide: its width
+@pytest.mark.parametrize("low, high, wanted", [
+    ((100, 50), (200, 250), (150, 150, 250 * 0.75, 250)),  # tall: its height counts
+    ((0, 0), (300, 100), (150, 50, 375, 500))])  # wide: its width counts
 def test_a_box_keeps_the_shape_of_the_network_and_a_quarter_of_room(low, high, wanted):
     np.testing.assert_allclose(d.padded_box(np.array(low), np.array(high), 0.75), wanted)
 
@@ -56,25 +60,27 @@ def test_a_box_keeps_the_shape_of_the_network_and_a_quarter_of_room(low, high, w
 def test_a_person_with_few_seen_keypoints_is_lost():
     keypoints = np.column_stack([np.arange(17), np.arange(17) * 2, np.full(17, 0.1)])
     keypoints[:5, 2] = 0.9
-    assert d.box_around(keypoints, ASPECT)[1] == 4  # of the seen five alone
+    assert d.box_around(keypoints, ASPECT)[1] == 4  # the centre of the five seen ones alone
     keypoints[0, 2] = 0.1
     assert d.box_around(keypoints, ASPECT) is None
 
 
 def gaussians(points, size=(32, 24), sigma=2.0):
     y, x = np.mgrid[:size[0], :size[1]]
-    return np.exp(-((x - points[:, :1, None]) ** 2 + (y - points[:, 1:, None]) ** 2) / (2 * sigma**2)).astype(np.float32)
+    return np.exp(-((x - points[:, :1, None]) ** 2 + (y - points[:, 1:, None]) ** 2)
+                  / (2 * sigma**2)).astype(np.float32)
 
 
 def test_a_drawn_gaussian_is_found_to_a_quarter_of_a_pixel():
     points = np.random.default_rng(0).uniform([2, 2], [21, 29], (500, 2))
     found = d.decode(gaussians(points))
-    # The maximum is at most half a pixel away on each axis, on the side of its higher neighbour; a quarter of a pixel that way
-    # leaves at most a quarter. Without the shift it is a half.
+    # The maximum is at most half a pixel away on each axis, on the side of its higher neighbour; after a shift of a
+    # quarter of a pixel to that side at most a quarter is left. Without the shift it is a half.
     assert np.abs(found[:, :2] - points).max() <= 0.25 + 1e-6
     assert np.abs(np.round(found[:, :2]) - points).max() > 0.45
     np.testing.assert_allclose(found[:, 2], np.exp(-((np.round(points) - points) ** 2).sum(1) / 8), atol=1e-6)
-    np.testing.assert_array_equal(d.decode(gaussians(np.array([[7.0, 9.0]])))[0, :2], [7, 9])  # in the middle of a pixel: no shift
+    # A point in the middle of a pixel needs no shift.
+    np.testing.assert_array_equal(d.decode(gaussians(np.array([[7.0, 9.0]])))[0, :2], [7, 9])
 
 
 def test_a_maximum_at_the_edge_is_not_shifted_and_confidence_is_at_most_one():
@@ -87,20 +93,22 @@ def test_a_maximum_at_the_edge_is_not_shifted_and_confidence_is_at_most_one():
 
 def test_the_heatmaps_of_the_mirrored_crop_come_back_mirrored_and_exchanged():
     points = np.random.default_rng(1).uniform([9, 9], [15, 22], (17, 2))
-    # Heatmap pixel i is the crop's 4 i; the crop's pixel u is 95 - u in the mirrored one.
+    # Heatmap pixel i is the crop's pixel 4 i; the crop's pixel u is 95 - u in the mirrored crop.
     mirrored = np.column_stack([(95 - 4 * points[:, 0]) / 4, points[:, 1]])[list(COCO17.mirror)]
     back = d.unflipped(gaussians(mirrored))
     mass = back / back.sum((1, 2), keepdims=True)
     y, x = np.mgrid[:32, :24]
-    # A whole pixel makes up for three quarters: what is left is a quarter.
+    # A shift of a whole pixel makes up for three quarters: a quarter is left.
     np.testing.assert_allclose((mass * x).sum((1, 2)), points[:, 0] + 0.25, atol=0.02)
     np.testing.assert_allclose((mass * y).sum((1, 2)), points[:, 1], atol=0.02)
 
 
 @pytest.mark.parametrize("image, error, message", [
-    (np.zeros((9, 9, 3)), TypeError, "image is float64"), ([[1]], TypeError, "image is list"), (None, TypeError, "NoneType"),
+    (np.zeros((9, 9, 3)), TypeError, "image is float64"), ([[1]], TypeError, "image is list"),
+    (None, TypeError, "NoneType"),
     (np.zeros((9, 9), np.uint8), ValueError, r"shape \(9, 9\); wanted \(height, width, 3\)"),
-    (np.zeros((9, 9, 4), np.uint8), ValueError, r"\(9, 9, 4\)"), (np.zeros((0, 9, 3), np.uint8), ValueError, r"\(0, 9, 3\)")])
+    (np.zeros((9, 9, 4), np.uint8), ValueError, r"\(9, 9, 4\)"),
+    (np.zeros((0, 9, 3), np.uint8), ValueError, r"\(0, 9, 3\)")])
 def test_what_is_no_picture_is_refused(image, error, message):
     with pytest.raises(error, match=message):
         d.checked_image(image)
@@ -129,7 +137,8 @@ def test_a_rendered_walk_is_found_and_lifted_from_pictures_alone(shipped, movie)
     assert np.median(errors) < 0.05 * height
     truth = movie.joints_m.numpy()
     mean_pose = np.broadcast_to(load_windows(1)[1].mean(0), truth.shape)
-    # The lifter alone would be 33 mm off, the mean pose is 187: a third below it takes a detector that mostly tells left from right.
+    # The lifter alone is 33 mm off, the mean pose 187 mm: to be a third below that, the detector must mostly tell left
+    # from right.
     assert mpjpe(np.array(poses) * 1e3, truth * 1e3) < 2 / 3 * mpjpe(mean_pose * 1e3, truth * 1e3)
 
 
@@ -137,10 +146,11 @@ def test_the_box_follows_the_person_and_is_looked_for_again_after_a_loss(shipped
     shipped.reset()
     image = movie.frames[0].numpy()
     first = shipped(image)
-    seen = first[first[:, 2] >= d.SEEN_ABOVE, :2]
-    np.testing.assert_allclose(shipped._box[:2], (seen.min(0) + seen.max(0)) / 2)
+    seen_px = first[first[:, 2] >= d.SEEN_ABOVE, :2]
+    np.testing.assert_allclose(shipped._box[:2], (seen_px.min(0) + seen_px.max(0)) / 2)
     tracked = shipped.in_box(image, shipped._box)
-    np.testing.assert_array_equal(shipped(image), tracked)  # from the second picture on: in the last box, not in the whole
+    # From the second picture on it searches in the last box, not in the whole picture.
+    np.testing.assert_array_equal(shipped(image), tracked)
     assert shipped(np.zeros_like(image)) is None and shipped._box is None
     np.testing.assert_array_equal(shipped(image), first)
 
@@ -156,7 +166,8 @@ def test_the_flip_test_is_the_mean_of_both_views(shipped, movie):
 
 
 @pytest.mark.parametrize("name, options, error, message", [
-    ("yolo", {}, ValueError, "no detector 'yolo'; wanted \"shipped\""), ("gone.onnx", {}, FileNotFoundError, "no detector at gone.onnx"),
+    ("yolo", {}, ValueError, "no detector 'yolo'; wanted \"shipped\""),
+    ("gone.onnx", {}, FileNotFoundError, "no detector at gone.onnx"),
     ("rtmlib", {"flip_test": True}, ValueError, "rtmlib has no flip test")])
 def test_a_detector_that_cannot_be_had_is_answered(name, options, error, message):
     pytest.importorskip("onnxruntime")
@@ -172,12 +183,14 @@ def test_a_file_that_is_no_such_network_is_refused(tmp_path):
     shape = (1, 3, 64, 64)
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y")]
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), tmp_path / "b.onnx")
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+              tmp_path / "b.onnx")
     with pytest.raises(ValueError, match=r"gives \[1, 3, 64, 64\]; wanted \(1, 3, H, W\) -> \(1, 17, H / 4, W / 4\)"):
         edgepose.open_detector(tmp_path / "b.onnx")
 
 
-@pytest.mark.parametrize("name, library, package", [("shipped", "onnxruntime", r"'edgepose\[video\]'"), ("mediapipe", "mediapipe", "'mediapipe<0.10.30'"),
+@pytest.mark.parametrize("name, library, package", [("shipped", "onnxruntime", r"'edgepose\[video\]'"),
+                                                    ("mediapipe", "mediapipe", "'mediapipe<0.10.30'"),
                                                     ("rtmlib", "rtmlib", "rtmlib")])
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch, name, library, package):
     monkeypatch.setitem(sys.modules, library, None)
@@ -189,7 +202,7 @@ LANDMARKS = [SimpleNamespace(x=i / 100, y=i / 50, z=0.0, visibility=i / 40) for 
 
 
 def fake_mediapipe(calls, with_solutions):
-    """What its documentation promises of the two interfaces."""
+    """MediaPipe's two interfaces, as its documentation describes them."""
     class Pose:
         def __init__(self, static_image_mode, model_complexity=1):
             assert static_image_mode is False
@@ -221,7 +234,8 @@ def fake_mediapipe(calls, with_solutions):
             calls["last_ms"] = timestamp_ms
             return SimpleNamespace(pose_landmarks=[LANDMARKS] if picture.data.any() else [])
 
-    vision = SimpleNamespace(PoseLandmarker=Landmarker, PoseLandmarkerOptions=SimpleNamespace, RunningMode=SimpleNamespace(VIDEO="video"))
+    vision = SimpleNamespace(PoseLandmarker=Landmarker, PoseLandmarkerOptions=SimpleNamespace,
+                             RunningMode=SimpleNamespace(VIDEO="video"))
     module = SimpleNamespace(tasks=SimpleNamespace(vision=vision, BaseOptions=SimpleNamespace), Image=SimpleNamespace,
                              ImageFormat=SimpleNamespace(SRGB="srgb"))
     if with_solutions:
@@ -239,14 +253,16 @@ def test_mediapipe_answers_in_pixels_with_its_visibility(monkeypatch, tmp_path, 
     image = np.full((50, 200, 3), 9, np.uint8)
     for _ in range(2):
         found = detector(image)
-        np.testing.assert_allclose(found[7], [7 / 100 * 200, 7 / 50 * 50, 7 / 40])  # x times the width, y times the height
+        # x times the width, y times the height.
+        np.testing.assert_allclose(found[7], [7 / 100 * 200, 7 / 50 * 50, 7 / 40])
         assert found.shape == (33, 3) and len(ADAPTERS[detector.layout].layout) == 33
     assert detector(np.zeros_like(image)) is None
 
 
 def test_a_mediapipe_without_a_model_says_to_give_one(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe({}, with_solutions=False))
-    with pytest.raises(ValueError, match="came without a model: pip install 'mediapipe<0.10.30', which has one, or give a pose_landmarker.task"):
+    with pytest.raises(ValueError, match="came without a model: pip install 'mediapipe<0.10.30', which "
+                       "has one, or give a pose_landmarker.task"):
         edgepose.open_detector("mediapipe")
     with pytest.raises(FileNotFoundError, match="gone.task"):
         edgepose.open_detector("gone.task")
@@ -287,7 +303,8 @@ def test_mediapipe_is_closed_and_another_film_starts_afresh(monkeypatch, tmp_pat
 def test_a_task_file_that_mediapipe_cannot_read_is_named_in_a_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe({}, with_solutions=False))
     (tmp_path / "pose.task").write_bytes(b"half a mod")
-    with pytest.raises(ValueError, match="pose.task is no .task file of a pose landmarker that mediapipe can read: Unable to open zip archive.$"):
+    with pytest.raises(ValueError, match="pose.task is no .task file of a pose landmarker that mediapipe "
+                       "can read: Unable to open zip archive.$"):
         edgepose.open_detector(tmp_path / "pose.task")
 
 
@@ -306,11 +323,11 @@ def saved_network(path, sides):
 
 
 def test_rtmlib_takes_files_and_their_sizes(monkeypatch, tmp_path):
-    made = {}
+    sizes = {}
 
     class Network:
         def __init__(self, file, model_input_size, backend, device, **options):
-            made[file] = model_input_size
+            sizes[file] = model_input_size
             self.is_pose = "to_openpose" in options
 
         def __call__(self, image, bboxes=None):
@@ -320,9 +337,11 @@ def test_rtmlib_takes_files_and_their_sizes(monkeypatch, tmp_path):
             return np.arange(34.0).reshape(1, 17, 2), np.full((1, 17), 0.9)
 
     monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(YOLOX=Network, RTMPose=Network))
-    person, pose = saved_network(tmp_path / "person.onnx", (416, 320)), saved_network(tmp_path / "pose.onnx", (256, 192))
+    person, pose = (saved_network(tmp_path / "person.onnx", (416, 320)),
+                    saved_network(tmp_path / "pose.onnx", (256, 192)))
     with edgepose.open_detector(f"rtmlib:{person},{pose}") as detector:
-        assert made == {str(person): (416, 320), str(pose): (192, 256)}  # rtmlib wants (height, width) of one, (width, height) of the other
+        # rtmlib wants (height, width) for the first network, (width, height) for the second.
+        assert sizes == {str(person): (416, 320), str(pose): (192, 256)}
         np.testing.assert_array_equal(detector(np.zeros((64, 64, 3), np.uint8))[:, :2], np.arange(34.0).reshape(17, 2))
     with pytest.raises(ValueError, match="RtmlibDetector is closed"):
         detector(np.zeros((64, 64, 3), np.uint8))
@@ -357,7 +376,7 @@ def test_rtmlib_gets_bgr_and_the_person_is_kept(monkeypatch):
     detector = edgepose.open_detector("rtmlib")
     image = np.full((200, 200, 3), [1, 2, 3], np.uint8)
     np.testing.assert_array_equal(detector(image)[:, :2], people[0])
-    state.update(order=[1, 0], scores=np.array([0.5, 0.9]))  # the other one is clearer now, and comes first
+    state.update(order=[1, 0], scores=np.array([0.5, 0.9]))  # the second person is clearer now and comes first
     np.testing.assert_array_equal(detector(image)[:, :2], people[0])
     state.update(order=[])
     assert detector(image) is None

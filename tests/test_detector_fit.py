@@ -13,15 +13,19 @@ from edgepose.training.real_clips import RealClip
 
 # `python -m edgepose.training.detector_fit --detections DIR`: lengths over thigh plus shank.
 MEASURED = {
-    "AIST++": {"trunk": 0.694, "hips": 0.295, "shoulders": 0.465, "ears": 0.214, "nose above": 0.173, "eyes above": 0.215},
-    "beam, OpenPose": {"trunk": 0.639, "hips": 0.275, "shoulders": 0.411, "ears": 0.19, "nose above": 0.147, "eyes above": 0.187},
-    "beam, MediaPipe": {"trunk": 0.7, "hips": 0.251, "shoulders": 0.466, "ears": 0.125, "nose above": 0.146, "eyes above": 0.19},
-    "several people, MediaPipe": {"trunk": 0.665, "hips": 0.246, "shoulders": 0.449, "ears": 0.134, "nose above": 0.157, "eyes above": 0.203}}
+    "AIST++": {"trunk": 0.694, "hips": 0.295, "shoulders": 0.465, "ears": 0.214, "nose above": 0.173,
+               "eyes above": 0.215},
+    "beam, OpenPose": {"trunk": 0.639, "hips": 0.275, "shoulders": 0.411, "ears": 0.19, "nose above": 0.147,
+                       "eyes above": 0.187},
+    "beam, MediaPipe": {"trunk": 0.7, "hips": 0.251, "shoulders": 0.466, "ears": 0.125, "nose above": 0.146,
+                        "eyes above": 0.19},
+    "several people, MediaPipe": {"trunk": 0.665, "hips": 0.246, "shoulders": 0.449, "ears": 0.134,
+                                  "nose above": 0.157, "eyes above": 0.203}}
 
 
 @pytest.fixture(scope="module")
 def ratios():
-    """The ratios of 2000 bodies as detectors see them in training."""
+    """The ratios of 2000 bodies as the simulated detectors of training see them."""
     generator = torch.Generator().manual_seed(0)
     bodies = vary_bodies(torch.from_numpy(standing()).expand(2000, 1, -1, -1), generator, STRANGERS)
     points = coco_landmarks(bodies, generator, WHERE_DETECTORS_POINT).numpy()
@@ -33,11 +37,12 @@ def ratios():
 def test_training_draws_the_bodies_that_every_detector_sees(ratios, detector):
     for name, value in MEASURED[detector].items():
         low, high = np.percentile(ratios[name], [5, 95])
-        assert low < value < high, f"{name} is {value} for {detector}; training draws {low:.3f} to {high:.3f} (5 to 95 %)"
+        assert low < value < high, (
+            f"{name} is {value} for {detector}; training draws {low:.3f} to {high:.3f} (5 to 95 %)")
 
 
 def a_clip(jitter: float, bias: float, correlation: float, frames: int = 4000) -> RealClip:
-    """A person at rest, seen by a detector with these errors in parts of the person's size."""
+    """A person at rest, seen by a detector with these errors, in parts of the person's size."""
     rng = np.random.default_rng(0)
     true = np.zeros((frames, 17, 3))
     true[..., :2], true[..., 2] = 1000 * standing()[:, :2], 1
@@ -54,9 +59,10 @@ def a_clip(jitter: float, bias: float, correlation: float, frames: int = 4000) -
 def test_the_fit_finds_the_jitter_the_bias_and_the_correlation_that_were_put_in():
     jitter, bias, correlation = detector_fit.fit_jitter([a_clip(0.01, 0.02, 0.85)])
     assert set(jitter) == {joint.split("_")[-1] for joint in COCO_JOINTS}
-    # The median length of a normal error is sqrt(2 ln 2) sigma, and the t's is sqrt(2) scales.
+    # The median length of a normal error is sqrt(2 ln 2) sigma, that of the t distribution sqrt(2) scales.
     assert list(jitter.values()) == pytest.approx([100 * 0.01 * math.sqrt(math.log(2))] * len(jitter), rel=0.06)
-    assert list(bias.values()) == pytest.approx([2.0] * len(bias), rel=0.08) and correlation == pytest.approx(0.85, abs=0.01)
+    assert list(bias.values()) == pytest.approx([2.0] * len(bias), rel=0.08)
+    assert correlation == pytest.approx(0.85, abs=0.01)
 
 
 def test_points_that_were_not_found_are_no_errors():

@@ -28,7 +28,8 @@ def poses(clip):
 def pose_at(timestamp_s, shift_m=0.0, skeleton=H36M17):
     joints = len(skeleton)
     joints_m = np.random.default_rng(0).uniform(-0.5, 0.5, (joints, 3)).astype(np.float32) + shift_m
-    return edgepose.Pose(joints_m, timestamp_s, joints_m[:, :2] / 2, np.ones(joints), np.arange(joints) % 5 > 0, skeleton, False)
+    return edgepose.Pose(joints_m, timestamp_s, joints_m[:, :2] / 2, np.ones(joints), np.arange(joints) % 5 > 0,
+                         skeleton, False)
 
 
 def clip_of(fps, frames=10, reference_m=None):
@@ -43,7 +44,8 @@ def has_colour(frame, colour, reach=40):
 def test_left_is_red_right_is_blue_and_a_bone_has_the_colour_of_its_end():
     colours = dict(zip(H36M17.bones, drawing.bone_colours(H36M17)))
     end = {H36M17.joints[joint]: colour for (_, joint), colour in colours.items()}
-    assert end["left_wrist"] == end["left_hip"] == "#d1495b" and end["right_knee"] == "#2a6fbb" and end["spine"] == drawing.MIDLINE
+    assert end["left_wrist"] == end["left_hip"] == "#d1495b" and end["right_knee"] == "#2a6fbb"
+    assert end["spine"] == drawing.MIDLINE
 
 
 def test_the_lines_lie_where_the_joints_are():
@@ -60,29 +62,32 @@ def test_the_lines_lie_where_the_joints_are():
             assert line.get_color() == colour
             if axes is flat:
                 np.testing.assert_allclose(line.get_xydata(), ends)
-            else:  # forward is matplotlib's y, down its z turned round
+            else:  # matplotlib's y is forward and its z is up
                 np.testing.assert_allclose(np.transpose(line.get_data_3d()), ends[:, [0, 2, 1]])
     drawing._frame_3d(solid, 0.8)
     assert solid.get_zlim() == (0.8, -0.8) and solid.get_xlim() == solid.get_ylim() == (-0.8, 0.8)
 
 
-@pytest.mark.parametrize("fps, rate_hz, frames", [(60, 15, 25), (50, 12.5, 25), (15, 15, 100), (8, 8, 100), (29.97, 14.985, 50)])
+@pytest.mark.parametrize("fps, rate_hz, frames",
+                         [(60, 15, 25), (50, 12.5, 25), (15, 15, 100), (8, 8, 100), (29.97, 14.985, 50)])
 def test_a_film_shows_every_nth_frame_up_to_its_rate(fps, rate_hz, frames):
     poses = [pose_at(i / fps) for i in range(100)]
-    rate, shown = drawing.film_poses(poses, fps)
-    assert rate == pytest.approx(rate_hz) and len(shown) == frames
+    rate, shown_poses = drawing.film_poses(poses, fps)
+    assert rate == pytest.approx(rate_hz) and len(shown_poses) == frames
     step = round(fps / rate_hz)
-    assert [poses.index(pose) for pose in shown] == list(range(0, 100, step))
+    assert [poses.index(pose) for pose in shown_poses] == list(range(0, 100, step))
 
 
 def test_a_film_shows_nobody_while_nobody_was_there():
     poses = [pose_at(i / 15) for i in (*range(5), *range(20, 25))]
-    _, shown = drawing.film_poses(poses, 15)
-    kept = 4 + int(drawing.HELD_S * 15)
-    assert [pose is None for pose in shown] == [False] * (kept + 1) + [True] * (19 - kept) + [False] * 5
-    frames = list(drawing.film_frames(clip_of(15), poses, shown, 15))
+    _, shown_poses = drawing.film_poses(poses, 15)
+    frames_drawn = 4 + int(drawing.HELD_S * 15)
+    is_empty = [False] * (frames_drawn + 1) + [True] * (19 - frames_drawn) + [False] * 5
+    assert [pose is None for pose in shown_poses] == is_empty
+    frames = list(drawing.film_frames(clip_of(15), poses, shown_poses, 15))
     for colour in drawing.SIDES.values():  # below the legend
-        assert has_colour(frames[0][30:], colour) and has_colour(frames[24][30:], colour) and not has_colour(frames[15][30:], colour)
+        assert has_colour(frames[0][30:], colour) and has_colour(frames[24][30:], colour)
+        assert not has_colour(frames[15][30:], colour)
 
 
 def test_a_frame_of_a_film_is_drawn_from_its_own_pose_alone():
@@ -132,9 +137,9 @@ def test_an_mp4_has_the_frames_and_the_rate(clip, poses, tmp_path):
         stream = film.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
         assert stream.average_rate == 15 and stream.codec_context.pix_fmt == "yuv420p"
-    drawn = list(drawing.film_frames(clip, poses, drawing.film_poses(poses, clip.fps)[1], 15))
-    assert len(frames) == 25 and frames[0].shape == drawn[0].shape
-    assert np.abs(frames[12].astype(int) - drawn[12]).mean() < 2  # of 255: it is compressed
+    originals = list(drawing.film_frames(clip, poses, drawing.film_poses(poses, clip.fps)[1], 15))
+    assert len(frames) == 25 and frames[0].shape == originals[0].shape
+    assert np.abs(frames[12].astype(int) - originals[12]).mean() < 2  # out of 255: the film is compressed
 
 
 def test_an_mp4_without_its_library_says_what_to_install(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""load() and Engine.run: what they refuse, who may share an engine, what an engine costs while nobody uses it."""
+"""load() and Engine.run: their refusals, engines shared by threads, the cost of an idle engine."""
 
 import os
 import pickle
@@ -160,14 +160,14 @@ print(time.process_time() - before)
 
 def run_python(code, *arguments):
     path = os.pathsep.join([str(Path(edgepose.__file__).parent.parent), *sys.path])
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": path})
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True,
+                          text=True, timeout=60, env={**os.environ, "PYTHONPATH": path})
 
 
 def test_an_idle_engine_with_two_threads_takes_no_processor_time(tmp_path):
-    done = run_python(IDLE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 0.02
+    process = run_python(IDLE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert process.returncode == 0, process.stderr
+    assert float(process.stdout) < 0.02
 
 
 SHARED = """
@@ -191,9 +191,9 @@ print(threads() - before)
 
 
 def test_all_engines_of_a_process_share_their_threads_and_leave_none_behind(tmp_path):
-    done = run_python(SHARED, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "2", "0"]
+    process = run_python(SHARED, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == ["True", "2", "0"]
 
 
 PINNED = """
@@ -202,14 +202,15 @@ cpus = sorted(os.sched_getaffinity(0))
 engine = edgepose.load(sys.argv[1], threads=2, cpus=cpus[-1:])
 x = np.zeros((2, 1, 17, 2), np.float32)
 same = np.array_equal(engine.run(x), edgepose.load(sys.argv[1]).run(x))
-print(same, [sorted(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()].count(cpus[-1:]) > 0)
+threads = [int(task) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+print(same, [sorted(os.sched_getaffinity(thread)) for thread in threads].count(cpus[-1:]) > 0)
 """
 
 
 def test_workers_are_pinned_where_they_are_asked_to_be(tmp_path):
-    done = run_python(PINNED, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "True"]
+    process = run_python(PINNED, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize("cpu", [-1, 1023, 5000])
@@ -218,7 +219,8 @@ def test_a_processor_that_the_process_may_not_use_is_named(engine_path, cpu):
         edgepose.load(engine_path, threads=2, cpus=[cpu])
 
 
-@pytest.mark.parametrize("threads, cpus", [(2, ["a"]), (2, "1"), (2, [1.5]), (2, [True]), (2, 0.5), (2, None), (1, [0]), (2, [0, 1])])
+@pytest.mark.parametrize("threads, cpus",
+                         [(2, ["a"]), (2, "1"), (2, [1.5]), (2, [True]), (2, 0.5), (2, None), (1, [0]), (2, [0, 1])])
 def test_cpus_are_whole_numbers_fewer_than_threads(engine_path, threads, cpus):
     with pytest.raises(ValueError, match="cpus is .*; it needs whole numbers, at most one for each of the"):
         edgepose.load(engine_path, threads=threads, cpus=cpus)
@@ -243,9 +245,9 @@ print(engine.run(x).shape)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS and /proc")
 def test_threads_that_cannot_be_started_are_an_error_and_not_the_end_of_the_process(tmp_path):
-    done = run_python(SCARCE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
-    assert done.returncode == 0, done.stderr
-    first, second, third = done.stdout.splitlines()
+    process = run_python(SCARCE, write_engine(tmp_path / "tiny.epose", tiny_lifter()))
+    assert process.returncode == 0, process.stderr
+    first, second, third = process.stdout.splitlines()
     assert "of 199 threads could be started" in first and "of 199 threads" in second and third == "(1, 17, 3)"
 
 

@@ -1,4 +1,4 @@
-"""What write() and read() promise of .epose files, whatever happened to the file in between."""
+"""write() and read() of .epose files, whatever happened to the file in between."""
 
 import errno
 import json
@@ -20,7 +20,8 @@ from edgepose.build_engines.lower import lower
 
 MODEL = tiny_lifter()
 HEADER = {**engine_header(MODEL), "backend": "onnx"}
-TENSORS = {"w": np.arange(12, dtype=np.float32).reshape(3, 4), "h": np.arange(5, dtype=np.float16), "raw": np.arange(7, dtype=np.uint8)}
+TENSORS = {"w": np.arange(12, dtype=np.float32).reshape(3, 4), "h": np.arange(5, dtype=np.float16),
+           "raw": np.arange(7, dtype=np.uint8)}
 
 
 def small_file(path, header=HEADER, tensors=TENSORS):
@@ -29,14 +30,15 @@ def small_file(path, header=HEADER, tensors=TENSORS):
 
 
 def sealed(path, text, tensors=TENSORS):
-    """A file whose header is `text`, whatever that is, and whose checksum holds."""
+    """A file with the header `text`, whatever it is, and a valid checksum."""
     path.write_bytes(save(tensors, {"edgepose": text, "sha256": enginefile.checksum(text, tensors)}))
     return path
 
 
 def same(read, header, tensors):
-    came, arrays = read
-    return (came == {"format": enginefile.FORMAT, "units": enginefile.UNITS, **header} and arrays.keys() == tensors.keys()
+    header_read, arrays = read
+    return (header_read == {"format": enginefile.FORMAT, "units": enginefile.UNITS, **header}
+            and arrays.keys() == tensors.keys()
             and all(arrays[n].dtype == tensors[n].dtype and np.array_equal(arrays[n], tensors[n]) for n in tensors))
 
 
@@ -58,11 +60,13 @@ def test_the_same_model_gives_the_same_file(tmp_path):
 
 
 def test_a_file_of_format_1_gives_the_poses_it_gave(tmp_path):
-    """tests/format1.epose is the tiny lifter in half precision, as it was written when files held the places of their buffers."""
+    """tests/format1.epose: the tiny lifter in half precision from when files held the places of their buffers."""
     path = Path(__file__).with_name("format1.epose")
     engine, x = edgepose.load(path), keypoints(MODEL, 5)
-    assert engine.header["format"] == 1 and "arena" in engine.header["plan"] and len(engine.header["plan"]["buffers"][0]) == 4
-    np.testing.assert_array_equal(engine.run(x), edgepose.load(write_engine(tmp_path / "now.epose", MODEL, "fp16")).run(x))
+    assert engine.header["format"] == 1 and "arena" in engine.header["plan"]
+    assert len(engine.header["plan"]["buffers"][0]) == 4
+    np.testing.assert_array_equal(engine.run(x),
+                                  edgepose.load(write_engine(tmp_path / "now.epose", MODEL, "fp16")).run(x))
 
 
 def test_a_missing_file_says_how_to_build_one(tmp_path):
@@ -85,7 +89,8 @@ def test_a_name_that_is_no_file_lists_what_ships():
 def test_a_file_that_is_something_else_is_an_engine_error(tmp_path, content):
     path = tmp_path / "other.epose"
     path.write_bytes(content)
-    with pytest.raises(EngineError, match="other.epose: (not an engine file, or damaged|a safetensors file, but no engine)"):
+    with pytest.raises(
+            EngineError, match="other.epose: (not an engine file, or damaged|a safetensors file, but no engine)"):
         enginefile.read(path)
     with pytest.raises(EngineError, match="other.epose"):
         edgepose.load(path)
@@ -119,14 +124,15 @@ def test_one_flipped_bit_is_an_engine_error_or_changes_nothing(tmp_path):
     whole = small_file(tmp_path / "whole.epose").read_bytes()
     begin = 8 + int.from_bytes(whole[:8], "little")
     path, noticed = tmp_path / "flipped.epose", 0
-    for at, damaged in [*flips(whole, 0, begin, None, rng), *flips(whole, 0, begin, 300, rng), *flips(whole, begin, len(whole), None, rng)]:
+    for at, damaged in [*flips(whole, 0, begin, None, rng), *flips(whole, 0, begin, 300, rng),
+                        *flips(whole, begin, len(whole), None, rng)]:
         path.write_bytes(damaged)
         try:
             assert same(enginefile.read(path), HEADER, TENSORS), f"byte {at}: read as something else"
         except EngineError as error:
             assert "flipped.epose" in str(error)
             noticed += 1
-    assert noticed >= len(whole)  # all but a bit in the padding or the like
+    assert noticed >= len(whole)  # all but a few bits, such as those in the padding
 
 
 def test_flipped_bits_of_a_whole_engine_are_noticed_when_it_is_loaded(tmp_path):
@@ -153,18 +159,21 @@ def test_swapped_tensors_are_noticed(tmp_path):
         enginefile.read(path)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"model": "ampose", "frames": "1"}, {"edgepose": "{}"}, {"sha256": "0"}])
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"model": "ampose", "frames": "1"}, {"edgepose": "{}"}, {"sha256": "0"}])
 def test_another_safetensors_file_is_told_how_it_becomes_an_engine(tmp_path, metadata):
     save_file(TENSORS, tmp_path / "checkpoint.safetensors", metadata)
-    with pytest.raises(EngineError, match="a safetensors file, but no engine: .*edgepose compile --model .*checkpoint.safetensors"):
+    with pytest.raises(EngineError, match="a safetensors file, but no engine: .*edgepose compile --model "
+                       ".*checkpoint.safetensors"):
         enginefile.read(tmp_path / "checkpoint.safetensors")
 
 
 @pytest.mark.parametrize("text, message", [
     ("", "the header is not JSON"), ("{", "the header is not JSON"), ("[" * 100000, "the header is not JSON"),
-    ("1" * 10000, "the header is not JSON"), ("[]", "the header is not an object"), ("null", "the header is not an object"),
-    ('"format"', "the header is not an object"),
-    ('{"model": "\\ud800"}', "the header is not JSON .*half a surrogate pair"), ("{}", "the header's 'format' is null; it needs a whole number")])
+    ("1" * 10000, "the header is not JSON"), ("[]", "the header is not an object"),
+    ("null", "the header is not an object"), ('"format"', "the header is not an object"),
+    ('{"model": "\\ud800"}', "the header is not JSON .*half a surrogate pair"),
+    ("{}", "the header's 'format' is null; it needs a whole number")])
 def test_a_header_that_is_no_object_is_an_engine_error(tmp_path, text, message):
     with pytest.raises(EngineError, match=f"odd.epose: {message}"):
         enginefile.read(sealed(tmp_path / "odd.epose", text))
@@ -191,18 +200,21 @@ def test_a_required_key_of_the_header_that_is_missing_is_named(tmp_path, key):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"format": 3}, "format 3; this edgepose reads 1 to 2. Build the engine again, or install the edgepose that wrote it: \"0.1.0\""),
+    ({"format": 3},
+     "format 3; this edgepose reads 1 to 2. Build the engine again, or install the edgepose that wrote it: \"0.1.0\""),
     ({"format": 0}, "format 0; this edgepose reads 1 to 2"),
     ({"format": 10**30}, "the header's 'format' is .*; it needs a whole number"),
     ({"skeleton": "coco17"}, "skeleton 'coco17'; there are h36m17, h36m16"),
-    ({"frames": 0}, "0 frames; 1 to 4096 are possible"), ({"frames": -3}, "-3 frames"), ({"frames": 10**18}, "1 to 4096 are possible")])
+    ({"frames": 0}, "0 frames; 1 to 4096 are possible"), ({"frames": -3}, "-3 frames"),
+    ({"frames": 10**18}, "1 to 4096 are possible")])
 def test_a_header_out_of_range_says_what_is_possible(tmp_path, change, message):
     with pytest.raises(EngineError, match=f"odd.epose: .*{message}"):
         enginefile.read(sealed(tmp_path / "odd.epose", json.dumps({**FULL, **change})))
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"backend": "cuda9"}, "backend 'cuda9', or a part of its file, is unknown to this edgepose .*it has native, cuda, onnx, torchscript, tensorrt"),
+    ({"backend": "cuda9"}, "backend 'cuda9', or a part of its file, is unknown to this edgepose "
+     ".*it has native, cuda, onnx, torchscript, tensorrt"),
     ({"backend": "../native"}, "unknown to this edgepose"),
     ({"backend": "native", "plan": None}, "the engine's plan is not valid: it is no object"),
     ({"backend": "native", "plan": []}, "the engine's plan is not valid: it is no object"),
@@ -230,10 +242,12 @@ def test_a_weight_that_is_no_number_is_named_when_the_engine_is_loaded(tmp_path,
     for name in kinds.values():
         changed = tensors[name].copy()
         changed.flat[-1] = broken
-        enginefile.write(tmp_path / "a.epose", {**engine_header(MODEL, "fp16"), "backend": backend, "plan": plan}, {**tensors, name: changed})
+        enginefile.write(tmp_path / "a.epose", {**engine_header(MODEL, "fp16"), "backend": backend, "plan": plan},
+                         {**tensors, name: changed})
         with pytest.raises(EngineError, match=f"a.epose: tensor {name} holds NaN or infinity"):
             edgepose.load(tmp_path / "a.epose")
-    enginefile.write(tmp_path / "a.epose", HEADER, {"payload": np.full(4, broken, np.float32)})  # no weight: it may hold anything
+    # It is no weight and may hold anything.
+    enginefile.write(tmp_path / "a.epose", HEADER, {"payload": np.full(4, broken, np.float32)})
     enginefile.read(tmp_path / "a.epose")
 
 
@@ -257,15 +271,17 @@ def test_the_sizes_of_a_file_are_checked_before_it_is_read_whole(tmp_path, tenso
     if isinstance(tensors, dict):
         path.write_bytes(save(tensors, {"edgepose": "{}", "sha256": ""}))
     elif tensors:
-        text = json.dumps({"__metadata__": {"edgepose": "{}", "sha256": ""}, "w": {"dtype": "U8", "shape": [tensors], "data_offsets": [0, tensors]}}).encode()
+        text = json.dumps({"__metadata__": {"edgepose": "{}", "sha256": ""},
+                           "w": {"dtype": "U8", "shape": [tensors], "data_offsets": [0, tensors]}}).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text)
         os.truncate(path, 8 + len(text) + tensors)
     else:
         path.touch()
     if not tensors or isinstance(tensors, dict):
         os.truncate(path, 12 << 30)
-    done = subprocess.run([sys.executable, "-c", READ_IN_2_GB, str(path)], capture_output=True, text=True, timeout=60)
-    assert "large.epose: " in done.stdout and message in done.stdout, done.stderr
+    process = subprocess.run([sys.executable, "-c", READ_IN_2_GB, str(path)], capture_output=True, text=True,
+                             timeout=60)
+    assert "large.epose: " in process.stdout and message in process.stdout, process.stderr
 
 
 def test_a_path_that_is_not_utf_8_is_read_and_named(tmp_path):
@@ -290,7 +306,8 @@ def test_a_tensor_of_a_type_that_no_engine_has_is_not_written(tmp_path):
 def test_a_file_is_as_safetensors_reads_it(tmp_path):
     tensors = {"é": np.zeros((3, 0), np.float16), "i": np.arange(5, dtype=np.int8), **TENSORS}
     read = load_file(small_file(tmp_path / "a.epose", HEADER, tensors))
-    assert read.keys() == tensors.keys() and all((read[name] == tensors[name]).all() and read[name].dtype == tensors[name].dtype for name in tensors)
+    assert read.keys() == tensors.keys()
+    assert all((read[name] == tensors[name]).all() and read[name].dtype == tensors[name].dtype for name in tensors)
 
 
 @pytest.mark.parametrize("change", [{"frames": 9}, {"skeleton": "h36m16"}], ids=str)
@@ -306,13 +323,14 @@ def test_a_payload_engine_without_its_payload_is_an_engine_error(tmp_path):
         enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {})
         with pytest.raises(EngineError, match="'payload'"):
             edgepose.load(tmp_path / "odd.epose", trust=True)
-        enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend}, {"payload": np.arange(99, dtype=np.uint8)})
+        enginefile.write(tmp_path / "odd.epose", {**engine_header(MODEL), "backend": backend},
+                         {"payload": np.arange(99, dtype=np.uint8)})
         with pytest.raises(EngineError, match=f"the {backend} backend does not take it"):
             edgepose.load(tmp_path / "odd.epose", trust=True)
 
 
 class FullDisk:
-    """An open file on a disk that takes `room` bytes more."""
+    """An open file on a disk with `room` bytes left."""
 
     def __init__(self, file, room):
         self._file, self._room = file, room
@@ -349,7 +367,8 @@ def test_a_full_disk_leaves_the_old_file_and_no_part_of_the_new(tmp_path, monkey
     assert before is None or path.read_bytes() == before
 
 
-@pytest.mark.parametrize("change", ['"model": "\\ud800"', '"built_with": {"\\udfff": 1}', '"frames": ' + 400 * "9", '"x": ' + 100_000 * "[", '"frames": 1e999'])
+@pytest.mark.parametrize("change", ['"model": "\\ud800"', '"built_with": {"\\udfff": 1}', '"frames": ' + 400 * "9",
+                                    '"x": ' + 100_000 * "[", '"frames": 1e999'])
 def test_a_header_of_text_that_is_no_unicode_or_of_numbers_beyond_all_is_refused(tmp_path, change):
     text = json.dumps(FULL)[:-1] + ", " + change + "}"
     with pytest.raises(EngineError, match="odd.epose: "):
@@ -378,7 +397,7 @@ def test_what_a_killed_writer_left_is_gone_after_the_next(tmp_path):
 
 @pytest.mark.parametrize("has_locks", [True, False])
 def test_writers_of_one_file_each_write_a_whole_one(tmp_path, monkeypatch, has_locks):
-    if not has_locks:  # as some network file systems
+    if not has_locks:  # like some network file systems
         monkeypatch.setattr(enginefile, "_lock", lambda _: False)
     path, contents = tmp_path / "a.json", [bytes([n]) * 300_000 for n in range(4 if has_locks else 1)]
     enginefile.write_atomically(path, contents[0])

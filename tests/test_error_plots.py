@@ -25,10 +25,11 @@ def poses(seed, count=40):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved."""
+def figures(monkeypatch):
+    """The list of the figures that are saved."""
     figures, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **options: (figures.append(self), save(self, *args, **options)))
+    monkeypatch.setattr(Figure, "savefig",
+                        lambda self, *args, **options: (figures.append(self), save(self, *args, **options)))
     return figures
 
 
@@ -49,8 +50,8 @@ def test_the_errors_are_those_of_the_metrics():
 
 
 def test_an_error_of_exactly_the_threshold_is_not_under_it():
-    np.testing.assert_array_equal(error_plots.share_under(np.array([[0.0, 10.0], [20.0, 150.0]]), np.array([0, 10, 11, 150, 151])),
-                                  [0, 25, 50, 75, 100])
+    np.testing.assert_array_equal(error_plots.share_under(np.array([[0.0, 10.0], [20.0, 150.0]]),
+                                                          np.array([0, 10, 11, 150, 151])), [0, 25, 50, 75, 100])
 
 
 @pytest.mark.parametrize("frames, wanted", [(1, [0]), (3, [0, 1]), (9, [0, 1, 2, 4]), (27, [0, 1, 2, 4, 8, 13]),
@@ -62,16 +63,17 @@ def test_the_delays_run_from_none_to_all_that_a_window_has(frames, wanted):
 @pytest.mark.parametrize("delay", range(5))
 def test_a_window_with_a_delay_is_what_the_stream_gives_the_model(delay):
     frames = 9
-    seen = (standing()[:, :2] * [1, -1] + np.cumsum(np.random.default_rng(0).normal(0, 0.004, (frames, 17, 2)), 0)).astype(np.float32)
+    keypoints = (standing()[:, :2] * [1, -1] + np.cumsum(np.random.default_rng(0).normal(0, 0.004, (frames, 17, 2)),
+                                                         0)).astype(np.float32)
     window = Window(frames, H36M17, rate_hz=None, delay_frames=delay)
     for i in range(frames // 2 + delay + 1):
-        answers = window.push(seen[i], i / 50)
+        answers = window.push(keypoints[i], i / 50)
     assert answers and window.timestamp_s == pytest.approx((frames // 2) / 50)
-    np.testing.assert_array_equal(error_plots.with_delay(seen[None], delay)[0], window.keypoints_norm)
+    np.testing.assert_array_equal(error_plots.with_delay(keypoints[None], delay)[0], window.keypoints_norm)
 
 
 class NextFrame:
-    """Answers with the frame after the middle one, of a window whose keypoints move."""
+    """An engine that answers with the frame after the middle one of a window whose keypoints move."""
 
     frames, skeleton = 9, H36M17
 
@@ -101,9 +103,11 @@ def test_the_bars_and_curves_are_the_errors():
     error_plots._bars(bars, H36M17, errors)
     for kind, (container, _) in zip(errors, (bars.containers[:2], bars.containers[2:])):
         np.testing.assert_allclose([bar.get_width() for bar in container], errors[kind].mean(0))
-        assert [to_rgb(bar.get_facecolor()) for bar in container] == [to_rgb(drawing.colour_of(joint)) for joint in H36M17.joints]
+        colours = [to_rgb(drawing.colour_of(joint)) for joint in H36M17.joints]
+        assert [to_rgb(bar.get_facecolor()) for bar in container] == colours
     assert [label.get_text() for label in bars.get_yticklabels()][4:6] == ["left hip", "left knee"]
-    assert f"noisy: MPJPE {errors['noisy'].mean():.1f} mm" in [text.get_text() for text in bars.get_legend().get_texts()]
+    labels = [text.get_text() for text in bars.get_legend().get_texts()]
+    assert f"noisy: MPJPE {errors['noisy'].mean():.1f} mm" in labels
     error_plots._distribution(curves, errors)
     clean, at_150 = curves.lines[:2]
     np.testing.assert_allclose(clean.get_ydata()[[50, 150]], [100 * (errors["clean"] < mm).mean() for mm in (50, 150)])
@@ -113,16 +117,16 @@ def test_the_bars_and_curves_are_the_errors():
 
 
 @pytest.mark.parametrize("frames, panels", [(1, 2), (9, 3)])
-def test_the_delay_has_a_panel_where_the_model_takes_many_frames(tmp_path, drawn, frames, panels):
+def test_the_delay_has_a_panel_where_the_model_takes_many_frames(tmp_path, figures, frames, panels):
     model = models.TorchLifter(randomised(small("ampose", frames)))
     keypoints, target = (part[:20] for part in load_windows(frames))
     error_plots.plot_errors(model, "small", {"shipped": (keypoints, target)}, tmp_path / "a.png")
-    assert len(drawn[0].axes) == panels
+    assert len(figures[0].axes) == panels
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 700
 
 
-def test_a_causal_model_has_no_delay_and_is_shown_windows_that_end_in_their_answer(tmp_path, drawn, monkeypatch):
+def test_a_causal_model_has_no_delay_and_is_shown_windows_that_end_in_their_answer(tmp_path, figures, monkeypatch):
     keypoints, target = load_windows(27, is_causal=True)
     answers = {window.tobytes(): pose for window, pose in zip(keypoints, target)}
 
@@ -133,39 +137,43 @@ def test_a_causal_model_has_no_delay_and_is_shown_windows_that_end_in_their_answ
             return np.stack([answers[window.tobytes()] for window in keypoints_norm])
 
     error_plots.plot_errors(Causal(), "causal", {"shipped": (keypoints, target)}, tmp_path / "a.png")
-    assert len(drawn[0].axes) == 2
+    assert len(figures[0].axes) == 2
     monkeypatch.setattr(evaluate, "on_clip", lambda model, clip: {})
     assert evaluate.evaluate(Causal())["shipped windows, noisy"]["MPJPE mm"] == 0
     assert models.TorchLifter(small("strided27", is_causal=True)).is_causal
 
 
-def test_the_maps_are_the_means_of_the_model_s_own(tmp_path, drawn):
+def test_the_maps_are_the_means_of_the_model_s_own(tmp_path, figures):
     module = randomised(zoo.build("posegate-s", depth=2, channels=24, heads=3))
     keypoints = load_windows(1)[0][:30]
     maps = error_plots.attention_maps(models.TorchLifter(module), "posegate-s", keypoints)
     with torch.no_grad():
-        np.testing.assert_allclose(maps, module.attention_weights(torch.from_numpy(keypoints)).numpy().mean(1), atol=1e-6)
+        np.testing.assert_allclose(maps, module.attention_weights(torch.from_numpy(keypoints)).numpy().mean(1),
+                                   atol=1e-6)
     np.testing.assert_allclose(maps.sum(-1), 1, atol=1e-5)
     error_plots.plot_attention(models.TorchLifter(module), "posegate-s", keypoints, tmp_path / "a.png")
-    shown = {axes.get_title(): axes.images[0].get_array() for axes in drawn[0].axes if axes.images}
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in figures[0].axes if axes.images}
     assert len(shown) == 2 * 3
     np.testing.assert_array_equal(shown["layer 2, head 3"], maps[1, 2])
     assert Image.open(tmp_path / "a.png").size[0] > 600
 
 
-def test_the_command_draws_the_validation_set_and_the_attention(tmp_path, drawn, monkeypatch, capsys):
+def test_the_command_draws_the_validation_set_and_the_attention(tmp_path, figures, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "WINDOWS", 60)
     monkeypatch.setattr(evaluate, "FLOOR_WINDOWS", 80)
     data, errors, maps = write_all(tmp_path / "mocap"), tmp_path / "errors.png", tmp_path / "maps.png"
     file = checkpoint(tmp_path, "posegate-s", 9, channels=16, depth=2, heads=2)
-    assert main(["evaluate", "--model", file, "--data", "mocap", "--path", str(data), "--plot", str(errors), "--plot-attention", str(maps)]) == 0
-    of_maps, of_errors = drawn
+    assert main(["evaluate", "--model", file, "--data", "mocap", "--path", str(data), "--plot",
+                 str(errors), "--plot-attention", str(maps)]) == 0
+    of_maps, of_errors = figures
     assert Image.open(errors).format == Image.open(maps).format == "PNG" and str(errors) in capsys.readouterr().out
     assert len([axes for axes in of_maps.axes if axes.images]) == 2 * 2 and len(of_errors.axes) == 3
     labels = [text.get_text() for text in of_errors.axes[0].get_legend().get_texts()]
-    figures = [evaluate.score(models.lift(model := models.open_model(file)[0], keypoints), joints[:, 4])["MPJPE mm"]
-               for keypoints, joints in (evaluate.seeded_windows(data, "validation", 60, 9, noisy) for noisy in (False, True))]
-    assert labels == [f"{kind}: MPJPE {figure:.1f} mm" for kind, figure in zip(("clean", "noisy"), figures)] and model.frames == 9
+    errors_mm = [evaluate.score(models.lift(model := models.open_model(file)[0], keypoints), joints[:, 4])["MPJPE mm"]
+                 for keypoints, joints in (evaluate.seeded_windows(data, "validation", 60, 9, noisy)
+                                           for noisy in (False, True))]
+    assert labels == [f"{kind}: MPJPE {error_mm:.1f} mm" for kind, error_mm in zip(("clean", "noisy"), errors_mm)]
+    assert model.frames == 9
 
 
 def test_a_model_without_attention_maps_is_told_which_have_them(tmp_path, capsys):

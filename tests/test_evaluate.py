@@ -17,7 +17,7 @@ from edgepose.training import clips, evaluate, models
 
 
 class Perfect:
-    """Knows the answer of every window by its first keypoint; to others it answers with a line of joints."""
+    """An engine that knows the answer to each window by its first keypoint; it answers others with a line of joints."""
 
     frames, skeleton = 1, H36M17
 
@@ -25,7 +25,8 @@ class Perfect:
         self.answers = {window[0].tobytes(): pose for window, pose in zip(keypoints, target)}
 
     def run(self, keypoints_norm, out=None):
-        return np.stack([self.answers.get(window[0].tobytes(), np.ones((17, 3)) * np.arange(17)[:, None]) for window in keypoints_norm])
+        return np.stack([self.answers.get(window[0].tobytes(), np.ones((17, 3)) * np.arange(17)[:, None])
+                         for window in keypoints_norm])
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,8 @@ def test_each_source_of_the_validation_set_has_rows_of_its_own_and_leaves_cmu_s_
     before = evaluate.on_validation(Perfect([], []), data)
     for subject in ("hdm05_tr", "uiprmd_08"):
         write_subject(data, subject, (25, 30))
-    windows = [evaluate.seeded_windows(data, "validation", 300, 1, noisy, source) for noisy in (False, True) for source in ("cmu", "hdm05")]
+    windows = [evaluate.seeded_windows(data, "validation", 300, 1, noisy, source) for noisy in (False, True)
+               for source in ("cmu", "hdm05")]
     keypoints, joints = (np.concatenate(parts) for parts in zip(*windows))
     rows = evaluate.on_validation(Perfect(keypoints, joints[:, 0]), data)
     assert list(rows)[:6] == list(before) and len(rows) == 18
@@ -146,7 +148,8 @@ def test_the_command_prints_a_table_and_writes_json(data, checkpoint, tmp_path, 
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     file = tmp_path / "f.json"
-    evaluate.main(parser.parse_args(["--model", str(checkpoint), "--data", "mocap", "--path", str(data), "--json", str(file)]))
+    evaluate.main(
+        parser.parse_args(["--model", str(checkpoint), "--data", "mocap", "--path", str(data), "--json", str(file)]))
     written = json.loads(file.read_text())
     rows = {"model, clean", "model, noisy", "mean pose, clean", "mean pose, noisy", "linear regression, clean",
             "linear regression, noisy", "shipped windows, noisy", *(f"real detections, {c}" for c in clips.CAMERAS)}
@@ -171,9 +174,9 @@ def test_a_papers_table_is_printed_with_flip_averaging_and_its_cost(checkpoint, 
         ("P1", "P1 flip", "P2", "P2 flip"), {"Eat", "Walk", "Avg."})
     assert written["figures"]["P1"]["Avg."] != written["figures"]["P1 flip"]["Avg."]
     assert written["flip"]["ratio"] == pytest.approx(written["flip"]["flip_ms"] / written["flip"]["plain_ms"])
-    for said in ("h36m, cpn 2D", "P1 flip", "Avg.", f"{written['figures']['P2']['Walk']:.1f}",
+    for text in ("h36m, cpn 2D", "P1 flip", "Avg.", f"{written['figures']['P2']['Walk']:.1f}",
                  f"{written['flip']['ratio']:.2f} x the time"):
-        assert said in printed
+        assert text in printed
 
 
 def test_flip_averaging_has_rows_of_its_own_and_floors_have_none(data, checkpoint, tmp_path, capsys):
@@ -191,7 +194,8 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
     path = write_h36m(tmp_path / "h36m")
     run(["--model", checkpoint, "--data", "h36m", "--path", path, "--actions", "Eating"])
     printed = capsys.readouterr().out
-    assert "Eat" in printed and "Walk" not in printed and "flip" not in printed and "NOT the papers' average" not in printed
+    assert "Eat" in printed and "Walk" not in printed and "flip" not in printed
+    assert "NOT the papers' average" not in printed
     run(["--model", checkpoint, "--data", "h36m", "--path", path])
     assert "NOT the papers' average: the data has no Dir., Disc., Greet" in capsys.readouterr().out
     with pytest.raises(ValueError, match="h36m has no action 'Flying' in its test split; there are Walking, Eating"):
@@ -203,8 +207,10 @@ def test_selected_actions_are_the_only_columns(checkpoint, tmp_path, capsys):
     (["--path", "x"], "go together: which data set lies in x: mocap, real, h36m, mpi-inf-3dhp, humaneva"),
     (["--data", "mocap", "--path", "x", "--actions", "Eating"], "--actions is for the papers' data sets"),
     (["--data", "h36m", "--path", "x", "--clips", "y"], "--clips is not for h36m"),
-    (["--clips", "nowhere"], "--clips nowhere: wanted balance_cam1.npz, balance_cam2.npz, balance_cam3.npz in it; there is no nowhere/balance_cam1.npz"),
-    (["--json", "nowhere/f.json"], "nowhere/f.json: there is no folder .*nowhere"), (["--plot", "nowhere/f.png"], "nowhere/f.png: there is no folder .*nowhere"),
+    (["--clips", "nowhere"], "--clips nowhere: wanted balance_cam1.npz, balance_cam2.npz, balance_cam3.npz "
+     "in it; there is no nowhere/balance_cam1.npz"),
+    (["--json", "nowhere/f.json"], "nowhere/f.json: there is no folder .*nowhere"),
+    (["--plot", "nowhere/f.png"], "nowhere/f.png: there is no folder .*nowhere"),
     (["--json", "f.txt"], "f.txt: wanted a name that ends in .json")])
 def test_options_that_do_not_go_together_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

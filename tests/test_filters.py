@@ -124,7 +124,7 @@ def test_a_hidden_joint_moves_on_with_its_parent(person):
 
 
 def test_a_hidden_limb_hangs_from_its_nearest_seen_joint(person):
-    """Every set of hidden joints: each is its parent's place plus the last offset."""
+    """Every set of hidden joints: each joint is at its parent's place plus the last offset."""
     rng = np.random.default_rng(4)
     for _ in range(200):
         hold = Hold(H36M17)
@@ -171,11 +171,11 @@ def test_an_offset_is_learnt_only_from_two_joints_that_are_both_seen(person):
 
 def test_between_the_thresholds_a_joint_stays_as_it_was(person):
     hold = Hold(H36M17, seen_above=0.3, lost_below=0.2)
-    seen = []
+    histories = []
     for i, value in enumerate((0.25, 0.3, 0.25, 0.2, 0.19, 0.25, 0.31)):
         _, is_seen = hold(person, confidence_without("nose", value=value), i / 50)
-        seen.append(bool(is_seen[at("nose")]))
-    assert seen == [False, True, True, True, False, False, True]
+        histories.append(bool(is_seen[at("nose")]))
+    assert histories == [False, True, True, True, False, False, True]
 
 
 def test_a_joint_never_seen_sits_at_its_parent(person):
@@ -250,9 +250,10 @@ def test_hold_works_on_any_tree(person):
 
 
 @pytest.mark.parametrize("settings, message", [
-    (dict(seen_above=0.1, lost_below=0.2), "lost_below is 0.2; wanted a number from 0 to 0.1"), (dict(hold_s=-1), "hold_s is -1; wanted 0 or more"),
-    (dict(lost_below=-0.1), "lost_below is -0.1"), (dict(lost_below=math.nan), "lost_below is nan"),
-    (dict(hold_s=math.nan), "hold_s is nan"), (dict(seen_above=math.nan), "seen_above is nan"), (dict(seen_above=0), "seen_above is 0; wanted"),
+    (dict(seen_above=0.1, lost_below=0.2), "lost_below is 0.2; wanted a number from 0 to 0.1"),
+    (dict(hold_s=-1), "hold_s is -1; wanted 0 or more"), (dict(lost_below=-0.1), "lost_below is -0.1"),
+    (dict(lost_below=math.nan), "lost_below is nan"), (dict(hold_s=math.nan), "hold_s is nan"),
+    (dict(seen_above=math.nan), "seen_above is nan"), (dict(seen_above=0), "seen_above is 0; wanted"),
     (dict(seen_above=7), "seen_above is 7; wanted a number above 0, at most 1")])
 def test_hold_refuses_impossible_settings(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -44,7 +44,8 @@ def test_what_stays_in_float32_does_so_for_a_reason(monkeypatch):
             broken()
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in exp", "ignore:invalid value encountered in divide")  # numpy's sigmoid
+# numpy's sigmoid warns.
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp", "ignore:invalid value encountered in divide")
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_trained_weights_are_within_the_budget_when_every_node_rounds_to_fp16(name):
     model, _ = checkpoints.load_checkpoint(checkpoints.find_checkpoint(name, None), None)
@@ -60,7 +61,7 @@ def test_the_trained_weights_are_within_the_budget_when_every_node_rounds_to_fp1
 def test_what_grows_too_large_for_fp16_stays_in_float32(rung):
     model = models.randomised(zoo.build("ampose", channels=64, heads=4, depth=1))
     mlp = model.blocks[0].mlp
-    with torch.no_grad():  # 1e4 times as large inside, the same outside, but for the activation
+    with torch.no_grad():  # 1e4 times as large inside and, but for the activation, the same outside
         mlp.activation = "relu"
         mlp.expand.weight *= 1e4
         mlp.expand.bias *= 1e4
@@ -70,7 +71,8 @@ def test_what_grows_too_large_for_fp16_stays_in_float32(rung):
     y = run(graph.onnx, x)
     assert distances_mm(y, models.torch_poses(model, x)).max() < 5
     steps = enumerate(lower(model, "fp32")[0]["steps"])
-    expand = next(quantise.label(number, step) for number, step in steps if step["op"] == "linear" and step.get("activation") == "relu")
+    expand = next(quantise.label(number, step) for number, step in steps if step["op"] == "linear"
+                  and step.get("activation") == "relu")
     if rung == "legacy-fp16":
         assert {f"{expand}/product", f"{expand}/relu"} <= set(graph.keep_float32)
     else:
@@ -79,7 +81,8 @@ def test_what_grows_too_large_for_fp16_stays_in_float32(rung):
         assert types[f"{expand}/product"] == types[f"{expand}/relu"] == TensorProto.FLOAT
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # the head's, which the graph then has in float32
+# The head overflows; the graph then has it in float32.
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("factor", [1e7, 1e-7])
 def test_weights_that_fp16_has_no_numbers_for_stay_in_float32(factor):
     model = models.randomised(zoo.build("martinez", channels=64))
@@ -91,9 +94,10 @@ def test_weights_that_fp16_has_no_numbers_for_stay_in_float32(factor):
     with torch.no_grad():
         linear.norm.weight *= factor
         model.head.weight /= factor
-    for rung, given in (("strong-fp16", None), ("strong-fp16-qdq", scales)):
-        graph = onnx.load_from_string(tensorrt_graph(model, ALL_RUNGS[rung], 4, given, x).onnx)
-        types = {info.name: info.type.tensor_type.elem_type for info in onnx.shape_inference.infer_shapes(graph).graph.value_info}
+    for rung, given_scales in (("strong-fp16", None), ("strong-fp16-qdq", scales)):
+        graph = onnx.load_from_string(tensorrt_graph(model, ALL_RUNGS[rung], 4, given_scales, x).onnx)
+        types = {info.name: info.type.tensor_type.elem_type
+                 for info in onnx.shape_inference.infer_shapes(graph).graph.value_info}
         assert types[f"{last}/product"] == TensorProto.FLOAT
         assert list(types.values()).count(TensorProto.FLOAT16) > 10
         y, wanted = run(graph.SerializeToString(), x), models.torch_poses(model, x)

@@ -11,19 +11,21 @@ from edgepose.zoo.hrnet import HRNet, conv_macs
 @pytest.mark.parametrize("width, parameters", [(32, 28_536_113), (48, 63_595_745)])
 def test_the_names_and_shapes_are_those_of_the_authors_checkpoints(width, parameters):
     official = official_shapes(width)
-    with torch.device("meta"):  # shapes without sums
+    with torch.device("meta"):  # shapes without numbers
         shapes = {name: tuple(tensor.shape) for name, tensor in HRNet(width).state_dict().items()}
     assert shapes == official and len(official) == 1754
-    trained = [prod(shape) for name, shape in official.items() if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    trained = [prod(shape) for name, shape in official.items()
+               if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
     assert sum(trained) == parameters
 
 
-@pytest.mark.parametrize("name, millions, giga_256, giga_384", [("hrnet-w32", 28.5, 7.1, 16.0), ("hrnet-w48", 63.6, 14.6, 32.9)])
+@pytest.mark.parametrize("name, millions, giga_256, giga_384",
+                         [("hrnet-w32", 28.5, 7.1, 16.0), ("hrnet-w48", 63.6, 14.6, 32.9)])
 def test_parameters_and_multiply_adds_are_those_of_the_paper(name, millions, giga_256, giga_384):
     with torch.device("meta"):
         module = zoo.build_detector(name)
     assert round(zoo.parameters(module) / 1e6, 1) == millions
-    # The paper's G is 2^30: all four figures of its Tables 1 and 2 come out so, and none with 10^9.
+    # The paper's G is 2^30: with it all four figures of its Tables 1 and 2 agree, with 10^9 none.
     assert round(conv_macs(module, (256, 192)) / 2**30, 1) == giga_256
     assert round(conv_macs(module, (384, 288)) / 2**30, 1) == giga_384
 

@@ -48,18 +48,23 @@ def test_the_spine_and_the_nose_are_made_and_said_to_be(data):
 
 def test_detections_in_coco_go_through_the_adapter(data):
     clip = read_dataset("humaneva", data, "test", keypoints="detectron")[0]
-    detected = load_npz(data / "data_2d_humaneva15_detectron_pt_coco.npz", "positions_2d")[0]["Validate/S1"]["Walking 1 chunk0"][0]
+    detected = load_npz(data / "data_2d_humaneva15_detectron_pt_coco.npz",
+                        "positions_2d")[0]["Validate/S1"]["Walking 1 chunk0"][0]
     np.testing.assert_allclose(clip.keypoints_px, ADAPTERS["coco17"](detected)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("spoil, message", [
     (lambda a, b: a.pop("Validate/S3"), "data_3d_humaneva15.npz: positions_3d has no 'Validate/S3'; it has Train/S1"),
-    (lambda a, b: b["Validate/S1"].pop("Jog 1 chunk0"), "positions_2d, Validate/S1 has no 'Jog 1 chunk0'; it has Walking 1 chunk0"),
-    (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].pop(), "Validate/S1, Jog 1 chunk0 has 2 cameras; wanted 3: C1, C2, C3"),
+    (lambda a, b: b["Validate/S1"].pop("Jog 1 chunk0"),
+     "positions_2d, Validate/S1 has no 'Jog 1 chunk0'; it has Walking 1 chunk0"),
+    (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].pop(),
+     "Validate/S1, Jog 1 chunk0 has 2 cameras; wanted 3: C1, C2, C3"),
     (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].__setitem__(2, np.zeros((5, 20, 2))),
      r"Jog 1 chunk0, camera C3 has shape \(5, 20, 2\); wanted \(F, 15, 2 or 3\), as its layout is humaneva15"),
-    (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].__setitem__(2, np.zeros((4, 15, 2))), r"C3: keypoints_px has shape \(4, 17, 2\)"),
-    (lambda a, b: a["Validate/S2"].update({"Box 1 chunk0": np.zeros((5, 20, 3))}), r"Box 1 chunk0 has shape \(5, 20, 3\); wanted \(F, 15, 3\)")])
+    (lambda a, b: b["Validate/S1"]["Jog 1 chunk0"].__setitem__(2, np.zeros((4, 15, 2))),
+     r"C3: keypoints_px has shape \(4, 17, 2\)"),
+    (lambda a, b: a["Validate/S2"].update({"Box 1 chunk0": np.zeros((5, 20, 3))}),
+     r"Box 1 chunk0 has shape \(5, 20, 3\); wanted \(F, 15, 3\)")])
 def test_what_is_wrong_with_a_file_is_named(data, spoil, message):
     (positions_3d,) = load_npz(data / "data_3d_humaneva15.npz", "positions_3d")
     positions_2d, metadata = load_npz(data / "data_2d_humaneva15_gt.npz", "positions_2d", "metadata")
