@@ -101,7 +101,7 @@ def test_weights_that_fp16_has_no_numbers_for_stay_in_float32(factor):
         assert types[f"{last}/product"] == TensorProto.FLOAT
         assert list(types.values()).count(TensorProto.FLOAT16) > 10
         y, wanted = run(graph.SerializeToString(), x), models.torch_poses(model, x)
-        assert np.abs(y - wanted).max() < (0.002 if given is None else 0.1) * np.abs(wanted).max()
+        assert np.abs(y - wanted).max() < (0.002 if given_scales is None else 0.1) * np.abs(wanted).max()
 
 
 def test_a_column_of_next_to_no_weight_has_a_scale_in_fp16():

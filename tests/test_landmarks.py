@@ -13,7 +13,7 @@ def place(points: torch.Tensor, joint: str) -> torch.Tensor:
 
 @pytest.fixture
 def body():
-    """(2000, 1, 17, 3): the same person, who faces +z and whose left is +x."""
+    """(2000, 1, 17, 3): the same person each time, facing +z, left along +x."""
     return torch.from_numpy(standing()).expand(2000, 1, -1, -1)
 
 
@@ -39,7 +39,7 @@ def test_hips_are_wider_and_shoulders_narrower_than_the_joints(points):
     for side, mocap_m, (low, high) in (("hip", 0.18, landmarks.OPENPOSE.hip_width),
                                        ("shoulder", 0.36, landmarks.OPENPOSE.shoulder_width)):
         width = (place(points, f"left_{side}") - place(points, f"right_{side}"))[..., 0].mean()
-        # The mean of 2000 draws, three standard deviations of the uniform width and of the placement.
+        # The mean of 2000 draws: three standard deviations of the uniform width and of the placement.
         off = 3 * ((mocap_m * (high - low)) ** 2 / 12 + 2 * landmarks.OPENPOSE.deviation_m ** 2) ** 0.5 / 2000 ** 0.5
         assert abs(width - mocap_m * (low + high) / 2) < off
 
@@ -54,20 +54,22 @@ def test_what_is_drawn_is_drawn_once_a_window():
 def test_without_a_generator_landmarks_stand_where_they_do_on_average(body, points):
     mean = landmarks.coco_landmarks(body[:1], None)
     assert mean.shape == (1, 1, 17, 3)
-    for joint in ("left_hip", "right_shoulder", "left_wrist"):  # three standard deviations of 2000 draws: 0.2 mm each, and widths
+    # Three standard deviations of 2000 draws: 0.2 mm each, and widths.
+    for joint in ("left_hip", "right_shoulder", "left_wrist"):
         assert (place(mean, joint) - place(points, joint).mean((0, 1))).abs().max() < 0.002
 
 
 def test_landmarks_turn_with_the_axes(body):
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
     turn = turn * torch.linalg.det(turn)
-    quiet = lambda joints: landmarks._face(joints, *torch.zeros(2, 2000, 1), torch.ones(2000, 1, 1), torch.zeros(2000, 1, 3))  # noqa: E731
+    quiet = lambda joints: landmarks._face(  # noqa: E731
+        joints, *torch.zeros(2, 2000, 1), torch.ones(2000, 1, 1), torch.zeros(2000, 1, 3))
     torch.testing.assert_close(quiet(body @ turn), quiet(body) @ turn, atol=1e-5, rtol=0)
 
 
 def test_the_way_back_leads_to_the_joints_it_came_from(points):
     mean = points.mean((0, 1)).numpy()[None]
-    # A detector's neck and top of the head, of whom skull's base and crown are known parts.
+    # A detector's neck and top of the head; the skull's base and crown are known parts of the way between them.
     base, crown = (standing()[H36M17.index(joint)] for joint in ("nose", "head"))
     step = (crown - base) / (landmarks.CROWN - landmarks.SKULL_BASE)
     neck = base - landmarks.SKULL_BASE * step

@@ -21,12 +21,13 @@ def read(file):
     rows = {}
     for part in chunk.RrdReader(file).stream().to_chunks():
         table = part.to_record_batch()
-        table = table.drop_columns([name for name in ("rerun.controls.RowId", "log_time") if name in table.schema.names])
+        table = table.drop_columns([name for name in ("rerun.controls.RowId", "log_time")
+                                    if name in table.schema.names])
         times_s = [None] * len(table) if part.is_static else table["time"].view("int64").to_numpy() / 1e9
         if not part.is_static:
             table = table.drop_columns("time")
         rows.setdefault(part.entity_path, []).extend(zip(times_s, table.to_pylist()))
-    return {entity: sorted(kept, key=lambda row: row[0] or 0.0) for entity, kept in rows.items()}
+    return {entity: sorted(values, key=lambda row: row[0] or 0.0) for entity, values in rows.items()}
 
 
 @needs_rerun

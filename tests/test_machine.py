@@ -16,11 +16,15 @@ def written(folder, files):
 
 
 @pytest.mark.parametrize("own, files, quota", [
-    ("0::/", {"cpu.max": "50000 100000\n"}, 0.5),  # in a container: its own group is the top
-    ("0::/a/b", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n"}, 1.5), ("0::/a", {"a/cpu.max": "max 100000\n"}, None),
-    ("3:cpu,cpuacct:/a\n0::/", {"cpu,cpuacct/a/cpu.cfs_quota_us": "200000\n", "cpu,cpuacct/a/cpu.cfs_period_us": "100000\n"}, 2.0),
-    ("1:cpu:/a\n3:cpuset:/x", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, None),
-    ("1:cpu:/elsewhere", {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),  # a container without its own names
+    ("0::/", {"cpu.max": "50000 100000\n"}, 0.5),  # inside a container its own group is the top
+    ("0::/a/b", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n"}, 1.5),
+    ("0::/a", {"a/cpu.max": "max 100000\n"}, None),
+    ("3:cpu,cpuacct:/a\n0::/", {"cpu,cpuacct/a/cpu.cfs_quota_us": "200000\n",
+                                "cpu,cpuacct/a/cpu.cfs_period_us": "100000\n"}, 2.0),
+    ("1:cpu:/a\n3:cpuset:/x", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+     None),
+    # A container without its own names.
+    ("1:cpu:/elsewhere", {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
     ("0::/a", {"a/cpu.max": "nonsense"}, None), ("0::/a", {}, None), ("", {}, None)])
 def test_a_quota_is_that_of_the_group_and_those_around_it(tmp_path, own, files, quota):
     (tmp_path / "own").write_text(own)
@@ -38,7 +42,8 @@ def test_cores_are_no_more_than_the_quota_has_time_for(monkeypatch, quota, expec
     assert machine.cores() == expected
 
 
-@pytest.mark.parametrize("flags, has", [("flags : fpu avx512_bf16 sse", True), ("Features : fp asimd bf16", True), ("flags : fpu avx512f", False)])
+@pytest.mark.parametrize("flags, has", [("flags : fpu avx512_bf16 sse", True), ("Features : fp asimd bf16", True),
+                                        ("flags : fpu avx512f", False)])
 def test_bfloat16_without_instructions_for_it_is_warned_of(monkeypatch, flags, has):
     monkeypatch.setattr(Path, "read_text", lambda _: flags)
     assert machine.has_bfloat16() == has

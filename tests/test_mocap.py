@@ -73,7 +73,8 @@ def test_long_clips_are_drawn_by_the_root_of_their_length():
 def test_each_source_has_its_share_of_the_windows():
     bounds, names = torch.tensor([0, 900, 1000, 1010, 5000]), ("cmu_001/a", "cmu_002/b", "hdm05_bd/c", "uiprmd_01/d")
     weights = mocap.clip_weights(mocap.Motion(torch.zeros(5000, 17, 3), bounds, names, 60.0))
-    assert weights[:2].sum().item() == pytest.approx(mocap.SOURCE_SHARES["cmu"]) and weights[0] == pytest.approx(3 * weights[1].item())
+    assert weights[:2].sum().item() == pytest.approx(mocap.SOURCE_SHARES["cmu"])
+    assert weights[0] == pytest.approx(3 * weights[1].item())
     assert weights[2:].tolist() == pytest.approx([mocap.SOURCE_SHARES["hdm05"], mocap.SOURCE_SHARES["uiprmd"]])
 
 
@@ -90,7 +91,8 @@ def test_motion_is_played_faster_and_slower():
     (lambda d: None, "test", "unknown split 'test'; there are training, validation"),
     (lambda d: (write_subject(d, "cmu_001", (5,)), write_subject(d, "cmu_002", (5,), fps=50)), "training",
      "several frame rates"),
-    (lambda d: np.savez(d / "cmu_001.npz", positions=np.zeros((4, 17, 3))), "training", "cmu_001.npz: it has no key 'clip_starts'")])
+    (lambda d: np.savez(d / "cmu_001.npz", positions=np.zeros((4, 17, 3))), "training",
+     "cmu_001.npz: it has no key 'clip_starts'")])
 def test_errors_say_what_came_and_what_was_wanted(tmp_path, prepare, split, message):
     prepare(tmp_path)
     with pytest.raises(ValueError, match=message):
@@ -98,7 +100,8 @@ def test_errors_say_what_came_and_what_was_wanted(tmp_path, prepare, split, mess
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda a: a.update(positions=a["positions"][:, :16]), r"positions is not as wanted: shape \(F, 17, 3\).*\(20, 16, 3\)"),
+    (lambda a: a.update(positions=a["positions"][:, :16]),
+     r"positions is not as wanted: shape \(F, 17, 3\).*\(20, 16, 3\)"),
     (lambda a: a.update(positions=1000 * a["positions"]), "positions is not as wanted: metres; pelvis and head are 7"),
     (lambda a: a["positions"].__setitem__((3, 4, 1), np.nan), "no NaN"),
     (lambda a: a.update(positions=a["positions"][:0]), "F above 0"),
@@ -107,11 +110,11 @@ def test_errors_say_what_came_and_what_was_wanted(tmp_path, prepare, split, mess
     (lambda a: a.update(clip_starts=np.array([0, 25])), "clip_starts is not as wanted"),
     (lambda a: a.update(clip_names=3), "clip_names is not as wanted: a list of text; it is int64"),
     (lambda a: a.update(joint_names={"pelvis": 0}), "joint_names is not as wanted: a list of text; it is dict"),
-    (lambda a: a.update(clip_starts=0), "clip_starts is not as wanted: a list of whole numbers"), (lambda a: a.update(fps="60"), "fps is not as wanted"),
+    (lambda a: a.update(clip_starts=0), "clip_starts is not as wanted: a list of whole numbers"),
+    (lambda a: a.update(fps="60"), "fps is not as wanted"),
     (lambda a: a.update(clip_starts=["0"]), "clip_starts is not as wanted: a list of whole numbers; it is <U1"),
     (lambda a: a.update(clip_names=a["clip_names"][:0]), "clip_names is not as wanted: one a clip: 2, not 0"),
-    (lambda a: a.update(fps=np.float32(0)), "fps is not as wanted"),
-    (lambda a: a.pop("fps"), "has no key 'fps'")])
+    (lambda a: a.update(fps=np.float32(0)), "fps is not as wanted"), (lambda a: a.pop("fps"), "has no key 'fps'")])
 def test_a_broken_subject_is_named_with_its_key(tmp_path, change, message):
     write_subject(tmp_path, "cmu_001", (12, 8))
     path = tmp_path / "cmu_001.npz"

@@ -105,7 +105,8 @@ def write(path, text):
 def test_rotations_are_those_of_scipy():
     degrees = np.random.default_rng(0).uniform(-180, 180, (20, 3))
     for axes in ("xyz", "zyx", "zxy"):
-        np.testing.assert_allclose(rotations(degrees, axes), Rotation.from_euler(axes.upper(), degrees, degrees=True).as_matrix(), atol=1e-12)
+        np.testing.assert_allclose(rotations(degrees, axes),
+                                   Rotation.from_euler(axes.upper(), degrees, degrees=True).as_matrix(), atol=1e-12)
 
 
 def test_an_acclaim_skeleton_moves_as_computed_by_hand(tmp_path):
@@ -117,7 +118,7 @@ def test_an_acclaim_skeleton_moves_as_computed_by_hand(tmp_path):
         0: [(0, 0, 0), (0, 2, 0), (3, 2, 0), (3.5, 2, 0)],       # at rest
         1: [(1, 2, 3), (-1, 2, 3), (-1, 5, 3), (-1, 5.5, 3)],    # moved, and turned about z by 90 degrees
         2: [(0, 0, 0), (0, 0, 2), (0, 3, 2), (0, 3.5, 2)],       # about x first: up becomes forward; then about z
-        3: [(0, 0, 0), (0, 2, 0), (0, 2, -3), (0, 2, -3.5)],     # about the arm's own x, which is the world's y
+        3: [(0, 0, 0), (0, 2, 0), (0, 2, -3), (0, 2, -3.5)],     # about the arm's own x axis, which is the world's y
         4: [(0, 0, 0), (0, 0, 2), (0, 3, 2), (0, 3.5, 2)]}       # the trunk about x, then everything about z
     for frame, places in expected.items():
         np.testing.assert_allclose([root[frame], trunk[frame], arm[frame], hand[frame]], places, atol=1e-12)
@@ -127,7 +128,8 @@ def test_a_bvh_moves_as_computed_by_hand(tmp_path):
     joints, values, fps = read_bvh(write(tmp_path / "a.bvh", BVH))
     assert list(joints) == ["Hips", "Chest", "Chest end"] and fps == pytest.approx(120, abs=0.01)
     places = bvh_positions(joints, values)
-    expected = {0: [(0, 0, 0), (0, 2, 0), (1, 2, 0)], 1: [(1, 2, 3), (-1, 2, 3), (-1, 3, 3)], 2: [(0, 0, 0), (0, 2, 0), (0, 3, 0)]}
+    expected = {0: [(0, 0, 0), (0, 2, 0), (1, 2, 0)], 1: [(1, 2, 3), (-1, 2, 3), (-1, 3, 3)],
+                2: [(0, 0, 0), (0, 2, 0), (0, 3, 0)]}
     for frame, rows in expected.items():
         np.testing.assert_allclose([places[name][frame] for name in joints], rows, atol=1e-12)
 
@@ -185,7 +187,8 @@ def test_what_is_wrong_with_a_motion_is_named_by_its_line(tmp_path, old, new, me
     ("0 0 0 0 0 0 90 90 0", "0 0 0 0 0 0 90 90", "line 21: .* has 8 words; wanted 9 finite numbers"),
     ("Frames: 3", "Frames: 4", "a.bvh has 3 frames; it says 4"),
     ("Frame Time: 0.008333", "Frame Time: 0", "line 18: a frame of 0.0 s"),
-    ("CHANNELS 6 Xposition Yposition Zposition Zrotation Yrotation Xrotation", "CHANNELS", "line 5: 'CHANNELS'; wanted their number"),
+    ("CHANNELS 6 Xposition Yposition Zposition Zrotation Yrotation Xrotation", "CHANNELS",
+     "line 5: 'CHANNELS'; wanted their number"),
     ("HIERARCHY", "GEOMETRY", "line 1: 'GEOMETRY' does not belong in a BVH"),
     ("MOTION", "}\nMOTION", "line 16: a } without its {")])
 def test_what_is_wrong_with_a_bvh_is_named_by_its_line(tmp_path, old, new, message):

@@ -11,17 +11,19 @@ from edgepose.training.npz import load_npz
 
 
 def ours(values):
-    """Their 17 joints in our order."""
+    """The data set's 17 joints in our order."""
     return values[:, np.argsort(THEIR_17)]
 
 
 def test_the_test_is_cut_by_activity_and_only_valid_frames_count(tmp_path):
     clips = read_dataset("mpi-inf-3dhp", write_3dhp_test(tmp_path), "test")
     first = [clip for clip in clips if clip.subject == "TS1"]
-    assert {clip.action: clip.centres.tolist() for clip in first} == {"Standing/Walking": [0], "Sitting": [1, 3], "Miscellaneous": [4]}
+    assert {clip.action: clip.centres.tolist() for clip in first} == {
+        "Standing/Walking": [0], "Sitting": [1, 3], "Miscellaneous": [4]}
     assert {clip.subject: (clip.camera, clip.image_size) for clip in clips} == {
-        "TS1": ("green screen", (2048, 2048)), "TS2": ("green screen", (2048, 2048)), "TS3": ("no green screen", (2048, 2048)),
-        "TS4": ("no green screen", (2048, 2048)), "TS5": ("outdoor", (1920, 1080)), "TS6": ("outdoor", (1920, 1080))}
+        "TS1": ("green screen", (2048, 2048)), "TS2": ("green screen", (2048, 2048)),
+        "TS3": ("no green screen", (2048, 2048)), "TS4": ("no green screen", (2048, 2048)),
+        "TS5": ("outdoor", (1920, 1080)), "TS6": ("outdoor", (1920, 1080))}
 
 
 def test_millimetres_become_metres_and_joints_ours(tmp_path):
@@ -77,11 +79,14 @@ def spoiled(key, value):
 
 @pytest.mark.parametrize("spoil, message", [
     (spoiled("univ_annot3", None), r"TS3/annot_data.mat has no 'univ_annot3'; it has activity_annotation, annot2"),
-    (spoiled("annot2", np.zeros((6, 1, 28, 2))), r"TS3/annot_data.mat: annot2 has shape \(6, 1, 28, 2\); wanted \(F, 1, 17, 2\)"),
-    (spoiled("annot2", np.zeros((5, 1, 17, 2))), r"annot2 and univ_annot3: keypoints_px has shape \(5, 17, 2\); wanted \(6, 17, 2\)"),
+    (spoiled("annot2", np.zeros((6, 1, 28, 2))),
+     r"TS3/annot_data.mat: annot2 has shape \(6, 1, 28, 2\); wanted \(F, 1, 17, 2\)"),
+    (spoiled("annot2", np.zeros((5, 1, 17, 2))),
+     r"annot2 and univ_annot3: keypoints_px has shape \(5, 17, 2\); wanted \(6, 17, 2\)"),
     (spoiled("valid_frame", np.ones((1, 7))), r"activity_annotation is of 6 frames, valid_frame of 7"),
     (spoiled("activity_annotation", np.full((6, 1), 9.0)), r"activity_annotation has \[9.0\]; wanted 1 to 7"),
-    (lambda folder: (folder / "TS3" / "annot_data.mat").write_bytes(b"MATLAB 5.0"), r"TS3/annot_data.mat is no HDF5 file"),
+    (lambda folder: (folder / "TS3" / "annot_data.mat").write_bytes(b"MATLAB 5.0"),
+     r"TS3/annot_data.mat is no HDF5 file"),
     (lambda folder: (folder / "TS6" / "annot_data.mat").unlink(), r"TS6/annot_data.mat is missing")])
 def test_what_is_wrong_with_the_test_is_named(tmp_path, spoil, message):
     spoil(write_3dhp_test(tmp_path))
@@ -92,7 +97,8 @@ def test_what_is_wrong_with_the_test_is_named(tmp_path, spoil, message):
 def test_what_is_wrong_with_the_training_is_named(tmp_path):
     file = write_3dhp_training(tmp_path) / "S1" / "Seq1" / "annot.mat"
     data = scipy.io.loadmat(file)
-    with pytest.raises(ValueError, match=r"annot2 is object of shape \(14, 1\); wanted a cell of 14 cameras, 14 among them"):
+    with pytest.raises(
+            ValueError, match=r"annot2 is object of shape \(14, 1\); wanted a cell of 14 cameras, 14 among them"):
         mpi_inf_3dhp.read(tmp_path, "training", "gt", cameras=[14])
     data["annot2"][2, 0] = np.zeros((4, 34))
     scipy.io.savemat(file, {key: data[key] for key in ("annot2", "univ_annot3")})
@@ -109,12 +115,15 @@ def test_what_is_wrong_with_the_training_is_named(tmp_path):
 @pytest.mark.parametrize("split, spoil, message", [
     ("test", lambda data: data.pop("TS4"), "data_test_3dhp.npz: data has no 'TS4'; it has TS1"),
     ("test", lambda data: data["TS2"].pop("valid"), "data, TS2 has no 'valid'; it has data_2d, data_3d"),
-    ("test", lambda data: data["TS2"].update(data_3d=np.zeros((4, 16, 3))), r"TS2: data_3d has shape \(4, 16, 3\); wanted \(F, 17, 3\)"),
+    ("test", lambda data: data["TS2"].update(data_3d=np.zeros((4, 16, 3))),
+     r"TS2: data_3d has shape \(4, 16, 3\); wanted \(F, 17, 3\)"),
     ("training", lambda data: data.pop("S8 Seq2"), "data_train_3dhp.npz: data has no 'S8 Seq2'"),
     ("training", lambda data: data["S1 Seq1"].pop(), r"data, S1 Seq1 is list of 1; wanted \[\{camera: ...\}, fps\]"),
     ("training", lambda data: data.update({"S1 Seq1": 7}), r"data, S1 Seq1 is int; wanted \[\{camera: ...\}, fps\]"),
-    ("training", lambda data: data["S1 Seq1"].__setitem__(0, []), "data, S1 Seq1, its first part is list; wanted a dict"),
-    ("training", lambda data: data["S1 Seq1"].__setitem__(1, "fast"), r"data, S1 Seq1 is list of 2; wanted \[\{camera: ...\}, fps\]")])
+    ("training", lambda data: data["S1 Seq1"].__setitem__(0, []),
+     "data, S1 Seq1, its first part is list; wanted a dict"),
+    ("training", lambda data: data["S1 Seq1"].__setitem__(1, "fast"),
+     r"data, S1 Seq1 is list of 2; wanted \[\{camera: ...\}, fps\]")])
 def test_what_is_wrong_with_a_converted_file_is_named(tmp_path, split, spoil, message):
     file = write_3dhp_converted(tmp_path) / ("data_test_3dhp.npz" if split == "test" else "data_train_3dhp.npz")
     (data,) = load_npz(file, "data")
@@ -124,8 +133,9 @@ def test_what_is_wrong_with_a_converted_file_is_named(tmp_path, split, spoil, me
         read_dataset("mpi-inf-3dhp", tmp_path, split)
 
 
-@pytest.mark.parametrize("split, wanted", [("test", "TS1/annot_data.mat to TS6/annot_data.mat, or data_test_3dhp.npz"),
-                                           ("training", "S1/Seq1/annot.mat to S8/Seq2/annot.mat, or data_train_3dhp.npz")])
+@pytest.mark.parametrize("split, wanted", [
+    ("test", "TS1/annot_data.mat to TS6/annot_data.mat, or data_test_3dhp.npz"),
+    ("training", "S1/Seq1/annot.mat to S8/Seq2/annot.mat, or data_train_3dhp.npz")])
 def test_an_empty_folder_is_told_what_it_wants(tmp_path, split, wanted):
     with pytest.raises(ValueError, match=wanted):
         read_dataset("mpi-inf-3dhp", tmp_path, split)

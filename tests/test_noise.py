@@ -23,7 +23,8 @@ def points():
 
 
 def test_jitter_has_the_median_of_the_table(points):
-    error = (noise.add_jitter(points, generator(), replace(noise.STEADY, levels=(1.0, 1.0)))[0] - points).norm(dim=-1)[:, 0]
+    error = (noise.add_jitter(points, generator(), replace(noise.STEADY, levels=(1.0, 1.0)))[0]
+             - points).norm(dim=-1)[:, 0]
     for joint, name in enumerate(COCO_JOINTS):
         scale = noise.JITTER_PERCENT[name.split("_")[-1]] / 100
         # The median of a bivariate t of 2 degrees of freedom is sqrt(2) scales; 20000 draws give it to 2 %.
@@ -51,7 +52,8 @@ def test_swapping_exchanges_whole_limbs_rarely(points):
                   for parts in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")))
     for limb in (arms, legs):
         assert (moved[:, limb].any(-1) == moved[:, limb].all(-1)).all()
-        assert moved[:, limb[0]].float().mean() == pytest.approx(noise.STEADY.swapped, abs=4 * (noise.STEADY.swapped / 20_000) ** 0.5)
+        deviation = (noise.STEADY.swapped / 20_000) ** 0.5
+        assert moved[:, limb[0]].float().mean() == pytest.approx(noise.STEADY.swapped, abs=4 * deviation)
     assert not moved[:, :5].any()
     first = moved[:, arms[0]].nonzero()[0, 0]
     left, right = COCO_JOINTS.index("left_wrist"), COCO_JOINTS.index("right_wrist")
@@ -88,17 +90,17 @@ def test_an_observation_is_the_projection_of_its_answer():
     assert (target[:, head, 1] < target[:, ankle, 1]).all()
     assert (keypoints[:, :, head, 1] < keypoints[:, :, ankle, 1]).all()
     left, right = H36M17.index("left_shoulder"), H36M17.index("right_shoulder")
-    seen, true = (a[:, left, 0] - a[:, right, 0] for a in (keypoints[:, 4], target))
-    # Seen from the side of the picture a shoulder line along the ray may turn over; a mirrored picture would give 0.
-    assert (seen.sign() == true.sign())[true.abs() > 0.1].float().mean() > 0.9
+    observed, true = (a[:, left, 0] - a[:, right, 0] for a in (keypoints[:, 4], target))
+    # From the side, a shoulder line along the ray may appear turned round; a mirrored picture would give 0.
+    assert (observed.sign() == true.sign())[true.abs() > 0.1].float().mean() > 0.9
 
 
 def test_a_bias_lasts_the_window_and_is_part_of_the_scale(points):
     windows = points[:4000].expand(-1, 5, -1, -1)
     detector = replace(noise.STEADY, jitter=dict.fromkeys(noise.JITTER_PERCENT, 0.0), levels=(0.5, 1.0),
                        bias=dict.fromkeys(noise.JITTER_PERCENT, 1.0))
-    seen, scale = noise.add_jitter(windows, generator(), detector)
-    error = seen - windows
+    observed, scale = noise.add_jitter(windows, generator(), detector)
+    error = observed - windows
     assert (error - error[:, :1]).abs().max() < 1e-6  # the same in every frame
     normalised = error[:, 0] / scale[:, 0, :, None].expand_as(error[:, 0])
     assert normalised.std() == pytest.approx(1, rel=0.02) and 0.005 <= scale.min() < scale.max() <= 0.01
@@ -117,7 +119,7 @@ def test_confidence_falls_with_the_error_of_an_honest_detector():
     assert confidence.shape == (6000, 2, 17) and confidence.min() >= noise.LEAST_CONFIDENCE and confidence.max() <= 1
     means = confidence.mean((0, 1))
     assert (means.diff() < 0.01).all() and means[0] > means[-1] + 0.3
-    sure = (confidence[..., -1] > 0.8).float().mean()  # of the worst joint: those of MediaPipe's kind
+    sure = (confidence[..., -1] > 0.8).float().mean()  # for the worst joint: MediaPipe's kind of confidence
     assert sure == pytest.approx(1 - noise.HONEST - noise.OPENPOSE_LIKE, abs=0.03)
 
 
@@ -125,9 +127,11 @@ def test_a_loss_spreads_to_children_and_takes_the_pelvis_with_a_hip():
     detector = replace(noise.ANY_DETECTOR, passing=0.0)
     lost = noise.draw_lost(40_000, 1, generator(), detector)[:, 0]
     elbow, wrist = H36M17.index("left_elbow"), H36M17.index("left_wrist")
-    assert lost[lost[:, elbow], wrist].float().mean() == pytest.approx(1 - (1 - detector.spread) * (1 - detector.lost["wrist"]), abs=0.04)
+    expected = 1 - (1 - detector.spread) * (1 - detector.lost["wrist"])
+    assert lost[lost[:, elbow], wrist].float().mean() == pytest.approx(expected, abs=0.04)
     hips = lost[:, H36M17.index("left_hip")] | lost[:, H36M17.index("right_hip")]
-    assert torch.equal(hips, lost[:, H36M17.root]) and torch.equal(hips, lost[:, H36M17.index("spine")]) and hips.float().mean() > 0.03
+    assert torch.equal(hips, lost[:, H36M17.root]) and torch.equal(hips, lost[:, H36M17.index("spine")])
+    assert hips.float().mean() > 0.03
 
 
 def test_a_passing_loss_is_held_at_the_last_offset():
@@ -149,7 +153,8 @@ def test_a_pelvis_that_is_lost_stands_at_the_hip_that_is_seen_else_below_the_sho
     lost[1, :, right] = True
     placed = noise.place_lost(keypoints, lost, generator())
     assert torch.equal(placed[0, 0, pelvis], keypoints[0, 0, right])
-    assert placed[1, 0, pelvis, 0] == keypoints[1, 0, thorax, 0] and placed[1, 0, pelvis, 1] > keypoints[1, 0, thorax, 1]
+    assert placed[1, 0, pelvis, 0] == keypoints[1, 0, thorax, 0]
+    assert placed[1, 0, pelvis, 1] > keypoints[1, 0, thorax, 1]
     assert torch.equal(placed[1, 0, left], placed[1, 0, pelvis])
 
 
@@ -157,4 +162,5 @@ def test_a_point_outside_of_the_picture_is_lost(points):
     outside = torch.zeros(20_000, 1, 17, dtype=torch.bool)
     outside[..., noise._joint("left_ankle")] = True
     _, confidence = noise.detect(points, generator(), noise.ANY_DETECTOR, outside)
-    assert (confidence[..., H36M17.index("left_ankle")] == 0).all() and (confidence[..., H36M17.index("right_ankle")] > 0).any()
+    assert (confidence[..., H36M17.index("left_ankle")] == 0).all()
+    assert (confidence[..., H36M17.index("right_ankle")] > 0).any()

@@ -10,7 +10,8 @@ from edgepose.training.npz import entry, load_npz
 
 
 def test_arrays_and_dicts_of_arrays_come_back_as_they_were(tmp_path):
-    table = {"S1": {"Walking": [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((0, 3))]}, "fps": 50, "name": "x", "one": np.float32(3)}
+    table = {"S1": {"Walking": [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((0, 3))]},
+             "fps": 50, "name": "x", "one": np.float32(3)}
     plain = np.asfortranarray(np.arange(12.0).reshape(3, 4))
     np.savez_compressed(tmp_path / "a.npz", table=table, plain=plain, names=np.array(["a", "bc"]))
     loaded, array, names = load_npz(tmp_path / "a.npz", "table", "plain", "names")
@@ -42,7 +43,8 @@ class Evil:
 
 def test_a_file_cannot_run_code(tmp_path):
     np.savez(tmp_path / "a.npz", data={"a": Evil(tmp_path / "made")})
-    with pytest.raises(ValueError, match=r"a.npz is no .npz file of arrays \(it holds a posix.mkdir; wanted arrays, dicts and lists"):
+    with pytest.raises(ValueError, match=r"a.npz is no .npz file of arrays \(it holds a posix.mkdir; "
+                       r"wanted arrays, dicts and lists"):
         load_npz(tmp_path / "a.npz", "data")
     assert not (tmp_path / "made").exists()
 

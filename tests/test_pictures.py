@@ -20,7 +20,7 @@ def motion(tmp_path_factory):
 
 
 def people(count=3, seed=0):
-    """Capsules of people who walk 4 m in front of a camera, in pictures of 96 x 128, and where their keypoints are."""
+    """Capsules of people who walk 4 m before a camera, in pictures of 96 x 128, and their keypoints."""
     joints = walk(30)[::30 // count][:count] * torch.tensor([1.0, -1.0, -1.0]) + torch.tensor([-0.5, 0.9, 4.0])
     landmarks = coco_landmarks(joints[:, None], generator(seed))[:, 0]
     looks = p.random_looks(count, generator(seed))
@@ -30,7 +30,7 @@ def people(count=3, seed=0):
 
 
 def covered(capsules, looks, size=(96, 128)):
-    """Which pixels are a body's: those that do not depend on the background."""
+    """The pixels of a body: those that do not depend on the background."""
     count = len(capsules.ends_px)
     black, white = (p.draw(capsules, torch.full((count, 3, *size), level), looks) for level in (0.0, 1.0))
     return (black == white).all(1)
@@ -48,8 +48,8 @@ def test_every_keypoint_lies_on_the_drawn_body():
 
 def test_a_capsule_covers_what_is_nearer_to_its_axis_than_its_radius():
     looks = p.random_looks(1, generator())
-    capsule = p.Capsules(torch.tensor([[[[20.0, 30.0], [70.0, 50.0]]]]), torch.full((1, 1, 2), 3.0), torch.tensor([[[0.04, 0.08]]]),
-                         torch.full((1, 1, 2), 100.0), torch.ones(1, 1, 3))
+    capsule = p.Capsules(torch.tensor([[[[20.0, 30.0], [70.0, 50.0]]]]), torch.full((1, 1, 2), 3.0),
+                         torch.tensor([[[0.04, 0.08]]]), torch.full((1, 1, 2), 100.0), torch.ones(1, 1, 3))
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
     along = (((x - 20) * 50 + (y - 30) * 20) / 2900).clamp(0, 1)
     distance = torch.hypot(x - 20 - 50 * along, y - 30 - 20 * along)
@@ -72,8 +72,8 @@ def test_the_side_towards_the_light_is_brighter():
     looks = p.random_looks(1, generator())
     looks = p.Looks(looks.colours, looks.build, torch.tensor([[-0.8, 0.0, -0.6]]), torch.tensor([0.5]))
     ends = torch.tensor([[[[64.0, 10.0], [64.0, 90.0]]]])
-    picture = p.draw(p.Capsules(ends, torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), 0.2), torch.full((1, 1, 2), 100.0),
-                                torch.ones(1, 1, 3)), torch.zeros(1, 3, 96, 128), looks)
+    picture = p.draw(p.Capsules(ends, torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), 0.2),
+                                torch.full((1, 1, 2), 100.0), torch.ones(1, 1, 3)), torch.zeros(1, 3, 96, 128), looks)
     assert picture[0, 0, 48, 50] > picture[0, 0, 48, 78] >= 0.5 - 1e-6
 
 
@@ -91,7 +91,7 @@ def test_pictures_depend_on_the_generator_alone_and_hold_people_of_many_sizes(mo
     assert torch.equal(pictures, again) and pictures.shape == (24, 3, 64, 96) and keypoints.shape == (24, 17, 3)
     assert 0 <= pictures.min() and pictures.max() <= 1
     height = keypoints[..., 1].amax(1) - keypoints[..., 1].amin(1)
-    # ZOOM over the padding, of the picture's height; a bent person fills the width instead.
+    # ZOOM over the padding, as part of the picture's height; a bent person fills the width instead.
     assert height.max() <= 64 * 1.1 / 1.25 + 1e-3 and height.min() < 0.6 * height.max()
     assert (keypoints[..., 2] == 1).float().mean() > 0.95
 
@@ -104,8 +104,8 @@ def test_a_film_is_one_person_by_one_camera(motion):
     # The same corner of the background in all frames, and the bones of the walk.
     assert all(torch.equal(frame[:8, :8], movie.frames[0, :8, :8]) for frame in movie.frames)
     for parent, joint in H36M17.bones:
-        seen, walked = ((m[:, parent] - m[:, joint]).norm(dim=-1) for m in (movie.joints_m, walk(6)))
-        torch.testing.assert_close(seen, walked, atol=1e-5, rtol=0)
+        drawn_m, walked_m = ((m[:, parent] - m[:, joint]).norm(dim=-1) for m in (movie.joints_m, walk(6)))
+        torch.testing.assert_close(drawn_m, walked_m, atol=1e-5, rtol=0)
 
 
 def test_a_motion_that_leaves_every_picture_is_refused():

@@ -1,4 +1,4 @@
-"""The steps that models over frames and gated models add: what each computes, and what of them is refused."""
+"""The steps of models over frames and of gated models: their results, and those that are refused."""
 
 import copy
 
@@ -14,7 +14,8 @@ from edgepose.zoo.strided import ATTENTIONS, StridedTransformer
 
 TINY = {"channels": 16, "heads": 2, "depth": 1}
 PLANS = {"strided": lower(randomised(StridedTransformer(frames=27, **TINY)), "fp32"),
-         "refined": lower(randomised(small("ampose-refined")), "fp32"), "posegate": lower(randomised(small("posegate-s")), "fp32"), "dln": lower(randomised(small("dln-s")), "fp32")}
+         "refined": lower(randomised(small("ampose-refined")), "fp32"),
+         "posegate": lower(randomised(small("posegate-s")), "fp32"), "dln": lower(randomised(small("dln-s")), "fp32")}
 
 
 def step(plan, op):
@@ -22,7 +23,7 @@ def step(plan, op):
 
 
 def run(build, frames=9, joints=2, x=None):
-    """What a plan of `build(builder)` answers, with the keypoints it answers for."""
+    """The answer of a plan of `build(builder)`, and its keypoints."""
     builder = PlanBuilder(frames, joints, "fp32")
     build(builder)
     x = np.random.default_rng(0).normal(size=(3, frames, joints, 2)).astype(np.float32) if x is None else x
@@ -44,7 +45,8 @@ def test_frames_reshape_and_pick_move_elements_and_change_none():
     np.testing.assert_array_equal(out.reshape(3, 6), x.reshape(3, 36)[:, 6:12])
 
 
-@pytest.mark.parametrize("first, stride, rows, taps", [(-1, 3, 3, 3), (-1, 9, 1, 3), (0, 3, 3, 3), (6, 9, 1, 3), (-1, 1, 9, 3), (-2, 4, 2, 5)])
+@pytest.mark.parametrize("first, stride, rows, taps",
+                         [(-1, 3, 3, 3), (-1, 9, 1, 3), (0, 3, 3, 3), (6, 9, 1, 3), (-1, 1, 9, 3), (-2, 4, 2, 5)])
 def test_a_convolution_is_torchs_with_zeros_outside(first, stride, rows, taps):
     rng = np.random.default_rng(1)
     w, b, residual = rng.normal(size=(taps, 4, 6)), rng.normal(size=6), rng.normal(size=(rows, 6))
@@ -59,7 +61,8 @@ def test_a_convolution_is_torchs_with_zeros_outside(first, stride, rows, taps):
     flat = torch.from_numpy(x.astype(np.float64)).flatten(2).transpose(1, 2)
     after = (rows - 1) * stride + taps + first - 9
     padded = torch.nn.functional.pad(flat[..., max(0, first):], (max(0, -first), max(0, after)))
-    y = torch.nn.functional.conv1d(padded, torch.from_numpy(w).permute(2, 1, 0), torch.from_numpy(b), stride)[..., :rows]
+    y = torch.nn.functional.conv1d(padded, torch.from_numpy(w).permute(2, 1, 0), torch.from_numpy(b),
+                                   stride)[..., :rows]
     expected = (y.transpose(1, 2) + torch.from_numpy(residual)).sum(1).numpy()
     np.testing.assert_allclose(out.reshape(3, 6), expected, atol=1e-4)
 
@@ -109,23 +112,26 @@ REFUSED = [
     ("strided", "taps before the first row", setting("conv", first=-5), "no tap has all its rows"),
     ("strided", "first out of range", setting("conv", first=-(2**31)), "first is out of range"),
     ("strided", "an activation nobody runs", setting("conv", activation="relu"), "a convolution has no activation"),
-    ("strided", "a convolution with a linear's weight", lambda plan: step(plan, "conv").update(weight=step(plan, "linear")["weight"]),
-     r"weight is not \(taps, k, n\)"),
+    ("strided", "a convolution with a linear's weight",
+     lambda plan: step(plan, "conv").update(weight=step(plan, "linear")["weight"]), r"weight is not \(taps, k, n\)"),
     ("strided", "a residual nobody adds", lambda plan: step(plan, "pick").update(residual=step(plan, "pick")["y"]),
      "residual is read before"),
     ("strided", "a negative span", setting("attention", span=-1), "span is out of range"),
     ("strided", "a gate that is none", setting("attention", gate=0), r"gate is not \(1, 2 heads\)"),
     ("strided", "is_causal as a number", setting("attention", is_causal="yes"), "a value has the wrong type"),
-    ("refined", "a side that is not there", lambda plan: step(plan, "concat").pop("residual"), "residual is not one of its buffers"),
+    ("refined", "a side that is not there", lambda plan: step(plan, "concat").pop("residual"),
+     "residual is not one of its buffers"),
     ("refined", "sides of another width", setting("concat", residual=0), r"y is not x \| residual"),
-    ("posegate", "a gate not yet written", lambda plan: step(plan, "attention").update(gate=plan["steps"][-1]["y"]), "gate is read before"),
+    ("posegate", "a gate not yet written", lambda plan: step(plan, "attention").update(gate=plan["steps"][-1]["y"]),
+     "gate is read before"),
     ("posegate", "a gate for more heads", setting("attention", heads=2), "gate is not"),
-    ("dln", "a factor that is not there", lambda plan: step(plan, "multiply").pop("residual"), "x, residual and y differ in shape"),
-    ("dln", "a factor of another shape", setting("multiply", residual=0), "residual is not like y"),
-]
+    ("dln", "a factor that is not there", lambda plan: step(plan, "multiply").pop("residual"),
+     "x, residual and y differ in shape"),
+    ("dln", "a factor of another shape", setting("multiply", residual=0), "residual is not like y"),]
 
 
-@pytest.mark.parametrize("model, change, message", [(case[0], *case[2:]) for case in REFUSED], ids=[case[1] for case in REFUSED])
+@pytest.mark.parametrize("model, change, message", [(case[0], *case[2:]) for case in REFUSED],
+                         ids=[case[1] for case in REFUSED])
 def test_a_bad_step_is_refused(model, change, message):
     plan, tensors = copy.deepcopy(PLANS[model][0]), PLANS[model][1]
     change(plan)
@@ -150,11 +156,11 @@ def test_a_causal_model_answers_for_the_newest_frame_whatever_follows_none():
 def test_no_token_of_the_causal_strided_layers_looks_ahead(frames, attention):
     model = randomised(StridedTransformer(frames=frames, is_causal=True, attention=attention, **TINY))
     x = torch.from_numpy(keypoints(model, 1)).repeat(frames - 1, 1, 1, 1)
-    seen = torch.arange(1, frames)  # frames that a row of the batch leaves as they were
-    later = torch.arange(frames) >= seen[:, None]
+    unchanged = torch.arange(1, frames)  # frames that change nothing in a row of the batch
+    later = torch.arange(frames) >= unchanged[:, None]
     with torch.no_grad():
         tokens, others = model.encode(x), model.encode(x + 0.1 * later[..., None, None])
-        ends = torch.arange(frames)  # the frame that each token stands at
+        ends = torch.arange(frames)  # the frame of each token
         for layer in model.strided:
             tokens, others, ends = layer(tokens), layer(others), ends[layer.stride - 1::layer.stride]
-            assert torch.equal((tokens == others).all(-1), ends < seen[:, None])
+            assert torch.equal((tokens == others).all(-1), ends < unchanged[:, None])

@@ -16,7 +16,8 @@ def generator(seed: int = 0) -> torch.Generator:
 def windows():
     """(300, 4, 17, 3): people who sway, each in a pose of their own."""
     still = torch.from_numpy(standing()).expand(300, 4, -1, -1)
-    own = 0.1 * torch.randn(300, 1, 17, 3, generator=generator(1)) + 0.01 * torch.randn(300, 4, 17, 3, generator=generator(2)).cumsum(1)
+    own = 0.1 * torch.randn(300, 1, 17, 3, generator=generator(1))
+    own = own + 0.01 * torch.randn(300, 4, 17, 3, generator=generator(2)).cumsum(1)
     return still + own + torch.tensor([0, 0.6, 0])
 
 
@@ -37,14 +38,16 @@ def test_a_crossed_limb_is_another_windows_seen_from_the_shoulders(windows):
     axes = poses._frame(windows, shoulder, H36M17.index("right_shoulder"))
 
     def direction(motion):
-        return torch.nn.functional.normalize((axes @ (motion[:, :, elbow] - motion[:, :, shoulder])[..., None])[..., 0], dim=-1)
+        return torch.nn.functional.normalize((axes @ (motion[:, :, elbow] - motion[:, :, shoulder])[..., None])[..., 0],
+                                             dim=-1)
 
     own, taken = direction(windows), direction(crossed)
     is_crossed = (own - taken).abs().amax((1, 2)) > 1e-5
     assert is_crossed.float().mean() == pytest.approx(poses.LIMB_CROSSED, abs=0.12)
     for window in is_crossed.nonzero()[:20, 0]:
-        assert (own - taken[window]).abs().amax((1, 2)).min() < 1e-5  # it is some window's, in all of its frames
-    still = [H36M17.index(joint) for joint in ("pelvis", "spine", "thorax", "nose", "head", "left_hip", "right_shoulder")]
+        assert (own - taken[window]).abs().amax((1, 2)).min() < 1e-5  # the pose of some window, in all of its frames
+    still = [H36M17.index(joint) for joint in ("pelvis", "spine", "thorax", "nose", "head",
+                                               "left_hip", "right_shoulder")]
     assert torch.equal(crossed[:, :, still], windows[:, :, still])
 
 
@@ -66,7 +69,8 @@ def test_no_joint_is_bent_further_than_joints_bend(windows):
     wrist, elbow, shoulder = (H36M17.index(f"left_{part}") for part in ("wrist", "elbow", "shoulder"))
     upper = bend[:, :, elbow] - bend[:, :, shoulder]
     bend[:, :, wrist] = bend[:, :, elbow] - 0.9 * upper + torch.tensor([0, 0, 0.12])  # almost folded
-    angle = lambda m: torch.acos(torch.nn.functional.cosine_similarity(m[:, :, elbow] - m[:, :, shoulder], m[:, :, wrist] - m[:, :, elbow], -1))  # noqa: E731
+    angle = lambda m: torch.acos(torch.nn.functional.cosine_similarity(  # noqa: E731
+        m[:, :, elbow] - m[:, :, shoulder], m[:, :, wrist] - m[:, :, elbow], -1))
     before, after = angle(bend), angle(poses.turn_joints(bend, generator()))
     assert (after <= torch.maximum(before, torch.tensor(poses.MOST_BEND_RAD)) + 1e-3).all()
 

@@ -14,7 +14,7 @@ from edgepose.training.protocols import papers_table, predict, run_flipped
 
 
 class Knows:
-    """Knows the pose of every clip by the middle frame's keypoints, and errs as it is told: error_m(clip) (17, 3)."""
+    """An engine that knows every clip's pose by the middle frame's keypoints, and adds error_m(clip) (17, 3)."""
 
     frames, skeleton = 3, H36M17
 
@@ -32,7 +32,7 @@ class Knows:
 
 
 def off(metres, joint="head"):
-    """One joint out of place."""
+    """An error of one joint alone."""
     error = np.zeros((17, 3))
     error[H36M17.index(joint), 2] = metres
     return error
@@ -43,8 +43,8 @@ def test_human36m_has_its_fifteen_actions_and_their_mean_last(tmp_path):
     size = {action: 0.017 * i for i, action in enumerate(H36M_ACTIONS)}
     table = papers_table(Knows(clips, lambda c: off(size[c.action])), "h36m", clips)
     assert list(table) == ["P1", "P2"]
-    assert list(table["P1"]) == ["Dir.", "Disc.", "Eat", "Greet", "Phone", "Photo", "Pose", "Purch.", "Sit", "SitD.", "Smoke",
-                                 "Wait", "WalkD.", "Walk", "WalkT.", "Avg."]
+    assert list(table["P1"]) == ["Dir.", "Disc.", "Eat", "Greet", "Phone", "Photo", "Pose",
+                                 "Purch.", "Sit", "SitD.", "Smoke", "Wait", "WalkD.", "Walk", "WalkT.", "Avg."]
     np.testing.assert_allclose(list(table["P1"].values()), [*range(15), 7], atol=1e-3)
     eating = 1000 * np.concatenate([c.joints_m - c.joints_m[:, :1] for c in clips if c.action == "Eating"])
     assert table["P2"]["Eat"] == pytest.approx(p_mpjpe(eating + off(34), eating), abs=1e-3)
@@ -74,7 +74,8 @@ def test_3dhp_is_scored_by_scene_and_averaged_over_frames(tmp_path):
     assert table["AUC"]["no GS"] == pytest.approx(100 * (13 * 30 + 27) / (14 * 31))  # 17 mm is below 20, 25, ... 150
 
 
-@pytest.mark.parametrize("joint, counts", [("spine", False), ("nose", False), ("head", True), ("thorax", True), ("left_hip", True)])
+@pytest.mark.parametrize("joint, counts",
+                         [("spine", False), ("nose", False), ("head", True), ("thorax", True), ("left_hip", True)])
 def test_pck_of_3dhp_counts_fourteen_joints(tmp_path, joint, counts):
     clips = read_dataset("mpi-inf-3dhp", write_3dhp_test(tmp_path), "test")
     table = papers_table(Knows(clips, lambda c: off(0.2, joint)), "mpi-inf-3dhp", clips)
@@ -84,10 +85,11 @@ def test_pck_of_3dhp_counts_fourteen_joints(tmp_path, joint, counts):
 
 def test_humaneva_is_scored_by_action_and_subject_over_the_joints_it_has(tmp_path):
     clips = read_dataset("humaneva", write_humaneva(tmp_path), "test")
-    table = papers_table(Knows(clips, lambda c: off(5.0, "spine") + off(5.0, "nose") + off(0.015 * int(c.subject[1]))), "humaneva", clips)
+    table = papers_table(Knows(clips, lambda c: off(5.0, "spine") + off(5.0, "nose") + off(0.015 * int(c.subject[1]))),
+                         "humaneva", clips)
     assert table["P1"] == pytest.approx({
-        "Walk S1": 1, "Walk S2": 2, "Walk S3": 3, "Jog S1": 1, "Jog S2": 2, "Jog S3": 3, "Box S1": 1, "Box S2": 2, "Box S3": 3,
-        "Avg.": 2}, abs=1e-3)
+        "Walk S1": 1, "Walk S2": 2, "Walk S3": 3, "Jog S1": 1, "Jog S2": 2, "Jog S3": 3, "Box S1": 1,
+        "Box S2": 2, "Box S3": 3, "Avg.": 2}, abs=1e-3)
 
 
 def test_only_frames_that_count_are_predicted_and_in_batches_as_at_once(monkeypatch):
@@ -135,8 +137,9 @@ def test_flip_averaging_is_the_mean_with_the_mirrored_pose_mirrored_back():
     assert model.calls == 1
     mirrored = flip_left_right(model.run(flip_left_right(keypoints, H36M17)), H36M17)
     np.testing.assert_allclose(averaged, (model.run(keypoints) + mirrored) / 2, atol=1e-5)
-    # What averaging gives does not depend on the side: the mirrored input has the mirrored answer.
-    np.testing.assert_allclose(run_flipped(model, flip_left_right(keypoints, H36M17)), flip_left_right(averaged, H36M17), atol=1e-5)
+    # The average does not depend on the side: the mirrored input has the mirrored answer.
+    np.testing.assert_allclose(run_flipped(model, flip_left_right(keypoints, H36M17)),
+                               flip_left_right(averaged, H36M17), atol=1e-5)
 
 
 def test_the_cost_of_flipping_is_the_ratio_of_the_times(monkeypatch):

@@ -43,12 +43,14 @@ def published_state(frames=27, c=32, seed=0):
 
 
 def as_the_authors_compute(state, x, frames):
-    """The published forward pass, from the source's equations 10 to 14: (B, T, 34) -> (B, 17, 3)."""
+    """The published forward pass, from the paper's equations 10 to 14: (B, T, 34) -> (B, 17, 3)."""
     def norm(name, y):
-        return state[f"{name}.a_2"] * (y - y.mean(-1, keepdim=True)) / (y.std(-1, keepdim=True) + 1e-6) + state[f"{name}.b_2"]
+        deviation = y.std(-1, keepdim=True) + 1e-6
+        return state[f"{name}.a_2"] * (y - y.mean(-1, keepdim=True)) / deviation + state[f"{name}.b_2"]
 
     def batch_norm(name, y):
-        return nn.functional.batch_norm(y, *(state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")))
+        return nn.functional.batch_norm(
+            y, *(state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")))
 
     def attention(name, y):
         q, k, v = (nn.functional.linear(y, state[f"{name}.linears.{j}.weight"], state[f"{name}.linears.{j}.bias"])
@@ -57,15 +59,18 @@ def as_the_authors_compute(state, x, frames):
         return nn.functional.linear(y, state[f"{name}.linears.3.weight"], state[f"{name}.linears.3.bias"])
 
     def conv(name, y, **options):
-        return nn.functional.conv1d(y.transpose(1, 2), state[f"{name}.weight"], state[f"{name}.bias"], **options).transpose(1, 2)
+        return nn.functional.conv1d(y.transpose(1, 2), state[f"{name}.weight"], state[f"{name}.bias"],
+                                    **options).transpose(1, 2)
 
-    y = torch.relu(batch_norm("encoder.1", conv("encoder.0", x).transpose(1, 2))).transpose(1, 2) + state["Transformer.pos_embedding"]
+    y = (torch.relu(batch_norm("encoder.1", conv("encoder.0", x).transpose(1, 2))).transpose(1, 2)
+         + state["Transformer.pos_embedding"])
     for i in range(3):
         layer = f"Transformer.model.layers.{i}"
         y = y + attention(f"{layer}.self_attn", norm(f"{layer}.sublayer.0.norm", y))
         hidden = norm(f"{layer}.sublayer.1.norm", y)
         for w in ("w_1", "w_2"):
-            hidden = nn.functional.linear(hidden, state[f"{layer}.feed_forward.{w}.weight"], state[f"{layer}.feed_forward.{w}.bias"])
+            hidden = nn.functional.linear(hidden, state[f"{layer}.feed_forward.{w}.weight"],
+                                          state[f"{layer}.feed_forward.{w}.bias"])
             hidden = torch.relu(hidden) if w == "w_1" else hidden
         y = y + hidden
     for i, stride in enumerate(STRIDES[frames]):
@@ -91,7 +96,8 @@ def test_published_weights_give_the_poses_of_the_published_equations(frames, pre
 
 @pytest.mark.parametrize("frames, millions", [(27, 4.01), (351, 4.34)])
 def test_the_authors_layout_has_the_parameters_they_report_truncated(frames, millions):
-    trained = sum(t.numel() for name, t in published_state(frames, 256).items() if "running" not in name and "num_batches" not in name)
+    trained = sum(t.numel() for name, t in published_state(frames, 256).items() if "running" not in name
+                  and "num_batches" not in name)
     assert int(trained / 1e4) / 100 == millions
 
 
@@ -99,12 +105,17 @@ def test_the_authors_layout_has_the_parameters_they_report_truncated(frames, mil
     (lambda state: state.pop("fcn.1.bias"), "missing fcn.1.bias"),
     (lambda state: state.update(extra=torch.zeros(1)), "not known extra"),
     (lambda state: state.pop("Transformer.pos_embedding"), "no Strided Transformer: wanted Transformer.pos_embedding"),
-    (lambda state: state.update({"Transformer.pos_embedding": torch.zeros(1, 9, 32)}), "is for 9 frames; there are 27, 81, 243, 351"),
+    (lambda state: state.update({"Transformer.pos_embedding": torch.zeros(1, 9, 32)}),
+     "is for 9 frames; there are 27, 81, 243, 351"),
     (lambda state: state.update({"fcn.1.weight": torch.zeros(48, 32, 1)}), r"fcn.1.weight has shape \(48, 32, 1\)"),
-    (lambda state: state.update({"Transformer.pos_embedding": torch.zeros(9)}), r"pos_embedding has shape \(9,\); wanted \(1, frames, channels\)"),
-    (lambda state: state.update({"Transformer_reduce.model.pos_embedding_1": torch.tensor(1.0)}), r"pos_embedding_1 has shape \(\)"),
-    (lambda state: state.update({"Transformer.model.layers.0.self_attn.linears.1.weight": torch.zeros(3)}), r"have shapes .*\(3,\).*; wanted the same"),
-    (lambda state: state.update({f"extra{i}": torch.zeros(1) for i in range(1000)}), "^(not known extra[0-9]+; ){5}and 995 more$")])
+    (lambda state: state.update({"Transformer.pos_embedding": torch.zeros(9)}),
+     r"pos_embedding has shape \(9,\); wanted \(1, frames, channels\)"),
+    (lambda state: state.update({"Transformer_reduce.model.pos_embedding_1": torch.tensor(1.0)}),
+     r"pos_embedding_1 has shape \(\)"),
+    (lambda state: state.update({"Transformer.model.layers.0.self_attn.linears.1.weight": torch.zeros(3)}),
+     r"have shapes .*\(3,\).*; wanted the same"),
+    (lambda state: state.update({f"extra{i}": torch.zeros(1) for i in range(1000)}),
+     "^(not known extra[0-9]+; ){5}and 995 more$")])
 def test_another_checkpoint_is_refused_with_the_key(change, message):
     state = published_state()
     change(state)
@@ -117,22 +128,26 @@ def test_a_pth_file_is_compiled_by_its_models_name(tmp_path, wrap):
     torch.save(wrap(published_state()), tmp_path / "no_refine.pth")
     lifter = load_lifter("strided27-dense", published=str(tmp_path / "no_refine.pth"))
     assert lifter.name == "strided27-dense" and lifter.is_trained and lifter.module.frames == 27
-    with pytest.raises(ValueError, match="is a Strided Transformer of 27 frames: --model strided27-dense, not strided351-dense"):
+    with pytest.raises(
+            ValueError, match="is a Strided Transformer of 27 frames: --model strided27-dense, not strided351-dense"):
         load_lifter("strided351-dense", published=str(tmp_path / "no_refine.pth"))
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="other.pth: no Strided Transformer: wanted Transformer.pos_embedding among its keys, which are conv1.weight$"):
+    with pytest.raises(ValueError, match="other.pth: no Strided Transformer: wanted Transformer.pos_embedding "
+                       "among its keys, which are conv1.weight$"):
         load_lifter("strided27-dense", published=str(tmp_path / "other.pth"))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip", b"hello world, this is text\n" * 9, b"# weights\n", [1, 2], {}, {"a": 1}, {0: torch.zeros(1)},
-                                     {"state_dict": None}, {"a": torch.zeros(1), "state": {"b": 1}}, {i: i for i in range(1000)}])
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"hello world, this is text\n" * 9,
+                                     b"# weights\n", [1, 2], {}, {"a": 1}, {0: torch.zeros(1)}, {"state_dict": None},
+                                     {"a": torch.zeros(1), "state": {"b": 1}}, {i: i for i in range(1000)}])
 def test_a_pth_file_of_something_else_is_refused_and_nothing_in_it_runs(tmp_path, content):
     path = tmp_path / "weights.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(ValueError, match="weights.pth (is no .pth file of tensors|holds no tensors by name)") as refused:
+    with pytest.raises(
+            ValueError, match="weights.pth (is no .pth file of tensors|holds no tensors by name)") as refused:
         published.read_state(path)
     assert len(str(refused.value)) < 400 and "\n" not in str(refused.value)
     with pytest.raises(ValueError, match="weights.pth"):

@@ -20,13 +20,14 @@ def folder(tmp_path):
 
 
 def limbs_of(by):
-    """What `bodies` are in a camera's axes, from the middle of the hips: (FRAMES, 12, 3) m."""
+    """`bodies` in a camera's axes, from the middle of the hips: (FRAMES, 12, 3) m."""
     limbs = (bodies()[:, :17] @ by["camera_R"].T)[:, LIMB_ROWS]
     return limbs - limbs[:, [6, 7]].mean(1, keepdims=True)
 
 
 class Knows:
-    """Answers with the right limbs for what a camera sees, times a scale: by the keypoints' x and y."""
+    """An engine that knows the limbs of what a camera sees by the keypoints' x and y, and answers with them times a
+    scale."""
 
     skeleton = H36M17
 
@@ -41,9 +42,9 @@ class Knows:
 
     def run(self, keypoints_norm, out=None):
         rows = [H36M17.index(joint) for joint in real_clips.LIMBS]
-        seen = keypoints_norm[:, self.frames // 2, rows]
+        keypoints = keypoints_norm[:, self.frames // 2, rows]
         return np.stack([min(self.answers, key=lambda answer: np.abs(answer[0][rows] - one).sum())[1]
-                         for one in seen]).astype(np.float32)
+                         for one in keypoints]).astype(np.float32)
 
 
 def test_a_folder_is_read_by_group_and_what_has_no_reference_is_named(folder):
@@ -62,7 +63,7 @@ def test_a_folder_is_read_by_group_and_what_has_no_reference_is_named(folder):
 
 def test_the_reference_is_in_camera_axes_from_the_hips_and_unknown_where_a_limb_is(folder):
     clip = real_clips.read_real_clips(folder)[0][0]
-    known = [0, 1, 3, 4, 5, 6, 7]  # a wrist is missing in frame 2, an eye, which does not count, in frame 3
+    known = [0, 1, 3, 4, 5, 6, 7]  # frame 2 lacks a wrist; frame 3 lacks an eye, which does not count
     np.testing.assert_allclose(clip.reference_m[known], limbs_of(camera(30))[known], atol=1e-6)
     assert np.isnan(clip.reference_m[2]).all() and clip.own_m is None
 
@@ -79,7 +80,7 @@ def test_a_clip_without_a_reference_takes_its_camera_of_the_refined_ones(tmp_pat
     clips, _ = real_clips.read_real_clips(tmp_path)
     for clip, degrees in zip(clips, (0, 60, 160)):
         np.testing.assert_allclose(clip.reference_m, limbs_of(camera(degrees)), atol=1e-6)
-        # By its own camera it would be some 75 px off.
+        # With its own camera it would be some 75 px off.
         np.testing.assert_allclose(clip.perfect.keypoints_px, clip.detected.keypoints_px, atol=0.01)
 
 
@@ -103,7 +104,8 @@ def test_triangulation_undoes_projection_and_does_not_take_what_was_not_found():
     np.testing.assert_allclose(np.delete(found, 4, 0), np.delete(world, 4, 0), atol=1e-9)
     points[0, 5, :2] += 50
     weights = ([[[1, 1, weight]], [[1, 1, 1]], [[1, 1, 1]]] for weight in (1.0, 0.1))
-    sure, unsure = (np.linalg.norm(real_clips.triangulate(points * weight, cameras)[5] - world[5]) for weight in weights)
+    sure, unsure = (np.linalg.norm(real_clips.triangulate(points * weight, cameras)[5] - world[5])
+                    for weight in weights)
     assert unsure < 0.5 * sure
 
 
@@ -179,19 +181,19 @@ def test_the_picture_shows_the_median_and_a_bad_pose_of_each_group(folder):
     answers, _ = real_scores.answers_of_folder(Knows([camera(0)]), folder)
     moments = real_plots.moments_of(answers)
     assert list(moments) == ["AIST++", "beam, OpenPose", "beam, MediaPipe", "several people, MediaPipe"]
-    for group, shown in moments.items():
+    for group, frames_shown in moments.items():
         of_group = [kinds["detected"].errors_mm().mean(1) for clip, kinds in answers.items() if clip.group == group]
         everything = np.sort(np.concatenate(of_group)[np.isfinite(np.concatenate(of_group))])
-        for (_, _, of_clip, i), share in zip(shown, (0.5, 0.9)):
+        for (_, _, of_clip, i), share in zip(frames_shown, (0.5, 0.9)):
             assert of_clip.errors_mm()[i].mean() == everything[int(share * (len(everything) - 1))]
 
 
 def test_errors_in_depth_show_from_the_side_and_above_and_not_from_the_front():
-    drawn = {}
+    lines_of = {}
 
     class Axes:
         def plot(self, x, y, **_):
-            drawn.setdefault(self.view, []).append([*x, *y])
+            lines_of.setdefault(self.view, []).append([*x, *y])
 
     pose = np.random.default_rng(0).normal(size=(12, 3))
     deeper = pose + [0, 0, 0.3]
@@ -200,7 +202,7 @@ def test_errors_in_depth_show_from_the_side_and_above_and_not_from_the_front():
             axes = Axes()
             axes.view = view
             real_plots._draw(axes, joints_m, directions)
-    for view, lines in drawn.items():
+    for view, lines in lines_of.items():
         here, there = np.split(np.array(lines), 2)
         assert np.allclose(here, there) == (view == "front")
 
@@ -210,9 +212,9 @@ def test_the_command_prints_tables_and_writes_json_and_a_picture(folder, tmp_pat
     outputs = ["--json", str(file), "--plot", str(picture)]
     assert main(["evaluate", "--model", "martinez-s", "--data", "real", "--path", str(folder), *outputs]) == 0
     printed = capsys.readouterr().out
-    for said in ("AIST++, detected", "beam, MediaPipe, MediaPipe's own", "N-MPJPE mm", "MPJVE mm/s", "shoulders mm",
+    for text in ("AIST++, detected", "beam, MediaPipe, MediaPipe's own", "N-MPJPE mm", "MPJVE mm/s", "shoulders mm",
                  "balance_cam3, perfect", "walk (no reference_coco17_world_m)"):
-        assert said in printed
+        assert text in printed
     written = json.loads(file.read_text())
     score = written["clips"]["pose2sim_balance_cam1"]["perfect"]
     assert f" {score['MPJPE mm']:.1f} " in printed
@@ -224,7 +226,8 @@ def test_the_command_prints_tables_and_writes_json_and_a_picture(folder, tmp_pat
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--data", "real"], "where does real lie"), (["--data", "real", "--path", "x", "--flip"], "--flip is not for real"),
+    (["--data", "real"], "where does real lie"),
+    (["--data", "real", "--path", "x", "--flip"], "--flip is not for real"),
     (["--data", "real", "--path", "x", "--clips", "y"], "--clips is not for real"),
     (["--delay", "3"], "--delay is for --data real"),
     (["--data", "real", "--path", "nowhere"], "nowhere: there is no clip with a reference in it")])
@@ -249,9 +252,9 @@ def test_a_model_that_takes_lengths_is_told_those_of_the_reference(tmp_path):
         f"{kind}, {real_scores.TOLD}" for kind in (real_scores.DETECTED, real_scores.PERFECT)]
     lengths_m = real_clips.lengths_of(clip.reference_coco17_m)
     thigh = lambda window: window[0, 0, H36M17.index("left_knee"), 2:]  # noqa: E731
-    told = [window for window in model.windows if window[..., 3].any()]
-    assert len(told) == len(model.windows) / 2
-    np.testing.assert_allclose(thigh(told[0]), [lengths_m["thigh"], 1], rtol=1e-6)
+    with_lengths = [window for window in model.windows if window[..., 3].any()]
+    assert len(with_lengths) == len(model.windows) / 2
+    np.testing.assert_allclose(thigh(with_lengths[0]), [lengths_m["thigh"], 1], rtol=1e-6)
 
 
 def test_lengths_are_those_of_the_body_whatever_is_not_known():

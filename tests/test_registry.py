@@ -1,4 +1,4 @@
-"""What every model of the registry must do, whatever it is: all products within their budgets, Stream equal to the off-line run."""
+"""Promises of every model of the registry: all products within their budgets, Stream equal to the off-line run."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from edgepose.build_engines.products import PRODUCTS
 from edgepose.columns import joints_of, with_all_columns
 from edgepose.training.losses import Objective
 
-CASES = [(name, entry.frames[0]) for name, entry in zoo.MODELS.items()] + [("ampose", 9), ("posegate-s", 27), ("dln-s", 9)]
+CASES = [*((name, entry.frames[0]) for name, entry in zoo.MODELS.items()),
+         ("ampose", 9), ("posegate-s", 27), ("dln-s", 9)]
 each_model = pytest.mark.parametrize("name, frames", CASES, ids=[f"{name}-{frames}" for name, frames in CASES])
 
 
@@ -30,16 +31,16 @@ def one_thread():
 
 @each_model
 def test_every_product_is_within_its_error_budget(tmp_path, name, frames):
-    module = person_sized(randomised(small(name, frames)))  # budgets are for poses of people
+    module = person_sized(randomised(small(name, frames)))  # budgets hold for poses of people's size
     x = keypoints(module, 3)
     expected = torch_poses(module, x)
     assert np.linalg.norm(joints_of(expected), axis=-1).mean() == pytest.approx(PERSON_M, rel=0.1)
     calibration = quantise.Calibration(*lower(module, "fp32"), keypoints(module, 16))
     scales = {"w8_kept": [], **calibration.scales(quantise.Recipe())}
-    # In eight bits a build keeps what it must in half precision; here is everything in them, within a twentieth of the pose.
+    # A build keeps some steps in half precision; here all are in eight bits, within a twentieth of the pose.
     budget_mm = BUDGET_MM | {"w8": 25.0, "int8": 25.0}
     for backend, precisions in PRODUCTS.items():
-        if why_not_here(backend):  # the kernels of cuda, emulated: test_cuda_kernels.py
+        if why_not_here(backend):  # test_cuda_kernels.py has the emulated kernels
             continue
         for precision in precisions:
             path = tmp_path / f"{backend}_{precision}.epose"
@@ -60,8 +61,8 @@ def test_a_stream_is_the_off_line_run_to_the_bit(tmp_path, name, frames):
     clip_px = rng.uniform(300, 700, (1, 17, 2)) + rng.normal(0, 3, (12, 17, 2))
     stream = edgepose.Stream(engine, "h36m17", (1000, 1000), delay_frames=frames // 2, rate_hz=None)
     poses = [pose for i, frame in enumerate(clip_px) if (pose := stream.push(frame, 0.02 * i))] + stream.flush()
-    seen = np.stack([edgepose.camera.normalize_screen(frame, (1000, 1000)) for frame in clip_px]).astype(np.float32)
-    padded = with_all_columns(np.pad(seen, ((frames // 2, frames // 2), (0, 0), (0, 0)), mode="edge"), engine)
+    screen = np.stack([edgepose.camera.normalize_screen(frame, (1000, 1000)) for frame in clip_px]).astype(np.float32)
+    padded = with_all_columns(np.pad(screen, ((frames // 2, frames // 2), (0, 0), (0, 0)), mode="edge"), engine)
     for i, pose in enumerate(poses):
         assert pose.timestamp_s == pytest.approx(0.02 * i)
         answer = engine.run(np.ascontiguousarray(padded[None, i:i + frames]))[0]
@@ -79,26 +80,29 @@ def test_a_causal_model_streams_without_delay(tmp_path, name):
     rng = np.random.default_rng(5)
     clip_px = rng.uniform(300, 700, (1, 17, 2)) + rng.normal(0, 3, (6, 17, 2))
     stream = edgepose.Stream(engine, "h36m17", (1000, 1000), rate_hz=None)
-    with pytest.raises(ValueError, match=f"a causal window of {engine.frames} frames has no later ones to wait for: wanted 0"):
+    with pytest.raises(
+            ValueError, match=f"a causal window of {engine.frames} frames has no later ones to wait for: wanted 0"):
         edgepose.Stream(engine, "h36m17", (1000, 1000), delay_frames=1)
-    seen = np.stack([edgepose.camera.normalize_screen(frame, (1000, 1000)) for frame in clip_px]).astype(np.float32)
-    padded = np.concatenate([np.repeat(seen[:1], engine.frames - 1, 0), seen])
+    screen = np.stack([edgepose.camera.normalize_screen(frame, (1000, 1000)) for frame in clip_px]).astype(np.float32)
+    padded = np.concatenate([np.repeat(screen[:1], engine.frames - 1, 0), screen])
     for i, frame in enumerate(clip_px):
         pose = stream.push(frame, 0.02 * i)
-        np.testing.assert_array_equal(pose.joints_m, engine.run(np.ascontiguousarray(padded[None, i:i + engine.frames]))[0])
-        np.testing.assert_array_equal(pose.keypoints_norm, seen[i])
+        np.testing.assert_array_equal(pose.joints_m,
+                                      engine.run(np.ascontiguousarray(padded[None, i:i + engine.frames]))[0])
+        np.testing.assert_array_equal(pose.keypoints_norm, screen[i])
 
 
 @each_model
 def test_a_gradient_reaches_every_parameter(name, frames):
     torch.manual_seed(0)
     module = small(name, frames)
-    if name == "ampose-refined":  # a correction that starts at zero passes nothing back at first
+    if name == "ampose-refined":  # its correction starts at zero and passes no gradient back at first
         torch.nn.init.normal_(module.refine[-1].weight, std=0.01)
     x = torch.from_numpy(keypoints(module, 4))
     Objective(module)(x, torch.randn(4, frames, 17, 3))[0].backward()
     # Among several GPUs every one of them must be part of the loss, or the processes wait for each other.
     assert all(tensor.grad is not None for tensor in module.parameters())
     unreached = [parameter for parameter, tensor in module.named_parameters() if not tensor.grad.abs().sum()]
-    # What a norm's shift or a key's bias adds to every score alike, or to what a BatchNorm takes the mean of, changes nothing.
+    # A norm's shift or a key's bias that adds the same to every score, or to the values a BatchNorm takes the mean of,
+    # changes nothing.
     assert not [parameter for parameter in unreached if not parameter.endswith("bias")]

@@ -17,12 +17,14 @@ from edgepose.zoo.checkpoints import load_checkpoint, save_checkpoint
 @pytest.mark.parametrize("model", ["ampose-l", "ampose-refined", "dln", "martinez", "strided351-dense"])
 def test_a_papers_recipe_is_there_for_its_models(model):
     schedule = schedule_of("paper", model)
-    assert schedule.epochs and schedule.batch and schedule in PAPERS.values() and schedule_of("ours", model) is schedules.OURS
+    assert schedule.epochs and schedule.batch and schedule in PAPERS.values()
+    assert schedule_of("ours", model) is schedules.OURS
 
 
 @pytest.mark.parametrize("model", ["posegate", "posemlp"])
 def test_a_model_without_a_papers_recipe_says_which_have_one(model):
-    with pytest.raises(ValueError, match=f"known for '{model}'; there are those of AMPose, DLN, StridedTransformer, Martinez"):
+    with pytest.raises(
+            ValueError, match=f"known for '{model}'; there are those of AMPose, DLN, StridedTransformer, Martinez"):
         schedule_of("paper", model)
     with pytest.raises(ValueError, match="unknown recipe 'thesis'; there are ours, paper"):
         schedule_of("thesis", model)
@@ -34,7 +36,8 @@ def test_the_papers_rates_by_epoch():
 
     assert at("ampose", 0, 1, 10) == pytest.approx([2.5e-5, 2.45e-5, 2.5e-5 * 0.98**10])
     assert at("dln", 0, 169, 170, 200) == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
-    assert at("strided27", 0, 1, 4, 5, 6) == pytest.approx([1e-3, 0.95e-3, 0.95**4 * 1e-3, 0.5 * 0.95**4 * 1e-3, 0.5 * 0.95**5 * 1e-3])
+    assert at("strided27", 0, 1, 4, 5, 6) == pytest.approx(
+        [1e-3, 0.95e-3, 0.95**4 * 1e-3, 0.5 * 0.95**4 * 1e-3, 0.5 * 0.95**5 * 1e-3])
     assert at("martinez", 0, 1000) == pytest.approx([1e-3, 0.96e-3])
 
 
@@ -48,7 +51,8 @@ def test_a_papers_epochs_become_steps_of_its_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(supervised, "VALIDATION_WINDOWS", 8)
     metadata = load_checkpoint(train("dln-s", data, tmp_path, 2, data="h36m", recipe="paper"))[1]
     assert metadata["rate_hz"] == 50
-    with pytest.raises(ValueError, match=r"is of a run with {'batch': 24, 'recipe': 'paper'}; this one has {'batch': 128, 'recipe': 'ours'}"):
+    with pytest.raises(ValueError, match=r"is of a run with {'batch': 24, 'recipe': 'paper'}; this one "
+                       r"has {'batch': 128, 'recipe': 'ours'}"):
         train("dln-s", data, tmp_path, 3, data="h36m", resume=True)
 
 
@@ -63,7 +67,8 @@ def test_the_squared_error_is_that_of_the_coordinates():
     with torch.no_grad():
         loss, distance = Objective(model, "squared")(x, joints)
         off = model(x) - joints[:, 0]
-    assert loss == pytest.approx(off.square().mean().item()) and distance == pytest.approx(off.norm(dim=-1).mean().item())
+    assert loss == pytest.approx(off.square().mean().item())
+    assert distance == pytest.approx(off.norm(dim=-1).mean().item())
 
 
 def test_a_teachers_poses_are_half_of_what_is_learnt():
@@ -99,7 +104,8 @@ def test_a_student_that_takes_less_learns_from_a_teacher_that_takes_more(tmp_pat
 
 def test_a_teacher_of_another_window_is_refused(tmp_path, teacher):
     module = supervised.Teacher(teacher, 27, 13).module
-    save_checkpoint(tmp_path / "nine.safetensors", zoo.build("martinez-s", 9), {"model": "martinez-s", "frames": 9, "skeleton": "h36m17", "options": {}})
+    save_checkpoint(tmp_path / "nine.safetensors", zoo.build("martinez-s", 9),
+                    {"model": "martinez-s", "frames": 9, "skeleton": "h36m17", "options": {}})
     assert module.frames == 1
     with pytest.raises(ValueError, match="nine.safetensors is a model of 9 frames; wanted 1 or 27"):
         supervised.Teacher(tmp_path / "nine.safetensors", 27, 13)

@@ -1,4 +1,4 @@
-"""The source archive: what builds and tests edgepose is in it, with and without nvcc."""
+"""The source archive: it has what builds and tests edgepose, with and without nvcc."""
 
 import re
 import stat
@@ -23,7 +23,8 @@ case "$*" in
      done; true ;;
 esac
 """
-# Reads a source with all that it includes, and makes an empty object: what an archive lacks shows here, and the rest is compiled by the tests.
+# A compiler that reads a source with all its includes and makes an empty object: it shows what an archive lacks; other
+# tests compile the rest.
 COMPILER = """#!/bin/sh
 for word in "$@"; do
   case $word in *.cpp) source=$word ;; -I*) includes="$includes $word" ;; esac
@@ -38,18 +39,21 @@ done
 def archive(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sdist")
     (folder / "info").mkdir()
-    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder / "info", "sdist", "--dist-dir", folder], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder / "info",
+                    "sdist", "--dist-dir", folder], cwd=ROOT, check=True)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as packed:
         packed.extractall(folder / "unpacked", filter="data")
     return next((folder / "unpacked").iterdir())
 
 
 def test_the_source_archive_holds_what_the_sources_hold(archive):
-    missing = [str(path.relative_to(ROOT)) for folder in ("csrc", "docs", "tests", "edgepose", "benchmarks", "build_engines", "examples")
+    missing = [str(path.relative_to(ROOT))
+               for folder in ("csrc", "docs", "tests", "edgepose", "benchmarks", "build_engines", "examples")
                for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix not in (".pyc", ".so")
                and "__pycache__" not in path.parts and not (archive / path.relative_to(ROOT)).is_file()]
     assert missing == []
-    assert all((archive / name).is_file() for name in ("LICENSE", "THIRD_PARTY_NOTICES.md", "README.md", "pyproject.toml", "setup.py"))
+    assert all((archive / name).is_file()
+               for name in ("LICENSE", "THIRD_PARTY_NOTICES.md", "README.md", "pyproject.toml", "setup.py"))
     assert not [path for path in archive.rglob("*") if path.suffix in (".pyc", ".so")]
 
 
@@ -61,7 +65,8 @@ def program(path, text):
 
 def built(archive, folder, path, architectures):
     compiler = program(folder / "c++", COMPILER)
-    return subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--build-lib", folder / "lib", "--build-temp", folder / "temp"], cwd=archive,
+    return subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--build-lib", folder / "lib",
+                           "--build-temp", folder / "temp"], cwd=archive,
                           capture_output=True, text=True, env={"PATH": path, "CC": str(compiler), "CXX": str(compiler),
                                                                "EDGEPOSE_CUDA_ARCHITECTURES": architectures})
 
@@ -70,14 +75,16 @@ def built(archive, folder, path, architectures):
 def test_the_source_archive_builds(archive, tmp_path, has_nvcc):
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin/nvcc", NVCC)
-    done = built(archive, tmp_path, f"{tmp_path}/bin:/usr/bin:/bin" if has_nvcc else "/usr/bin:/bin", "90" if has_nvcc else "none")
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = built(archive, tmp_path, f"{tmp_path}/bin:/usr/bin:/bin" if has_nvcc else "/usr/bin:/bin",
+                    "90" if has_nvcc else "none")
+    assert process.returncode == 0, process.stdout + process.stderr
     libraries = {path.name.partition(".")[0] for path in (tmp_path / "lib").rglob("*.so")}
     assert libraries == ({"_native", "_cuda"} if has_nvcc else {"_native"})
 
 
 def test_every_file_that_a_source_includes_is_in_the_archive(archive):
-    sources = [path for path in (archive / "csrc").rglob("*") if path.suffix in (".h", ".hpp", ".inl", ".cpp", ".cu", ".cuh", ".c")]
+    sources = [path for path in (archive / "csrc").rglob("*")
+               if path.suffix in (".h", ".hpp", ".inl", ".cpp", ".cu", ".cuh", ".c")]
     folders = [archive / "tests", archive / "csrc", *(path for path in (archive / "csrc").iterdir() if path.is_dir())]
     missing = {name for path in sources for name in re.findall(r'^#include "([^"]+)"', path.read_text(), re.M)
                if not any((folder / name).is_file() for folder in (path.parent, *folders))}
@@ -85,11 +92,13 @@ def test_every_file_that_a_source_includes_is_in_the_archive(archive):
 
 
 def test_a_machine_without_a_compiler_is_told_so_in_a_sentence(archive, tmp_path):
-    done = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--build-lib", tmp_path / "lib", "--build-temp", tmp_path / "temp"], cwd=archive,
-                          capture_output=True, text=True, env={"PATH": str(tmp_path), "CC": "no-such-cc", "CXX": "no-such-c++",
-                                                               "EDGEPOSE_CUDA_ARCHITECTURES": "none"})
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert re.search("edgepose is built from C\\+\\+17 source, and there is no compiler 'no-such-c.*' here. Install one .*apt-get install g\\+\\+", done.stderr)
+    process = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--build-lib", tmp_path / "lib",
+                              "--build-temp", tmp_path / "temp"], cwd=archive, capture_output=True,
+                             text=True, env={"PATH": str(tmp_path), "CC": "no-such-cc", "CXX": "no-such-c++",
+                                             "EDGEPOSE_CUDA_ARCHITECTURES": "none"})
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    assert re.search("edgepose is built from C\\+\\+17 source, and there is no compiler 'no-such-c.*' "
+                     "here. Install one .*apt-get install g\\+\\+", process.stderr)
 
 
 def test_the_metadata_names_all_licences(archive):

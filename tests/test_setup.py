@@ -21,7 +21,8 @@ def test_an_nvcc_that_is_too_old_stops_the_build_and_says_how_to_do_without(monk
     need_cuda = runpy.run_path(str(SETUP))["need_cuda"]
     if not is_refused:
         return need_cuda()
-    with pytest.raises(SystemExit, match="of CUDA 11.4; edgepose._cuda needs 12 or later.*EDGEPOSE_CUDA_ARCHITECTURES=none"):
+    with pytest.raises(
+            SystemExit, match="of CUDA 11.4; edgepose._cuda needs 12 or later.*EDGEPOSE_CUDA_ARCHITECTURES=none"):
         need_cuda()
 
 

@@ -18,8 +18,8 @@ def test_the_tree_is_symmetric(skeleton):
 
 def test_h36m_order_is_that_of_the_data_set():
     assert H36M17.parents == (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
-    assert [H36M17.index(j) for j in ("pelvis", "right_ankle", "left_ankle", "nose", "head", "left_wrist", "right_wrist")] \
-        == [0, 3, 6, 9, 10, 13, 16]
+    assert [H36M17.index(j) for j in ("pelvis", "right_ankle", "left_ankle", "nose", "head",
+                                      "left_wrist", "right_wrist")] == [0, 3, 6, 9, 10, 13, 16]
     assert H36M17.mirror == (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 
 

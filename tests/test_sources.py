@@ -32,9 +32,9 @@ def test_a_source_draws_windows_of_all_their_frames_and_the_same_for_the_same_se
 def test_some_windows_end_early_or_begin_late_as_a_streams_do():
     frames, target = 27, 13
     keypoints = torch.arange(frames).expand(4000, frames)[..., None, None].float()
-    seen = cut_short(keypoints, target, generator())[..., 0, 0].long()
-    first, last = seen.amin(1, keepdim=True), seen.amax(1, keepdim=True)
-    assert torch.equal(seen, torch.arange(frames).clamp(first, last))
+    frames_seen = cut_short(keypoints, target, generator())[..., 0, 0].long()
+    first, last = frames_seen.amin(1, keepdim=True), frames_seen.amax(1, keepdim=True)
+    assert torch.equal(frames_seen, torch.arange(frames).clamp(first, last))
     assert (first <= target).all() and (last >= target).all() and set(last.flatten().tolist()) == set(range(13, 27))
     off = 4 * (0.25 / 4000) ** 0.5  # four standard errors; one of 14 cuts is where the window ends anyway
     assert (last < frames - 1).float().mean().item() == pytest.approx(CUT_LATER * 13 / 14, abs=off)
@@ -43,13 +43,14 @@ def test_some_windows_end_early_or_begin_late_as_a_streams_do():
 
 def test_a_window_that_is_answered_at_its_end_is_only_cut_at_its_beginning():
     keypoints = torch.arange(9).expand(500, 9)[..., None, None].float()
-    seen = cut_short(keypoints, 8, generator())[..., 0, 0]
-    assert (seen[:, 8] == 8).all() and (seen[:, 7] >= 7).all() and (seen[:, 0] > 0).any()
+    frames_seen = cut_short(keypoints, 8, generator())[..., 0, 0]
+    assert (frames_seen[:, 8] == 8).all() and (frames_seen[:, 7] >= 7).all() and (frames_seen[:, 0] > 0).any()
 
 
 def test_a_labelled_set_is_validated_on_its_test_split_unmirrored(paths):
     source = open_source("h36m", paths["h36m"], "gt", 1, 0)
-    test = {tuple(np.round(pose.ravel(), 4)) for clip in source._test for pose in (clip.joints_m - clip.joints_m[:, :1]).astype(np.float32)}
+    test = {tuple(np.round(pose.ravel(), 4)) for clip in source._test
+            for pose in (clip.joints_m - clip.joints_m[:, :1]).astype(np.float32)}
     _, joints = source.validation(20, generator())
     assert {tuple(np.round(pose.ravel(), 4)) for pose in joints[:, 0].numpy()} <= test
 

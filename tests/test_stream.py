@@ -18,7 +18,9 @@ def test_keypoints_of_half_precision_are_taken_and_refused_as_those_of_single(ca
     def poses_of(clip):
         stream = Stream(FakeEngine(), "coco17", SIZE)
         frames = [(keypoints_px, n * DT) for n, keypoints_px in enumerate(clip)]
-        return list(stream.lift(frames)) if call == "lift" else [pose for frame in frames if (pose := stream.push(*frame))]
+        if call == "lift":
+            return list(stream.lift(frames))
+        return [pose for frame in frames if (pose := stream.push(*frame))]
 
     clip = person_of("coco17").astype(np.float16)
     clip[3, 5] = (np.inf, np.nan, 0)  # not found
@@ -64,9 +66,9 @@ def test_a_recording_lifted_at_once_gives_what_push_and_flush_give(frames, delay
     one, all_at_once = FakeEngine(frames), FakeEngine(frames)
     streams = [Stream(engine, "coco17", SIZE, delay_frames=delay, smoothing=smoothing) for engine in (one, all_at_once)]
     expected = [pose for frame in hard_clip() if (pose := streams[0].push(*frame))] + streams[0].flush()
-    for _ in range(2):  # the second time after what the first has left behind
-        got = list(streams[1].lift(hard_clip()))
-        assert len(got) == len(expected) > 50 and all(same(a, b) for a, b in zip(got, expected))
+    for _ in range(2):  # the second time with what the first left behind
+        poses = list(streams[1].lift(hard_clip()))
+        assert len(poses) == len(expected) > 50 and all(same(a, b) for a, b in zip(poses, expected))
     assert sum(pose.was_reset for pose in expected) > 1
     most = max(1, CALL_FRAMES // frames)
     assert len(one.calls) == len(expected) and len(all_at_once.calls) == 2 * -(-len(expected) // most)
@@ -76,13 +78,16 @@ def test_a_lifted_frame_that_is_broken_is_numbered_and_the_stream_goes_on():
     stream, frames = Stream(FakeEngine(9), "coco17", SIZE, delay_frames=4), hard_clip()
     with pytest.raises(ValueError, match=r"frame 7: timestamp_s is 0 after"):
         list(stream.lift(frames[:7] + [(frames[7][0], 0.0)]))
-    assert len(list(stream.lift(frames))) == len(list(Stream(FakeEngine(9), "coco17", SIZE, delay_frames=4).lift(frames)))
+    fresh = Stream(FakeEngine(9), "coco17", SIZE, delay_frames=4)
+    assert len(list(stream.lift(frames))) == len(list(fresh.lift(frames)))
 
 
 def test_a_flushed_stream_is_as_new_and_its_smoothing_goes_on_to_the_end():
-    plain, smooth, fresh = (Stream(FakeEngine(), "coco17", SIZE, delay_frames=3, smoothing=s) for s in (None, OneEuro(0.2), OneEuro(0.2)))
+    plain, smooth, fresh = (Stream(FakeEngine(), "coco17", SIZE, delay_frames=3, smoothing=s)
+                            for s in (None, OneEuro(0.2), OneEuro(0.2)))
     clip, reference = person_of("coco17"), OneEuro(0.2)
-    raw, calm = ([pose for n in range(8) if (pose := stream.push(clip[n], n * DT))] + stream.flush() for stream in (plain, smooth))
+    raw, calm = ([pose for n in range(8) if (pose := stream.push(clip[n], n * DT))] + stream.flush()
+                 for stream in (plain, smooth))
     assert len(calm) == 8
     for r, c in zip(raw, calm):
         np.testing.assert_array_equal(c.joints_m, reference(r.joints_m, r.timestamp_s))
@@ -133,11 +138,13 @@ def test_no_people_are_no_poses():
 @pytest.mark.parametrize("kind", [list, tuple, np.array])
 def test_people_of_several_cameras_have_times_of_their_own(kind):
     people = [person_of("coco17", seed=s) for s in range(3)]
-    together, alone = ([Stream(engine, "coco17", SIZE, delay_frames=1) for _ in people] for engine in (FakeEngine(), FakeEngine()))
+    together, alone = ([Stream(engine, "coco17", SIZE, delay_frames=1) for _ in people]
+                       for engine in (FakeEngine(), FakeEngine()))
     for n in range(8):
         times_s = [n * DT, 100 + n * 0.03, 7 + n * 0.01]
         poses = push_many(together, [person[n] for person in people], kind(times_s))
-        assert all(same(pose, stream.push(person[n], t)) for pose, stream, person, t in zip(poses, alone, people, times_s))
+        assert all(same(pose, stream.push(person[n], t))
+                   for pose, stream, person, t in zip(poses, alone, people, times_s))
     with pytest.raises(ValueError, match="2 time stamps for 3 streams; wanted one, or one each"):
         push_many(together, [person[8] for person in people], [9.0, 109.0])
     with pytest.raises(ValueError, match="person 1: timestamp_s is 9 after 100.2"):
@@ -149,7 +156,7 @@ def test_people_of_several_cameras_have_times_of_their_own(kind):
 
 
 def test_with_its_camera_a_stream_sees_as_the_camera_of_the_models_did():
-    """A person seen through any lens gives one pose, and the place of the pelvis is found from it."""
+    """A person seen through any lens gives one pose, and the pelvis is found where it is."""
     person_m = np.random.default_rng(1).normal(0, 0.3, (17, 3))
     person_m[0] = 0
     place_m = np.array([0.4, -0.2, 4.0])

@@ -1,4 +1,4 @@
-"""Lifters that take and answer more than places, engines that fail, and streams that two threads use at once."""
+"""Lifters with more columns than places, engines that fail, and streams used by two threads at once."""
 
 import threading
 
@@ -14,7 +14,7 @@ WRIST, PELVIS = H36M17.index("left_wrist"), 0
 
 
 class Wide:
-    """Keeps its windows and answers x, y, z and an error that are its columns."""
+    """An engine that keeps its windows and answers x, y, z and an error with its columns."""
 
     frames, skeleton, rate_hz = 9, H36M17, 50.0
 
@@ -25,14 +25,15 @@ class Wide:
         assert keypoints_norm.dtype == np.float32 and keypoints_norm.flags.c_contiguous
         assert keypoints_norm.shape[1:] == (9, 17, len(self.inputs))
         self.windows.append(keypoints_norm.copy())
-        return np.ascontiguousarray(np.resize(keypoints_norm[:, 4, :, ::-1], (len(keypoints_norm), 17, len(self.outputs))))
+        return np.ascontiguousarray(np.resize(keypoints_norm[:, 4, :, ::-1],
+                                              (len(keypoints_norm), 17, len(self.outputs))))
 
 
 def test_a_lifter_is_handed_the_confidence_of_what_was_seen_and_0_of_what_was_not():
     wide, plain, clip = Wide(), FakeEngine(), person_of("h36m17")
     stream, twin = Stream(wide, "h36m17", SIZE), Stream(plain, "h36m17", SIZE)
     clip[5:, WRIST, 2] = 0.02
-    clip[3, PELVIS, 2] = 0.04  # seen once, it stays so
+    clip[3, PELVIS, 2] = 0.04  # seen once, it stays seen
     for n in range(8):
         keypoints_px = None if n in (6, 7) else clip[n]
         pose = stream.push(keypoints_px, n * DT)
@@ -91,20 +92,23 @@ def test_the_error_that_a_model_predicts_is_in_its_poses_and_else_none(way):
     assert all(pose.error_m is None for pose in poses_of(Wide(outputs=OUTPUTS[:3])))
 
 
-@pytest.mark.parametrize("inputs", [("x",), ("y", "x"), (), ("x", "y", "z"), ("x", "y", "depth", "confidence"), ("x", "y", "confidence", "confidence"),
-                                    ("confidence", "x", "y")])
+@pytest.mark.parametrize("inputs", [("x",), ("y", "x"), (), ("x", "y", "z"), ("x", "y", "depth", "confidence"),
+                                    ("x", "y", "confidence", "confidence"), ("confidence", "x", "y")])
 def test_columns_that_the_runtime_does_not_have_are_refused(inputs):
-    with pytest.raises(ValueError, match="the model takes the columns .*; wanted the first 2 and any others of x, y, confidence, length, "):
+    with pytest.raises(ValueError, match="the model takes the columns .*; wanted the first 2 and any "
+                       "others of x, y, confidence, length, "):
         Stream(Wide(inputs), "h36m17", SIZE)
 
 
 @pytest.mark.parametrize("outputs", [("x", "y"), ("x", "y", "error"), ("x", "y", "z", "w"), ()])
 def test_answers_that_the_runtime_does_not_know_are_refused(outputs):
-    with pytest.raises(ValueError, match="the model answers with the columns .*; wanted the first 3 and any others of x, y, z, error"):
+    with pytest.raises(ValueError, match="the model answers with the columns .*; wanted the first 3 "
+                       "and any others of x, y, z, error"):
         Stream(Wide(outputs=outputs), "h36m17", SIZE)
 
 
-@pytest.mark.parametrize("answer", [np.zeros((1, 17, 2)), np.zeros((2, 17, 3)), np.zeros((17, 3)), np.zeros((1, 16, 3))])
+@pytest.mark.parametrize(
+    "answer", [np.zeros((1, 17, 2)), np.zeros((2, 17, 3)), np.zeros((17, 3)), np.zeros((1, 16, 3))])
 def test_an_answer_of_another_shape_is_refused_and_the_stream_goes_on(answer):
     engine, clip = FakeEngine(), person_of("coco17")
     stream, run = Stream(engine, "coco17", SIZE), engine.run
@@ -130,9 +134,10 @@ def test_an_engine_that_fails_does_not_take_the_stream_along():
     assert same(stream.push(clip[1], DT), twin.push(clip[1], DT))
 
 
-@pytest.mark.parametrize("call", [lambda s, frame: s.push(frame, 1.0), lambda s, frame: s.reset(), lambda s, frame: s.flush(),
-                                  lambda s, frame: list(s.lift([(frame, 1.0)])), lambda s, frame: push_many([s], [frame], 1.0)],
-                         ids=["push", "reset", "flush", "lift", "push_many"])
+@pytest.mark.parametrize(
+    "call", [lambda s, frame: s.push(frame, 1.0), lambda s, frame: s.reset(), lambda s, frame: s.flush(),
+             lambda s, frame: list(s.lift([(frame, 1.0)])), lambda s, frame: push_many([s], [frame], 1.0)],
+    ids=["push", "reset", "flush", "lift", "push_many"])
 @pytest.mark.parametrize("way", ["push", "push_many"])
 def test_a_stream_in_use_by_another_thread_says_so_and_goes_on(call, way):
     engine, clip = FakeEngine(), person_of("coco17")
@@ -145,7 +150,8 @@ def test_a_stream_in_use_by_another_thread_says_so_and_goes_on(call, way):
         return run(keypoints_norm)
 
     def push(keypoints_px, timestamp_s):
-        poses.append(stream.push(keypoints_px, timestamp_s) if way == "push" else push_many([stream], [keypoints_px], timestamp_s)[0])
+        poses.append(stream.push(keypoints_px, timestamp_s) if way == "push"
+                     else push_many([stream], [keypoints_px], timestamp_s)[0])
 
     engine.run = slow
     other = threading.Thread(target=push, args=(clip[0], 0.0))
@@ -205,6 +211,6 @@ def test_a_model_of_many_frames_that_does_not_say_its_rate_is_taken_for_50_aloud
     recwarn.clear()
     one = FakeEngine(1)
     one.rate_hz = None
-    Stream(one, "coco17", SIZE)  # has no spacing
+    Stream(one, "coco17", SIZE)  # one frame has no spacing
     Stream(engine, "coco17", SIZE, rate_hz=50)
     assert not len(recwarn)

@@ -101,17 +101,20 @@ def test_a_tensor_that_is_no_array_of_numbers_is_refused_as_such():
 @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_a_stream_is_not_copied(take):
     """A copy would share the window: each push would move both."""
-    with pytest.raises(TypeError, match="a stream cannot be copied or pickled: .*wanted another Stream on the same engine"):
+    with pytest.raises(
+            TypeError, match="a stream cannot be copied or pickled: .*wanted another Stream on the same engine"):
         take(Stream(FakeEngine(), "coco17", SIZE))
 
 
 @pytest.mark.parametrize("layout", ["coco-17", "", None, 17, ["coco17"]])
 def test_an_unknown_layout_is_answered_with_those_there_are(layout):
-    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, openpose18, wholebody133, mpii16"):
+    with pytest.raises(ValueError, match="no layout .*coco17, coco17-demo, halpe26, body25, mediapipe33, "
+                       "openpose18, wholebody133, mpii16"):
         Stream(FakeEngine(), layout, SIZE)
 
 
-@pytest.mark.parametrize("image_size", [(0, 1080), (1920, -1), (1920,), None, (math.nan, 1), "hd", 1920, True, (True, True), {1920, 1080}, {1920: 0, 1080: 0},
+@pytest.mark.parametrize("image_size", [(0, 1080), (1920, -1), (1920,), None, (math.nan, 1),
+                                        "hd", 1920, True, (True, True), {1920, 1080}, {1920: 0, 1080: 0},
                                         (1e-300, 1080), (1920, 1e300), (1920, 10**400)])
 def test_an_impossible_image_size_is_refused(image_size):
     with pytest.raises(ValueError, match="image_size is"):
@@ -131,10 +134,14 @@ def test_normalised_keypoints_are_refused_as_such():
 
 @pytest.mark.parametrize("engine, options, message", [
     ("ampose", {}, "engine is 'ampose'; wanted an Engine"), (None, {"smoothing": True}, "smoothing is True"),
-    (None, {"smoothing": OneEuro}, "smoothing is <class"), (None, {"seen_above": -1.0}, "seen_above is -1.0; wanted a number above 0, at most 1"),
-    (None, {"hold_s": -1.0}, "hold_s is -1.0; wanted 0 or more"), (None, {"max_gap_s": "x"}, "max_gap_s is 'x'; wanted a number, 0 or more"),
-    (None, {"seen_above": 7}, "seen_above is 7; wanted a number above 0, at most 1"), (None, {"seen_above": "0.3"}, "seen_above is '0.3'"),
-    (None, {"delay_frames": "1"}, "delay_frames is '1'"), (None, {"delay_frames": 10**30}, "delay_frames is 10+; wanted a whole number from 0"), (None, {"rate_hz": math.inf}, "rate_hz is inf")])
+    (None, {"smoothing": OneEuro}, "smoothing is <class"),
+    (None, {"seen_above": -1.0}, "seen_above is -1.0; wanted a number above 0, at most 1"),
+    (None, {"hold_s": -1.0}, "hold_s is -1.0; wanted 0 or more"),
+    (None, {"max_gap_s": "x"}, "max_gap_s is 'x'; wanted a number, 0 or more"),
+    (None, {"seen_above": 7}, "seen_above is 7; wanted a number above 0, at most 1"),
+    (None, {"seen_above": "0.3"}, "seen_above is '0.3'"), (None, {"delay_frames": "1"}, "delay_frames is '1'"),
+    (None, {"delay_frames": 10**30}, "delay_frames is 10+; wanted a whole number from 0"),
+    (None, {"rate_hz": math.inf}, "rate_hz is inf")])
 def test_a_wrong_part_is_refused_when_the_stream_is_made(engine, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Stream(engine or edgepose.load("ampose"), "coco17", (640, 480), **options)

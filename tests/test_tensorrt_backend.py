@@ -62,7 +62,8 @@ def test_a_stream_lifts_with_a_tensorrt_engine(monkeypatch, tmp_path):
 def test_without_the_extension_each_frame_is_enqueued_and_that_is_said(monkeypatch, tmp_path):
     gpu, _ = a_gpu(monkeypatch, extension=None)
     path = write_engine(tmp_path / "a.epose")
-    with pytest.warns(RuntimeWarning, match="edgepose._cuda is not built here: TensorRT engines run without CUDA graphs"):
+    with pytest.warns(
+            RuntimeWarning, match="edgepose._cuda is not built here: TensorRT engines run without CUDA graphs"):
         engine = edgepose.load(path, trust=True)
     x = windows(1)
     np.testing.assert_allclose(engine.run(x), poses(x), **CLOSE)
@@ -98,12 +99,14 @@ def test_a_lane_that_failed_is_freed_while_its_context_is_current(monkeypatch, t
 def test_nothing_is_collected_while_a_graph_is_captured(monkeypatch, tmp_path):
     a_gpu(monkeypatch)
     capture, enabled = sys.modules["edgepose._cuda"].capture, []
-    monkeypatch.setattr(sys.modules["edgepose._cuda"], "capture", lambda *given: (enabled.append(gc.isenabled()), capture(*given))[1])
+    monkeypatch.setattr(sys.modules["edgepose._cuda"], "capture",
+                        lambda *arguments: (enabled.append(gc.isenabled()), capture(*arguments))[1])
     edgepose.load(write_engine(tmp_path / "a.epose"), trust=True)
     assert enabled == [False] and gc.isenabled()
 
 
-@pytest.mark.parametrize("extension, reason", [("careful", "what was to be captured was refused"), ("careless", "the replay does not answer as the plain run")])
+@pytest.mark.parametrize("extension, reason", [("careful", "what was to be captured was refused"),
+                                               ("careless", "the replay does not answer as the plain run")])
 def test_a_graph_whose_capture_was_refused_is_not_replayed(monkeypatch, tmp_path, extension, reason):
     gpu, trt = a_gpu(monkeypatch, extension=extension)
     path = write_engine(tmp_path / "a.epose")
@@ -135,7 +138,8 @@ def test_zero_copy_lets_the_gpu_work_in_the_host_s_memory(monkeypatch, tmp_path)
 
 def test_zero_copy_is_for_tensorrt_engines(tmp_path):
     path = write_native_engine(tmp_path / "native.epose", tiny_lifter())
-    with pytest.raises(EngineError, match="zero_copy=True is for tensorrt engines; this one runs on the native backend"):
+    with pytest.raises(
+            EngineError, match="zero_copy=True is for tensorrt engines; this one runs on the native backend"):
         edgepose.load(path, zero_copy=True, trust=True)
 
 
@@ -143,7 +147,8 @@ def test_zero_copy_is_for_tensorrt_engines(tmp_path):
 def test_options_of_native_engines_are_refused(monkeypatch, tmp_path, option):
     a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose")
-    with pytest.raises(EngineError, match=f"{next(iter(option))}=.* is for native engines; this one runs on the tensorrt backend"):
+    with pytest.raises(
+            EngineError, match=f"{next(iter(option))}=.* is for native engines; this one runs on the tensorrt backend"):
         edgepose.load(path, **option, trust=True)
 
 
@@ -158,7 +163,7 @@ def test_an_engine_of_another_machine_is_refused_by_the_field_that_differs(monke
     header, tensors = enginefile.read(path)
     header["machine"][field] = there
     enginefile.write(path, header, tensors)
-    trt._Runtime = None  # it is refused before TensorRT sees the plan
+    trt._Runtime = None  # the engine is refused before TensorRT sees the plan
     with pytest.raises(EngineError) as refusal:
         edgepose.load(path, trust=True)
     assert str(refusal.value) == (f"{path}: built for another machine ({field} {there} there, {here} here). "
@@ -169,14 +174,16 @@ def test_every_field_that_differs_is_named(monkeypatch, tmp_path):
     a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose")
     a_gpu(monkeypatch, "11", capability=(9, 0), cuda=(13, 0, 0))
-    with pytest.raises(EngineError, match=r"tensorrt 10.3.0 there, 11.4.1 here; compute_capability 8.7 there, 9.0 here; cuda 12 there, 13 here"):
+    with pytest.raises(EngineError, match=r"tensorrt 10.3.0 there, 11.4.1 here; compute_capability 8.7 "
+                       r"there, 9.0 here; cuda 12 there, 13 here"):
         edgepose.load(path, trust=True)
 
 
 def test_a_machine_of_which_less_is_known_is_another(monkeypatch, tmp_path):
     a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose", machine={"tensorrt": "10.3.0", "nvlink": "yes"})
-    with pytest.raises(EngineError, match="compute_capability unknown there, 8.7 here; .*nvlink yes there, unknown here"):
+    with pytest.raises(
+            EngineError, match="compute_capability unknown there, 8.7 here; .*nvlink yes there, unknown here"):
         edgepose.load(path, trust=True)
 
 
@@ -185,7 +192,8 @@ def test_a_plan_that_tensorrt_does_not_take_is_an_error(monkeypatch, tmp_path):
     path = write_engine(tmp_path / "a.epose")
     header, tensors = enginefile.read(path)
     enginefile.write(path, header, {**tensors, "payload": tensors["payload"][5:]})
-    with pytest.raises(EngineError, match=r"does not take the plan in it \(Serialization assertion failed: the plan is damaged\). .*edgepose rebuild"):
+    with pytest.raises(EngineError, match=r"does not take the plan in it \(Serialization assertion failed: "
+                       r"the plan is damaged\). .*edgepose rebuild"):
         edgepose.load(path, trust=True)
 
 
@@ -205,14 +213,16 @@ def test_a_header_that_does_not_fit_the_plan_is_refused(monkeypatch, tmp_path, h
         edgepose.load(path, trust=True)
 
 
-@pytest.mark.parametrize("missing, message", [("tensorrt", "the tensorrt backend needs tensorrt and pycuda, which is not installed"),
-                                              ("pycuda", "the tensorrt backend needs tensorrt and pycuda, which is not installed")])
+@pytest.mark.parametrize("missing, message",
+                         [("tensorrt", "the tensorrt backend needs tensorrt and pycuda, which is not installed"),
+                          ("pycuda", "the tensorrt backend needs tensorrt and pycuda, which is not installed")])
 def test_a_missing_library_is_named(monkeypatch, tmp_path, missing, message):
     a_gpu(monkeypatch)
     path = write_engine(tmp_path / "a.epose")
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(EngineError, match=message + ".*on a Jetson the system's package, in a virtual environment with --system-site-packages"):
+    with pytest.raises(EngineError, match=message
+                       + ".*on a Jetson the system's package, in a virtual environment with --system-site-packages"):
         edgepose.load(path, trust=True)
 
 
@@ -243,7 +253,7 @@ def test_threads_that_share_an_engine_each_get_their_own_answer(monkeypatch, tmp
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == [] and len(gpu.streams) <= callers  # lanes go from caller to caller
+    assert wrong == [] and len(gpu.streams) <= callers  # callers share lanes
 
 
 def test_an_engine_that_is_no_longer_used_frees_its_memory(monkeypatch, tmp_path):
@@ -262,20 +272,20 @@ def test_an_engine_in_a_fork_is_an_error_that_says_what_to_do(monkeypatch, tmp_p
     gpu, _ = a_gpu(monkeypatch)
     engine = edgepose.load(write_engine(tmp_path / "a.epose"), trust=True)
     held = len(gpu.memory)
-    said, tell = os.pipe()
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             engine.run(windows(1))
         except EngineError as error:
-            os.write(tell, str(error).encode())
+            os.write(writer, str(error).encode())
         del engine
         gc.collect()
-        os.write(tell, f" {len(gpu.memory)} {gpu.leaked}".encode())
+        os.write(writer, f" {len(gpu.memory)} {gpu.leaked}".encode())
         os._exit(0)
     os.waitpid(child, 0)
-    os.close(tell)
-    told = os.read(said, 1000).decode()
-    os.close(said)
-    assert "CUDA does not work in a fork" in told and "\"spawn\"" in told and told.endswith(f" {held} 0")
+    os.close(writer)
+    output = os.read(reader, 1000).decode()
+    os.close(reader)
+    assert "CUDA does not work in a fork" in output and "\"spawn\"" in output and output.endswith(f" {held} 0")
     np.testing.assert_allclose(engine.run(windows(1)), poses(windows(1)), **CLOSE)

@@ -8,7 +8,8 @@ import pytest
 
 CSRC = Path(__file__).parent.parent / "csrc"
 
-# Each member writes its part of the numbers; after the barrier each reads the parts of all: without it that is a race.
+# Each member writes its part of the numbers; after the barrier each reads all parts: without the barrier that is a
+# race.
 MAIN = r"""
 #include <chrono>
 #include <cstdio>
@@ -37,7 +38,8 @@ int main() {
       team.run(work, &job);
       const long wanted = members * (job.round * 10 + 2) + members * (members - 1) / 2;
       for (int i = 0; i < members; i++)
-        if (job.sums[i] != wanted) return std::printf("member %d of %d: %ld, not %ld\n", i, members, job.sums[i], wanted), 1;
+        if (job.sums[i] != wanted)
+          return std::printf("member %d of %d: %ld, not %ld\n", i, members, job.sums[i], wanted), 1;
       // Long enough for the members to fall asleep, or to be about to.
       if (job.round % 40 == 0) std::this_thread::sleep_for(std::chrono::microseconds(job.round % 80 ? 60 : 3000));
     }
@@ -53,7 +55,8 @@ HELLO = "#include <thread>\nint main() { int n = 0; std::thread([&] { n = 1; }).
 def compiled(folder, name, text, *sources):
     """The program of `text` and sources under ThreadSanitizer; None if it does not compile."""
     (folder / f"{name}.cpp").write_text(text)
-    command = ["g++", "-std=c++17", "-O1", "-g1", "-pthread", "-fsanitize=thread", f"-I{CSRC}", folder / f"{name}.cpp", *sources, "-o", folder / name]
+    command = ["g++", "-std=c++17", "-O1", "-g1", "-pthread", "-fsanitize=thread", f"-I{CSRC}",
+               folder / f"{name}.cpp", *sources, "-o", folder / name]
     return folder / name if subprocess.run(command, capture_output=True, timeout=120).returncode == 0 else None
 
 
@@ -76,10 +79,10 @@ def folder(tmp_path_factory):
 
 
 def test_a_team_runs_its_work_without_a_race(folder):
-    done = ran(compiled(folder, "team", MAIN.replace("BARRIER", "job.team->barrier();"), CSRC / "threads.cpp"))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    process = ran(compiled(folder, "team", MAIN.replace("BARRIER", "job.team->barrier();"), CSRC / "threads.cpp"))
+    assert (process.returncode, process.stdout, process.stderr) == (0, "done\n", "")
 
 
 def test_work_without_its_barrier_would_be_reported_as_a_race(folder):
-    done = ran(compiled(folder, "race", MAIN.replace("BARRIER", ""), CSRC / "threads.cpp"))
-    assert done.returncode != 0 and "WARNING: ThreadSanitizer: data race" in done.stderr
+    process = ran(compiled(folder, "race", MAIN.replace("BARRIER", ""), CSRC / "threads.cpp"))
+    assert process.returncode != 0 and "WARNING: ThreadSanitizer: data race" in process.stderr

@@ -20,18 +20,20 @@ from edgepose.enginefile import EngineError
 
 
 def a_plan(trt, program, example):
-    """What the fake TensorRT takes for a plan of the exported program."""
+    """The bytes that the fake TensorRT takes for a plan of the exported program."""
     model = onnx.load_from_string(export.to_onnx(AsLifter(program, example)))
-    for value, shape in ((model.graph.input[0], example.shape), (model.graph.output[0], (len(example), example.shape[2], 3))):
+    for value, shape in ((model.graph.input[0], example.shape),
+                         (model.graph.output[0], (len(example), example.shape[2], 3))):
         for dim, size in zip(value.type.tensor_type.shape.dim, shape):
             dim.Clear()
             dim.dim_value = size
     del model.graph.value_info[:]
-    return json.dumps({"version": trt.__version__, "layers": ["all of it"]}).encode() + b"\n" + model.SerializeToString()
+    return (json.dumps({"version": trt.__version__, "layers": ["all of it"]}).encode() + b"\n"
+            + model.SerializeToString())
 
 
 class AsLifter(torch.nn.Module):
-    """The program with what export.to_onnx asks of a model; it is traced with two people."""
+    """The exported program, with the attributes export.to_onnx asks of a model; it is traced with two people."""
 
     def __init__(self, program, example):
         super().__init__()
@@ -43,25 +45,30 @@ class AsLifter(torch.nn.Module):
 
 
 def a_torch_tensorrt(monkeypatch, trt, version="2.13.0", fails=None):
-    """The library as that version has it, in the place of torch_tensorrt; what it was asked for."""
+    """Install a fake torch_tensorrt of that version; returns a dict with the options of its calls."""
     asked = {}
 
     def record(exported_program, arg_inputs, options):
-        asked.update(options, dtypes={t.dtype for t in exported_program.state_dict.values()}, shape=tuple(arg_inputs[0].shape))
+        asked.update(options, dtypes={t.dtype for t in exported_program.state_dict.values()},
+                     shape=tuple(arg_inputs[0].shape))
         if fails:
             raise RuntimeError(fails)
         return a_plan(trt, exported_program, arg_inputs[0])
 
-    def of_2_14(exported_program, inputs=None, *, arg_inputs=None, use_explicit_typing=True, disable_tf32=False, immutable_weights=True,
-                require_full_compilation=False, min_block_size=5):
-        return record(exported_program, arg_inputs, {"use_explicit_typing": use_explicit_typing, "disable_tf32": disable_tf32,
-                                                     "require_full_compilation": require_full_compilation, "min_block_size": min_block_size})
+    def of_2_14(exported_program, inputs=None, *, arg_inputs=None, use_explicit_typing=True,
+                disable_tf32=False, immutable_weights=True, require_full_compilation=False, min_block_size=5):
+        return record(exported_program, arg_inputs,
+                      {"use_explicit_typing": use_explicit_typing, "disable_tf32": disable_tf32,
+                       "require_full_compilation": require_full_compilation, "min_block_size": min_block_size})
 
-    def of_2_5(exported_program, inputs=None, *, arg_inputs=None, enabled_precisions=frozenset({torch.float32}), disable_tf32=False):
-        return record(exported_program, arg_inputs, {"enabled_precisions": enabled_precisions, "disable_tf32": disable_tf32})
+    def of_2_5(exported_program, inputs=None, *, arg_inputs=None, enabled_precisions=frozenset({torch.float32}),
+               disable_tf32=False):
+        return record(exported_program, arg_inputs,
+                      {"enabled_precisions": enabled_precisions, "disable_tf32": disable_tf32})
 
     library = types.ModuleType("torch_tensorrt")
-    library.__version__, library.dynamo, library.__spec__ = version, types.SimpleNamespace(), ModuleSpec("torch_tensorrt", None)
+    library.__version__, library.dynamo, library.__spec__ = (version, types.SimpleNamespace(),
+                                                             ModuleSpec("torch_tensorrt", None))
     if version != "2.1.0":
         library.dynamo.convert_exported_program_to_serialized_trt_engine = of_2_5 if version == "2.5.0" else of_2_14
     monkeypatch.setitem(sys.modules, "torch_tensorrt", library)
@@ -75,10 +82,12 @@ def test_the_types_in_the_program_decide(monkeypatch, precision):
     asked = a_torch_tensorrt(monkeypatch, trt)
     module = tiny_lifter()
     plan = torch_tensorrt.build(module, precision, 2)
-    assert asked["use_explicit_typing"] and asked["disable_tf32"] and asked["require_full_compilation"] and asked["min_block_size"] == 1
+    assert asked["use_explicit_typing"] and asked["disable_tf32"] and asked["require_full_compilation"]
+    assert asked["min_block_size"] == 1
     assert asked["shape"] == (2, 1, 17, 2) and (torch.float16 in asked["dtypes"]) == (precision == "fp16")
     assert plan.machine["tensorrt"] == FULL["10.3"] and json.loads(plan.layers)["Layers"]
-    assert all(tensor.dtype == torch.float32 for tensor in module.state_dict().values() if tensor.is_floating_point())  # is a copy
+    # The module itself is unchanged.
+    assert all(tensor.dtype == torch.float32 for tensor in module.state_dict().values() if tensor.is_floating_point())
 
 
 @pytest.mark.parametrize("precision, allowed", [("fp32", {torch.float32}), ("fp16", {torch.float32, torch.float16})])
@@ -99,7 +108,8 @@ def test_a_version_that_gives_no_plan_is_refused(monkeypatch):
 def test_what_it_does_not_convert_is_said_in_its_words(monkeypatch):
     _, trt = a_gpu(monkeypatch)
     a_torch_tensorrt(monkeypatch, trt, fails="no converter for aten.erfinv\nand a long list")
-    with pytest.raises(EngineError, match="Torch-TensorRT 2.13.0 does not convert the model: no converter for aten.erfinv$"):
+    with pytest.raises(
+            EngineError, match="Torch-TensorRT 2.13.0 does not convert the model: no converter for aten.erfinv$"):
         torch_tensorrt.build(tiny_lifter(), "fp16", 2)
 
 
@@ -107,12 +117,15 @@ def test_what_it_does_not_convert_is_said_in_its_words(monkeypatch):
 def test_compile_writes_its_plan_as_an_engine_of_the_tensorrt_backend(monkeypatch, tmp_path, precision):
     _, trt = a_gpu(monkeypatch)
     a_torch_tensorrt(monkeypatch, trt)
-    assert main(["compile", "--model", "martinez-s", "--backend", "torch-tensorrt", "--precision", precision, "--batch", "2", "--out", str(tmp_path)]) == 0
+    assert main(["compile", "--model", "martinez-s", "--backend", "torch-tensorrt", "--precision",
+                 precision, "--batch", "2", "--out", str(tmp_path)]) == 0
     engine = edgepose.load(tmp_path / f"martinez-s_torch-tensorrt_{precision}_b2.epose", trust=True)
-    assert (engine.backend, engine.header["rung"], engine.header["batch"], engine.precision) == ("tensorrt", "torch-tensorrt", 2, precision)
+    assert engine.backend == "tensorrt" and engine.precision == precision
+    assert engine.header["rung"] == "torch-tensorrt" and engine.header["batch"] == 2
     assert set(enginefile.read(engine.path)[1]) == {"payload"}
     row, = json.loads((tmp_path / "report.json").read_text())["rows"]
-    assert row["runtime"] == "torch-tensorrt" and row["is_kept"] and (tmp_path / f"{engine.path.stem}.layers.json").is_file()
+    assert row["runtime"] == "torch-tensorrt" and row["is_kept"]
+    assert (tmp_path / f"{engine.path.stem}.layers.json").is_file()
 
 
 def test_half_precision_lies_between_float32_keypoints_and_poses():
@@ -126,7 +139,8 @@ def test_without_the_library_compile_says_what_installs_it(monkeypatch, tmp_path
     a_gpu(monkeypatch)
     monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
     assert main(["compile", "--model", "ampose", "--backend", "torch-tensorrt", "--out", str(tmp_path)]) == 1
-    assert "--backend torch-tensorrt needs Torch-TensorRT, which is not installed: pip install 'edgepose[torch-tensorrt]'" in capsys.readouterr().err
+    assert ("--backend torch-tensorrt needs Torch-TensorRT, which is not installed: pip install "
+            "'edgepose[torch-tensorrt]'" in capsys.readouterr().err)
 
 
 def test_without_tensorrt_either_the_extra_that_has_all_is_named(monkeypatch, tmp_path, capsys):

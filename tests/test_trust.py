@@ -1,4 +1,4 @@
-"""Engine files of strangers: native ones are data, the others are programs that load() does not start unasked."""
+"""Engine files of strangers: native ones are data; the others are programs that load() starts only if asked to."""
 
 import io
 import warnings
@@ -36,10 +36,11 @@ def payload_engine(path, backend, payload):
 def test_an_engine_that_is_a_program_is_not_started_without_trust(monkeypatch, tmp_path, backend, trust):
     monkeypatch.setattr("edgepose.engine.backend", lambda name: pytest.fail("its backend was asked for"))
     path = payload_engine(tmp_path / "a.epose", backend, b"anything")
-    if backend == "cuda":  # which has a plan and no payload
+    if backend == "cuda":  # it has a plan and no payload
         plan, tensors = lower(MODEL, "fp32")
         enginefile.write(path, {**engine_header(MODEL), "backend": "cuda", "plan": plan}, tensors)
-    with pytest.raises(edgepose.EngineError, match=f"a.epose: an engine for the {backend} backend can do what a program can.*trust=True"):
+    with pytest.raises(edgepose.EngineError,
+                       match=f"a.epose: an engine for the {backend} backend can do what a program can.*trust=True"):
         edgepose.load(path, **({} if trust is None else {"trust": trust}))
 
 
@@ -67,7 +68,7 @@ def test_a_torchscript_engine_of_a_stranger_writes_no_file(tmp_path, capsys):
         assert "can do what a program can" in "".join(capsys.readouterr())
     assert victim.read_text() == "keep me safe"
     edgepose.load(path, trust=True).run(keypoints(MODEL, 1))
-    assert victim.read_text() == "X" * 12  # so the attack above was a real one
+    assert victim.read_text() == "X" * 12  # the attack above was a real one
 
 
 def test_a_trusted_engine_runs_in_every_command(tmp_path, recordings, capsys):
@@ -75,7 +76,8 @@ def test_a_trusted_engine_runs_in_every_command(tmp_path, recordings, capsys):
     x = keypoints(MODEL, 2)
     np.testing.assert_allclose(edgepose.load(path, trust=True).run(x), torch_poses(MODEL, x), atol=1e-4)
     assert main(["stream", "--engine", path, "--trust"]) == 0
-    assert main(["lift", "--engine", path, "--trust", "--input", str(recordings), "--output", str(tmp_path / "out"), "--processes", "1"]) == 0
+    assert main(["lift", "--engine", path, "--trust", "--input", str(recordings), "--output",
+                 str(tmp_path / "out"), "--processes", "1"]) == 0
     assert main(["doctor", path, "--trust"]) == 0
     assert main(["evaluate", "--model", path, "--trust"]) == 0
 
@@ -89,7 +91,8 @@ def external(name, dims=(12,)):
 
 def model_with(nodes, initializers=(), **parts):
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in "xy")
-    return helper.make_model(helper.make_graph([helper.make_node("Identity", ["x"], ["y"]), *nodes], "g", [x], [y], list(initializers)), **parts)
+    return helper.make_model(helper.make_graph([helper.make_node("Identity", ["x"], ["y"]), *nodes],
+                                               "g", [x], [y], list(initializers)), **parts)
 
 
 def in_an_initializer():
@@ -108,7 +111,8 @@ def in_a_branch():
 
 def in_a_function():
     constant = helper.make_node("Constant", [], ["out"], value=external("stolen"))
-    return model_with([], functions=[helper.make_function("mine", "f", [], ["out"], [constant], [helper.make_opsetid("", 17)])])
+    return model_with(
+        [], functions=[helper.make_function("mine", "f", [], ["out"], [constant], [helper.make_opsetid("", 17)])])
 
 
 def in_sparse_values():
@@ -132,7 +136,8 @@ def test_the_graphs_of_every_precision_have_no_external_data():
     check_has_no_external_data(onnx.ModelProto().SerializeToString())
 
 
-@pytest.mark.parametrize("damage", [b"\x3a", b"\x3a\xff\xff\xff\xff\x0f", b"\xff" * 11, b"\x3b", b"\x39\x00", b"\x3a\x05ab"])
+@pytest.mark.parametrize(
+    "damage", [b"\x3a", b"\x3a\xff\xff\xff\xff\x0f", b"\xff" * 11, b"\x3b", b"\x39\x00", b"\x3a\x05ab"])
 def test_bytes_that_are_no_model_are_refused(damage):
     with pytest.raises(ValueError, match="no ONNX model"):
         check_has_no_external_data(damage)

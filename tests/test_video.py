@@ -43,7 +43,8 @@ def test_a_files_frames_come_in_rgb_with_their_times(cv2, tmp_path, suffix, four
     read = list(video.video_frames(path))
     np.testing.assert_allclose([t for t, _ in read], np.arange(10) / 12.5, atol=1e-6)
     for (_, image), frame in zip(read, frames):
-        assert image.shape == frame.shape and np.abs(image.astype(int) - frame).max() < 12  # what the compression leaves
+        # What the compression leaves.
+        assert image.shape == frame.shape and np.abs(image.astype(int) - frame).max() < 12
     np.testing.assert_allclose([t for t, _ in video.video_frames(path, fps=50.0)], np.arange(10) / 50, atol=1e-9)
 
 
@@ -67,7 +68,7 @@ def fake_cv2(stamps_ms, fps):
 @pytest.mark.parametrize("stamps_ms, fps, wanted", [
     ([0, 40, 90, 130], 25.0, [0, 0.04, 0.09, 0.13]),  # a variable rate
     ([0, 0, 0], 10.0, [0, 0.1, 0.2]),  # a format without times
-    ([0, 0], 0.0, [0, 0.04])])  # and without a rate
+    ([0, 0], 0.0, [0, 0.04])])  # a format without times and without a rate
 def test_times_always_increase(monkeypatch, tmp_path, stamps_ms, fps, wanted):
     (tmp_path / "a.avi").touch()
     monkeypatch.setitem(sys.modules, "cv2", fake_cv2(stamps_ms, fps))
@@ -76,11 +77,11 @@ def test_times_always_increase(monkeypatch, tmp_path, stamps_ms, fps, wanted):
 
 def test_a_camera_that_ends_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", fake_cv2([0, 0, 0], 30.0))
-    seen = []
+    times_s = []
     with pytest.raises(ValueError, match="camera 3 gives no pictures any more"):
         for stamp_s, _ in video.camera_frames(3, give_up_s=0):
-            seen.append(stamp_s)
-    assert len(seen) == 3 and seen[0] == 0 and seen == sorted(seen)
+            times_s.append(stamp_s)
+    assert len(times_s) == 3 and times_s[0] == 0 and times_s == sorted(times_s)
 
 
 @pytest.mark.parametrize("content, error", [(None, FileNotFoundError), (b"", ValueError), (b"no video", ValueError)])
@@ -100,7 +101,7 @@ def test_without_opencv_it_says_what_to_install(monkeypatch, tmp_path, capsys):
 
 
 class Blinking(Detector):
-    """Finds somebody in all but every third frame."""
+    """A detector that finds somebody in all but every third frame."""
 
     layout = "coco17"
 
@@ -109,35 +110,40 @@ class Blinking(Detector):
 
     def __call__(self, image):
         self.calls += 1
-        return None if self.calls % 3 == 2 else np.column_stack([np.arange(17) * 4.0, np.arange(17) * 5.0, np.full(17, 0.9)])
+        if self.calls % 3 == 2:
+            return None
+        return np.column_stack([np.arange(17) * 4.0, np.arange(17) * 5.0, np.full(17, 0.9)])
 
 
 def test_a_clip_of_a_video_knows_when_nobody_was_found(movie):
     clip, times_ms = stream_command.film_clip(movie[0], Blinking())
     assert [clip.seen_in(i) is None for i in range(24)] == [i % 3 == 2 for i in range(24)] and len(times_ms) == 24
-    assert clip.image_size == (256, 192) and clip.fps == pytest.approx(30, rel=1e-3) and clip.time_of(3) == pytest.approx(0.1)
+    assert clip.image_size == (256, 192) and clip.fps == pytest.approx(30, rel=1e-3)
+    assert clip.time_of(3) == pytest.approx(0.1)
 
 
 def test_the_command_lifts_a_video_by_the_shipped_detector(movie, tmp_path, capsys):
     pytest.importorskip("onnxruntime", reason="the shipped detector runs in onnxruntime")
     out, picture = tmp_path / "poses.npz", tmp_path / "poses.png"
     assert main(["stream", "--video", str(movie[0]), "--out", str(out), "--plot", str(picture)]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"somebody in 2[0-4] of 24 frames by shipped, p50", said) and picture.is_file()
+    output = capsys.readouterr().out
+    assert re.search(r"somebody in 2[0-4] of 24 frames by shipped, p50", output) and picture.is_file()
     with np.load(out) as poses:
         joints_m, frames = poses["joints_m"], np.rint(poses["timestamp_s"] * 30).astype(int)
     truth = movie[1].joints_m.numpy()[frames]
     mean_pose = load_windows(1)[1].mean(0)
     errors = [np.linalg.norm(pose - truth, axis=-1).mean() for pose in (joints_m, mean_pose)]
-    assert errors[0] < 2 / 3 * errors[1]  # as in test_detector.py, after the compression
+    assert errors[0] < 2 / 3 * errors[1]  # the bound of test_detector.py, after the compression
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--video", "gone.mp4"], "no video at gone.mp4"), (["--video", "gone.mp4", "--detector", "nobody"], "no video at gone.mp4"),
+    (["--video", "gone.mp4"], "no video at gone.mp4"),
+    (["--video", "gone.mp4", "--detector", "nobody"], "no video at gone.mp4"),
     (["--video", __file__, "--detector", "nobody"], "no detector 'nobody'"),
     (["--video", __file__, "--layout", "body25"], "layout 'body25' has 25 keypoints; the detector gives 'coco17'"),
-    (["--video", "gone.mp4", "--image-size", "9", "9"], "a video has its own"), (["--flip-test"], "a clip has its keypoints"),
-    (["--detector", "rtmlib"], "a clip has its keypoints"), (["--camera", "0", "--fps", "30"], "--fps is for clips and videos"),
+    (["--video", "gone.mp4", "--image-size", "9", "9"], "a video has its own"),
+    (["--flip-test"], "a clip has its keypoints"), (["--detector", "rtmlib"], "a clip has its keypoints"),
+    (["--camera", "0", "--fps", "30"], "--fps is for clips and videos"),
     (["--detector", "shipped"], "a clip has its keypoints")])
 def test_options_that_do_not_go_together_are_answered(cv2, capsys, arguments, message):
     pytest.importorskip("onnxruntime")
@@ -147,8 +153,9 @@ def test_options_that_do_not_go_together_are_answered(cv2, capsys, arguments, me
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--fps", "0"], "--fps is 0.0; wanted a number above 0"), (["--fps", "-5"], "--fps is -5.0"), (["--fps", "nan"], "--fps is nan"),
-    (["--delay", "3"], "delay_frames is 3"), (["--engine", "strided27-s", "--delay", "14"], "delay_frames is 14; a window of 27 frames takes 0 to 13")])
+    (["--fps", "0"], "--fps is 0.0; wanted a number above 0"), (["--fps", "-5"], "--fps is -5.0"),
+    (["--fps", "nan"], "--fps is nan"), (["--delay", "3"], "delay_frames is 3"),
+    (["--engine", "strided27-s", "--delay", "14"], "delay_frames is 14; a window of 27 frames takes 0 to 13")])
 def test_an_impossible_number_is_refused_before_anything_is_opened(monkeypatch, capsys, arguments, message):
     monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: pytest.fail("a detector was opened"))
     assert main(["stream", "--video", "gone.mp4", *arguments]) == 1
@@ -164,8 +171,8 @@ def test_a_rate_that_is_none_is_refused(tmp_path):
 def test_a_missing_video_is_told_before_a_detector_is_opened(cv2, monkeypatch, capsys):
     monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: pytest.fail("a detector was opened"))
     assert main(["stream", "--video", "gone.mp4"]) == 1
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "edgepose stream: no video at gone.mp4\n")
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", "edgepose stream: no video at gone.mp4\n")
 
 
 def test_the_demonstration_is_named_where_it_is_taken_by_default(cv2, monkeypatch, capsys):
@@ -189,10 +196,10 @@ def test_a_camera_is_lifted_live_until_interrupted(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: detector)
     out = tmp_path / "poses.npz"
     assert main(["stream", "--camera", "7", "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert len(re.findall(r"frames/s  Pose\(", said)) >= 2 and detector.calls == 11
+    output = capsys.readouterr().out
+    assert len(re.findall(r"frames/s  Pose\(", output)) >= 2 and detector.calls == 11
     with np.load(out) as poses:
-        # 12 frames; one in three has nobody, and its last pose is repeated.
+        # 12 frames; in one of three nobody is found, and its last pose is repeated.
         assert len(poses["joints_m"]) == 12 and poses["timestamp_s"][-1] == pytest.approx(3.3)
 
 
@@ -212,7 +219,8 @@ def test_a_film_of_a_video_has_its_pictures_behind_the_keypoints(tmp_path, monke
     images = [np.full((1000, 600, 3), shade, np.uint8) for shade in (10, 200)]
     monkeypatch.setattr(stream_command, "video_frames", lambda path, fps: iter([(0.0, images[0]), (0.04, images[1])]))
     frames = small_frames("walk.mp4")
-    assert [frame.shape for frame in frames] == [(334, 200, 3)] * 2 and [int(frame.mean()) for frame in frames] == [10, 200]
+    assert [frame.shape for frame in frames] == [(334, 200, 3)] * 2
+    assert [int(frame.mean()) for frame in frames] == [10, 200]
 
 
 def test_a_camera_below_zero_is_refused_before_opencv_sees_it():

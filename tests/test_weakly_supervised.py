@@ -48,21 +48,23 @@ def test_the_chain_matrix_holds_bone_lengths_and_angles_and_no_direction():
     lengths = torch.stack([(pose[:, joint] - pose[:, parent]).norm(dim=-1) for parent, joint in H36M17.bones], 1)
     torch.testing.assert_close(psi.diagonal(dim1=1, dim2=2), lengths**2)
     torch.testing.assert_close(psi, weak.kinematic_chain_space(turned(pose, 1.0)), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(psi, weak.kinematic_chain_space(pose * torch.tensor([1.0, 1.0, -1.0])))  # blind to a mirror
+    # The space is blind to a mirror.
+    torch.testing.assert_close(psi, weak.kinematic_chain_space(pose * torch.tensor([1.0, 1.0, -1.0])))
 
 
 def test_the_critic_can_tell_a_mirrored_body_by_its_coordinates_alone():
     pose = poses()
-    seen, mirrored = (weak.Critic.inputs(p) for p in (pose, pose * torch.tensor([1.0, 1.0, -1.0])))
-    assert seen.shape == (6, 17 * 3 + 16**2)
-    torch.testing.assert_close(seen[:, 51:], mirrored[:, 51:])
-    torch.testing.assert_close(seen[:, :51].reshape(6, 17, 3)[..., 2], -mirrored[:, :51].reshape(6, 17, 3)[..., 2])
-    torch.testing.assert_close(seen[:, :51] * weak.DEVIATION_M, pose.flatten(1))
+    plain, mirrored = (weak.Critic.inputs(p) for p in (pose, pose * torch.tensor([1.0, 1.0, -1.0])))
+    assert plain.shape == (6, 17 * 3 + 16**2)
+    torch.testing.assert_close(plain[:, 51:], mirrored[:, 51:])
+    torch.testing.assert_close(plain[:, :51].reshape(6, 17, 3)[..., 2], -mirrored[:, :51].reshape(6, 17, 3)[..., 2])
+    torch.testing.assert_close(plain[:, :51] * weak.DEVIATION_M, pose.flatten(1))
 
 
 def test_the_critic_learns_that_bodies_mirrored_in_depth_are_none():
     torch.manual_seed(0)
-    yaw = torch.linspace(0, 2 * np.pi, 256)  # every direction alike: no joint is before the pelvis more often than behind
+    # Every direction is as likely: no joint is before the pelvis more often than behind.
+    yaw = torch.linspace(0, 2 * np.pi, 256)
     c, s, o, l = yaw.cos(), yaw.sin(), torch.zeros(256), torch.ones(256)
     real = poses(256) @ torch.stack([c, o, s, o, l, o, -s, o, c], -1).reshape(256, 3, 3)
     real, mirrored = weak.Critic.inputs(real), weak.Critic.inputs(real * torch.tensor([1.0, 1.0, -1.0]))
@@ -92,9 +94,9 @@ def people():
 
 
 def pictures(pose, place, distance=5.0):
-    """What a detector without habits finds of the pose, whose pelvis is seen in direction `place`: (N, 1, 17, 2)."""
-    camera = Cameras(torch.zeros(len(pose), 3), torch.eye(3).expand(len(pose), 3, 3), torch.full((len(pose),), weak.FOCAL),
-                     torch.ones(len(pose)))
+    """Keypoints that an ideal detector finds of the pose, whose pelvis is seen in direction `place`: (N, 1, 17, 2)."""
+    camera = Cameras(torch.zeros(len(pose), 3), torch.eye(3).expand(len(pose), 3, 3),
+                     torch.full((len(pose),), weak.FOCAL), torch.ones(len(pose)))
     return adapted(camera.project(coco_landmarks((pose + torch.tensor([*place, 1.0]) * distance)[:, None], None)))[0]
 
 
@@ -103,7 +105,8 @@ def test_the_projection_is_that_of_a_pinhole_camera_wherever_the_person_stands()
     for distance, place in ((5.0, (0.0, 0.0)), (4.0, (0.2, -0.1)), (6.0, (-0.3, 0.05))):
         keypoints = pictures(pose, place, distance)
         m = 2 * weak.FOCAL / distance * torch.eye(2, 3).expand(6, 2, 3)
-        torch.testing.assert_close(weak.project(m, pose, keypoints), keypoints[:, 0] - keypoints[:, 0, :1], atol=5e-4, rtol=0)
+        torch.testing.assert_close(weak.project(m, pose, keypoints), keypoints[:, 0] - keypoints[:, 0, :1],
+                                   atol=5e-4, rtol=0)
         assert weak.projection_loss(m, pose, keypoints) < 1e-3
 
 
@@ -122,7 +125,8 @@ def test_the_gradient_penalty_is_zero_for_a_critic_of_slope_one():
     direction = torch.nn.functional.normalize(torch.randn(17 * 3, generator=torch.Generator().manual_seed(1)), dim=0)
     random = torch.Generator().manual_seed(0)
     for slope, expected in ((1.0, 0.0), (3.0, 4.0)):
-        penalty = weak.gradient_penalty(lambda inputs: slope * inputs @ direction, poses(seed=1).flatten(1), poses(seed=2).flatten(1), random)
+        penalty = weak.gradient_penalty(lambda inputs: slope * inputs @ direction, poses(seed=1).flatten(1),
+                                        poses(seed=2).flatten(1), random)
         assert penalty.item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -196,10 +200,10 @@ def test_depth_is_learned_without_pairs(tmp_path, monkeypatch):
         monkeypatch.setattr(weak, name, value)
     for subject, size, start in (("cmu_001", 1.0, 0), ("cmu_002", 1.05, 40), ("cmu_086", 0.97, 90)):
         write_positions(tmp_path, subject, size * walk(400 + start, 60.0).numpy()[start:], (400,))
-    seen = []
+    reports = []
     weak.train("martinez-s", tmp_path, tmp_path / "out", 200, options={"channels": 64},
-               report=lambda step: seen.append(step.scores))
-    error, floor = seen[-1].values()  # the mean pose
+               report=lambda step: reports.append(step.scores))
+    error, floor = reports[-1].values()  # floor: the mean pose's error
     assert error < 0.65 * floor  # 0.55; without the critic 0.81
 
 
@@ -209,7 +213,8 @@ def test_no_pose_of_those_who_are_seen_is_ever_used(data, monkeypatch):
     def noted(trainer, motion, random, noisy, count, observed=weak.UnpairedTrainer._observed):
         keypoints, pose_m = observed(trainer, motion, random, noisy, count)
         used.append(motion)
-        return (keypoints, torch.full_like(pose_m, torch.nan)) if motion is trainer.seen else (torch.full_like(keypoints, torch.nan), pose_m)
+        return ((keypoints, torch.full_like(pose_m, torch.nan)) if motion is trainer.seen
+                else (torch.full_like(keypoints, torch.nan), pose_m))
 
     monkeypatch.setattr(weak.UnpairedTrainer, "_observed", noted)
     trainer = weak.UnpairedTrainer("martinez-s", read_motion(data, "training"), 2, 0, False, {"channels": 16})
@@ -221,9 +226,11 @@ def test_no_pose_of_those_who_are_seen_is_ever_used(data, monkeypatch):
 
 
 def test_the_command_prints_its_checkpoint(data, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "edgepose.training.weakly_supervised", "--path", str(data), "--out", str(tmp_path),
-                           "--steps", "1", "--threads", "1", "--option", "channels=16"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "mm after scaling (mean pose" in done.stdout and done.stdout.strip().endswith("martinez-s-weak.safetensors")
+    process = subprocess.run([sys.executable, "-m", "edgepose.training.weakly_supervised", "--path",
+                              str(data), "--out", str(tmp_path), "--steps", "1", "--threads",
+                              "1", "--option", "channels=16"], capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+    assert "mm after scaling (mean pose" in process.stdout
+    assert process.stdout.strip().endswith("martinez-s-weak.safetensors")
     metadata = load_checkpoint(tmp_path / "martinez-s-weak.safetensors")[1]
     assert metadata["options"] == {"channels": 16} and metadata["command"].endswith(" --option channels=16")

@@ -58,7 +58,8 @@ def test_pushing_and_flushing_equal_the_padded_clip_to_the_bit(frames, delay, le
         take()
     assert [note for _, _, note, _ in answers] == list(range(length))
     for a, (keypoints, timestamp_s, _, was_reset) in enumerate(answers):
-        known = padded(clip[:a + delay + 1], frames)  # with less than full delay the pushed answers knew no later frames
+        # With less than full delay the pushed answers knew no later frames.
+        known = padded(clip[:a + delay + 1], frames)
         np.testing.assert_array_equal(keypoints, known[a:a + frames])
         assert delay != frames // 2 or (keypoints == offline[a:a + frames]).all()
         assert timestamp_s == pytest.approx(5 + a * DT, abs=1e-9) and was_reset == (a == 0)
@@ -82,7 +83,8 @@ def test_a_flushed_slower_camera_is_answered_on_the_grid():
     assert not window.push(a, 1.0) and window.push(b, 1.05)
     middles = [(window.timestamp_s, window.keypoints_norm[2].copy()) for _ in window.flush()]
     assert [t for t, _ in middles] == pytest.approx([1.02, 1.04])
-    np.testing.assert_allclose([keypoints for _, keypoints in middles], [a + 0.4 * (b - a), a + 0.8 * (b - a)], atol=1e-6)
+    np.testing.assert_allclose([keypoints for _, keypoints in middles],
+                               [a + 0.4 * (b - a), a + 0.8 * (b - a)], atol=1e-6)
 
 
 @pytest.mark.parametrize("frames, delay", [(9, 0), (9, 1), (9, 3), (27, 5), (351, 0)])
@@ -227,12 +229,12 @@ def test_a_gap_without_a_word_counts_like_one_reported():
 
 def test_a_reset_is_told_with_the_first_answer_also_under_delay():
     window, clip = Window(5, H36M17, delay_frames=2), clip_of(30)
-    told = []
+    answers = []
     for n, frame in enumerate(clip):
         if window.push(frame, n * DT + 3.0 * (n >= 10)):
-            told.append((n - 2, window.was_reset))
-    assert [a for a, was_reset in told if was_reset] == [0, 10]
-    assert [a for a, _ in told] == list(range(28))  # those that waited at the gap too
+            answers.append((n - 2, window.was_reset))
+    assert [a for a, was_reset in answers if was_reset] == [0, 10]
+    assert [a for a, _ in answers] == list(range(28))  # also those that waited at the gap
 
 
 def standing(skeleton=H36M17, torso=0.2, width=0.1):
@@ -288,8 +290,8 @@ def test_no_frame_is_lost_or_repeated_over_many_turns_of_the_buffer():
     (dict(frames=1, delay_frames=1, is_causal=True), "a causal window of 1 frame has no later ones"),
     (dict(frames=9, rate_hz=-1.5), "rate_hz is -1.5"), (dict(frames=9, rate_hz=float("nan")), "rate_hz is nan"),
     (dict(frames=9, rate_hz=float("inf")), "rate_hz is inf"),
-    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1; wanted 0 or more"), (dict(frames=9, max_gap_s=float("nan")), "max_gap_s is nan"),
-])
+    (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1; wanted 0 or more"),
+    (dict(frames=9, max_gap_s=float("nan")), "max_gap_s is nan"),])
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Window(skeleton=H36M17, **settings)

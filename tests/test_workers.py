@@ -16,7 +16,7 @@ KILL = f"__import__('os').kill({PID}, 9)"
 
 
 class Here:
-    """Three workers that answer at once, the last to begin first."""
+    """Three workers that answer at once; the last begins first."""
 
     size = 3
 
@@ -47,7 +47,8 @@ class Here:
 def test_jobs_are_begun_in_their_order_and_answered_as_they_come():
     workers, jobs = Here(), list("abcdefg")
     answered = list(hand_out(jobs, workers))
-    assert workers.begun == jobs and answered[0] == ("c", "C") and sorted(answered) == [(job, job.upper()) for job in jobs]
+    assert workers.begun == jobs and answered[0] == ("c", "C")
+    assert sorted(answered) == [(job, job.upper()) for job in jobs]
     assert workers.started == 3 and sorted(workers.dismissed) == [1, 2, 3] and workers.is_closed
 
 
@@ -107,7 +108,7 @@ finally:
 
 
 def until(is_so, seconds=120):
-    """Waits until something is so, and returns it; fails if it does not come about."""
+    """Wait until `something` is true and return it; fail if it never is."""
     end_s = time.monotonic() + seconds
     while not (it := is_so()):
         assert time.monotonic() < end_s, "waited in vain"
@@ -128,7 +129,7 @@ def test_ray_does_the_same_and_is_ended():
 @pytest.mark.parametrize("form", ["{}:{}", "ray://{}:{}"])
 def test_an_address_where_nobody_answers_is_named_at_once(form, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(init=lambda **_: pytest.fail("Ray was asked")))
-    with socket.socket() as taken:  # but not listening
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         address = form.format(*taken.getsockname())
         with pytest.raises(ConnectionError, match=f"no Ray at {address}: .*refused"):

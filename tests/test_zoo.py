@@ -7,8 +7,8 @@ from edgepose.skeleton import H36M16, H36M17
 from edgepose.zoo import ampose, layers, posegate
 
 
-@pytest.mark.parametrize("name, millions", [("ampose-s", 0.67), ("ampose", 0.93), ("ampose-5x128", 1.17), ("ampose-m", 3.70),
-                                            ("ampose-4x384", 8.31), ("ampose-6x512", 22.13)])
+@pytest.mark.parametrize("name, millions", [("ampose-s", 0.67), ("ampose", 0.93), ("ampose-5x128", 1.17),
+                                            ("ampose-m", 3.70), ("ampose-4x384", 8.31), ("ampose-6x512", 22.13)])
 def test_parameters_are_those_of_table_4_9_truncated(name, millions):
     assert int(zoo.parameters(zoo.build(name, skeleton=H36M16)) / 1e4) / 100 == millions
 
@@ -23,8 +23,9 @@ def test_the_main_model_has_the_parameters_the_other_six_rows_imply():
 def test_blocks_have_the_parameters_and_macs_nearest_to_table_4_6(block, parameters, macs, table):
     module = zoo.build("ampose-l", block=block)
     assert (zoo.parameters(module), zoo.macs(module)) == (parameters, macs)
-    assert abs(macs / 1e6 - table) < 0.21  # a matrix more or less in each block is 22.3
-    assert zoo.parameters(zoo.build("ampose-l", skeleton=H36M16, block=block)) == parameters - 5 * 512  # a position of each encoder
+    assert abs(macs / 1e6 - table) < 0.21  # one matrix more or less in each block would be 22.3
+    # A position for each encoder.
+    assert zoo.parameters(zoo.build("ampose-l", skeleton=H36M16, block=block)) == parameters - 5 * 512
 
 
 @pytest.mark.parametrize("frames", [1, 9, 27])
@@ -41,7 +42,8 @@ def test_martinez_has_the_published_parameters():
 def test_dln_has_two_towers_of_eight_layers():
     inputs, outputs, c = 34, 51, 1024
     tower = inputs * c + c + 8 * (c * c + 3 * c)
-    assert zoo.parameters(zoo.build("dln")) == 2 * (tower + c * outputs + outputs) + inputs * c + c + outputs * outputs + outputs
+    towers = 2 * (tower + c * outputs + outputs)
+    assert zoo.parameters(zoo.build("dln")) == towers + inputs * c + c + outputs * outputs + outputs
 
 
 @pytest.mark.parametrize("frames, strides", [(27, (3, 3, 3)), (81, (3, 3, 9)), (243, (3, 9, 9)), (351, (3, 9, 13))])
@@ -64,8 +66,10 @@ def test_sparse_attention_is_half_local_and_half_strided():
     local, strided = layers.AttentionPattern(3).mask(9, 4).numpy()[:2]
     assert (local == (abs(apart) <= 3)).all() and (strided == (apart % 3 == 0)).all()
     causal_local, causal_strided = layers.AttentionPattern(3, is_causal=True).mask(9, 4).numpy()[2:]
-    assert (causal_local == ((0 <= apart) & (apart <= 3))).all() and (causal_strided == ((apart >= 0) & (apart % 3 == 0))).all()
-    spans = [layer.attention.pattern.span for layer in (*zoo.build("strided351").vanilla, *zoo.build("strided351").strided)]
+    assert (causal_local == ((0 <= apart) & (apart <= 3))).all()
+    assert (causal_strided == ((apart >= 0) & (apart % 3 == 0))).all()
+    spans = [layer.attention.pattern.span
+             for layer in (*zoo.build("strided351").vanilla, *zoo.build("strided351").strided)]
     assert spans == [19, 19, 19, 19, 11, 4]
 
 
@@ -76,7 +80,8 @@ def test_the_gate_of_posegate_is_equation_1():
     q, k, v = attention.project(x)
     g, b = attention.gate_path(pose.flatten(1))[0], attention.bias_path(pose.flatten(1))[0]
     assert ((0 < g) & (g < 1) & (0 < b) & (b < 1)).all()
-    heads = [g[h] * torch.softmax(q[0, h] @ k[0, h].T / 8**0.5, -1) @ v[0, h] + (1 - b[h]) * g[h] * v[0, h] for h in range(2)]
+    heads = [g[h] * torch.softmax(q[0, h] @ k[0, h].T / 8**0.5, -1) @ v[0, h] + (1 - b[h]) * g[h] * v[0, h]
+             for h in range(2)]
     torch.testing.assert_close(attention(x, pose)[0], attention.out(torch.cat(heads, -1)))
 
 
@@ -127,7 +132,8 @@ def test_a_graph_convolution_sees_its_neighbours_and_nobody_else():
 
 @pytest.mark.parametrize("order, first, last", [
     ("encoder first", layers.Encoder, ampose.GraphBlock), ("graph first", ampose.GraphBlock, layers.Encoder),
-    ("encoders then graphs", layers.Encoder, ampose.GraphBlock), ("graphs then encoders", ampose.GraphBlock, layers.Encoder)])
+    ("encoders then graphs", layers.Encoder, ampose.GraphBlock),
+    ("graphs then encoders", ampose.GraphBlock, layers.Encoder)])
 def test_orders_are_those_of_table_4_7(order, first, last):
     blocks = zoo.build("ampose", order=order).blocks
     assert len(blocks) == 8 and isinstance(blocks[0], first) and isinstance(blocks[-1], last)
@@ -136,19 +142,23 @@ def test_orders_are_those_of_table_4_7(order, first, last):
 
 @pytest.mark.parametrize("call, message", [
     (lambda: zoo.build("amposse"), "unknown model 'amposse'; there are ampose, "),
-    (lambda: zoo.build("amposse"), "did you mean ampose"), (lambda: zoo.build(["ampose"]), r"unknown model \['ampose'\]"),
+    (lambda: zoo.build("amposse"), "did you mean ampose"),
+    (lambda: zoo.build(["ampose"]), r"unknown model \['ampose'\]"),
     (lambda: zoo.build("ampose", frames=3), "takes 1, 9, 27 frames, not 3"),
     (lambda: zoo.build("strided27", 81), "takes 27 frames, not 81"),
     (lambda: zoo.build("strided27", attention="no"), "unknown attention 'no'; there are sparse, dense"),
     (lambda: zoo.build("strided27", norm="no"), "unknown norm"),
     (lambda: zoo.build("posegate", gate="no"), "unknown gate 'no'; there are trained, "),
     (lambda: zoo.build("ampose", heads=3), "3 heads do not divide 128"),
-    (lambda: zoo.build("ampose", width=3), "model 'ampose' has no option 'width'; it has depth, channels, heads, block, order, groups"),
+    (lambda: zoo.build("ampose", width=3),
+     "model 'ampose' has no option 'width'; it has depth, channels, heads, block, order, groups"),
     (lambda: zoo.build("ampose-refined", chanels=3), "has no option 'chanels'; .*did you mean channels"),
     (lambda: zoo.build("ampose", depth=-1), "option 'depth' of model 'ampose' is -1; wanted 1 or more"),
     (lambda: zoo.build("ampose", heads=0), "option 'heads' of model 'ampose' is 0"),
-    (lambda: zoo.build("ampose", channels="64"), "option 'channels' of model 'ampose' is '64'; wanted a whole number, 1 or more"),
-    (lambda: zoo.build("martinez", dropout=2), "option 'dropout' of model 'martinez' is 2; wanted a number from 0 to 1"),
+    (lambda: zoo.build("ampose", channels="64"),
+     "option 'channels' of model 'ampose' is '64'; wanted a whole number, 1 or more"),
+    (lambda: zoo.build("martinez", dropout=2),
+     "option 'dropout' of model 'martinez' is 2; wanted a number from 0 to 1"),
     (lambda: zoo.build("strided27", is_causal=1), "'is_causal' of model 'strided27' is 1; wanted True or False"),
     (lambda: zoo.build("posegate", gate=None), "option 'gate' of model 'posegate' is None; wanted text"),
     (lambda: zoo.build("ampose", block="no"), "unknown block"),

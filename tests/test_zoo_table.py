@@ -13,7 +13,8 @@ from edgepose.training import evaluate
 
 @pytest.fixture
 def few(monkeypatch):
-    for module, names in ((evaluate, {"WINDOWS": 40, "FLOOR_WINDOWS": 60}), (zoo_table, {"SEQUENCES": 2, "MOMENTS": 5, "ROUNDS": 2, "CALLS": 2})):
+    for module, names in ((evaluate, {"WINDOWS": 40, "FLOOR_WINDOWS": 60}),
+                          (zoo_table, {"SEQUENCES": 2, "MOMENTS": 5, "ROUNDS": 2, "CALLS": 2})):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)
 
@@ -21,27 +22,31 @@ def few(monkeypatch):
 def test_the_page_has_a_row_of_cost_for_each_model_and_of_accuracy_for_each_with_weights(tmp_path, few):
     data = write_all(tmp_path / "mocap")
     save_checkpoint(tmp_path / "weights" / "strided27-s.safetensors", small("strided27-s"), {
-        "model": "strided27-s", "frames": 27, "skeleton": "h36m17", "options": {"channels": 48, "heads": 4}, "command": "edgepose train",
-        "figures": {"steps": 1234}})
+        "model": "strided27-s", "frames": 27, "skeleton": "h36m17", "options": {"channels": 48, "heads": 4},
+        "command": "edgepose train", "figures": {"steps": 1234}})
     save_checkpoint(tmp_path / "weights" / "ampose.safetensors", small("ampose"), {
         "model": "ampose", "frames": 1, "skeleton": "h36m17", "options": {"channels": 48, "heads": 4}})
     save_checkpoint(tmp_path / "martinez-s-paired.safetensors", small("martinez-s"), {
         "model": "martinez-s", "frames": 1, "skeleton": "h36m17", "options": {"channels": 64}, "seed": 3,
-        "command": "python -m edgepose.training.weakly_supervised --model martinez-s --path DIR --out DIR --steps 1009 --paired",
+        "command": "python -m edgepose.training.weakly_supervised --model martinez-s --path DIR --out DIR "
+                   "--steps 1009 --paired",
         "figures": {"validation_scaled_mpjpe_mm": 44.74, "mean_pose_scaled_mpjpe_mm": 181.13, "steps": 1009}})
-    zoo_table.main(SimpleNamespace(path=data, weights=[tmp_path, tmp_path / "weights"], weakly=[tmp_path / "martinez-s-paired.safetensors"],
-                                   out=tmp_path / "results.md", json=tmp_path / "zoo.json", models=["ampose", "strided27-s", "dln-s"]))
+    zoo_table.main(SimpleNamespace(path=data, weights=[tmp_path, tmp_path / "weights"],
+                                   weakly=[tmp_path / "martinez-s-paired.safetensors"], out=tmp_path / "results.md",
+                                   json=tmp_path / "zoo.json", models=["ampose", "strided27-s", "dln-s"]))
     page, report = (tmp_path / "results.md").read_text(), json.loads((tmp_path / "zoo.json").read_text())
     accuracy, cost = page.split("## Size and latency")
-    assert "## Without 2D-3D pairs" in accuracy and "| `martinez-s` | channels 64 | clean | yes | 1,009 | 3 | 44.7 | 181.1 |" in accuracy
-    assert "| `strided27-s` | 27 | 1,234 |" in accuracy and "`dln-s`" not in accuracy and "mean pose, noisy: MPJPE" in accuracy
+    assert "## Without 2D-3D pairs" in accuracy
+    assert "| `martinez-s` | channels 64 | clean | yes | 1,009 | 3 | 44.7 | 181.1 |" in accuracy
+    assert "| `strided27-s` | 27 | 1,234 |" in accuracy and "`dln-s`" not in accuracy
+    assert "mean pose, noisy: MPJPE" in accuracy
     assert all(f"| `{model}` |" in cost for model in ("ampose", "strided27-s", "dln-s"))
     rows = {row["model"]: row for row in report["rows"]}
     assert rows["dln-s"]["figures"] is None and rows["ampose"]["steps"] is None
     assert set(rows["strided27-s"]["figures"]["noisy"]) == {*evaluate.METRICS, zoo_table.VELOCITY}
     assert all(0 < value for row in rows.values() for value in row["latency_ms"].values())
-    again_with = SimpleNamespace(path=data, weights=[tmp_path], weakly=[], out=tmp_path / "results.md", json=tmp_path / "zoo.json",
-                                 models=["martinez-s"])
+    again_with = SimpleNamespace(path=data, weights=[tmp_path], weakly=[], out=tmp_path / "results.md",
+                                 json=tmp_path / "zoo.json", models=["martinez-s"])
     zoo_table.main(again_with)
     again = {row["model"]: row for row in json.loads((tmp_path / "zoo.json").read_text())["rows"]}
     assert {name: row for name, row in again.items() if name != "martinez-s"} == rows and "martinez-s" in again
@@ -59,8 +64,8 @@ def test_the_page_has_a_row_of_cost_for_each_model_and_of_accuracy_for_each_with
 def test_a_page_without_weakly_supervised_runs_says_nothing_of_them_and_other_checkpoints_are_none(tmp_path, few):
     assert "pairs" not in zoo_table.page([], {}, [], "", {"processor": "", "instruction_sets": [""], "python": ""})
     save_checkpoint(tmp_path / "ampose.safetensors", small("ampose"), {
-        "model": "ampose", "frames": 1, "skeleton": "h36m17", "options": {}, "seed": 0, "command": "edgepose train --path DIR",
-        "figures": {}})
+        "model": "ampose", "frames": 1, "skeleton": "h36m17", "options": {}, "seed": 0,
+        "command": "edgepose train --path DIR", "figures": {}})
     with pytest.raises(ValueError, match="ampose.safetensors was made by 'edgepose train --path DIR'; --weakly is for"):
         zoo_table.read_weakly(tmp_path / "ampose.safetensors")
 
@@ -68,7 +73,8 @@ def test_a_page_without_weakly_supervised_runs_says_nothing_of_them_and_other_ch
 def test_the_velocity_error_is_of_the_same_moments_whatever_the_window(tmp_path, few):
     keypoints, joints = zoo_table.sequences(write_all(tmp_path / "mocap"), noisy=False)
     assert keypoints.shape == (2, 5 + 350, 17, 2)
-    truth = {window.tobytes(): pose for sequence, poses in zip(keypoints, joints) for window, pose in zip(sequence, poses)}
+    truth = {window.tobytes(): pose for sequence, poses in zip(keypoints, joints)
+             for window, pose in zip(sequence, poses)}
 
     class Knows:
         skeleton = None

@@ -1,4 +1,4 @@
-"""The labelled data sets with a handful of frames in their real formats: for the tests of their readers and tables."""
+"""The labelled data sets with a handful of frames in their real formats, for the tests of their readers and tables."""
 
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from edgepose.training import h36m, humaneva, mpi_inf_3dhp
 H36M_ACTIONS = ("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Photo", "Posing", "Purchases", "Sitting",
                 "SittingDown", "Smoking", "Waiting", "WalkDog", "Walking", "WalkTogether")
 
-# Which of the sets' own joints ours are, said once more, by number: the readers go by name.
+# Positions of our joints among each set's own, by number here, because the readers go by name.
 OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)  # Human3.6M, in our order
 THEIR_17 = (10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9)  # ours, in the order of MPI-INF-3DHP's test
-OF_28 = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)  # MPI-INF-3DHP's training, in the order of its test
+# MPI-INF-3DHP's training joints, in the order of its test joints.
+OF_28 = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)
 THEIR_15 = (0, 8, 11, 12, 13, 14, 15, 16, 4, 5, 6, 1, 2, 3, 10)  # ours, in the order of HumanEva
 
 
@@ -34,7 +35,8 @@ def seen_by(world_m, orientation, position_mm):
 
 
 def aim(orientation, position_mm):
-    """How far from its axis a camera sees the middle of the room, 1 m above the floor, and its roll, both as tangents."""
+    """Distance of the room's middle, 1 m above the floor, from a camera's axis, and the camera's roll, both as
+    tangents."""
     low, middle, high = (point[:2] / point[2] for point in (
         seen_by(np.array([0.0, 0, z]), orientation, position_mm) for z in (0, 1, 2)))
     assert low[1] > high[1]  # y is down
@@ -47,7 +49,7 @@ def save(path: Path, **tables):
 
 
 def h36m_tables(frames=5, longer=2, takes=("Walking", "Walking 1", "Eating"), joints=32):
-    """(positions_3d, positions_2d) of all subjects: the 2D is true, and `longer` frames longer."""
+    """(positions_3d, positions_2d) of all subjects: the 2D is exact, and `longer` frames longer."""
     tables = {}, {}
     for n, subject in enumerate(h36m.EXTRINSICS):
         for table in tables:
@@ -56,7 +58,7 @@ def h36m_tables(frames=5, longer=2, takes=("Walking", "Walking 1", "Eating"), jo
             world = z_up(frames + longer, 10 * n + i)
             stored = world
             if joints == 32:
-                stored = np.full((frames + longer, 32, 3), np.nan, np.float32)  # whoever takes a wrong joint will see
+                stored = np.full((frames + longer, 32, 3), np.nan, np.float32)  # for wrong joints
                 stored[:, OF_32] = world
             tables[0][subject][take] = stored[:frames]
             tables[1][subject][take] = [lens.project(seen_by(world, *camera)).astype(np.float32)
@@ -66,7 +68,8 @@ def h36m_tables(frames=5, longer=2, takes=("Walking", "Walking 1", "Eating"), jo
 
 def write_h36m(directory: Path, kind="gt", **options) -> Path:
     positions_3d, positions_2d = h36m_tables(**options)
-    metadata = {"layout_name": "h36m", "num_joints": 17, "keypoints_symmetry": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]]}
+    metadata = {"layout_name": "h36m", "num_joints": 17,
+                "keypoints_symmetry": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]]}
     save(directory / "data_3d_h36m.npz", positions_3d=positions_3d)
     save(directory / f"data_2d_h36m_{kind}.npz", positions_2d=positions_2d, metadata=metadata)
     return directory
@@ -92,7 +95,7 @@ def write_3dhp_test(directory: Path, frames=6) -> Path:
 
 
 def person_28(frames, seed):
-    """The same of 28 joints; those that are not ours are far away."""
+    """The same with 28 joints; those that are not ours are far away."""
     pixels, joints = (np.full((frames, 28, last), -1e5) for last in (2, 3))
     pixels[:, OF_28], joints[:, OF_28] = person_17(frames, seed)
     return pixels, joints
@@ -129,15 +132,19 @@ def write_humaneva(directory: Path, frames=5) -> Path:
         for n, subject in enumerate(humaneva.SUBJECTS):
             key = f"{prefix}/{subject}"
             positions_3d[key], positions_2d[key] = {}, {}
-            for i, chunk in enumerate(("Walking 1 chunk0", "Walking 1 chunk2", "Jog 1 chunk0", "Box 1 chunk0", "Gestures 1 chunk0")):
+            for i, chunk in enumerate(("Walking 1 chunk0", "Walking 1 chunk2", "Jog 1 chunk0",
+                                       "Box 1 chunk0", "Gestures 1 chunk0")):
                 world = z_up(frames, 20 * n + i)[:, THEIR_15]
                 positions_3d[key][chunk] = world
                 cameras = [seen_by(world, *camera) for camera in humaneva.EXTRINSICS[subject]]
-                positions_2d[key][chunk] = [(550 * view[..., :2] / view[..., 2:] + (320, 240)).astype(np.float32) for view in cameras]
+                positions_2d[key][chunk] = [(550 * view[..., :2] / view[..., 2:] + (320, 240)).astype(np.float32)
+                                            for view in cameras]
     positions_2d["Unlabeled/S4"] = {"Walking 1": [np.zeros((3, 15, 2), np.float32)] * 3}
     save(directory / "data_3d_humaneva15.npz", positions_3d=positions_3d)
-    save(directory / "data_2d_humaneva15_gt.npz", positions_2d=positions_2d, metadata={"layout_name": "humaneva15", "num_joints": 15})
-    coco = {key: {chunk: [np.random.default_rng(0).uniform(1, 400, (frames, 17, 2)).astype(np.float32)] * 3 for chunk in chunks}
-            for key, chunks in positions_2d.items()}
-    save(directory / "data_2d_humaneva15_detectron_pt_coco.npz", positions_2d=coco, metadata={"layout_name": "coco", "num_joints": 17})
+    save(directory / "data_2d_humaneva15_gt.npz", positions_2d=positions_2d,
+         metadata={"layout_name": "humaneva15", "num_joints": 15})
+    coco = {key: {chunk: [np.random.default_rng(0).uniform(1, 400, (frames, 17, 2)).astype(np.float32)] * 3
+                  for chunk in chunks} for key, chunks in positions_2d.items()}
+    save(directory / "data_2d_humaneva15_detectron_pt_coco.npz", positions_2d=coco,
+         metadata={"layout_name": "coco", "num_joints": 17})
     return directory

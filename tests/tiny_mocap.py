@@ -1,4 +1,4 @@
-"""A folder of motion capture in the real format, with a handful of frames: for the tests of training."""
+"""A folder of motion capture in the real format, with a handful of frames, for the tests of training."""
 
 from pathlib import Path
 
@@ -20,7 +20,8 @@ def standing() -> np.ndarray:
 
 
 def write_subject(directory: Path, subject: str, clip_frames: tuple[int, ...], fps: float = 60.0) -> np.ndarray:
-    """Writes <subject>.npz with clips of so many frames each, in which a person sways and drifts; returns its positions (F, 17, 3)."""
+    """Write <subject>.npz with clips of so many frames each, in which a person sways and drifts; returns the positions
+    (F, 17, 3)."""
     rng = np.random.default_rng(sum(subject.encode()))
     frames = sum(clip_frames)
     sway = np.cumsum(rng.normal(0, 0.004, (frames, 17, 3)), 0)
@@ -29,8 +30,9 @@ def write_subject(directory: Path, subject: str, clip_frames: tuple[int, ...], f
     return positions
 
 
-def write_positions(directory: Path, subject: str, positions: np.ndarray, clip_frames: tuple[int, ...], fps: float = 60.0) -> None:
-    """Writes <subject>.npz with these positions (F, 17, 3), clips of so many frames each."""
+def write_positions(directory: Path, subject: str, positions: np.ndarray, clip_frames: tuple[int, ...],
+                    fps: float = 60.0) -> None:
+    """Write <subject>.npz with these positions (F, 17, 3), clips of so many frames each."""
     starts = np.cumsum((0, *clip_frames[:-1]))
     directory.mkdir(parents=True, exist_ok=True)
     np.savez(directory / f"{subject}.npz", positions=positions, clip_starts=starts.astype(np.int32),

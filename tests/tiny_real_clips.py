@@ -1,4 +1,4 @@
-"""A folder of real clips in the format of edgepose.training.real_clips, of a person who stands and sways: for tests."""
+"""A folder of real clips of a person who stands and sways, in the format of edgepose.training.real_clips."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ BODY = (*COCO17.joints, "upper_neck", "head_top")
 
 
 def camera(degrees: float) -> dict[str, np.ndarray]:
-    """A camera 4 m from the person and 1 m above the floor, so far round them; 0 is before them."""
+    """A camera 4 m from the person and 1 m above the floor, at this angle around the person; 0 is in front."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
     return {"camera_K": np.array([[1000.0, 0, 480], [0, 990, 610], [0, 0, 1]]),
@@ -43,16 +43,17 @@ def seen(world_m: np.ndarray, by: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def write_clip(file: Path, by: dict[str, np.ndarray], **arrays: np.ndarray) -> None:
-    """A clip of `bodies` in a camera; arrays: beside or instead of the usual ones, None leaves one out."""
+    """A clip of `bodies` in a camera; arrays: added to or in place of the usual ones, None leaves one out."""
     world = bodies()[:, :17]
-    kept = {"coco17": seen(world, by), "fps": np.float32(FPS), "image_size": np.array(SIZE),
-            "reference_coco17_world_m": world.astype(np.float32), **by, **arrays}
+    contents = {"coco17": seen(world, by), "fps": np.float32(FPS), "image_size": np.array(SIZE),
+                "reference_coco17_world_m": world.astype(np.float32), **by, **arrays}
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, **{key: value for key, value in kept.items() if value is not None})
+    np.savez(file, **{key: value for key, value in contents.items() if value is not None})
 
 
 def own_3d(by: dict[str, np.ndarray], scale: float) -> np.ndarray:
-    """(FRAMES, 33, 3) m from the hips in camera axes, as a detector that errs by a scale alone; what is no limb is 0."""
+    """(FRAMES, 33, 3) m from the hips in camera axes: the answer of a detector whose only error is a scale; 0 where no
+    limb is."""
     world = bodies()[:, :17] @ by["camera_R"].T
     own = np.zeros((FRAMES, len(MEDIAPIPE33), 3), np.float32)
     for joint in COCO17.joints:
@@ -75,8 +76,8 @@ def write_balance(folder: Path, error_m: float = 0.0) -> None:
 
 
 def write_folder(folder: Path) -> Path:
-    """A clip of each kind: AIST++ with a gap in the reference, MediaPipe with its own 3D, OpenPose, two people of whom one
-    was found, and one without a camera."""
+    """A clip of each kind: AIST++ with a gap in the reference, MediaPipe with its own 3D, OpenPose, two people of whom
+    one was found, and one without a camera."""
     world = bodies()[:, :17].astype(np.float32)
     gap = world.copy()
     gap[2, COCO17.index("left_wrist")] = gap[3, COCO17.index("left_eye")] = np.nan

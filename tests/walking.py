@@ -29,13 +29,14 @@ def walk(frames: int, fps: float = FPS) -> torch.Tensor:
 
 
 def _swing(joints: np.ndarray, pivot: str, moved: tuple[str, ...], forward_rad: np.ndarray) -> None:
-    """Turns joints about the person's left-right axis, forward (+z) for a positive angle."""
+    """Turn joints about the person's left-right axis; a positive angle is forward (+z)."""
     about = joints[:, [H36M17.index(pivot)]]
     for joint in moved:
         j = H36M17.index(joint)
         v = joints[:, j] - about[:, 0]
         cos, sin = np.cos(forward_rad), np.sin(forward_rad)
-        joints[:, j] = about[:, 0] + np.stack([v[:, 0], v[:, 1] * cos + v[:, 2] * sin, v[:, 2] * cos - v[:, 1] * sin], -1)
+        joints[:, j] = about[:, 0] + np.stack([v[:, 0], v[:, 1] * cos + v[:, 2] * sin, v[:, 2] * cos - v[:, 1] * sin],
+                                              -1)
 
 
 def film(frames: int, seed: int, size=SIZE):
