@@ -115,7 +115,8 @@ def test_training_and_run_time_normalise_alike():
 
 def test_a_few_steps_on_the_same_pictures_lower_the_loss(mocap, monkeypatch):
     monkeypatch.setattr(runs, "step_generator", lambda *_: torch.Generator().manual_seed(5))
-    trainer = h.DetectorTrainer("hrnet-w8", SIZE, read_motion(mocap, "training"), steps=6, seed=0, precision="float32", batch=4)
+    trainer = h.DetectorTrainer("hrnet-w8", SIZE, read_motion(mocap, "training"), steps=6,
+                                seed=0, precision="float32", batch=4)
     losses = [trainer.step()["loss"] for _ in range(6)]
     assert losses[1] < losses[0] and losses[-1] < 0.9 * losses[0]
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from fake_tensorrt import FULL, VERSIONS
-from gpu_engines import HEADER, a_gpu, a_source, graph, write_engine
+from gpu_engines import HEADER, a_gpu, a_source, graph
 
 import edgepose
 from edgepose import enginefile
