@@ -71,7 +71,10 @@ class Stream:
     engine: frames, skeleton and run(), as `Lifter` says. layout: a name in ADAPTERS, or an Adapter of your own.
     image_size: (width, height) of the whole picture in px.
     camera: (fx, fy, cx, cy) of the lens in px where they are known, for keypoints without distortion; see
-    `camera.normalize_with_intrinsics`. For models trained with one lens, as those on Human3.6M; None: as any lens.
+    `camera.normalize_with_intrinsics`. For models trained with one lens, as those on Human3.6M, and for `gravity`;
+    None: as any lens.
+    gravity: where gravity points in camera axes, x right, y down, z forward, for engines whose `inputs` have the
+    elevation ("posemlp"): (0, 1, 0) for a level camera, else from an IMU. Wants `camera` too.
     delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model. The last
     frame that has come stands for those after it.
     rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default those that the
@@ -99,7 +102,8 @@ class Stream:
                  rate_hz: float | Literal["file"] | None = FILE_RATE, max_gap_s: float = 0.5,
                  seen_above: float | None = None, hold_s: float = 0.3, smoothing: OneEuro | None = None,
                  on_bad_time: Literal["refuse", "drop", "reset"] = "refuse", mend_sides: bool = True,
-                 lengths_m: Mapping[str, float] | None = None) -> None:
+                 lengths_m: Mapping[str, float] | None = None,
+                 gravity: tuple[float, float, float] | None = None) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -123,7 +127,8 @@ class Stream:
             seen_above=None if seen_above is None else checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
-            on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides), lengths_m=_listed(lengths_m))
+            on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides), lengths_m=_listed(lengths_m),
+            gravity=None if gravity is None else _direction("gravity", gravity))
 
     def __repr__(self) -> str:
         width, height = self.image_size
@@ -193,7 +198,9 @@ class Stream:
     def push(self, keypoints_px: np.ndarray | None, timestamp_s: float) -> Pose | None:
         """Takes one camera frame and answers with a pose, if there is a new one.
 
-        keypoints_px: (K, 2), or (K, 3) with the confidence, in the stream's layout; lists will do. A keypoint of
+        keypoints_px: (K, 2), or (K, 3) with the confidence, in the stream's layout; lists will do. For engines whose
+        `inputs` have the depth ("posemlp") also (K, 4), the last what a depth camera measured at the keypoint, in m
+        along its axis; 0, NaN or infinite where it measured nothing. A keypoint of
         confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN), a masked one and one of negative confidence were not found;
         one outside of the picture counts as not seen, and a confidence a little above 1 as 1.
         None: the person was not detected.
@@ -229,6 +236,16 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
     if len(times_s) != len(streams):
         raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
     return _native.push_many([stream._person for stream in streams], engine.run, list(keypoints_px), times_s)
+
+
+def _direction(name: str, vector: tuple[float, float, float]) -> tuple[float, float, float]:
+    try:
+        x, y, z = (float(part) for part in vector)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {vector!r}; wanted three numbers (x, y, z)") from None
+    if not (x or y or z):  # which stands for an unknown one in C
+        raise ValueError(f"{name} is {vector!r}; wanted where it points")
+    return x, y, z
 
 
 def _listed(lengths_m: Mapping[str, float] | None) -> list[float]:

@@ -70,7 +70,8 @@ class StreamOptions(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("delay_frames", ctypes.c_int32),
                 *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s",
                                                        "min_cutoff_hz", "beta", "d_cutoff_hz", "fx", "fy", "cx", "cy")],
-                ("on_bad_time", ctypes.c_int32), ("mend_sides", ctypes.c_int32), ("lengths_m", ctypes.c_double * 7)]
+                ("on_bad_time", ctypes.c_int32), ("mend_sides", ctypes.c_int32), ("lengths_m", ctypes.c_double * 7),
+                ("gravity", ctypes.c_double * 3)]
 
 
 class Pose(ctypes.Structure):
@@ -172,7 +173,8 @@ class Engine:
 
 DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": -1.0, "hold_s": 0.3,
             "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
-            "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "mend_sides": 1, "lengths_m": (0.0,) * 7}
+            "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "mend_sides": 1, "lengths_m": (0.0,) * 7,
+            "gravity": (0.0,) * 3}
 
 
 class Stream:

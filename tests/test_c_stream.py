@@ -227,16 +227,20 @@ def test_the_header_names_every_layout():
 def test_the_defaults_are_those_of_python():
     """The values that the header's macro sets, in the order of the struct."""
     text = (CSRC / "include" / "edgepose.h").read_text().replace("\\\n", "")
-    text = text.replace("EDGEPOSE_FILE_RATE", "-1").replace("EDGEPOSE_REFUSE_BAD_TIME", "0")
+    for name, value in (("FILE_RATE", "-1"), ("MODEL_SEEN_ABOVE", "-1"), ("REFUSE_BAD_TIME", "0")):
+        text = text.replace(f"EDGEPOSE_{name}", value)
     line = next(line for line in text.splitlines() if line.startswith("#define EDGEPOSE_STREAM_OPTIONS_INIT"))
-    before, lengths = line.split("{", 1)[1].rstrip("}").split("{")
-    numbers = [float(number) for number in before.rstrip(", ").split(",")[1:]] + [tuple(map(float, lengths.split(",")))]
+    before, *lists = line.split("{", 1)[1].replace("}", "").split("{")
+    numbers = [float(number) for number in before.rstrip(", ").split(",")[1:]]
+    numbers += [tuple(map(float, numbers.rstrip(", ").split(","))) for numbers in lists]
     assert dict(zip(DEFAULTS, numbers, strict=True)) == DEFAULTS
     python = inspect.signature(edgepose.Stream).parameters
-    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python
-               and name not in ("rate_hz", "on_bad_time", "lengths_m"))
+    others = {"rate_hz", "seen_above", "on_bad_time", "lengths_m", "gravity"}
+    assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python.keys() - others)
     assert python["rate_hz"].default == FILE_RATE and DEFAULTS["rate_hz"] == -1  # the engine's rate
     assert DEFAULTS["on_bad_time"] == ON_BAD_TIME.index(python["on_bad_time"].default)
-    assert python["lengths_m"].default is None and not any(DEFAULTS["lengths_m"])
+    assert python["seen_above"].default is None and DEFAULTS["seen_above"] == -1  # what suits the model
+    for name in ("lengths_m", "gravity"):
+        assert python[name].default is None and not any(DEFAULTS[name])
     assert python["camera"].default is None and python["smoothing"].default is None and DEFAULTS["min_cutoff_hz"] == 0
     assert DEFAULTS["d_cutoff_hz"] == inspect.signature(edgepose.OneEuro).parameters["d_cutoff_hz"].default

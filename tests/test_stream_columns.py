@@ -31,9 +31,9 @@ class Wide:
 
 def test_a_lifter_is_handed_the_confidence_of_what_was_seen_and_0_of_what_was_not():
     wide, plain, clip = Wide(), FakeEngine(), person_of("h36m17")
-    stream, twin = Stream(wide, "h36m17", SIZE), Stream(plain, "h36m17", SIZE)
-    clip[5:, WRIST, 2] = 0.02
-    clip[3, PELVIS, 2] = 0.04  # seen once, it stays seen
+    stream, twin = (Stream(engine, "h36m17", SIZE, seen_above=0.3) for engine in (wide, plain))
+    clip[5:, WRIST, 2] = 0.1
+    clip[3, PELVIS, 2] = 0.25  # seen once, it stays so
     for n in range(8):
         keypoints_px = None if n in (6, 7) else clip[n]
         pose = stream.push(keypoints_px, n * DT)

@@ -123,12 +123,14 @@ typedef struct edgepose_stream_options {
   double lengths_m[EDGEPOSE_LENGTHS]; /* the person's own lengths, for an engine that takes them; 0: not known. In this order: upper arm,
                                          forearm, thigh, shank, width of the shoulders, width of the hips, trunk (from the middle of the
                                          hips to that of the shoulders) */
+  double gravity[3]; /* where gravity points, in camera axes (x right, y down, z forward), (0, 1, 0) for a level camera, for an engine
+                        that takes it, as posemlp; the lens must be known too. All 0: not known */
 } edgepose_stream_options;
 #define EDGEPOSE_FILE_RATE (-1.0)
 #define EDGEPOSE_MODEL_SEEN_ABOVE (-1.0)
 #define EDGEPOSE_STREAM_OPTIONS_INIT \
   {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, EDGEPOSE_MODEL_SEEN_ABOVE, 0.3, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, \
-   EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}}
+   EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, {0.0, 0.0, 0.0}}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {
@@ -172,8 +174,9 @@ EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine,
 EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* engine, const edgepose_layout* layout, double width_px,
                                                          double height_px, const edgepose_stream_options* options, edgepose_stream** stream);
 
-/* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout; a keypoint of
- * confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not
+/* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout; for an
+ * engine that takes depths, as posemlp, also with 4, the last what a depth camera measured at the keypoint, in m along its axis,
+ * 0, NaN or infinite where it measured nothing. A keypoint of confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not
  * found, one outside of the picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected;
  * keypoints and columns are then not read. timestamp_s: seconds on any clock, later than the last.
  * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until hips or shoulders have been seen once, while the first delay_frames come in,

@@ -137,7 +137,7 @@ class Stream {
   Stream(const Engine& engine, const Layout& layout, double width_px, double height_px, const StreamOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, options), edgepose_stream_close) {}
 
-  // keypoints_px: rows of `columns` numbers: x, y, and with 3 columns the confidence. Null where there is no new pose.
+  // keypoints_px: rows of `columns` numbers: x, y, with 3 columns the confidence, with 4 a depth camera's depth. Null where there is no new pose.
   const Pose* push(View<float> keypoints_px, double timestamp_s, std::size_t columns = 3) {
     const edgepose_frame frame = frame_of(keypoints_px, timestamp_s, columns);
     return push(frame.keypoints_px, frame.keypoints, columns, timestamp_s);

@@ -48,9 +48,12 @@ double seconds(const py::handle& timestamp_s) {
   throw py::type_error("timestamp_s is " + shown(timestamp_s) + "; wanted a number of seconds");
 }
 
-// A masked array as one in which a keypoint of which anything is masked is no number: not found.
+// A masked array as one in which a keypoint whose place or confidence is masked is no number, not found, and so is a
+// masked depth.
 py::array without_mask(const py::array& keypoints, const py::module_& ma) {
-  const py::object mask = ma.attr("getmaskarray")(keypoints).attr("any")(py::arg("axis") = -1, py::arg("keepdims") = true);
+  const py::object masked = ma.attr("getmaskarray")(keypoints);
+  const py::object place = masked[py::make_tuple(py::ellipsis(), py::slice(0, 3, 1))];
+  const py::object mask = masked.attr("__or__")(place.attr("any")(py::arg("axis") = -1, py::arg("keepdims") = true));
   return py::module_::import("numpy").attr("where")(mask, NAN, ma.attr("getdata")(keypoints));
 }
 
@@ -339,7 +342,7 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
                                       const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
                                       std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
                                       std::optional<double> seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time,
-                                      bool mend_sides, const Lengths& lengths_m) {
+                                      bool mend_sides, const Lengths& lengths_m, std::optional<std::array<double, 3>> gravity) {
   const py::object skeleton = engine.attr("skeleton");
   const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
   PersonOptions options;
@@ -347,6 +350,7 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
   options.seen_above = seen_above.value_or(kModelSeenAbove), options.hold_s = hold_s, options.on_bad_time = (BadTime)on_bad_time;
   options.mend_sides = mend_sides;
   options.lengths_m = lengths_m;
+  if (gravity) options.gravity = *gravity;
   if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
   return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, pose, skeleton);
@@ -359,7 +363,7 @@ void bind_runtime(py::module_& m) {
       .def(py::init(&make_person), py::arg("pose"), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
            py::arg("outputs"), py::arg("is_causal"), py::arg("camera"), py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"),
            py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"),
-           py::arg("lengths_m"))
+           py::arg("lengths_m"), py::arg("gravity"))
       .def("reset", [](PyPerson& person) {
         const Person::Claim claim(person);
         person.reset();

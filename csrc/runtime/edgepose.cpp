@@ -132,9 +132,10 @@ edgepose_status opened(const edgepose_engine* engine, const void* layout, double
           + "; wanted EDGEPOSE_REFUSE_BAD_TIME, EDGEPOSE_DROP_BAD_TIME or EDGEPOSE_RESET_AT_BAD_TIME").c_str());
     edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
                                         asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
-                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}};
+                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {}};
     static_assert(EDGEPOSE_LENGTHS == edgepose::kLengthCount, "as many lengths as a person has");
     std::copy(asked.lengths_m, asked.lengths_m + EDGEPOSE_LENGTHS, taken.lengths_m.begin());
+    std::copy(asked.gravity, asked.gravity + 3, taken.gravity.begin());
     *stream = new edgepose_stream{{engine->engine, make_layout(), width_px, height_px, taken}};
     return EDGEPOSE_OK;
   });

@@ -23,11 +23,11 @@ bool is_whole(double value) { return std::fabs(value) <= kMostPx; }
 bool is_place(double x, double y) { return !(x == 0 && y == 0) && !(x == -1 && y == -1) && !(std::isnan(x) && std::isnan(y)); }
 
 template <class Real>
-void check_confidences(const Real* keypoints_px, int keypoints) {
+void check_confidences(const Real* keypoints_px, int keypoints, int columns) {
   double least = 0, most = 0;
   int places = 0, negative = 0;
   for (int k = 0; k < keypoints; k++) {
-    const Real* keypoint = keypoints_px + 3 * k;
+    const Real* keypoint = keypoints_px + (long)columns * k;
     if (!is_place((double)keypoint[0], (double)keypoint[1])) continue;
     const double said = (double)keypoint[2];
     places++, negative += said < kNegative;
@@ -38,6 +38,15 @@ void check_confidences(const Real* keypoints_px, int keypoints) {
                                 + "; wanted confidences from 0 to 1, or two columns. MediaPipe's z is none: pass its visibility; divide per cents by 100");
 }
 
+// The depth that was measured at a keypoint; no number where none was.
+double depth_of(double said, int keypoint) {
+  if (!std::isfinite(said) || said == 0) return NAN;
+  if (said < 0 || said > kMostDepthM)
+    throw std::invalid_argument("the depth of keypoint " + std::to_string(keypoint) + " is " + text(said) + "; wanted metres from 0 to "
+                                + text(kMostDepthM) + ", 0 or no number where nothing was measured. Divide millimetres by 1000");
+  return said;
+}
+
 }  // namespace
 
 double confidence_of(double x, double y, double said) {
@@ -46,20 +55,22 @@ double confidence_of(double x, double y, double said) {
 }
 
 template <class Real>
-Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, const Picture& picture, double* to) {
+Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, const Picture& picture, double* to,
+                       double* depth_m) {
   Reading reading;
   double most = 0;
   for (int k = 0; k < keypoints; k++, to += 3) {
     const Real* from = keypoints_px + (long)k * columns;
     to[0] = (double)from[0], to[1] = (double)from[1];
-    to[2] = confidence_of(to[0], to[1], columns == 3 ? (double)from[2] : 1.0);
+    to[2] = confidence_of(to[0], to[1], columns > 2 ? (double)from[2] : 1.0);
+    depth_m[k] = columns > 3 ? depth_of((double)from[3], k) : NAN;
     if (to[2] == 0) {
       to[0] = to[1] = 0;  // it may hold anything
       continue;
     }
     if (!is_whole(to[0]) || !is_whole(to[1]) || !(to[2] > 0))
       throw std::invalid_argument("keypoint " + std::to_string(k) + " is (" + text(to[0]) + ", " + text(to[1])
-                                  + (columns == 3 ? ", " + text((double)from[2]) : "") + "); wanted finite pixels within " + text(kMostPx)
+                                  + (columns > 2 ? ", " + text((double)from[2]) : "") + "); wanted finite pixels within " + text(kMostPx)
                                   + ", or confidence 0 if it was not found");
     most = std::max({most, std::fabs(to[0]), std::fabs(to[1])});
     reading.found++;
@@ -71,11 +82,11 @@ Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, con
   if (most > 0 && most <= kLeastPx)
     throw std::invalid_argument("keypoints_px are all within " + text(kLeastPx) + " px of the corner, as normalised ones are; wanted pixels: "
                                 "coordinates from 0 to 1 times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
-  if (columns == 3) check_confidences(keypoints_px, keypoints);
+  if (columns > 2) check_confidences(keypoints_px, keypoints, columns);
   return reading;
 }
 
-template Reading read_keypoints(const float*, int, int, const Picture&, double*);
-template Reading read_keypoints(const double*, int, int, const Picture&, double*);
+template Reading read_keypoints(const float*, int, int, const Picture&, double*, double*);
+template Reading read_keypoints(const double*, int, int, const Picture&, double*, double*);
 
 }  // namespace edgepose

@@ -6,6 +6,7 @@
 namespace edgepose {
 
 constexpr double kMostPx = 1e6;  // no camera has a keypoint further out; a larger number is a broken one
+constexpr double kMostDepthM = 100;  // nor does a depth camera see further
 
 struct Picture {
   double width_px, height_px;
@@ -22,10 +23,14 @@ struct Reading {
 // their confidence, or a confidence of 0 or less. A score a little above 1, as heat maps give it, counts as 1.
 double confidence_of(double x, double y, double said);
 
-// Fills to[keypoints][3], px and confidence, from keypoints_px[keypoints][columns], x, y and with 3 columns the confidence. One that was not
-// found becomes (0, 0, 0), one outside of the picture has confidence 0.
-// Throws std::invalid_argument for broken numbers, normalised coordinates and a third column that is no confidence.
+// Fills to[keypoints][3], px and confidence, and depth_m[keypoints] from keypoints_px[keypoints][columns]: x, y, with 3
+// columns the confidence, with 4 the depth that a depth camera measured there, in m along its axis. A keypoint that was
+// not found becomes (0, 0, 0), one outside of the picture has confidence 0. Where nothing was measured (0, no number or
+// infinite, as the cameras say it) the depth becomes no number.
+// Throws std::invalid_argument for broken numbers, normalised coordinates, a third column that is no confidence and a
+// fourth that has no metres.
 template <class Real>
-Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, const Picture& picture, double* to);
+Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, const Picture& picture, double* to,
+                       double* depth_m);
 
 }  // namespace edgepose

@@ -268,7 +268,8 @@ Adapter::Adapter(const Layout& layout, const Skeleton& skeleton) : layout_(layou
   }
 }
 
-void Adapter::operator()(const double* keypoints_px, double* xy_px, double* confidence) const {
+void Adapter::operator()(const double* keypoints_px, double* xy_px, double* confidence, const double* depth_m,
+                         double* joint_depth_m) const {
   const auto is_taken = [&](const Line& line) {
     for (int i = line.begin; i < line.end; i++)
       if (sources_[(std::size_t)i].must_be_seen && !(keypoints_px[3 * sources_[(std::size_t)i].term.keypoint + 2] >= kFaceSeen)) return false;
@@ -279,14 +280,16 @@ void Adapter::operator()(const double* keypoints_px, double* xy_px, double* conf
     while (first < end - 1 && !is_taken(lines_[(std::size_t)first])) first++;
     const Line& line = lines_[(std::size_t)first];
     first = end;
-    double x = 0, y = 0, least = line.most_confidence;
+    double x = 0, y = 0, depth = 0, least = line.most_confidence;
     for (int i = line.begin; i < line.end; i++) {
       const Term& term = sources_[(std::size_t)i].term;
       const double* keypoint = keypoints_px + 3 * term.keypoint;
       x += keypoint[0] * term.x, y += keypoint[1] * term.y;
       if (keypoint[2] < least) least = keypoint[2];
+      if (depth_m) depth += depth_m[term.keypoint] * term.x;
     }
     *xy_px++ = x, *xy_px++ = y, *confidence++ = least;
+    if (depth_m) *joint_depth_m++ = depth;
   }
 }
 

@@ -68,8 +68,10 @@ class Adapter {
   const std::string& layout() const { return layout_; }
   int keypoints() const { return keypoints_; }
 
-  // xy_px[J][2] and confidence[J] from keypoints_px[K][3]. A joint is as sure as its least sure source.
-  void operator()(const double* keypoints_px, double* xy_px, double* confidence) const;
+  // xy_px[J][2] and confidence[J] from keypoints_px[K][3], and joint_depth_m[J] from depth_m[K] unless that is null. A
+  // joint is as sure as its least sure source, and has a depth, not NaN, if all its sources have.
+  void operator()(const double* keypoints_px, double* xy_px, double* confidence, const double* depth_m = nullptr,
+                  double* joint_depth_m = nullptr) const;
 
  private:
   struct Source {

@@ -10,6 +10,7 @@ namespace edgepose {
 namespace {
 
 constexpr double kLostShare = 2.0 / 3;  // part of seen_above: a joint that was seen stays so until its confidence is below this
+constexpr double kMostRelativeDepthM = 1.5;  // MOST_DEPTH_M of edgepose/training/observation.py
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 Note blank(int joints) { return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)}; }
@@ -45,6 +46,16 @@ double seen_above_of(const Lifter& lifter, double seen_above) {
   return takes_confidence ? kFoundAbove : kSureAbove;
 }
 
+// Throws std::invalid_argument for what has no direction.
+std::array<double, 3> against(const std::array<double, 3>& gravity) {
+  if (gravity == std::array<double, 3>{}) return {};
+  const double size = std::hypot(gravity[0], gravity[1], gravity[2]);
+  if (!(size > 0 && size < HUGE_VAL))
+    throw std::invalid_argument("gravity is (" + text(gravity[0]) + ", " + text(gravity[1]) + ", " + text(gravity[2])
+                                + "); wanted where it points: three finite numbers, not all 0");
+  return {-gravity[0] / size, -gravity[1] / size, -gravity[2] / size};
+}
+
 }  // namespace
 
 std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
@@ -67,6 +78,8 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       rate_hz_(rate_of(lifter, options.rate_hz)),
       on_bad_time_(options.on_bad_time),
       length_(length_column(options.lengths_m, lifter.skeleton)),
+      up_(against(options.gravity)),
+      has_gravity_(options.gravity != std::array<double, 3>{}),
       seen_above_(seen_above_of(lifter, options.seen_above)),
       hold_(lifter.skeleton, seen_above_, kLostShare * seen_above_, options.hold_s),
       window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
@@ -81,14 +94,20 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   if (has_lens_ && !is_lens)
     throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", " + text(options.cx) + ", "
                                 + text(options.cy) + "; wanted four finite numbers of pixels, fx and fy positive");
-  if (options.lengths_m != Lengths{} && std::find(inputs_.begin(), inputs_.end(), Input::length) == inputs_.end())
+  if (options.lengths_m != Lengths{} && !takes(Input::length))
     throw std::invalid_argument("the model takes no lengths of a person; wanted none, or a model that does");
-  scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px, scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
+  if (has_gravity_ && !(takes(Input::elevation) && has_lens_))
+    throw std::invalid_argument(takes(Input::elevation) ? "gravity is known and the lens is not; wanted both"
+                                                        : "the model takes no gravity; wanted none, or a model that does");
+  scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px;
+  scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
   centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
   if (options.mend_sides) sides_.emplace(lifter.skeleton, seen_above_);
   if (options.min_cutoff_hz != 0) smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
   keypoints_.resize((std::size_t)(3 * adapter_.keypoints()));
   joints_norm_.resize((std::size_t)(2 * joints_));
+  depth_m_.resize((std::size_t)adapter_.keypoints()), joint_depth_m_.resize((std::size_t)joints_);
+  known_m_.reserve((std::size_t)joints_);
   frame_.resize((std::size_t)joints_ * inputs_.size());
   reset();
 }
@@ -140,12 +159,14 @@ template void Person::check(const double*, long, long, double);
 template <class Real>
 void Person::check_keypoints(const Real* keypoints_px, long keypoints, long columns) {
   const long wanted = adapter_.keypoints();
-  if (keypoints != wanted || (columns != 2 && columns != 3)) {
-    const std::string k = std::to_string(wanted);
+  const long most_columns = takes(Input::depth) ? 4 : 3;
+  if (keypoints != wanted || columns < 2 || columns > most_columns) {
+    const std::string k = "(" + std::to_string(wanted) + ", ";
     throw std::invalid_argument("keypoints_px has shape (" + std::to_string(keypoints) + ", " + std::to_string(columns) + "); layout \""
-                                + adapter_.layout() + "\" needs (" + k + ", 2) or (" + k + ", 3)");
+                                + adapter_.layout() + "\" needs " + k + "2) or " + k + "3)"
+                                + (most_columns == 4 ? ", or with depths " + k + "4)" : columns == 4 ? ": the model takes no depths" : ""));
   }
-  reading_ = read_keypoints(keypoints_px, (int)keypoints, (int)columns, picture_, keypoints_.data());
+  reading_ = read_keypoints(keypoints_px, (int)keypoints, (int)columns, picture_, keypoints_.data(), depth_m_.data());
 }
 
 // Whether a frame whose time is not later is left out; if not, another recording begins with it.
@@ -164,7 +185,7 @@ bool Person::take() {
   if (pushed_at_s_ != -HUGE_VAL) doubts_.look_at_time(checked_at_s_ - pushed_at_s_, notices_);
   pushed_at_s_ = checked_at_s_;
   if (is_detected_) {
-    adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data());
+    adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data(), depth_m_.data(), joint_depth_m_.data());
     doubts_.look_at_frame(reading_, joints_norm_.data(), note_.confidence.data(), notices_);
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
@@ -174,6 +195,7 @@ bool Person::take() {
     if (sides_) mend_sides();
     if (hold_(joints_norm_.data(), note_.confidence.data(), pushed_at_s_)) {
       note_.is_seen = hold_.is_seen();
+      if (takes(Input::depth)) measure_depths();
       fill(true);
       return window_.push(frame_.data(), pushed_at_s_, note_);
     }
@@ -184,19 +206,50 @@ bool Person::take() {
   return is_new;
 }
 
-// The columns of the frame that the window takes. Not detected, the joints stand where they last were, and nothing is known of them.
-// The person's own lengths are the same in every frame. The place where depth and elevation come in; until then they are 0, not known.
-void Person::fill(bool is_detected) {
+bool Person::takes(Input input) const { return std::count(inputs_.begin(), inputs_.end(), input) > 0; }
+
+// The joints' depths from the median of those that are known, as in training.
+void Person::measure_depths() {
+  for (std::size_t j = 0; j < joint_depth_m_.size(); j++)
+    if (!note_.is_seen[j]) joint_depth_m_[j] = NAN;
+  known_m_.clear();
+  std::copy_if(joint_depth_m_.begin(), joint_depth_m_.end(), std::back_inserter(known_m_), [](double z) { return !std::isnan(z); });
+  if (known_m_.empty()) return;
+  const auto middle = known_m_.begin() + (std::ptrdiff_t)(known_m_.size() - 1) / 2;
+  std::nth_element(known_m_.begin(), middle, known_m_.end());
+  for (double& z : joint_depth_m_)
+    if (!std::isnan(z)) z = std::clamp(z - *middle, -kMostRelativeDepthM, kMostRelativeDepthM);
+}
+
+// The angle of a joint's ray above the horizon.
+double Person::elevation(const double* placed_norm) const {
+  const double ray[3] = {placed_norm[0] / kH36mFocal, placed_norm[1] / kH36mFocal, 1};  // the lens was exchanged for that one
+  const double sine = (ray[0] * up_[0] + ray[1] * up_[1] + ray[2] * up_[2]) / std::hypot(ray[0], ray[1], ray[2]);
+  return std::asin(std::clamp(sine, -1.0, 1.0));
+}
+
+// A column of the frame that the window takes, other than the place.
+double Person::column(Input input, std::size_t joint, bool is_placed) const {
+  const bool is_measured = is_placed && !std::isnan(joint_depth_m_[joint]);
+  switch (input) {
+    case Input::confidence: return is_placed && note_.is_seen[joint] ? note_.confidence[joint] : 0.0;
+    case Input::length: return length_[joint];
+    case Input::length_known: return length_[joint] > 0;
+    case Input::depth: return is_measured ? joint_depth_m_[joint] : 0.0;
+    case Input::depth_known: return is_measured;
+    case Input::elevation: return has_gravity_ ? elevation(hold_.placed() + 2 * joint) : 0.0;
+    default: return has_gravity_;
+  }
+}
+
+// The frame that the window takes. Not detected, the joints stand where they last were.
+void Person::fill(bool is_placed) {
   double* to = frame_.data();
   for (std::size_t j = 0; j < (std::size_t)joints_; j++) {
     for (const Input input : inputs_) {
-      if (input == Input::x || input == Input::y) {
-        if (is_detected) *to = hold_.placed()[2 * j + (input == Input::y)];
-      } else if (input == Input::length || input == Input::length_known) {
-        *to = input == Input::length ? length_[j] : length_[j] > 0;
-      } else {
-        *to = input == Input::confidence && is_detected && note_.is_seen[j] ? note_.confidence[j] : 0.0;
-      }
+      const bool is_place = input == Input::x || input == Input::y;
+      if (!is_place) *to = column(input, j, is_placed);
+      else if (is_placed) *to = hold_.placed()[2 * j + (input == Input::y)];
       to++;
     }
   }

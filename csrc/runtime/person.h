@@ -1,6 +1,7 @@
 // One person, from a detector's keypoints to a question for a model, and from its answer to a pose. No model is in here.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <optional>
 #include <stdexcept>
@@ -57,6 +58,7 @@ struct PersonOptions {
   BadTime on_bad_time = BadTime::refuse;
   bool mend_sides = true;  // see Sides
   Lengths lengths_m{};                                  // the person's own; only for a model that takes them
+  std::array<double, 3> gravity{};  // where it points, in camera axes; all 0: unknown; only for a model that takes elevations
 };
 
 // After the constructor nothing allocates, but for messages. One call at a time: see Claim.
@@ -83,8 +85,8 @@ class Person {
   // size or an option out of range.
   Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
 
-  // A camera frame that take() will take: keypoints_px[keypoints][columns], x, y and with 3 columns the confidence; null if the person
-  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates, no confidences,
+  // A camera frame that take() will take: keypoints_px[keypoints][columns], as read_keypoints says; null if the person was
+  // not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates, no confidences,
   // and time that does not increase, unless on_bad_time says otherwise: the person is then as before.
   template <class Real>
   void check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s);
@@ -129,7 +131,11 @@ class Person {
   static std::vector<Input> inputs_of(const Lifter& lifter);
   template <class Real>
   void check_keypoints(const Real* keypoints_px, long keypoints, long columns);
-  void fill(bool is_detected);
+  bool takes(Input input) const;
+  void measure_depths();
+  double column(Input input, std::size_t joint, bool is_placed) const;
+  double elevation(const double* placed_norm) const;
+  void fill(bool is_placed);
   bool is_left_out();
   void end_clip();
   void mend_sides();
@@ -142,6 +148,8 @@ class Person {
   const double rate_hz_;
   const BadTime on_bad_time_;
   const std::vector<double> length_;  // the column `length`, (J,)
+  const std::array<double, 3> up_;  // a unit vector against gravity, in camera axes
+  const bool has_gravity_;
   const double seen_above_;
   double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
   std::optional<Sides> sides_;  // none: they are taken as they come
@@ -153,6 +161,8 @@ class Person {
   bool is_detected_ = false, is_flushing_ = false;
   Notices notices_;
   Doubts doubts_;
+  std::vector<double> known_m_;
+  std::vector<double> depth_m_, joint_depth_m_;  // no number where nothing was measured; the joints' from their median
   std::vector<double> keypoints_, joints_norm_;  // the checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2)
   std::vector<double> frame_;                    // the last one that the window took, (J, inputs)
   Reading reading_;  // the checked frame's
