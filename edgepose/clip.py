@@ -349,15 +349,15 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS,
 
 def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,
                 show: Callable[[Pose], None] | None = None,
-                lengths_m: Mapping[str, float] | None = None) -> tuple[list[Pose], np.ndarray]:
+                **known: Any) -> tuple[list[Pose], np.ndarray]:
     """Every frame of a clip through one Stream: the poses it answered with, also at the end, and each push's time in
     ms.
 
-    show: is given each pose as it comes, outside the measured time. lengths_m: the person's own, as `Stream` takes
-    them.
+    show: is given each pose as it comes, outside the measured time. known: of the person and the camera, as `Stream`
+    takes it: lengths_m, camera, gravity.
     """
     stream = Stream(engine, clip.layout, clip.image_size, delay_frames=delay_frames, smoothing=smoothing,
-                    on_bad_time="reset", lengths_m=lengths_m)
+                    on_bad_time="reset", **known)
     poses: list[Pose] = []
     times_ms = np.empty(len(clip.keypoints_px))
     for i in range(len(clip.keypoints_px)):

@@ -53,7 +53,8 @@ def a_clip(jitter: float, bias: float, correlation: float, frames: int = 4000) -
     found = true.copy()
     found[..., :2] += size * (jitter * error + bias * rng.choice([-1, 1], (17, 2)))
     clip = [Clip("still", points, "coco17", (2000.0, 2000.0), 50.0) for points in (found, true)]
-    return RealClip("still", "still", *clip, np.zeros((frames, 12, 3)), found, np.zeros((frames, 17, 3)))
+    return RealClip("still", "still", *clip, np.zeros((frames, 12, 3)), (1.0, 1.0, 0.0, 0.0), np.zeros(4),
+                    (0.0, 1.0, 0.0), found, np.zeros((frames, 17, 3)))
 
 
 def test_the_fit_finds_the_jitter_the_bias_and_the_correlation_that_were_put_in():

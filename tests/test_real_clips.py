@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -248,13 +249,46 @@ def test_a_model_that_takes_lengths_is_told_those_of_the_reference(tmp_path):
     model.windows = []
     clip = real_clips.read_real_clips(write_folder(tmp_path))[0][0]
     answers = real_scores.answers_to(model, clip, [0])
-    assert [kind for kind in answers if real_scores.TOLD in kind] == [
-        f"{kind}, {real_scores.TOLD}" for kind in (real_scores.DETECTED, real_scores.PERFECT)]
+    assert [kind for kind in answers if "told" in kind] == [
+        f"{kind}, told lengths" for kind in (real_scores.DETECTED, real_scores.PERFECT)]
     lengths_m = real_clips.lengths_of(clip.reference_coco17_m)
     thigh = lambda window: window[0, 0, H36M17.index("left_knee"), 2:]  # noqa: E731
     with_lengths = [window for window in model.windows if window[..., 3].any()]
     assert len(with_lengths) == len(model.windows) / 2
     np.testing.assert_allclose(thigh(with_lengths[0]), [lengths_m["thigh"], 1], rtol=1e-6)
+
+
+def test_a_model_that_takes_the_elevation_is_told_lens_and_gravity_of_keypoints_without_distortion(tmp_path):
+    class Told(Knows):
+        inputs = ("x", "y", "elevation", "elevation_known")
+
+        def run(self, windows, out=None):
+            self.windows.append(windows.copy())
+            return np.zeros((len(windows), 17, 3), np.float32)
+
+    model = Told([camera(0)])
+    model.windows = []
+    clip = next(clip for clip in real_clips.read_real_clips(write_folder(tmp_path))[0] if "balance_cam1" in clip.name)
+    answers = real_scores.answers_to(model, clip, [0])
+    assert sum("told lens and gravity" in kind for kind in answers) == 2
+    assert sum(window[..., 3].all() for window in model.windows) == len(model.windows) / 2
+    fx, fy, cx, cy = clip.lens
+    pinhole = {"camera_K": np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), "camera_dist": np.zeros(4)}
+    distorted = {**pinhole, "camera_dist": clip.distortion, "camera_R": np.eye(3), "camera_t": np.array([0, 0, 4.0])}
+    points_m = np.random.default_rng(0).normal(0, 0.5, (2, 17, 3))
+    seen_px = np.insert(real_clips.project_distorted(points_m, distorted), 2, 1.0, axis=-1)
+    ideal_px = real_clips.project_distorted(points_m, {**distorted, **pinhole})
+    assert np.abs(seen_px[..., :2] - ideal_px).max() > 0.1
+    undistorted = clip.undistorted(dataclasses.replace(clip.perfect, keypoints_px=seen_px))
+    np.testing.assert_allclose(undistorted.keypoints_px[..., :2], ideal_px, atol=1e-6)
+
+
+def test_gravity_is_downward_in_the_camera():
+    by = camera(0)
+    assert real_clips.DOWN.tolist() == [0, 0, -1]
+    world_m = np.zeros((2, 17, 3)) + np.array([[[0, 0, 1.0]], [[0, 0, 0.5]]])  # the second lies below the first
+    fallen = np.diff(world_m @ by["camera_R"].T, axis=0)[0, 0]
+    np.testing.assert_allclose(fallen / np.linalg.norm(fallen), by["camera_R"] @ real_clips.DOWN, atol=1e-12)
 
 
 def test_lengths_are_those_of_the_body_whatever_is_not_known():

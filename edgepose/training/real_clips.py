@@ -2,7 +2,7 @@
 
 A folder of .npz files, one a camera. A clip has the detector's points, `coco17` (F, 17, 3) px and confidence, or
 `keypoints` in a `layout` of `adapters`; `fps` and `image_size`; its camera, `camera_K`, `camera_dist` (k1 k2 p1 p2),
-`camera_R`, `camera_t` (x_cam = R x_world + t, metres); and `reference_coco17_world_m` (F, 17, 3), NaN where a joint is
+`camera_R`, `camera_t` (x_cam = R x_world + t, metres, the world's z up); and `reference_coco17_world_m` (F, 17, 3), NaN where a joint is
 not known. Without a reference, CLIP_cam<n>.npz takes camera n and the reference from CLIP_refined.npz, where that is
 beside it. Several people have `coco17_by_person` (P, F, 17, 3), `person_names` and a reference each.
 `mediapipe_world_m` is the detector's own 3D.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ LIMBS = COCO17.joints[COCO17.index("left_shoulder"):]  # shoulders, elbows, wris
 GROUPS = {"pose2sim_balance_mediapipe": "beam, MediaPipe", "pose2sim_balance": "beam, OpenPose",
           "pose2sim_multi": "several people, MediaPipe", "aist": "AIST++"}
 CAMERA_KEYS = ("camera_K", "camera_dist", "camera_R", "camera_t")
+DOWN = np.array([0.0, 0.0, -1.0])  # in the world
 UNDISTORT_ROUNDS = 10  # each takes the rest of the error times the distortion's slope: 1e-9 px at a slope of 0.1
 _HIPS = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
 
@@ -39,6 +40,7 @@ class RealClip:
     detected: what the detector found. perfect: the reference as a perfect detector would have found it, COCO-17.
     reference_m: (F, 12, 3) the joints of LIMBS in metres from the middle of the hips, camera axes; NaN in the whole of
     a frame in which one of them is not known. own_m: the same by the detector's own 3D, where the file has it.
+    lens, distortion, gravity: the camera; lens and gravity as `Stream` takes them, k1 k2 p1 p2.
     detected_coco17: (F, 17, 3) what the detector found, in px and confidence, in COCO's order. reference_coco17_m: (F, 17, 3) the
     reference of the detector's points in the world, NaN where it is not known.
     """
@@ -48,9 +50,21 @@ class RealClip:
     detected: Clip
     perfect: Clip
     reference_m: np.ndarray
+    lens: tuple[float, float, float, float]
+    distortion: np.ndarray
+    gravity: tuple[float, float, float]
     detected_coco17: np.ndarray
     reference_coco17_m: np.ndarray
     own_m: np.ndarray | None = None
+
+    def undistorted(self, seen: Clip) -> Clip:
+        """`detected` or `perfect` as a camera without distortion would have seen it."""
+        fx, fy, cx, cy = self.lens
+        camera = {"camera_K": np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), "camera_dist": self.distortion}
+        points = seen.keypoints_px.copy()
+        is_found = points[..., 2] > 0
+        points[is_found, :2] = _undistorted(points[is_found, :2], camera)[:, :2] * (fx, fy) + (cx, cy)
+        return replace(seen, keypoints_px=points)
 
 
 def lengths_of(points_m: np.ndarray) -> dict[str, float]:
@@ -188,11 +202,13 @@ def _clip(name: str, stem: str, arrays: dict[str, np.ndarray]) -> RealClip:
     detected = ("keypoints", layout) if layout in ADAPTERS and "keypoints" in arrays else ("coco17", COCO17.name)
     size, fps = tuple(arrays["image_size"].astype(float).tolist()), float(arrays["fps"])
     perfect_px = np.where(is_known[..., None], project_distorted(world_m, arrays), 0.0)
-    own = arrays.get("mediapipe_world_m")
+    own, matrix = arrays.get("mediapipe_world_m"), arrays["camera_K"].astype(float)
     rows = [MEDIAPIPE33.index(joint) for joint in LIMBS]
     group = next((group for start, group in GROUPS.items() if stem.startswith(start)), re.sub(r"_cam\d+$", "", stem))
     return RealClip(name, group, Clip(name, arrays[detected[0]].astype(float), detected[1], size, fps),
                     Clip(name, np.concatenate([perfect_px, is_known[..., None]], -1), COCO17.name, size, fps),
                     from_hips(in_camera[:, [COCO17.index(joint) for joint in LIMBS]]),
+                    (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]), arrays["camera_dist"],
+                    tuple((arrays["camera_R"] @ DOWN).tolist()),
                     _as_coco17(arrays, *detected).astype(float), world_m,
                     None if own is None else from_hips(own.astype(float)[:, rows]))

@@ -21,7 +21,7 @@ from ..stream import Lifter
 from .real_clips import LIMBS, RealClip, from_hips, lengths_of, read_real_clips
 
 PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-TOLD = "told lengths"
+TOLD = {"length": "told lengths", "elevation": "told lens and gravity"}  # for a model with these inputs
 DETECTED, PERFECT, OWN = "detected", "perfect", "MediaPipe's own"
 Tables = list[dict[str, dict[str, float]]]  # each {row: {column: figure}}
 
@@ -129,7 +129,8 @@ def delays_of(model: Lifter) -> list[int]:
 def answers_to(model: Lifter, clip: RealClip, delays: Sequence[int]) -> dict[str, Answers]:
     """{kind: the poses} of a clip: as detected and with perfect 2D, for each delay, and the detector's own 3D.
 
-    A model that takes a person's lengths has the kinds again, told those of the reference.
+    A model that may be told more than keypoints has the kinds again for each thing of TOLD that it takes: the person's
+    lengths are those of the reference.
     """
     answers = {}
     for kind, seen in ((DETECTED, clip.detected), (PERFECT, clip.perfect)):
@@ -137,18 +138,20 @@ def answers_to(model: Lifter, clip: RealClip, delays: Sequence[int]) -> dict[str
             name = f"{kind}, delay {delay}" if model.frames > 1 else kind
             answers[name] = _streamed(model, seen, clip.reference_m, delay)
             if "length" in inputs_of(model):
-                lengths_m = lengths_of(clip.reference_coco17_m)
-                answers[f"{name}, {TOLD}"] = _streamed(model, seen, clip.reference_m, delay, lengths_m)
+                answers[f"{name}, {TOLD['length']}"] = _streamed(
+                    model, seen, clip.reference_m, delay, lengths_m=lengths_of(clip.reference_coco17_m))
+            if "elevation" in inputs_of(model):
+                answers[f"{name}, {TOLD['elevation']}"] = _streamed(
+                    model, clip.undistorted(seen), clip.reference_m, delay, camera=clip.lens, gravity=clip.gravity)
     if clip.own_m is not None:
         frames = np.flatnonzero(np.isfinite(clip.own_m).all(axis=(1, 2)))
         answers[OWN] = Answers(clip.own_m[frames], clip.reference_m[frames], frames / clip.detected.fps)
     return answers
 
 
-def _streamed(model: Lifter, clip: Clip, reference_m: np.ndarray, delay_frames: int,
-              lengths_m: Mapping[str, float] | None = None) -> Answers:
+def _streamed(model: Lifter, clip: Clip, reference_m: np.ndarray, delay_frames: int, **known: Any) -> Answers:
     rows = [model.skeleton.index(joint) for joint in LIMBS]
-    poses, _ = stream_clip(model, clip, delay_frames, lengths_m=lengths_m)
+    poses, _ = stream_clip(model, clip, delay_frames, **known)
     joints_m = np.array([pose.joints_m[rows] for pose in poses], dtype=float).reshape(-1, len(LIMBS), 3)
     frames = [clip.frame_at(pose.timestamp_s) for pose in poses]
     return Answers(from_hips(joints_m), reference_m[frames], np.array([pose.timestamp_s for pose in poses]))
