@@ -26,9 +26,10 @@ def test_an_unknown_command_is_answered_with_the_known_ones(capsys):
 
 def test_doctor_names_the_engine_it_would_run(capsys):
     assert cli.main(["doctor"]) == 0
-    said = capsys.readouterr().out
-    assert all(f"\n  {library} " in said for library in ("opencv-python", "av", "rerun-sdk", "scipy", "h5py", "torch"))
-    assert "ampose_fp16.epose" in said and "native backend" in said and "because" in said
+    output = capsys.readouterr().out
+    assert all(f"\n  {library} " in output
+               for library in ("opencv-python", "av", "rerun-sdk", "scipy", "h5py", "torch"))
+    assert "ampose_fp16.epose" in output and "native backend" in output and "because" in output
 
 
 def test_doctor_says_why_tensorrt_engines_do_not_run_here(capsys, monkeypatch):
@@ -37,7 +38,8 @@ def test_doctor_says_why_tensorrt_engines_do_not_run_here(capsys, monkeypatch):
     assert "; TensorRT engines do not run here: tensorrt is not installed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("extension, launches", [("careful", "a frame is one launch of a CUDA graph"), (None, "without CUDA graphs, since edgepose._cuda")])
+@pytest.mark.parametrize("extension, launches", [("careful", "a frame is one launch of a CUDA graph"),
+                                                 (None, "without CUDA graphs, since edgepose._cuda")])
 def test_doctor_names_the_gpu_that_runs_tensorrt_engines(capsys, monkeypatch, extension, launches):
     a_gpu(monkeypatch, "10.13", extension=extension)
     assert cli.main(["doctor"]) == 0
@@ -45,13 +47,15 @@ def test_doctor_names_the_gpu_that_runs_tensorrt_engines(capsys, monkeypatch, ex
 
 
 def test_doctor_says_for_which_gpus_the_cuda_engine_is_built(capsys, monkeypatch):
-    extension = types.SimpleNamespace(architectures=lambda: [87, 90], why_unavailable=lambda: "CUDA driver version is insufficient for CUDA runtime version")
+    reason = "CUDA driver version is insufficient for CUDA runtime version"
+    extension = types.SimpleNamespace(architectures=lambda: [87, 90], why_unavailable=lambda: reason)
     monkeypatch.setitem(sys.modules, "edgepose._cuda", extension)
     monkeypatch.setattr(edgepose, "_cuda", extension, raising=False)
     monkeypatch.setattr(gpu, "_has_driver", lambda: False)
     assert cli.main(["doctor"]) == 0
-    said = capsys.readouterr().out
-    assert "cuda engines do not run here: no NVIDIA driver; " in said and "edgepose._cuda is built for sm_87, sm_90" in said
+    output = capsys.readouterr().out
+    assert "cuda engines do not run here: no NVIDIA driver; " in output
+    assert "edgepose._cuda is built for sm_87, sm_90" in output
     monkeypatch.setattr(gpu, "_has_driver", lambda: True)
     assert gpu.cuda_missing() == extension.why_unavailable()
 
@@ -70,9 +74,10 @@ def test_doctor_says_when_an_engine_cannot_run(tmp_path, capsys):
 def test_a_command_whose_extra_is_missing_says_which():
     blocked = ("import sys\nclass Block:\n def find_spec(self, name, path=None, target=None):\n"
                "  if name == 'torch': raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n"
-               "sys.meta_path.insert(0, Block())\nfrom edgepose.cli import main\nsys.exit(main(['compile', '--model', 'ampose']))")
-    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
-    assert done.returncode == 1 and "pip install 'edgepose[build]'" in done.stderr
+               "sys.meta_path.insert(0, Block())\nfrom edgepose.cli import main\n"
+               "sys.exit(main(['compile', '--model', 'ampose']))")
+    process = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    assert process.returncode == 1 and "pip install 'edgepose[build]'" in process.stderr
 
 
 def test_a_data_set_whose_library_is_missing_says_which_extra_has_it(tmp_path, monkeypatch, capsys):
@@ -84,17 +89,21 @@ def test_a_data_set_whose_library_is_missing_says_which_extra_has_it(tmp_path, m
 
 @pytest.mark.parametrize("script", ["build_engines/compile.py", "benchmarks/run.py"])
 def test_the_scripts_are_the_commands(script, request):
-    done = subprocess.run([sys.executable, str(request.config.rootpath / script), "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "--model" in done.stdout
+    process = subprocess.run([sys.executable, str(request.config.rootpath / script), "--help"],
+                             capture_output=True, text=True)
+    assert process.returncode == 0 and "--model" in process.stdout
 
 
-@pytest.mark.parametrize("script, library, extra", [("build_engines/compile.py", "torch", "build"), ("benchmarks/run.py", "rich", "bench")])
+@pytest.mark.parametrize("script, library, extra",
+                         [("build_engines/compile.py", "torch", "build"), ("benchmarks/run.py", "rich", "bench")])
 def test_a_script_whose_extra_is_missing_says_which_in_a_line(tmp_path, script, library, extra, request):
     (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError('not here', name='{library}')")
     path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[1]), *sys.path])
-    done = subprocess.run([sys.executable, str(request.config.rootpath / script)], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 1 and done.stderr.endswith(f"{library} is not installed: pip install 'edgepose[{extra}]'\n")
-    assert done.stderr.count("\n") == 1
+    process = subprocess.run([sys.executable, str(request.config.rootpath / script)], capture_output=True,
+                             text=True, env={**os.environ, "PYTHONPATH": path})
+    assert process.returncode == 1
+    assert process.stderr.endswith(f"{library} is not installed: pip install 'edgepose[{extra}]'\n")
+    assert process.stderr.count("\n") == 1
 
 
 def test_a_broken_tensorrt_does_not_keep_engines_for_the_cpu_from_being_built(tmp_path, monkeypatch, capsys):
@@ -102,5 +111,6 @@ def test_a_broken_tensorrt_does_not_keep_engines_for_the_cpu_from_being_built(tm
     (tmp_path / "tensorrt.py").write_text("raise RuntimeError('libnvinfer is of another version')")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "libnvinfer is of another version" in gpu.tensorrt_missing()
-    assert cli.main(["compile", "--model", "martinez-s", "--precision", "fp16", "--out", str(tmp_path / "engines")]) == 0
+    assert cli.main(["compile", "--model", "martinez-s", "--precision", "fp16", "--out",
+                     str(tmp_path / "engines")]) == 0
     assert (tmp_path / "engines" / "martinez-s_native_fp16.epose").is_file()

@@ -40,7 +40,8 @@ def test_the_report_has_a_row_a_product_within_its_budget(built):
     report = json.loads((built / "report.json").read_text())
     assert len(report["rows"]) == 5 and report["machine"]["instruction_sets"]
     for row in report["rows"]:
-        assert row["is_kept"] and row["mean_error_mm"] <= row["budget_mm"] == {"fp32": 0.01, "fp16": 0.5}[row["precision"]]
+        assert row["is_kept"]
+        assert row["mean_error_mm"] <= row["budget_mm"] == {"fp32": 0.01, "fp16": 0.5}[row["precision"]]
         assert 0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert row["mpjpe_mm"] == pytest.approx(row["torch_mpjpe_mm"], abs=row["budget_mm"])
         assert row["parameters"] == zoo.parameters(zoo.build("ampose"))
@@ -65,9 +66,11 @@ def test_the_header_says_what_the_file_is(built):
 @pytest.mark.parametrize("rate_hz", [60.0, None])
 def test_the_frame_rate_goes_from_the_checkpoint_into_the_engine(tmp_path, rate_hz):
     module = zoo.build("strided27-s")
-    metadata = {"model": "strided27-s", "frames": 27, "skeleton": "h36m17", "options": {}, **({} if rate_hz is None else {"rate_hz": rate_hz})}
+    metadata = {"model": "strided27-s", "frames": 27, "skeleton": "h36m17", "options": {},
+                **({} if rate_hz is None else {"rate_hz": rate_hz})}
     checkpoints.save_checkpoint(tmp_path / "mine.safetensors", module, metadata)
-    enginefile.write(tmp_path / "mine.epose", *compiler.build(compiler.load_lifter(str(tmp_path / "mine.safetensors")), "native", "fp16", None))
+    enginefile.write(tmp_path / "mine.epose",
+                     *compiler.build(compiler.load_lifter(str(tmp_path / "mine.safetensors")), "native", "fp16", None))
     engine = edgepose.load(tmp_path / "mine.epose")
     assert engine.rate_hz == rate_hz
     if rate_hz:
@@ -83,19 +86,22 @@ def test_half_precision_weights_take_half_the_bytes(built):
 def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, capsys):
     (tmp_path / "ampose_native_fp32.epose").write_bytes(b"an older product")
     monkeypatch.setitem(compiler.BUDGET_MM, "fp32", 1e-9)
-    assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 1
+    assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp32",
+                 "--out", str(tmp_path)]) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
     assert "refused" in capsys.readouterr().out
     assert not json.loads((tmp_path / "report.json").read_text())["rows"][0]["is_kept"]
 
 
 def test_plain_onnx_files_have_their_dimensions_by_number(tmp_path, capsys):
-    assert main(["compile", "--model", "martinez-s", "--format", "onnx", "--precision", "fp32", "fp16", "--out", str(tmp_path)]) == 0
+    assert main(["compile", "--model", "martinez-s", "--format", "onnx", "--precision", "fp32",
+                 "fp16", "--out", str(tmp_path)]) == 0
     assert "plain ONNX: " in capsys.readouterr().out
     for precision in ("fp32", "fp16"):
         file = tmp_path / f"martinez-s_{precision}.onnx"
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        assert [value.shape for value in (*session.get_inputs(), *session.get_outputs())] == [["people", 1, 17, 2], ["people", 17, 3]]
+        shapes = [value.shape for value in (*session.get_inputs(), *session.get_outputs())]
+        assert shapes == [["people", 1, 17, 2], ["people", 17, 3]]
         x = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 1, 17, 2)).astype(np.float32)
         engine = edgepose.load(tmp_path / f"martinez-s_onnx_{precision}.epose", trust=True)
         np.testing.assert_array_equal(session.run(None, {"keypoints_norm": x})[0], engine.run(x))
@@ -107,11 +113,13 @@ def test_what_a_killed_build_left_is_removed_once_it_is_old(tmp_path, name):
     for path in (left, live):
         path.touch()
     os.utime(left, (0, 0))
-    assert main(["compile", "--model", "martinez-s", "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    assert main(["compile", "--model", "martinez-s", "--backend", "native", "--precision",
+                 "fp32", "--out", str(tmp_path)]) == 0
     assert live.exists() and not left.exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"rows":', b"[]", b'{"rows": 3}', b'{"rows": [{}]}', b"null", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "damage", [b"", b'{"rows":', b"[]", b'{"rows": 3}', b'{"rows": [{}]}', b"null", b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_report_is_set_aside_and_said(tmp_path, capsys, damage):
     report = tmp_path / "report.json"
     for aside in ("report.damaged.json", "report.damaged1.json"):
@@ -125,7 +133,8 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
     def full(fd):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(enginefile.os, "fsync", full)
-    assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp16", "--out", str(tmp_path)]) == 1
+    assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp16",
+                 "--out", str(tmp_path)]) == 1
     assert list(tmp_path.iterdir()) == [] and "No space left" in capsys.readouterr().err
 
 
@@ -133,17 +142,21 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
     (["--model", "amposse"], "'amposse' is neither a .safetensors checkpoint nor one of ampose, .*did you mean ampose"),
     (["--model", "nix", "--untrained"], "unknown model 'nix'"),
     (["--model", "hrnet-w8"], "hrnet-w8 is a detector: edgepose compile-detector hrnet-w8"),
-    (["--model", str(checkpoints.SHIPPED / "hrnet-w8.safetensors")], "is a detector: edgepose compile-detector .*hrnet-w8.safetensors"),
+    (["--model", str(checkpoints.SHIPPED / "hrnet-w8.safetensors")],
+     "is a detector: edgepose compile-detector .*hrnet-w8.safetensors"),
     (["--model", "martinez", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
-    (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"], r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
+    (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"],
+     r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
     (["--model", "ampose", "--threads", "0"], "--threads is 0; wanted 1 or more"),
-    (["--model", "martinez", "--published", __file__], "--published takes weights by the authors of strided27-dense, .*; not of martinez"),
-    (["--model", "mine.pth"], "mine.pth is a file of torch.save"), (["--format", "onnx", "--backend", "native", "--model", "ampose"], "--format onnx goes with"),
+    (["--model", "martinez", "--published", __file__],
+     "--published takes weights by the authors of strided27-dense, .*; not of martinez"),
+    (["--model", "mine.pth"], "mine.pth is a file of torch.save"),
+    (["--format", "onnx", "--backend", "native", "--model", "ampose"], "--format onnx goes with"),
     (["--model", "ampose-l"], "no weights ship for ampose-l.*edgepose train --model ampose-l"),
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),
-    (["--model", "ampose", "--backend", "torchscript", "--precision", "fp16"], "none of torchscript has a product in fp16"),
-])
+    (["--model", "ampose", "--backend", "torchscript", "--precision", "fp16"],
+     "none of torchscript has a product in fp16"),])
 def test_a_wrong_request_is_answered_with_what_there_is(arguments, message, tmp_path, capsys):
     assert main(["compile", *arguments, "--out", str(tmp_path)]) == 1
     assert re.search(message, capsys.readouterr().err)
@@ -156,28 +169,34 @@ def test_a_trained_checkpoint_of_any_window_and_skeleton_compiles(tmp_path, fram
     checkpoints.save_checkpoint(tmp_path / "mine.safetensors", module, {
         "model": "ampose-s", "frames": frames, "skeleton": module.skeleton.name, "options": {}})
     out = tmp_path / "engines"
-    assert main(["compile", "--model", str(tmp_path / "mine.safetensors"), "--precision", "fp32", "--out", str(out)]) == 0
+    assert main(["compile", "--model", str(tmp_path / "mine.safetensors"), "--precision", "fp32",
+                 "--out", str(out)]) == 0
     engine = edgepose.load(out / "mine_native_fp32.epose")
     assert engine.frames == frames and engine.skeleton == module.skeleton
     stream = edgepose.Stream(engine, layout="coco17", image_size=(640, 480))
-    assert stream.push(np.random.default_rng(0).uniform(100, 400, (17, 2)), 0.0).joints_m.shape == (len(module.skeleton), 3)
+    assert stream.push(np.random.default_rng(0).uniform(100, 400, (17, 2)),
+                       0.0).joints_m.shape == (len(module.skeleton), 3)
 
 
 @pytest.mark.parametrize("model, checkpoint, options, stem", [
-    ("strided27-s", "strided27-s", {"is_causal": True}, "strided27-s-causal"), ("strided27-s", "strided27-s", {"is_causal": False}, "strided27-s"),
-    ("strided27-s", "strided27-s", {"dropout": 0.5, "channels": 64}, "strided27-s-channels64-dropout0.5"), ("ampose", "", {}, "ampose"),
-    ("ampose", "ampose", {"block": "two residual"}, "ampose-block-two-residual"), ("strided27-s", "mine", {"is_causal": True}, "mine")])
+    ("strided27-s", "strided27-s", {"is_causal": True}, "strided27-s-causal"),
+    ("strided27-s", "strided27-s", {"is_causal": False}, "strided27-s"),
+    ("strided27-s", "strided27-s", {"dropout": 0.5, "channels": 64}, "strided27-s-channels64-dropout0.5"),
+    ("ampose", "", {}, "ampose"), ("ampose", "ampose", {"block": "two residual"}, "ampose-block-two-residual"),
+    ("strided27-s", "mine", {"is_causal": True}, "mine")])
 def test_a_model_with_options_does_not_write_over_the_engine_of_the_model_without(model, checkpoint, options, stem):
     assert NamedModule(model, zoo.build(model, **options), True, options, checkpoint).file_stem == stem
 
 
 def test_the_report_keeps_the_rows_of_a_model_with_other_options(tmp_path):
     def row(options):
-        return Row("strided27-s", "native", "fp32", 1, 1, 27, *[None] * 4, 0.0, 0.0, 1, 1, 1, 0.0, None, None, 0.01, True, "a", "", options)
+        return Row("strided27-s", "native", "fp32", 1, 1, 27, *[None] * 4, 0.0, 0.0, 1, 1, 1, 0.0, None, None, 0.01,
+                   True, "a", "", options)
 
     for options in ({}, {"is_causal": True}, {"is_causal": True}):
         write_report(tmp_path, [row(options)])
-    assert [row["options"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]] == [{}, {"is_causal": True}]
+    assert ([row["options"] for row in json.loads((tmp_path / "report.json").read_text())["rows"]]
+            == [{}, {"is_causal": True}])
 
 
 def test_an_engine_says_its_options_and_a_header_with_others_is_refused(tmp_path):
@@ -194,8 +213,8 @@ def test_an_engine_says_its_options_and_a_header_with_others_is_refused(tmp_path
 def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_path):
     for name in ("ampose", "ampose-mine"):
         (tmp_path / f"{name}.safetensors").write_bytes((checkpoints.SHIPPED / "ampose.safetensors").read_bytes())
-        assert main(["compile", "--model", str(tmp_path / f"{name}.safetensors"), "--out", str(tmp_path), "--backend", "native",
-                     "--precision", "fp16"]) == 0
+        assert main(["compile", "--model", str(tmp_path / f"{name}.safetensors"), "--out",
+                     str(tmp_path), "--backend", "native", "--precision", "fp16"]) == 0
     engines = {file.name: edgepose.load(file, trust=True).model for file in tmp_path.glob("*.epose")}
     assert engines == {"ampose_native_fp16.epose": "ampose", "ampose-mine_native_fp16.epose": "ampose"}
 
@@ -203,13 +222,15 @@ def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_p
 @pytest.fixture(scope="module")
 def in_eight_bits(tmp_path_factory):
     out = tmp_path_factory.mktemp("eight")
-    assert main(["compile", "--model", "martinez-s", "--precision", "w8", "int8", "--backend", "native", "onnx", "--keep-slower", "--out", str(out)]) == 0
+    assert main(["compile", "--model", "martinez-s", "--precision", "w8", "int8", "--backend",
+                 "native", "onnx", "--keep-slower", "--out", str(out)]) == 0
     return out
 
 
 def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(in_eight_bits):
     products = {"native_w8", "native_int8", "onnx_int8"}
-    assert {file.name for file in in_eight_bits.iterdir()} == {f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_scales.json"}
+    assert {file.name for file in in_eight_bits.iterdir()} == {
+        f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_scales.json"}
     for row in json.loads((in_eight_bits / "report.json").read_text())["rows"]:
         assert row["is_kept"] and 0 < row["mean_error_mm"] <= row["budget_mm"] == 1.0
         engine = edgepose.load(in_eight_bits / row["file"], trust=True)
@@ -218,9 +239,10 @@ def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(
 
 def test_a_build_with_the_scales_of_an_earlier_one_needs_no_data(in_eight_bits, tmp_path, monkeypatch):
     monkeypatch.setattr(compiler, "calibration_windows", None)
-    assert main(["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native", "--keep-slower", "--out", str(tmp_path),
-                 "--scales", str(in_eight_bits / "martinez-s_scales.json")]) == 0
-    (_, first), (_, second) = (enginefile.read(folder / "martinez-s_native_int8.epose") for folder in (in_eight_bits, tmp_path))
+    assert main(["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native", "--keep-slower",
+                 "--out", str(tmp_path), "--scales", str(in_eight_bits / "martinez-s_scales.json")]) == 0
+    (_, first), (_, second) = (enginefile.read(folder / "martinez-s_native_int8.epose")
+                               for folder in (in_eight_bits, tmp_path))
     assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
@@ -233,10 +255,11 @@ def test_scales_of_other_weights_are_refused(in_eight_bits, tmp_path, capsys):
 def test_int8_that_is_no_faster_than_fp16_is_refused_with_the_reason(in_eight_bits, tmp_path, monkeypatch, capsys):
     def time(engines, rows):
         for row in rows:
-            row.median_ms, row.p90_ms, row.p99_ms, row.poses_per_s = {"fp16": (1.0, 1.0, 1.0, 1.0), "int8": (1.0, 2.0, 2.0, 1.0)}[row.precision]
+            row.median_ms, row.p90_ms, row.p99_ms, row.poses_per_s = {
+                "fp16": (1.0, 1.0, 1.0, 1.0), "int8": (1.0, 2.0, 2.0, 1.0)}[row.precision]
     monkeypatch.setattr(compiler, "_time", time)
-    command = ["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native", "--out", str(tmp_path), "--scales",
-               str(in_eight_bits / "martinez-s_scales.json")]
+    command = ["compile", "--model", "martinez-s", "--precision", "int8", "--backend", "native",
+               "--out", str(tmp_path), "--scales", str(in_eight_bits / "martinez-s_scales.json")]
     assert main(command) == 1
     assert not list(tmp_path.glob("*.epose")) and "no faster than fp16 (1.000 ms)" in capsys.readouterr().out
     row, = json.loads((tmp_path / "report.json").read_text())["rows"]
@@ -253,7 +276,7 @@ def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
     lifter = compiler.load_lifter(name)
     assert header["weights_sha256"] == compiler.weights_sha256(lifter.module)
     again, fresh = compiler.build(lifter, "native", "fp16")
-    if header["format"] == 1:  # with the places of the buffers, and without names of columns
+    if header["format"] == 1:  # this format has the places of the buffers and no names of columns
         header["plan"] = {**header["plan"], "buffers": [buffer[:2] for buffer in header["plan"]["buffers"]]}
         del header["plan"]["arena"]
         header["plan"] |= {key: again["plan"][key] for key in ("inputs", "outputs")}
@@ -267,9 +290,9 @@ def test_shipped_weights_are_small_have_a_card_and_are_far_better_than_a_linear_
     assert f"edgepose train --path DIR --out DIR --model {name} " in (folder / f"{name}.md").read_text()
     engine = edgepose.load(name)
     x, target = evaluation_windows(compiler.load_lifter(name).module)
-    assert mpjpe(1e3 * joints_of(engine.run(x)), 1e3 * target) < 80  # the linear regression of the cards: 136
+    assert mpjpe(1e3 * joints_of(engine.run(x)), 1e3 * target) < 80  # the linear regression of the cards has 136
 
 
 def test_weights_ship_for_every_family():
-    without_own = {zoo.MODELS["ampose-refined"].build}  # it begins with another's
+    without_own = {zoo.MODELS["ampose-refined"].build}  # it begins with another model's weights
     assert {zoo.MODELS[name].build for name in SHIPPED} | without_own == {entry.build for entry in zoo.MODELS.values()}

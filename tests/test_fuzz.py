@@ -18,16 +18,17 @@ from edgepose.zoo.strided import StridedTransformer
 
 ROOT = Path(__file__).parent.parent
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-CASES = 600  # of each model
+CASES = 600  # for each model
 TINY = {"channels": 16, "heads": 2, "depth": 1}
 MODELS = {"ampose": tiny_lifter, "strided": lambda: randomised(StridedTransformer(frames=27, **TINY)),
           "posegate": lambda: randomised(PoseGateFormer(**TINY)), "dln": lambda: randomised(DLN(channels=16))}
 ENVIRONMENT = {"PYTHONMALLOC": "malloc", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
                # Leaks are Python's own. No engine may ask for 2 GiB at once, or take that much in all.
-               "ASAN_OPTIONS": "detect_leaks=0:max_allocation_size_mb=2048:allocator_may_return_null=0:hard_rss_limit_mb=2048",
+               "ASAN_OPTIONS": "detect_leaks=0:max_allocation_size_mb=2048:allocator_may_return_null=0:"
+                               "hard_rss_limit_mb=2048",
                "UBSAN_OPTIONS": "print_stacktrace=1"}
 
-PRELOADED = ("libasan.so", "libstdc++.so.6")  # the second since ASan must find the real __cxa_throw when it starts
+PRELOADED = ("libasan.so", "libstdc++.so.6")  # the second because ASan must find the real __cxa_throw when it starts
 
 # The kernels for AVX-512 take most of the time to compile, and sanitizers do not see masked loads.
 LEFT_OUT = """
@@ -53,21 +54,23 @@ def reason_to_skip():
 
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory):
-    """A copy of the package whose _native is sanitized; its folder."""
+    """The folder of a copy of the package whose _native is sanitized."""
     if reason := reason_to_skip():
         pytest.skip(reason)
     import pybind11
 
     folder = tmp_path_factory.mktemp("sanitized")
-    not_needed = shutil.ignore_patterns("*.so", "__pycache__", "weights", "clips", "zoo", "training", "build_engines", "benchmarks")
+    not_needed = shutil.ignore_patterns("*.so", "__pycache__", "weights", "clips", "zoo", "training",
+                                        "build_engines", "benchmarks")
     shutil.copytree(ROOT / "edgepose", folder / "edgepose", ignore=not_needed)
     (folder / "left_out.cpp").write_text(LEFT_OUT)
     includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_path("include"))]
-    sources = [*(source for part in ("", "python/", "runtime/") for source in sorted((ROOT / "csrc").glob(f"{part}*.cpp"))
+    sources = [*(source for part in ("", "python/", "runtime/")
+                 for source in sorted((ROOT / "csrc").glob(f"{part}*.cpp"))
                  if source.stem not in ("kernels_avx512", "edgepose")), folder / "left_out.cpp"]
     module = folder / "edgepose" / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
-    subprocess.run(["g++", "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-pthread", "-Wno-psabi", "-fvisibility=hidden", *SANITIZE,
-                    *includes, *sources, "-o", module], check=True, timeout=300)
+    subprocess.run(["g++", "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-pthread", "-Wno-psabi",
+                    "-fvisibility=hidden", *SANITIZE, *includes, *sources, "-o", module], check=True, timeout=300)
     return folder
 
 
@@ -80,11 +83,12 @@ def run_sanitized(folder, *command):
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_no_changed_engine_touches_memory_that_is_not_its_own(sanitized, tmp_path, make):
     engine = write_engine(tmp_path / "tiny.epose", make())
-    done = run_sanitized(sanitized, ROOT / "tests" / "fuzz_engine.py", engine, 0, CASES)
-    assert done.returncode == 0 and "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr[-4000:]
-    counts = json.loads(done.stdout)
+    process = run_sanitized(sanitized, ROOT / "tests" / "fuzz_engine.py", engine, 0, CASES)
+    reports = [word for word in ("Sanitizer", "runtime error") if word in process.stderr]
+    assert process.returncode == 0 and not reports, process.stderr[-4000:]
+    counts = json.loads(process.stdout)
     assert sum(counts.values()) == CASES
-    # Else the changes were so coarse that none came as far as the kernels, or so fine that none was wrong.
+    # Otherwise the changes were so coarse that none came as far as the kernels, or so fine that none was wrong.
     assert counts["ran"] > CASES / 20 and counts["refused when loaded"] > CASES / 20
 
 
@@ -98,8 +102,8 @@ _native.kernels.linear(np.ones((1, 8), np.float32), w, b, None, np.zeros((1, 16)
 
 
 def test_a_kernel_that_reads_past_its_weights_would_be_reported(sanitized):
-    done = run_sanitized(sanitized, "-c", OUT_OF_BOUNDS.format(folder=str(sanitized)))
-    assert done.returncode != 0 and "AddressSanitizer: heap-buffer-overflow" in done.stderr
+    process = run_sanitized(sanitized, "-c", OUT_OF_BOUNDS.format(folder=str(sanitized)))
+    assert process.returncode != 0 and "AddressSanitizer: heap-buffer-overflow" in process.stderr
 
 
 EXACT = """
@@ -128,12 +132,12 @@ for isa in ("generic", "avx2"):
         if m <= 9:  # joints
             gather, scatter, group_rows = ref.gather_scatter(np.ones((2, m, m)))
             for k, people in itertools.product((1, 17), (1, 5)):
-                kernels.graph_conv(ones(people * m, k), ref.pack_panels(ones(2, k, n)), ref.pack_bias(ones(m, n)), ones(people * m, n),
-                                   ones(people * m, n), gather, scatter, group_rows, "relu", isa)
+                kernels.graph_conv(ones(people * m, k), ref.pack_panels(ones(2, k, n)), ref.pack_bias(ones(m, n)),
+                                   ones(people * m, n), ones(people * m, n), gather, scatter, group_rows, "relu", isa)
 print("done")
 """
 
 
 def test_no_kernel_reads_or_writes_past_the_end_of_an_exact_array(sanitized):
-    done = run_sanitized(sanitized, "-c", EXACT.format(tests=str(ROOT / "tests")))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    process = run_sanitized(sanitized, "-c", EXACT.format(tests=str(ROOT / "tests")))
+    assert (process.returncode, process.stdout, process.stderr) == (0, "done\n", "")

@@ -1,4 +1,4 @@
-"""Engine files that nobody should trust, read in C++ with AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""Untrusted engine files read in C++ with AddressSanitizer and UndefinedBehaviorSanitizer."""
 
 import functools
 import os
@@ -21,24 +21,27 @@ import edgepose
 
 
 TESTS = CSRC.parent / "tests"
-CASES = 100  # of each model
+CASES = 100  # for each model
 SECONDS = 5
-SANITIZE = ["-std=c++17", "-g1", "-O1", "-Wno-psabi", "-pthread", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=2048:allocator_may_return_null=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+SANITIZE = ["-std=c++17", "-g1", "-O1", "-Wno-psabi", "-pthread", "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=undefined"]
+ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=2048:allocator_may_return_null=0",
+               "UBSAN_OPTIONS": "print_stacktrace=1"}
 # The wide kernels take most of the time to compile, and no file decides which kernels run.
-LEFT_OUT = "".join(f'namespace edgepose::{isa} {{ extern const Kernels table; const Kernels table = {{"left out of this build"}}; }}\n'
-                   for isa in ("avx2", "avx512", "avx512vnni"))
+LEFT_OUT = "".join(
+    f'namespace edgepose::{isa} {{ extern const Kernels table; const Kernels table = {{"left out of this build"}}; }}\n'
+    for isa in ("avx2", "avx512", "avx512vnni"))
 
 
 def has_libfuzzer(compiler, into):
     program = "extern \"C\" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }"
-    return subprocess.run([compiler, "-fsanitize=fuzzer,address", "-x", "c++", "-", "-o", into / "probe"], input=program, text=True,
-                          capture_output=True).returncode == 0
+    return subprocess.run([compiler, "-fsanitize=fuzzer,address", "-x", "c++", "-", "-o", into / "probe"],
+                          input=program, text=True, capture_output=True).returncode == 0
 
 
 @functools.cache
 def sanitized():
-    """(compiler, whether it has libFuzzer, the objects of csrc/ but for the C functions)."""
+    """(compiler, true if it has libFuzzer, the objects of csrc/ without the C functions)."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         pytest.skip("written for Linux on x86-64")
     into = folder()
@@ -49,17 +52,19 @@ def sanitized():
         pytest.skip("needs clang++ with libFuzzer, or g++")
     (into / "left_out.cpp").write_text('#include "kernels.h"\n' + LEFT_OUT)
     left_out = {"bindings", "edgepose", "kernels_avx2", "kernels_avx512", "kernels_avx512vnni"}
-    sources = [path for path in (*CSRC.glob("*.cpp"), *CSRC.glob("runtime/*.cpp"), into / "left_out.cpp") if path.stem not in left_out]
+    sources = [path for path in (*CSRC.glob("*.cpp"), *CSRC.glob("runtime/*.cpp"), into / "left_out.cpp")
+               if path.stem not in left_out]
     objects = [into / f"{source.stem}.o" for source in sources]
     coverage = ["-fsanitize=fuzzer-no-link"] if is_fuzzer else []
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda pair: run(compiler, *SANITIZE, *coverage, f"-I{CSRC}", "-c", pair[0], "-o", pair[1]), zip(sources, objects)))
+        list(pool.map(lambda pair: run(compiler, *SANITIZE, *coverage, f"-I{CSRC}", "-c", pair[0], "-o", pair[1]),
+                      zip(sources, objects)))
     return compiler, is_fuzzer, objects
 
 
 @functools.cache
 def fuzzer():
-    """The fuzzer's program: with libFuzzer, or a main that reads the files it is given."""
+    """The fuzzer's program: with libFuzzer, or with a main that reads the files it gets."""
     compiler, is_fuzzer, objects = sanitized()
     program = objects[0].parent / "fuzzer"
     driver = ["-fsanitize=fuzzer"] if is_fuzzer else [CSRC / "fuzz" / "run_files.cpp"]
@@ -80,30 +85,33 @@ def test_every_seed_is_an_engine_that_runs_and_together_they_have_every_op(tmp_p
 
 def test_no_changed_engine_touches_memory_that_is_not_its_own(tmp_path):
     rng, paths = random.Random(0), write_seeds(tmp_path)
-    engines = [write_engine(tmp_path / f"{name}.epose", make()) for name, make in MODELS.items()] + [path for path in paths if path.suffix == ".epose" and path.stem in SEEDS]
+    engines = ([write_engine(tmp_path / f"{name}.epose", make()) for name, make in MODELS.items()]
+               + [path for path in paths if path.suffix == ".epose" and path.stem in SEEDS])
     for source in engines:
         for i, data in enumerate(fuzz_engine.changed(source, rng, CASES if source.stem in MODELS else 20)):
             paths.append(tmp_path / f"{source.stem}{i}.changed")
             paths[-1].write_bytes(data)
-    done = subprocess.run([fuzzer(), *paths], capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
-    assert done.returncode == 0 and str(paths[-1]) in done.stderr, done.stderr[-4000:]
+    process = subprocess.run([fuzzer(), *paths], capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    assert process.returncode == 0 and str(paths[-1]) in process.stderr, process.stderr[-4000:]
 
 
 def test_what_is_read_past_a_tensor_would_be_reported(tmp_path):
-    """The fuzzer sees what it is for: with its check of the length undone, a file that ends too early is a report."""
+    """The fuzzer finds a planted fault: without the check of the length, it reports a file that ends too early."""
     compiler, is_fuzzer, objects = sanitized()
     source = (CSRC / "runtime" / "safetensors.cpp").read_text()
-    unchecked = source.replace('if (at > file_bytes - first) damaged(', 'if (false) damaged(').replace("if (first + at != file_bytes)", "if (false)")
+    unchecked = source.replace('if (at > file_bytes - first) damaged(',
+                               'if (false) damaged(').replace("if (first + at != file_bytes)", "if (false)")
     assert unchecked.count("if (false)") == 2
     (tmp_path / "safetensors.cpp").write_text(unchecked)
-    run(compiler, *SANITIZE, f"-I{CSRC / 'runtime'}", "-c", tmp_path / "safetensors.cpp", "-o", tmp_path / "safetensors.o")
+    run(compiler, *SANITIZE, f"-I{CSRC / 'runtime'}", "-c", tmp_path / "safetensors.cpp", "-o",
+        tmp_path / "safetensors.o")
     driver = ["-fsanitize=fuzzer"] if is_fuzzer else [CSRC / "fuzz" / "run_files.cpp"]
-    run(compiler, *SANITIZE, *driver, CSRC / "fuzz" / "fuzz_engine_file.cpp", *(o for o in objects if o.stem != "safetensors"), tmp_path / "safetensors.o",
-        "-o", tmp_path / "fuzzer")
+    run(compiler, *SANITIZE, *driver, CSRC / "fuzz" / "fuzz_engine_file.cpp",
+        *(o for o in objects if o.stem != "safetensors"), tmp_path / "safetensors.o", "-o", tmp_path / "fuzzer")
     text, tensors = engine("linear")
     (tmp_path / "cut").write_bytes(in_parts(text, tensors)[:-8])
-    done = subprocess.run([tmp_path / "fuzzer", tmp_path / "cut"], capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode != 0 and "AddressSanitizer: heap-buffer-overflow" in done.stderr
+    process = subprocess.run([tmp_path / "fuzzer", tmp_path / "cut"], capture_output=True, text=True, env=ENVIRONMENT)
+    assert process.returncode != 0 and "AddressSanitizer: heap-buffer-overflow" in process.stderr
     assert subprocess.run([fuzzer(), tmp_path / "cut"], capture_output=True, env=ENVIRONMENT).returncode == 0
 
 
@@ -112,24 +120,28 @@ def test_libfuzzer_finds_nothing_in_a_few_seconds(tmp_path):
         pytest.skip("needs clang++ with libFuzzer")
     seeds = len(write_seeds(tmp_path / "seeds"))
     (tmp_path / "corpus").mkdir()
-    done = subprocess.run([fuzzer(), f"-dict={CSRC / 'fuzz' / 'engine_file.dict'}", "-max_len=8192", "-timeout=20", f"-max_total_time={SECONDS}", "-seed=1",
-                           "-print_final_stats=1", f"-artifact_prefix={tmp_path}/", tmp_path / "corpus", tmp_path / "seeds"],
-                          capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert int(re.search(r"number_of_executed_units: (\d+)", done.stderr).group(1)) > 2 * seeds
-    assert int(re.search(r"new_units_added: *(\d+)", done.stderr).group(1)) > 0  # it gets further than the seeds
+    process = subprocess.run([fuzzer(), f"-dict={CSRC / 'fuzz' / 'engine_file.dict'}", "-max_len=8192",
+                              "-timeout=20", f"-max_total_time={SECONDS}", "-seed=1",
+                              "-print_final_stats=1", f"-artifact_prefix={tmp_path}/", tmp_path / "corpus",
+                              tmp_path / "seeds"], capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+    assert process.returncode == 0, process.stderr[-4000:]
+    assert int(re.search(r"number_of_executed_units: (\d+)", process.stderr).group(1)) > 2 * seeds
+    assert int(re.search(r"new_units_added: *(\d+)", process.stderr).group(1)) > 0  # it gets further than the seeds
 
 
 def test_a_c_program_touches_no_memory_that_is_not_its_own_and_leaks_none(tmp_path):
     compiler, _, objects = sanitized()
     warnings = ["-Wall", "-Wextra", "-Werror"]
-    run(compiler, *SANITIZE, *warnings, '-DEDGEPOSE_VERSION="0"', "-c", CSRC / "runtime" / "edgepose.cpp", "-o", tmp_path / "edgepose.o")
+    run(compiler, *SANITIZE, *warnings, '-DEDGEPOSE_VERSION="0"', "-c", CSRC / "runtime" / "edgepose.cpp",
+        "-o", tmp_path / "edgepose.o")
     c_compiler = compiler.replace("clang++", "clang").replace("g++", "gcc")
-    run(c_compiler, "-std=c11", *SANITIZE[1:], *warnings, f"-I{CSRC / 'include'}", "-c", TESTS / "c_api_check.c", "-o", tmp_path / "check.o")
+    run(c_compiler, "-std=c11", *SANITIZE[1:], *warnings, f"-I{CSRC / 'include'}", "-c", TESTS / "c_api_check.c",
+        "-o", tmp_path / "check.o")
     run(compiler, *SANITIZE, tmp_path / "check.o", tmp_path / "edgepose.o", *objects, "-o", tmp_path / "check")
     damaged = tmp_path / "damaged.epose"
     for name in ("ampose", "strided"):
         path = write_engine(tmp_path / f"{name}.epose", MODELS[name]())
         damaged.write_bytes(path.read_bytes()[:-1] + b"\x55")
-        done = subprocess.run([tmp_path / "check", path, damaged], capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
-        assert (done.returncode, done.stdout) == (0, "done\n"), done.stdout + done.stderr[-4000:]
+        process = subprocess.run([tmp_path / "check", path, damaged], capture_output=True, text=True,
+                                 timeout=120, env=ENVIRONMENT)
+        assert (process.returncode, process.stdout) == (0, "done\n"), process.stdout + process.stderr[-4000:]

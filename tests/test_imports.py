@@ -1,4 +1,4 @@
-"""Who may import whom, and a runtime that needs none of what builds and trains."""
+"""Imports: who may import whom, and a runtime that needs nothing of what builds and trains."""
 
 import ast
 import os
@@ -14,12 +14,15 @@ import edgepose
 from edgepose import enginefile
 
 PACKAGE = Path(edgepose.__file__).parent
-TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines", "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
+TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_engines",
+         "edgepose.benchmarks": PACKAGE.parent / "benchmarks"}
 
-SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", "enginefile", "filters", "gpu", "metrics", "skeleton", "stream",
-          "timing", "zoo"}  # what builds, trains and measures may take; cli: reporting()
-MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; each line takes from those above it alone
-    "checks": set(), "columns": {"checks"}, "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(), "metrics": set(), "skeleton": set(),
+# All that builds, trains and measures may import these; cli for its reporting().
+SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", "enginefile", "filters", "gpu",
+          "metrics", "skeleton", "stream", "timing", "zoo"}
+MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all from lines above its own
+    "checks": set(), "columns": {"checks"}, "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(),
+    "metrics": set(), "skeleton": set(),
     "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "_native"},
     "workers": {"checks"},
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
@@ -32,19 +35,22 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import; eac
     "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "skeleton", "stream"},
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
-    "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "pictures", "skeleton", "stream"},  # the public names
-    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine", "metrics", "npz", "pictures", "show", "skeleton",
-                 "stream", "workers", "_cuda", "_native"},
+    "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "pictures", "skeleton",
+                 "stream"},  # the public names
+    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine",
+                 "metrics", "npz", "pictures", "show", "skeleton", "stream", "workers", "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
     "zoo": {"checks", "columns", "enginefile", "skeleton"},
     "training": SHARED | {"camera", "machine", "npz", "pictures", "show"},
-    "build_engines": SHARED | {"onnxfile", "pictures", "training", "_native"},  # training: publish; _native: what a quantisation loses
+    # training: for publish; _native: for the losses of a quantisation.
+    "build_engines": SHARED | {"onnxfile", "pictures", "training", "_native"},
     "benchmarks": SHARED | {"build_engines", "training", "_cuda", "_native"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
-         "safetensors", "scipy", "cv2", "ezc3d", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx", "executorch", "ray"}
+         "safetensors", "scipy", "cv2", "ezc3d", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx",
+         "executorch", "ray"}
 
 
 def modules():
@@ -67,14 +73,15 @@ def part(dotted):
 
 
 def imports(dotted, path, only_at_load=False, with_types=False):
-    """Absolute dotted names of what a module imports; only_at_load leaves out what functions import when called, with_types takes in
-    what only annotations need."""
+    """Absolute dotted names of a module's imports; only_at_load leaves out those inside functions, with_types includes
+    those that only annotations need."""
     waiting = [ast.parse(path.read_text())]
     while waiting:
         node = waiting.pop()
         if only_at_load and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
-        if not with_types and isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        if is_for_types and not with_types:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -84,7 +91,8 @@ def imports(dotted, path, only_at_load=False, with_types=False):
             for alias in node.names:
                 name = ".".join([*base, alias.name])
                 # `from edgepose import zoo` names a module, `from edgepose import Engine` a name in one.
-                is_module = base[0] == "edgepose" and (name in MODULES or f"{name}.__init__" in MODULES or alias.name in ("_native", "_cuda"))
+                is_module = base[0] == "edgepose" and (name in MODULES or f"{name}.__init__" in MODULES
+                                                       or alias.name in ("_native", "_cuda"))
                 yield name if is_module else ".".join(base)
         waiting.extend(ast.iter_child_nodes(node))
 
@@ -179,20 +187,22 @@ def test_loading_and_streaming_need_no_torch_and_no_other_runtime(tmp_path):
     engine = write_engine(tmp_path / "tiny.epose", tiny_lifter())
     code = WITHOUT.format(blocked=sorted(HEAVY), builders=[["edgepose", name] for name in BUILDERS])
     path = os.pathsep.join([str(PACKAGE.parent), *sys.path])
-    done = subprocess.run([sys.executable, "-c", code, str(engine)], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": path})
-    assert (done.returncode, done.stdout) == (0, "a pose\n"), done.stderr
+    process = subprocess.run([sys.executable, "-c", code, str(engine)], capture_output=True, text=True, timeout=60,
+                             env={**os.environ, "PYTHONPATH": path})
+    assert (process.returncode, process.stdout) == (0, "a pose\n"), process.stderr
 
 
 @pytest.mark.parametrize("backend, library", [("onnx", "onnxruntime"), ("torchscript", "torch")])
 def test_a_backend_whose_library_is_missing_says_what_to_install(tmp_path, monkeypatch, backend, library):
     enginefile.write(tmp_path / "a.epose", {**engine_header(tiny_lifter()), "backend": backend}, {})
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(edgepose.EngineError, match=f"the {backend} backend needs {library}, which is not installed .*edgepose compile --model tiny"):
+    with pytest.raises(edgepose.EngineError, match=f"the {backend} backend needs {library}, which is "
+                       "not installed .*edgepose compile --model tiny"):
         edgepose.load(tmp_path / "a.epose", trust=True)
 
 
 def test_a_package_whose_compiled_part_is_missing_says_how_to_build_it():
     code = "import sys; sys.modules['edgepose._native'] = None; import edgepose"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "edgepose's compiled part is not in" in done.stderr and "pip install -e ." in done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert process.returncode == 1 and "edgepose's compiled part is not in" in process.stderr
+    assert "pip install -e ." in process.stderr

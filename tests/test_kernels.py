@@ -14,7 +14,8 @@ from edgepose.zoo.layers import NEIGHBOUR_GROUPS, neighbour_matrices
 def product_tolerance(x, w, b, k, residual=None, activation="none", before=None):
     """The contract's 2 k eps max|x| max|w|, and the rounding of the sums with the bias and with the residual.
 
-    After a GELU or sigmoid: times its steepest slope, 1.13 or 1/4, plus what vec.h states for it. `before`: what it was applied to.
+    After a GELU or sigmoid: times its steepest slope, 1.13 or 1/4, plus the error that vec.h states for it. `before`:
+    the activation's input.
     """
     tolerance = 2 * k * EPS * largest(x) * largest(w) + EPS * largest(b)
     if activation == "gelu":
@@ -86,7 +87,8 @@ def padded_scale(scale):
 
 
 def scaled_tolerance(exact, b, residual, activation, before):
-    """The sum becomes a float32, is scaled, and has bias and residual added: a rounding each; the activation as above."""
+    """The bound after the exact sum: it becomes a float32, is scaled, and gets bias and residual, each with a rounding;
+    the activation as above."""
     tolerance = 3 * EPS * (largest(exact) + largest(b))
     if activation == "gelu":
         tolerance = 1.13 * tolerance + 4e-7 * max(1, largest(before))
@@ -103,7 +105,8 @@ def check_linear_i8(isa, m, k, n, activation="none", with_residual=False, gap=5)
     residual = normal(rng, m, n) if with_residual else None
     y = target((m, n), gap)
     KERNELS.linear(source(x), ref.pack_dots(w, KERNELS.x_zero(isa)), source(ref.pack_bias(b)[None]),
-                   source(residual, gap) if with_residual else None, y.matrix, activation, isa, padded_scale(scale), x_scale)
+                   source(residual, gap) if with_residual else None, y.matrix, activation,
+                   isa, padded_scale(scale), x_scale)
     assert y.is_guarded(), f"wrote beside y for {x.shape} @ {w.shape}"
     whole = ref.rounded(x, x_scale)
     exact = whole @ w.astype(np.float64) * scale
@@ -116,7 +119,8 @@ def check_linear_i8(isa, m, k, n, activation="none", with_residual=False, gap=5)
 
 @each_isa
 def test_linear_in_eight_bits_multiplies_whole_numbers_exactly(isa):
-    for m, k, n in itertools.product((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18, 33), (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 63, 64, 65), (1, 15, 16, 17, 31, 33, 65, 129)):
+    for m, k, n in itertools.product((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18, 33),
+                                     (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 63, 64, 65), (1, 15, 16, 17, 31, 33, 65, 129)):
         check_linear_i8(isa, m, k, n)
     for m, k, n in ((137, 33, 17), (17, 2049, 33), (273, 5, 3), (5, 1023, 130)):
         check_linear_i8(isa, m, k, n)
@@ -137,8 +141,8 @@ def test_products_in_eight_bits_do_not_saturate(isa):
         y = np.zeros((3, 17), np.float32)
         ones = np.ones(32, np.float32)
         for x in (127, -128):
-            KERNELS.linear(np.full((3, k), x, np.float32), ref.pack_dots(w, KERNELS.x_zero(isa)), np.zeros((1, 32), np.float32), None, y,
-                           "none", isa, ones, np.ones(k, np.float32))
+            KERNELS.linear(np.full((3, k), x, np.float32), ref.pack_dots(w, KERNELS.x_zero(isa)),
+                           np.zeros((1, 32), np.float32), None, y, "none", isa, ones, np.ones(k, np.float32))
             np.testing.assert_array_equal(y, np.float32(k * 127 * sign * x))
 
 
@@ -147,8 +151,8 @@ def test_eight_bits_round_half_to_even_and_stop_at_their_ends(isa):
     x = np.array([[0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, 1e9, -128.5, -1e9, 3e38, 0.49999997]], np.float32)
     k = x.shape[1]
     y = np.zeros((1, k), np.float32)
-    KERNELS.linear(x, ref.pack_dots(np.eye(k), KERNELS.x_zero(isa)), np.zeros((1, 16), np.float32), None, y, "none", isa,
-                   np.ones(16, np.float32), np.ones(k, np.float32))
+    KERNELS.linear(x, ref.pack_dots(np.eye(k), KERNELS.x_zero(isa)), np.zeros((1, 16), np.float32),
+                   None, y, "none", isa, np.ones(16, np.float32), np.ones(k, np.float32))
     np.testing.assert_array_equal(y[0], [0, 2, 2, 0, -2, 126, 127, 127, -128, -128, 127, 0])
 
 
@@ -161,8 +165,8 @@ def test_broken_input_does_not_come_out_as_whole_numbers(isa, broken):
         x[5, k // 2] = broken
         w, scale = in_eight_bits(rng, k, 20)
         y = np.zeros((19, 20), np.float32)
-        KERNELS.linear(x, ref.pack_dots(w, KERNELS.x_zero(isa)), np.zeros((1, 32), np.float32), None, y, "none", isa, padded_scale(scale),
-                       np.ones(k, np.float32))
+        KERNELS.linear(x, ref.pack_dots(w, KERNELS.x_zero(isa)), np.zeros((1, 32), np.float32),
+                       None, y, "none", isa, padded_scale(scale), np.ones(k, np.float32))
         assert np.isnan(y[5]).all() and np.isfinite(np.delete(y, 5, 0)).all()
 
 
@@ -174,7 +178,8 @@ def test_linear_widens_weights_of_eight_bits(isa, activation):
         x, b, residual = normal(rng, m, k), normal(rng, n), normal(rng, m, n)
         w, scale = in_eight_bits(rng, k, n)
         y = target((m, n))
-        KERNELS.linear(source(x), ref.pack_panels(w), source(ref.pack_bias(b)[None]), source(residual, 5), y.matrix, activation, isa, padded_scale(scale))
+        KERNELS.linear(source(x), ref.pack_panels(w), source(ref.pack_bias(b)[None]), source(residual, 5),
+                       y.matrix, activation, isa, padded_scale(scale))
         assert y.is_guarded()
         wide = w * scale.astype(np.float64)
         before = ref.linear(x, wide, b)
@@ -264,8 +269,8 @@ def check_graph_conv(isa, adjacency, people, k, n, activation="none", residual=N
         w = w.astype(np.float16)
     y = run_graph_conv(isa, x, w, b, adjacency, added, activation, residual == "in y")
     before = ref.graph_conv(x, w, b, adjacency) if activation == "gelu" else None
-    # A neighbour's product is off by 2 k eps max|x| max|w|. The coefficients that mix them sum up to `mixing`; each of them
-    # is rounded, and so is every addition in the mixing: 1/2 eps a neighbour of what is k max|x| max|w| at most.
+    # A neighbour's product is off by 2 k eps max|x| max|w|. The coefficients that mix the neighbours sum up to
+    # `mixing`; each is rounded, and so is every addition: 1/2 eps a neighbour, of k max|x| max|w| at most.
     mixing = np.abs(adjacency).sum((0, 2)).max()
     neighbours = np.count_nonzero(adjacency, axis=2).sum(0).max()
     terms = mixing * k * (1 + (neighbours + 1) / 4)
@@ -299,17 +304,19 @@ def test_graph_conv_widens_half_precision_weights(isa):
 @each_isa
 @pytest.mark.parametrize("rounds_x", [False, True])
 def test_graph_conv_in_eight_bits(isa, rounds_x):
-    # Eighths, neighbours with weight 1 and steps of a quarter: what is gathered is exact, and so is where it rounds.
+    # Eighths, neighbours with weight 1 and steps of a quarter: the gathered values are exact, and so is every rounding.
     rng = np.random.default_rng(6)
     adjacency = (neighbour_matrices(H36M17) > 0).astype(np.float64)
     gather, scatter, group_rows = ref.gather_scatter(adjacency)
     for people, k, n in itertools.product((1, 2, 5, 9), (1, 3, 8, 17, 64), (1, 16, 33)):
-        x, b, residual = rng.integers(-400, 400, (people, 17, k)) / np.float32(8), normal(rng, 17, n), normal(rng, people, 17, n)
+        x, b, residual = (rng.integers(-400, 400, (people, 17, k)) / np.float32(8), normal(rng, 17, n),
+                          normal(rng, people, 17, n))
         w, scale = in_eight_bits(rng, 3, k, n)
         x_scale = np.where(rng.integers(0, 2, k), 4, 2).astype(np.float32)
         y = target((people * 17, n))
         packed = ref.pack_dots(w, KERNELS.x_zero(isa)) if rounds_x else ref.pack_panels(w)
-        KERNELS.graph_conv(source(x.reshape(-1, k)), packed, source(ref.pack_bias(b), 0), source(residual.reshape(-1, n), 5), y.matrix,
+        KERNELS.graph_conv(source(x.reshape(-1, k)), packed, source(ref.pack_bias(b), 0),
+                           source(residual.reshape(-1, n), 5), y.matrix,
                            gather, scatter, group_rows, "relu", isa, padded_scale(scale), x_scale if rounds_x else None)
         assert y.is_guarded()
         sums, first, size = 0, 0, 0
@@ -320,9 +327,11 @@ def test_graph_conv_in_eight_bits(isa, rounds_x):
             size = max(size, largest(product))
             first += rows
         wanted = np.maximum(sums + b, 0) + residual
-        # A product of floats errs by k eps of its terms, each at most `size` in whole; the mixing adds up to 9 neighbours.
+        # A product of floats errs by k eps of its terms, which are at most `size` in all; the mixing adds up to 9
+        # neighbours.
         terms = 1 if rounds_x else 2 * k
-        tolerance = 9 * (terms + 4) * EPS * max(size, largest(x) * largest(w * scale.max())) + EPS * (largest(b) + largest(residual))
+        tolerance = (9 * (terms + 4) * EPS * max(size, largest(x) * largest(w * scale.max()))
+                     + EPS * (largest(b) + largest(residual)))
         assert np.abs(y.matrix.reshape(wanted.shape) - wanted).max() <= tolerance
 
 
@@ -350,7 +359,8 @@ def test_a_person_alone_equals_that_person_among_many_to_the_bit(isa):
         x, w, b = normal(rng, 9, 17, k), normal(rng, 3, k, n), normal(rng, 17, n)
         many = run_graph_conv(isa, x, w, b, adjacency, activation=activation)
         for people in (slice(0, 1), slice(8, 9), slice(2, 7)):
-            np.testing.assert_array_equal(run_graph_conv(isa, x[people], w, b, adjacency, activation=activation), many[people])
+            np.testing.assert_array_equal(run_graph_conv(isa, x[people], w, b, adjacency, activation=activation),
+                                          many[people])
 
 
 @each_isa
@@ -360,4 +370,5 @@ def test_a_graph_convs_columns_alone_equal_those_among_many_to_the_bit(isa):
     x, w, b = normal(rng, 2, 17, 33), normal(rng, 3, 33, 70), normal(rng, 17, 70)
     many = run_graph_conv(isa, x, w, b, adjacency)
     for columns in (slice(0, 1), slice(16, 33), slice(64, 70)):
-        np.testing.assert_array_equal(run_graph_conv(isa, x, w[..., columns], b[:, columns], adjacency), many[..., columns])
+        np.testing.assert_array_equal(run_graph_conv(isa, x, w[..., columns], b[:, columns], adjacency),
+                                      many[..., columns])

@@ -1,4 +1,5 @@
-"""normalize, add, multiply, blend and attention on each instruction set of this CPU against tests/reference.py, and what objects export."""
+"""normalize, add, multiply, blend and attention on each instruction set of this CPU against tests/reference.py, and the
+symbols that objects export."""
 
 import itertools
 import platform
@@ -21,7 +22,7 @@ def run_normalize(isa, x, epsilon, in_place=False):
 
 
 def normalize_tolerance(x, epsilon):
-    """From the mean's rounding error d <= n eps max|x| and the variance's relative (n + 3) eps + (d / sigma)^2."""
+    """The bound from the mean's rounding error d <= n eps max|x| and the variance's, (n + 3) eps + (d / sigma)^2."""
     n = x.shape[1]
     sigma = np.sqrt(x.astype(np.float64).var(1, keepdims=True) + epsilon)
     d = n * EPS * np.abs(x).max(1, keepdims=True) / sigma
@@ -44,7 +45,8 @@ def test_normalized_rows_have_mean_0_and_variance_1(isa):
         x = normal(np.random.default_rng(n), 5, n) * 100 + 30
         y, tolerance = run_normalize(isa, x, 1e-5).astype(np.float64), normalize_tolerance(x, 1e-5)
         assert (np.abs(y.mean(1)) <= tolerance.max(1)).all()
-        # 1 - var / (var + epsilon) is what epsilon takes away; an error t on y changes its mean square by 2 t mean|y|.
+        # 1 - var / (var + epsilon) is the share that epsilon takes; an error t on y changes its mean square by
+        # 2 t mean|y|.
         missing = 1e-5 / x.astype(np.float64).var(1)
         assert (np.abs(y.var(1) - 1) <= missing + 2 * tolerance.max(1) + tolerance.max(1) ** 2).all()
 
@@ -54,7 +56,7 @@ def test_normalized_rows_have_mean_0_and_variance_1(isa):
 def test_a_constant_row_stays_finite(isa, constant):
     for n in SIZES + LARGE:
         y = run_normalize(isa, np.full((2, n), constant, np.float32), 1e-5)
-        # All x are one number and so are all x - mean: whatever the mean's rounding, y is at most 1.
+        # All x are equal and so are all x - mean: whatever the mean's rounding, y is at most 1.
         assert np.isfinite(y).all() and (y == y[0, 0]).all() and abs(y[0, 0]) <= 1 + 3 * EPS
 
 
@@ -126,10 +128,11 @@ def run_attention(isa, q, k, v, before=None, after=None):
 
 
 def attention_tolerance(q, k, v):
-    """What the errors of scores, exp, sum and product can add up to.
+    """The bound on the errors of scores, exp, sum and product together.
 
-    A score is off by 2 d eps max|q| max|k|, its difference to the largest by twice that and a rounding; exp makes of it a
-    relative error and adds 3 ulp; numerator and denominator have it both. The sums over the tokens add 2 tokens eps each.
+    A score is off by 2 d eps max|q| max|k|, its difference from the largest by twice that and a rounding; exp turns
+    this into a relative error and adds 3 ulp, in numerator and denominator. The sums over the tokens add 2 tokens eps
+    each.
     """
     tokens, d = q.shape
     scores = q.astype(np.float64) @ k.astype(np.float64).T
@@ -148,7 +151,8 @@ def test_attention_weighs_the_values_by_the_softmax_of_the_scores(isa):
 
 
 @each_isa
-@pytest.mark.parametrize("before, after", [(0, 0), (1, 1), (5, 0), (0, 5), (16, 16), (17, 3), (100, 0), (0, 100), (2**31 - 1, 1)])
+@pytest.mark.parametrize("before, after",
+                         [(0, 0), (1, 1), (5, 0), (0, 5), (16, 16), (17, 3), (100, 0), (0, 100), (2**31 - 1, 1)])
 def test_attention_looks_no_further_than_before_and_after(isa, before, after):
     for tokens, d in itertools.product((1, 2, 16, 17, 33, 70), (3, 16)):
         q, k, v = (normal(np.random.default_rng((tokens, d, i)), tokens, d) for i in range(3))
@@ -183,7 +187,7 @@ def test_attention_to_identical_keys_is_the_mean_of_the_values(isa):
         rng = np.random.default_rng((tokens, d))
         q, k, v = normal(rng, tokens, d), np.repeat(normal(rng, 1, d), tokens, 0), normal(rng, tokens, d)
         mean = np.broadcast_to(v.astype(np.float64).mean(0), (tokens, d))
-        # Equal scores differ in no bit, so that the weights are 1 / tokens but for the roundings of their sum and quotient.
+        # Equal scores are equal to the bit: the weights are 1 / tokens but for the roundings of their sum and quotient.
         assert np.abs(run_attention(isa, q, k, v) - mean).max() <= (3 * tokens + 2) * EPS * largest(v)
 
 
@@ -205,7 +209,7 @@ def test_huge_scores_pick_one_value_and_do_not_overflow(isa, scale):
     k = np.repeat(rng.permutation(tokens)[:, None], d, 1).astype(np.float32) * np.float32(scale)
     v = normal(rng, tokens, d)
     y = run_attention(isa, q, k, v)
-    # Scores are at least 1e6 d apart: every other weight is e^-87, the least exp gives.
+    # Scores are at least 1e6 d apart: every other weight is e^-87, the least that exp gives.
     np.testing.assert_allclose(y, np.broadcast_to(v[k[:, 0].argmax()], (tokens, d)), rtol=2 * EPS, atol=1e-36)
     y = run_attention(isa, -q, k, v)
     np.testing.assert_allclose(y, np.broadcast_to(v[k[:, 0].argmin()], (tokens, d)), rtol=2 * EPS, atol=1e-36)
@@ -238,17 +242,19 @@ def test_a_querys_answer_does_not_depend_on_its_place_to_the_bit(isa):
         np.testing.assert_array_equal(run_attention(isa, q[order], k, v), run_attention(isa, q, k, v)[order])
 
 
-OBJECTS = {"x86_64": ("generic", "avx2", "avx512", "avx512vnni"), "aarch64": ("generic", "neon", "neondot")}.get(platform.machine(), ("generic",))
+OBJECTS = {"x86_64": ("generic", "avx2", "avx512", "avx512vnni"),
+           "aarch64": ("generic", "neon", "neondot")}.get(platform.machine(), ("generic",))
 
 
 @pytest.mark.skipif(not (shutil.which("g++") and shutil.which("nm")), reason="needs g++ and nm")
 @pytest.mark.parametrize("isa", OBJECTS)
 def test_an_instruction_sets_object_exports_its_table_and_nothing_else(isa, tmp_path):
-    # Unoptimised: an inline function that some other object could end up with stands out of line. Without exceptions, for
-    # which unoptimised code refers to the runtime's handler.
+    # Unoptimised code keeps inline functions, which some other object could use, out of line. No exceptions:
+    # unoptimised code would refer to the runtime's handler for them.
     source_file = Path(__file__).parent.parent / "csrc" / f"kernels_{isa}.cpp"
     made = tmp_path / "kernels.o"
     command = ["g++", "-std=c++17", "-O0", "-fno-exceptions", "-fPIC", "-Wno-psabi", "-c", source_file, "-o", made]
     subprocess.run(command, check=True, timeout=120)
-    listing = subprocess.run(["nm", "-C", "--extern-only", "--defined-only", made], check=True, capture_output=True, text=True).stdout
+    listing = subprocess.run(["nm", "-C", "--extern-only", "--defined-only", made], check=True,
+                             capture_output=True, text=True).stdout
     assert [line.split(maxsplit=2)[2] for line in listing.splitlines()] == [f"edgepose::{isa}::table"]

@@ -1,4 +1,4 @@
-"""What lower() records: where values lie, how many products a graph convolution takes."""
+"""The plans that lower() records: places of values, products of a graph convolution."""
 
 import numpy as np
 import pytest
@@ -33,26 +33,30 @@ def test_values_alive_at_the_same_time_never_overlap(lifter):
             assert x.stop <= y.start or y.stop <= x.start, f"step {number}: y lies on x"
         owner[place(step["y"])] = step["y"]
     assert (owner[place(plan["steps"][-1]["y"])] == plan["steps"][-1]["y"]).all()
-    assert len(owner) < sum(rows * ld for rows, _, ld, _ in buffers)  # memory is shared
+    assert len(owner) < sum(rows * ld for rows, _, ld, _ in buffers)  # values share memory
 
 
 def test_a_buffer_that_several_steps_write_lives_from_the_first_to_the_last_use():
     w, b = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
-    plan = {"frames": 1, "joints": 17, "inputs": ["x", "y", "confidence"], "outputs": ["x", "y", "z"], "buffers": [[17, 3]] * 4, "steps": [
-        {"op": "tokens", "y": 0}, {"op": "linear", "x": 0, "y": 1, "weight": "w", "bias": "b"},
-        {"op": "multiply", "x": 1, "residual": 1, "y": 1}, {"op": "linear", "x": 0, "y": 2, "weight": "w", "bias": "b"},
-        {"op": "multiply", "x": 1, "residual": 2, "y": 2}, {"op": "linear", "x": 2, "y": 3, "weight": "w", "bias": "b", "residual": 1}]}
-    made = _native.Plan(plan, {"w": w, "b": b}, "")
-    assert len({tuple(made.buffers[i]) for i in range(3)}) == 3
+    plan = {"frames": 1, "joints": 17, "inputs": ["x", "y", "confidence"], "outputs": ["x", "y", "z"],
+            "buffers": [[17, 3]] * 4, "steps": [
+                {"op": "tokens", "y": 0}, {"op": "linear", "x": 0, "y": 1, "weight": "w", "bias": "b"},
+                {"op": "multiply", "x": 1, "residual": 1, "y": 1},
+                {"op": "linear", "x": 0, "y": 2, "weight": "w", "bias": "b"},
+                {"op": "multiply", "x": 1, "residual": 2, "y": 2},
+                {"op": "linear", "x": 2, "y": 3, "weight": "w", "bias": "b", "residual": 1}]}
+    native_plan = _native.Plan(plan, {"w": w, "b": b}, "")
+    assert len({tuple(native_plan.buffers[i]) for i in range(3)}) == 3
     x = np.random.default_rng(0).uniform(-1, 1, (2, 1, 17, 3)).astype(np.float32)
     y = np.empty((2, 17, 3), np.float32)
-    _native.Context(made, 1).run(x, y)
+    _native.Context(native_plan, 1).run(x, y)
     np.testing.assert_allclose(y, x[:, 0] ** 3 + x[:, 0] ** 2, rtol=0, atol=8 * 2.0**-24)
 
 
 def test_rows_do_not_share_lines_of_the_cache_and_do_not_fall_on_the_same_set():
     for channels in (3, 16, 108, 128, 256, 512, 1536):
-        for rows, columns, ld, offset in _native.Plan(*lower(AMPose(depth=1, channels=channels, heads=1).eval(), "fp32"), "").buffers:
+        plan, tensors = lower(AMPose(depth=1, channels=channels, heads=1).eval(), "fp32")
+        for rows, columns, ld, offset in _native.Plan(plan, tensors, "").buffers:
             assert ld >= columns and ld % 16 == 0 and offset % 16 == 0 and ld % 256
 
 

@@ -34,16 +34,18 @@ def calibrated(request):
     """(a model's calibration, other windows)."""
     model = models.randomised(zoo.build(request.param))
     rng = np.random.default_rng(1)
-    seen, other = (rng.uniform(-0.5, 0.5, (24, model.frames, len(model.skeleton), 2)).astype(np.float32) for _ in range(2))
+    seen, other = (rng.uniform(-0.5, 0.5, (24, model.frames, len(model.skeleton), 2)).astype(np.float32)
+                   for _ in range(2))
     return Calibration(*lower(model, "fp32"), seen), other
 
 
-RECIPES = [Recipe("max"), Recipe("percentile"), Recipe("mse"), Recipe("max", equalise=0.5), Recipe("max", corrects_bias=True)]
+RECIPES = [Recipe("max"), Recipe("percentile"), Recipe("mse"), Recipe("max", equalise=0.5),
+           Recipe("max", corrects_bias=True)]
 
 
 def steps_alone(scales):
-    """Scales of one step each: a number half-way between two may round one way here and the other there, and in the steps after it
-    that would grow."""
+    """Scales of one step at a time: a number half-way between two may be rounded either way, and the difference would
+    grow in the steps after it."""
     return [{"recipe": "", "steps": {name: step}} for name, step in scales["steps"].items()]
 
 
@@ -56,14 +58,16 @@ def test_the_native_kernels_say_what_the_plan_in_torch_says(calibrated, recipe):
         reference = run_torch(*eight, x)
         assert distance_mm(reference, whole) > 0.01
         for isa in _native.isas():
-            assert distance_mm(run_native(*eight, x, isa), reference) <= 0.02 * distance_mm(reference, whole), (isa, scales["steps"].keys())
+            error_mm = distance_mm(run_native(*eight, x, isa), reference)
+            assert error_mm <= 0.02 * distance_mm(reference, whole), (isa, scales["steps"].keys())
 
 
 def test_eight_bits_lose_little_and_weights_alone_less(calibrated):
     calibration, x = calibrated
     whole = run_torch(calibration.plan, calibration.tensors, x)
     size_mm = 1e3 * np.linalg.norm(whole, axis=-1).mean()
-    both = distance_mm(run_native(*quantise.in_eight_bits(calibration.plan, calibration.tensors, calibration.scales(Recipe())), x), whole)
+    eight = quantise.in_eight_bits(calibration.plan, calibration.tensors, calibration.scales(Recipe()))
+    both = distance_mm(run_native(*eight, x), whole)
     weights = distance_mm(run_native(*quantise.weights_only(calibration.plan, calibration.tensors), x), whole)
     assert 0 < weights < both < 0.1 * size_mm
 
@@ -104,15 +108,18 @@ def test_scales_survive_the_file_they_are_written_to(calibrated, tmp_path):
     scales = calibration.scales(Recipe("mse", equalise=0.5, corrects_bias=True))
     (tmp_path / "scales.json").write_text(json.dumps({"w8_kept": [], **scales}))
     _, written = quantise.in_eight_bits(calibration.plan, calibration.tensors, scales)
-    _, read = quantise.in_eight_bits(calibration.plan, calibration.tensors, quantise.read_scales(tmp_path / "scales.json"))
+    _, read = quantise.in_eight_bits(calibration.plan, calibration.tensors,
+                                     quantise.read_scales(tmp_path / "scales.json"))
     for name, tensor in written.items():
         np.testing.assert_array_equal(read[name], tensor)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, "\xff\xfe", '{"w8_kept": ["\\ud800"], "steps": {}}', '{"steps": {}}', '{"w8_kept": [], "steps": 3}',
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, "\xff\xfe", '{"w8_kept": ["\\ud800"], "steps": {}}',
+                                  '{"steps": {}}', '{"w8_kept": [], "steps": 3}',
                                   '{"w8_kept": [3], "steps": {}}', '{"w8_kept": [], "steps": {"000.linear": {}}}',
                                   '{"w8_kept": [], "steps": {"000.linear": {"x_scale": "x"}}}',
-                                  *('{"w8_kept": [], "steps": {"000.linear": {"x_scale": %s}}}' % x for x in ("NaN", "0", "-5", "1e300", "[1, 0]", 400 * "9"))])
+                                  *('{"w8_kept": [], "steps": {"000.linear": {"x_scale": %s}}}' % x
+                                    for x in ("NaN", "0", "-5", "1e300", "[1, 0]", 400 * "9"))])
 def test_a_file_that_holds_no_scales_is_named(tmp_path, text):
     (tmp_path / "scales.json").write_text(text)
     with pytest.raises(ValueError, match="scales.json holds no scales"):

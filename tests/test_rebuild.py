@@ -27,7 +27,8 @@ def elsewhere(monkeypatch, path, *source, **header):
     return a_gpu(monkeypatch, "10.13", name="This GPU", capability=(9, 0), cuda=(13, 0, 0))
 
 
-@pytest.mark.parametrize("source", [a_source("fp16", batch=3), a_source("int8", "strong-fp16-qdq"), a_source("fp16", "legacy-fp16", kept=["softmax"])])
+@pytest.mark.parametrize("source", [a_source("fp16", batch=3), a_source("int8", "strong-fp16-qdq"),
+                                    a_source("fp16", "legacy-fp16", kept=["softmax"])])
 def test_an_engine_of_another_machine_runs_here_once_it_is_built_again(monkeypatch, tmp_path, capsys, source):
     path = tmp_path / "a.epose"
     _, trt = elsewhere(monkeypatch, path, source)
@@ -35,15 +36,18 @@ def test_an_engine_of_another_machine_runs_here_once_it_is_built_again(monkeypat
     with pytest.raises(edgepose.EngineError, match="edgepose rebuild"):
         edgepose.load(path, trust=True)
     assert main(["rebuild", str(path)]) == 0
-    assert re.search(r"built again for this machine; 0\.0\d+ mm mean, 0\.\d+ mm at most from its graph in ONNX Runtime", capsys.readouterr().out)
+    assert re.search(r"built again for this machine; 0\.0\d+ mm mean, 0\.\d+ mm at most from its graph in ONNX Runtime",
+                     capsys.readouterr().out)
     engine = edgepose.load(path, trust=True)
     assert np.abs(engine.run(windows(4)) - poses(windows(4))).max() < (0.05 if source.precision == "int8" else 2e-6)
-    assert engine.header["machine"]["tensorrt"] == FULL["10.13"] and engine.header["machine"]["compute_capability"] == "9.0"
+    assert engine.header["machine"]["tensorrt"] == FULL["10.13"]
+    assert engine.header["machine"]["compute_capability"] == "9.0"
     same = {"onnx_sha256", "batch", "rung", "keep_float32", "precision", "model", "weights_sha256", "frames"}
     assert {key: engine.header[key] for key in same} == {key: before[key] for key in same}
     assert trt.built[0]["kept"] == list(source.keep_float32) and trt.built[0]["strong"] == source.is_strong
     assert json.loads((tmp_path / "a.layers.json").read_text())["Layers"]
-    assert {file.name for file in tmp_path.iterdir()} == {"a.epose", "a.layers.json", "10.3.0-Fake-GPU-1000.cache", "10.13.3-This-GPU.cache"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "a.epose", "a.layers.json", "10.3.0-Fake-GPU-1000.cache", "10.13.3-This-GPU.cache"}
 
 
 def test_an_engine_that_is_built_again_twice_is_the_same(monkeypatch, tmp_path):
@@ -73,7 +77,8 @@ def no_gpu(trt, tmp_path, monkeypatch):
     trt._gpu.count = 0
 
 
-@pytest.mark.parametrize("fault, message", [(broken_builder, "is as it was: .*Error Code 10: no room"), (wrong_numbers, "is as it was: over 0.5 mm mean: "),
+@pytest.mark.parametrize("fault, message", [(broken_builder, "is as it was: .*Error Code 10: no room"),
+                                            (wrong_numbers, "is as it was: over 0.5 mm mean: "),
                                             (full_disk, "No space left"), (no_gpu, "is as it was: CUDA shows no GPU")])
 def test_an_engine_that_cannot_be_built_again_stays_as_it_was(monkeypatch, tmp_path, capsys, fault, message):
     path = tmp_path / "a.epose"
@@ -82,7 +87,8 @@ def test_an_engine_that_cannot_be_built_again_stays_as_it_was(monkeypatch, tmp_p
     fault(trt, tmp_path, monkeypatch)
     assert main(["rebuild", str(path)]) == 1
     assert re.search(message, capsys.readouterr().err)
-    assert path.read_bytes() == before and not [file for file in tmp_path.iterdir() if "unchecked" in file.name or "layers" in file.name]
+    assert path.read_bytes() == before
+    assert not [file for file in tmp_path.iterdir() if "unchecked" in file.name or "layers" in file.name]
 
 
 def test_without_onnxruntime_the_mean_error_must_be_that_of_the_model(monkeypatch, tmp_path):
@@ -105,7 +111,8 @@ def test_what_cannot_be_compared_is_said(monkeypatch, tmp_path):
     path = tmp_path / "a.epose"
     elsewhere(monkeypatch, path, a_source(batch=100))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "compared with nothing, since there is no ONNX Runtime here and the model is untrained" in rebuild.rebuild(path)
+    assert ("compared with nothing, since there is no ONNX Runtime here and the model is untrained"
+            in rebuild.rebuild(path))
 
 
 def test_an_engine_that_answers_nan_is_over_every_budget(monkeypatch, tmp_path):
@@ -133,9 +140,11 @@ def test_a_file_without_a_graph_says_how_it_is_built(monkeypatch, tmp_path):
     elsewhere(monkeypatch, path)
     header, tensors = enginefile.read(path)
     enginefile.write(path, {**header, "rung": "torch-tensorrt"}, {"payload": tensors["payload"]})
-    with pytest.raises(edgepose.EngineError, match="holds no graph to build from; build it with edgepose compile --model tiny --backend torch-tensorrt"):
+    with pytest.raises(edgepose.EngineError, match="holds no graph to build from; build it with edgepose "
+                       "compile --model tiny --backend torch-tensorrt"):
         rebuild.rebuild(path)
-    with pytest.raises(edgepose.EngineError, match="Build it again on this machine: edgepose compile --model tiny --backend torch-tensorrt"):
+    with pytest.raises(edgepose.EngineError,
+                       match="Build it again on this machine: edgepose compile --model tiny --backend torch-tensorrt"):
         edgepose.load(path, trust=True)
 
 
@@ -149,7 +158,8 @@ def test_a_strong_graph_on_a_library_without_strong_types_is_refused(monkeypatch
     path = tmp_path / "a.epose"
     elsewhere(monkeypatch, path)
     a_gpu(monkeypatch, "8.6")
-    with pytest.raises(edgepose.EngineError, match="TensorRT 8.6.2 has no strongly typed networks, which rung strong-fp16 needs"):
+    with pytest.raises(edgepose.EngineError,
+                       match="TensorRT 8.6.2 has no strongly typed networks, which rung strong-fp16 needs"):
         rebuild.rebuild(path)
 
 
@@ -180,8 +190,9 @@ def test_a_board_without_torch_builds_an_engine_again(monkeypatch, tmp_path, req
     elsewhere(monkeypatch, path)
     root = request.config.rootpath
     code = WITHOUT_TORCH.format(tests=str(root / "tests"), path=str(path))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)})
-    assert done.returncode == 0 and "built again for this machine" in done.stdout, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                             env={**os.environ, "PYTHONPATH": str(root)})
+    assert process.returncode == 0 and "built again for this machine" in process.stdout, process.stderr
     assert enginefile.read(path)[0]["machine"]["tensorrt"] == FULL["10.13"]
 
 

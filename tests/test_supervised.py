@@ -42,16 +42,18 @@ def same(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("model, frames", [("ampose-s", None), ("ampose-s", 9), ("strided27-s", None), ("martinez", None)])
+@pytest.mark.parametrize("model, frames",
+                         [("ampose-s", None), ("ampose-s", 9), ("strided27-s", None), ("martinez", None)])
 def test_the_same_seed_gives_the_same_run(data, tmp_path, model, frames):
-    a, b, other = (weights(train(model, data, tmp_path / str(i), 3, frames=frames, seed=seed)) for i, seed in enumerate((0, 0, 1)))
+    a, b, other = (weights(train(model, data, tmp_path / str(i), 3, frames=frames, seed=seed))
+                   for i, seed in enumerate((0, 0, 1)))
     assert same(a, b) and not same(a, other)
 
 
 @pytest.mark.parametrize("model, precision", [("ampose-s", "float32"), ("ampose-s", "bfloat16"),
                                               ("ampose-s", "float16"), ("martinez-s", "float32")])  # with dropout
 def test_a_resumed_run_ends_as_an_uninterrupted_one(data, tmp_path, monkeypatch, model, precision):
-    # so large a scale that float16's first two steps are left out; it grows again after two that are not
+    # so large a scale that float16 leaves out its first two steps; it grows again after two good ones
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**19, growth_interval=2))
 
     class Stopped(Exception):
@@ -78,7 +80,8 @@ def test_resuming_another_run_is_refused(data, tmp_path, monkeypatch):
     train("ampose-s", data, tmp_path, 2, seed=0)
     with pytest.raises(ValueError, match=r"is of a run with {'seed': 0}; this one has {'seed': 1}"):
         train("ampose-s", data, tmp_path, 2, seed=1, resume=True)
-    with pytest.raises(ValueError, match=r"is of a run with {'precision': 'float32'}; this one has {'precision': 'float16'}"):
+    with pytest.raises(
+            ValueError, match=r"is of a run with {'precision': 'float32'}; this one has {'precision': 'float16'}"):
         train("ampose-s", data, tmp_path, 2, precision="float16", resume=True)
     monkeypatch.setattr(supervised, "processes", lambda: 2)
     with pytest.raises(ValueError, match=r"is of a run with {'processes': 1}; this one has {'processes': 2}"):
@@ -90,7 +93,8 @@ def test_resuming_another_run_is_refused(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_checkpoint_without_a_state_is_told_to_whoever_resumes_and_whoever_does_not(data, tmp_path, resume):
     (tmp_path / "ampose-s.safetensors").touch()
-    with pytest.raises(ValueError, match="ampose-s.safetensors is there already, of an earlier run that left nothing to resume from"):
+    with pytest.raises(ValueError, match="ampose-s.safetensors is there already, of an earlier run that "
+                       "left nothing to resume from"):
         train("ampose-s", data, tmp_path, 2, resume=resume)
 
 
@@ -112,8 +116,9 @@ def test_a_run_whose_disk_is_full_at_its_first_file_can_be_begun_again(data, tmp
     assert train("ampose-s", data, tmp_path, 2, every=1).is_file()
 
 
-@pytest.mark.parametrize("name, how", [("ampose-s.safetensors", " that left nothing to resume from: another --out keeps it"),
-                                       ("ampose-s.state.safetensors", ": --resume goes on with that run, another --out keeps it")])
+@pytest.mark.parametrize(
+    "name, how", [("ampose-s.safetensors", " that left nothing to resume from: another --out keeps it"),
+                  ("ampose-s.state.safetensors", ": --resume goes on with that run, another --out keeps it")])
 def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monkeypatch, name, how):
     (tmp_path / name).write_bytes(b"weeks of work")
     message = f"{name} is there already, of an earlier run{how}"
@@ -122,7 +127,7 @@ def test_an_earlier_runs_files_are_not_written_over(data, tmp_path, capsys, monk
     monkeypatch.setattr(supervised, "affordable_steps", lambda *_, **__: pytest.fail("work was done"))
     assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "1"]) == 1
     assert message in capsys.readouterr().err and (tmp_path / name).read_bytes() == b"weeks of work"
-    train("ampose-s", data, tmp_path, 1, frames=9)  # another model's files
+    train("ampose-s", data, tmp_path, 1, frames=9)  # the files of another model
 
 
 def train_weakly(model, data, out, steps, **options):
@@ -132,13 +137,16 @@ def train_weakly(model, data, out, steps, **options):
 @pytest.mark.parametrize("training, name", [(train, "ampose-s"), (train_weakly, "posegate-s-weak")])
 @pytest.mark.parametrize("spoil, message", [
     (lambda state, metadata: metadata.pop("done"), "lacks done"),
-    (lambda state, metadata: [metadata.pop(key) for key in ("options", "seed")], "lacks .*, as an earlier version's does: it cannot be resumed; "
-                                                                                 "ampose-s.safetensors has the weights"),
+    (lambda state, metadata: [metadata.pop(key) for key in ("options", "seed")],
+     "lacks .*, as an earlier version's does: it cannot be resumed; "
+     "ampose-s.safetensors has the weights"),
     (lambda state, metadata: metadata.update(done="2"), "'done' is '2'; wanted int"),
     (lambda state, metadata: metadata.update(seed=3), "is of a run with {'seed': 3}; this one has {'seed': 0}"),
     (lambda state, metadata: state.clear(), "does not fit the run: "),
-    (lambda state, metadata: state.update({f"{name}.x": torch.zeros(1) for name in ("optimiser", "judging")}), "does not fit the run: "),
-    (lambda state, metadata: state.update({name: tensor[:1] for name, tensor in state.items() if tensor.dim() > 1}), "does not fit the run: ")])
+    (lambda state, metadata: state.update({f"{name}.x": torch.zeros(1) for name in ("optimiser", "judging")}),
+     "does not fit the run: "),
+    (lambda state, metadata: state.update({name: tensor[:1] for name, tensor in state.items() if tensor.dim() > 1}),
+     "does not fit the run: ")])
 def test_a_state_that_is_spoilt_is_named(data, tmp_path, monkeypatch, training, name, spoil, message):
     for size in ("BATCH", "STATISTICS_WINDOWS", "VALIDATION_WINDOWS"):
         monkeypatch.setattr(weakly_supervised, size, 8)
@@ -152,7 +160,8 @@ def test_a_state_that_is_spoilt_is_named(data, tmp_path, monkeypatch, training, 
 
 
 def test_a_finished_run_that_is_resumed_says_so_and_has_its_weights(data, tmp_path, capsys):
-    command = ["train", "--model", "martinez-s", "--path", str(data), "--out", str(tmp_path), "--steps", "2", "--threads", "1", "--device", "cpu"]
+    command = ["train", "--model", "martinez-s", "--path", str(data), "--out", str(tmp_path),
+               "--steps", "2", "--threads", "1", "--device", "cpu"]
     assert main(command) == 0
     kept = weights(tmp_path / "martinez-s.safetensors")
     (tmp_path / "martinez-s.safetensors").unlink()
@@ -199,7 +208,8 @@ def test_the_weights_that_are_kept_are_an_average_of_those_of_every_step(data, t
     assert len(history) == 6
     for name, tensor in kept.items():
         expected = history[0][name]
-        for keep, state in zip((1 / 10, 2 / 11, 3 / 12, 0.25, 0.25), history[1:]):  # the first steps are forgotten faster
+        # The first steps are forgotten faster.
+        for keep, state in zip((1 / 10, 2 / 11, 3 / 12, 0.25, 0.25), history[1:]):
             expected = keep * expected + (1 - keep) * state[name] if tensor.is_floating_point() else state[name]
         torch.testing.assert_close(tensor, expected)
     assert not same(kept, history[-1]) and kept["head.norm.num_batches_tracked"] == 5
@@ -210,11 +220,13 @@ def test_the_checkpoint_says_how_it_was_made(data, tmp_path):
     module, metadata = load_checkpoint(path)
     assert path.name == "ampose-s9.safetensors" and module.frames == 9
     assert metadata["seed"] == 7 and metadata["command"] == "edgepose train" and "CMU" in metadata["data"]
-    assert metadata["rate_hz"] == 50 and metadata["figures"]["steps"] == 2 and 0 < metadata["figures"]["validation_mpjpe_mm"] < 5000
+    assert metadata["rate_hz"] == 50 and metadata["figures"]["steps"] == 2
+    assert 0 < metadata["figures"]["validation_mpjpe_mm"] < 5000
 
 
-@pytest.mark.parametrize("model, steps, to", [("ampose-s", 40, 0.6), ("posegate-s", 40, 0.6), ("dln-s", 120, 0.6), ("strided27-s", 40, 0.6),
-                                              ("martinez", 250, 0.85)])  # it starts from the mean pose, and drops half its neurons
+@pytest.mark.parametrize("model, steps, to", [
+    ("ampose-s", 40, 0.6), ("posegate-s", 40, 0.6), ("dln-s", 120, 0.6), ("strided27-s", 40, 0.6),
+    ("martinez", 250, 0.85)])  # it starts from the mean pose, and drops half its neurons
 def test_training_lowers_the_error(model, steps, to, data, tmp_path):
     distances = []
     train(model, data, tmp_path, steps, every=500, report=lambda step: distances.append(step.losses["loss"]))
@@ -241,7 +253,7 @@ def test_a_batch_of_long_windows_has_fewer_of_them(monkeypatch):
 
 
 def test_a_budget_of_minutes_becomes_steps(data, monkeypatch):
-    clock = iter(range(0, 10_000, 3))  # every look at it is 3 s after the last
+    clock = iter(range(0, 10_000, 3))  # each call is 3 s after the last
     monkeypatch.setattr(supervised.time, "process_time", lambda: next(clock))
     assert supervised.affordable_steps(2, "ampose-s", data) == 40
 
@@ -250,7 +262,7 @@ def test_martinez_standardises_with_the_data_it_trains_on(data, tmp_path):
     module, _ = load_checkpoint(train("martinez", data, tmp_path, 1))
     mean_m = module.output_mean.reshape(17, 3)
     assert torch.isfinite(module.input_deviation).all() and (module.input_deviation > 0.01).all()
-    assert mean_m[0].abs().max() == 0 and mean_m.norm(dim=-1).max() > 0.3  # the root, and limbs
+    assert mean_m[0].abs().max() == 0 and mean_m.norm(dim=-1).max() > 0.3  # the root is at zero, limbs are not
 
 
 OF_TWO = """
@@ -259,7 +271,8 @@ from edgepose.zoo.checkpoints import write_tensors
 from edgepose.training import supervised
 
 process = int(os.environ["RANK"])
-clock = itertools.count(0, (3, 1)[process])  # each measures another step time: 2 steps of 3 s, or 6 of 1 s, are the budget
+# Each process measures another step time: 2 steps of 3 s, or 6 of 1 s, are the budget.
+clock = itertools.count(0, (3, 1)[process])
 supervised.time.process_time = lambda: next(clock)
 supervised.BATCH_FRAMES, supervised.VALIDATION_WINDOWS, supervised.PROBE_STEPS = 216, 8, 3
 trainers = []
@@ -274,20 +287,22 @@ try:
     runpy.run_module("edgepose", run_name="__main__")
 except SystemExit as end:
     assert not end.code
-write_tensors(sys.argv[sys.argv.index("--out") + 1] + f"/{process}", dict(trainers[-1].module.named_parameters()), {"done": trainers[-1].done})
+out = sys.argv[sys.argv.index("--out") + 1]
+write_tensors(out + f"/{process}", dict(trainers[-1].module.named_parameters()), {"done": trainers[-1].done})
 """
 
 
 def test_two_processes_train_one_model_for_as_many_steps_as_the_first_can_afford(data, tmp_path):
     (tmp_path / "of_two.py").write_text(OF_TWO)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", str(tmp_path / "of_two.py"), "train",
-         "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "0.1", "--threads", "1", "--device", "cpu"],
-        capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("step 2/2") == 1 and "find_unused_parameters" not in done.stderr
+    process = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517",
+         str(tmp_path / "of_two.py"), "train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path),
+         "--minutes", "0.1", "--threads", "1", "--device", "cpu"], capture_output=True, text=True, timeout=180)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.count("step 2/2") == 1 and "find_unused_parameters" not in process.stderr
     said = load_checkpoint(tmp_path / "strided27-s.safetensors")[1]
-    assert said["figures"]["steps"] == 2 and said["command"].startswith("torchrun --nproc-per-node 2 -m edgepose train --path DIR ")
+    assert said["figures"]["steps"] == 2
+    assert said["command"].startswith("torchrun --nproc-per-node 2 -m edgepose train --path DIR ")
     (first, said), (second, also_said) = (read_tensors(tmp_path / process) for process in "01")
     assert same(first, second) and said["done"] == also_said["done"] == 2
 
@@ -307,17 +322,21 @@ def test_a_refined_lifter_begins_as_good_as_the_lifter(data, tmp_path):
 
 def test_a_model_with_options_of_its_own_is_trained_compiled_and_evaluated(data, tmp_path, capsys):
     file, given = tmp_path / "strided27-s.safetensors", ["is_causal=true", "channels=16", "heads=2", "depth=1"]
-    begin = ["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--threads", "1", "--device", "cpu", "--steps"]
+    begin = ["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path),
+             "--threads", "1", "--device", "cpu", "--steps"]
     assert main([*begin, "2", "--option", *given[:1], "--option", *given[1:]]) == 0
     module, metadata = load_checkpoint(file)
     assert metadata["options"] == CAUSAL and "--option " + " ".join(given) in metadata["command"] and module.is_causal
     assert main([*begin, "3", "--resume", "--option", *given[1:]]) == 1
     assert "is of a run with {'options': {'is_causal': True, " in capsys.readouterr().err
     assert main([*begin, "3", "--resume", "--option", *given]) == 0
-    assert main(["compile", "--model", str(file), "--backend", "native", "--precision", "fp32", "--out", str(tmp_path)]) == 0
+    assert main(["compile", "--model", str(file), "--backend", "native", "--precision", "fp32",
+                 "--out", str(tmp_path)]) == 0
     engine = edgepose.load(tmp_path / "strided27-s-channels16-depth1-heads2-causal_native_fp32.epose")
-    assert repr(engine).startswith("Engine(strided27-s, 27 frames, ") and ", channels=16, depth=1, heads=2, is_causal=True" in repr(engine)
-    assert "strided27-s, 27 frames, channels=16, depth=1, heads=2, is_causal=True: engines in" in " ".join(capsys.readouterr().out.split())
+    assert repr(engine).startswith("Engine(strided27-s, 27 frames, ")
+    assert ", channels=16, depth=1, heads=2, is_causal=True" in repr(engine)
+    assert ("strided27-s, 27 frames, channels=16, depth=1, heads=2, is_causal=True: engines in"
+            in " ".join(capsys.readouterr().out.split()))
     stream = edgepose.Stream(engine, layout="h36m17", image_size=(640, 480), rate_hz=None, smoothing=None)
     random = np.random.default_rng(0)
     keypoints_px = random.uniform(100, 400, (17, 2)) + random.normal(0, 3, (30, 17, 2))
@@ -332,10 +351,13 @@ def test_a_model_with_options_of_its_own_is_trained_compiled_and_evaluated(data,
 
 def test_the_budget_of_minutes_is_that_of_the_model_with_its_options(data, tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr(supervised.zoo, "build", lambda *args, build=supervised.zoo.build, **options: built.append(options) or build(*args, **options))
+    monkeypatch.setattr(
+        supervised.zoo, "build",
+        lambda *args, build=supervised.zoo.build, **options: built.append(options) or build(*args, **options))
     monkeypatch.setattr(supervised, "PROBE_STEPS", 1)
-    assert main(["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path), "--minutes", "0.00001", "--threads", "1",
-                 "--device", "cpu", "--option", "is_causal=true", "channels=16", "heads=2", "depth=1"]) == 0
+    assert main(["train", "--model", "strided27-s", "--path", str(data), "--out", str(tmp_path),
+                 "--minutes", "0.00001", "--threads", "1", "--device", "cpu",
+                 "--option", "is_causal=true", "channels=16", "heads=2", "depth=1"]) == 0
     assert len(built) >= 2 and all(options == CAUSAL for options in built)
 
 
@@ -364,12 +386,15 @@ def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--steps", "0"], "--steps is 0; wanted 1 or more"), (["--every", "0"], "--every is 0"), (["--threads", "-1"], "--threads is -1"),
+    (["--steps", "0"], "--steps is 0; wanted 1 or more"), (["--every", "0"], "--every is 0"),
+    (["--threads", "-1"], "--threads is -1"),
     (["--minutes", "0"], "--minutes is 0.0; wanted a number above 0"), (["--minutes", "nan"], "--minutes is nan"),
     (["--seed", "99999999999"], "--seed is 99999999999"), (["--device", "mps"], "--device is 'mps'; here there is cpu"),
-    (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets"), (["--option", "is_causal=true"], "has no option 'is_causal'; it has depth, "),
-    (["--option", "block=round"], "unknown block 'round'; there are plain then residual, "), (["--option", "frames=9"], "has no option 'frames'"),
-    (["--option", "depth"], "wanted NAME=VALUE"), (["--resume", "--minutes", "1"], "--resume goes on to a number of steps, not of minutes"),
+    (["--keypoints", "cpn"], "--keypoints cpn is for labelled data sets"),
+    (["--option", "is_causal=true"], "has no option 'is_causal'; it has depth, "),
+    (["--option", "block=round"], "unknown block 'round'; there are plain then residual, "),
+    (["--option", "frames=9"], "has no option 'frames'"), (["--option", "depth"], "wanted NAME=VALUE"),
+    (["--resume", "--minutes", "1"], "--resume goes on to a number of steps, not of minutes"),
     (["--resume", "--start", "a.safetensors"], "--start is what a new run begins with")])
 def test_an_impossible_argument_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
     assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path / "out"), *arguments]) == 1
