@@ -306,7 +306,7 @@ def test_compile_fills_the_repository_and_compiling_again_adds_nothing(tmp_path,
     (["--triton", "models", "--backend", "native", "torchscript"],
      "serves onnx and tensorrt engines, not native, torchscript: add --backend onnx"),
     (["--triton", "models", "--untrained"], "--untrained would put random weights there"),
-    (["--triton", "models", "--model", "hrnet-w8"], "--triton is for lifters"),])
+    (["--triton", "models", "--model", "hrnet-w8"], "hrnet-w8 is a detector"),])
 def test_a_repository_that_cannot_be_written_is_refused_before_any_work(arguments, message,
                                                                         tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
