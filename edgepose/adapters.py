@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from . import _native
-from .checks import listed, near
+from .checks import first_line, listed, near, read_json
 from .skeleton import H36M16, H36M17, MODEL_SKELETONS, Skeleton
 
-# One keypoint; the mean of several; or weights, where a pair is the weight for x and the weight for y.
-Sources = str | Sequence[str] | Mapping[str, float | tuple[float, float]]
+# One keypoint; the mean of several; weights, where a pair is the weight for x and the weight for y; None for a joint not detected.
+Sources = str | Sequence[str] | Mapping[str, float | tuple[float, float]] | None
 Line = tuple[tuple[tuple[int, float, float], ...], float]  # keypoints with their weights, and the most confidence
 
 
@@ -40,9 +41,10 @@ class Adapter:
         """An adapter for a detector of your own.
 
         mapping: for every joint of the model one keypoint, several (their mean), or {keypoint: weight}, where the
-        weight may be a pair for x and for y. joints: the detector's keypoints in their order.
-        Raises ValueError if a joint of the model is missing or unknown, a keypoint is unknown, or weights do not
-        sum to 1: such a joint would not move with the person.
+        weight may be a pair for x and for y; None if the detector does not give it, as the legs of a person at a desk.
+        joints: the detector's keypoints in their order.
+        Raises ValueError if a joint of the model is missing or unknown, a keypoint is unknown, weights do not sum to 1:
+        such a joint would not move with the person, or neither a hip nor both shoulders are detected.
 
             Adapter.from_mapping({"pelvis": ("l_hip", "r_hip"), "nose": "nose", ...}, joints=["nose", "l_hip", ...])
         """
@@ -52,7 +54,8 @@ class Adapter:
             raise TypeError(f"joints is {joints!r}; wanted the names of the detector's keypoints in their order")
         layout = Skeleton(name, tuple(joints))
         if set(mapping) == set(H36M16.joints):  # the nose may be left out: it lies between thorax and head
-            mapping = {**mapping, "nose": _mean_of(_terms("thorax", mapping["thorax"]), _terms("head", mapping["head"]))}
+            ends = [_terms(end, mapping[end]) for end in ("thorax", "head")]
+            mapping = {**mapping, "nose": _mean_of(*ends) if all(ends) else None}
         skeleton = next((s for s in MODEL_SKELETONS.values() if set(s.joints) == set(mapping)), None)
         if skeleton is None:
             faults = [f"has the unknown joint {joint!r}{near(joint, H36M17.joints)}" for joint in mapping if joint not in H36M17.joints]
@@ -67,10 +70,31 @@ class Adapter:
                                      f"{near(keypoint, layout.joints)}; it has {', '.join(layout.joints)}")
         for joint, term in zip(skeleton.joints, terms):
             total = np.sum(list(term.values()), axis=0)
-            if not np.allclose(total, 1.0, atol=1e-6):
+            if term and not np.allclose(total, 1.0, atol=1e-6):
                 raise ValueError(f"the weights of {joint!r} sum to {total} for x and y; wanted 1")
-        return cls(layout, skeleton, tuple(((tuple((layout.index(keypoint), *weights) for keypoint, weights in term.items()), np.inf),)
-                                           for term in terms))
+        found = {joint for joint, term in zip(skeleton.joints, terms) if term}
+        if not found & {"pelvis", "left_hip", "right_hip"} and not {"left_shoulder", "right_shoulder"} <= found:
+            raise ValueError(f"layout {name!r} detects no hip and not both shoulders, so it can place nobody")
+        return cls(layout, skeleton, tuple(((tuple((layout.index(keypoint), *weights) for keypoint, weights in term.items()),
+                                             np.inf if term else 0.0),) for term in terms))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Adapter:
+        """The adapter of a JSON file: {"keypoints": [the detector's, in their order], "joints": {joint: keypoint, or as `from_mapping`
+        takes them}}; it is named as the file.
+
+        Raises ValueError, naming the file, for another content, and what from_mapping raises.
+        """
+        try:
+            value = read_json(Path(path).read_bytes())
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path} is no JSON file ({first_line(error)})") from None
+        if not isinstance(value, dict) or not isinstance(value.get("keypoints"), list) or not isinstance(value.get("joints"), dict):
+            raise ValueError(f'{path}: wanted {{"keypoints": ["nose", ...], "joints": {{"pelvis": ["left_hip", "right_hip"], ...}}}}')
+        try:
+            return cls.from_mapping(value["joints"], value["keypoints"], Path(path).stem)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from None
 
     def onto(self, skeleton: Skeleton) -> Adapter:
         """The same adapter for a model with another skeleton: its joints are picked by name.
@@ -99,7 +123,9 @@ class Adapter:
 
 
 def _terms(joint: str, sources: Sources) -> dict[str, tuple[float, float]]:
-    """The sources of one joint as {keypoint: (weight for x, weight for y)}."""
+    """The sources of one joint as {keypoint: (weight for x, weight for y)}; {} for None."""
+    if sources is None:
+        return {}
     if isinstance(sources, str):
         sources = (sources,)
     if not isinstance(sources, (Mapping, Sequence)) or not sources:

@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
     free(x);
     free(y);
   }
-  static const struct { const char* name; int keypoints; } layouts[] = {{"coco17", 17}, {"coco17-demo", 17}, {"halpe26", 26}, {"body25", 25},
+  static const struct { const char* name; int keypoints; } layouts[] = {{"coco17", 17}, {"coco17-demo", 17}, {"halpe26", 26}, {"body25", 25}, {"body25b", 25},
                                                                          {"mediapipe33", 33}, {"mpii16", 16}, {"h36m17", 17}, {"h36m16", 16}};
   for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
     if (stream_of(engine, layouts[i].name, layouts[i].keypoints)) return 1;

@@ -1,12 +1,17 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from edgepose.adapters import ADAPTERS, BODY25, COCO17, HALPE26, MEDIAPIPE33, MPII16, Adapter
+from edgepose.clip import load_clip
+from edgepose.engine import load
 from edgepose.skeleton import H36M16, H36M17
+from edgepose.stream import Stream
 
-LAYOUTS = {"coco17": COCO17, "coco17-demo": COCO17, "halpe26": HALPE26, "body25": BODY25, "mediapipe33": MEDIAPIPE33,
+LAYOUTS = {"coco17": COCO17, "coco17-demo": COCO17, "halpe26": HALPE26, "body25": BODY25,
+           "body25b": ADAPTERS["body25b"].layout, "mediapipe33": MEDIAPIPE33,
            "openpose18": ADAPTERS["openpose18"].layout, "wholebody133": ADAPTERS["wholebody133"].layout,
            "mpii16": MPII16, "h36m17": H36M17, "h36m16": H36M16}
 WITH_EYES = [name for name, layout in LAYOUTS.items() if "left_eye" in layout.joints and name != "coco17-demo"]
@@ -86,6 +91,7 @@ def test_joints_move_and_grow_with_the_person(name):
     ("halpe26", "nose", {"nose"}), ("halpe26", "head", {"left_eye", "right_eye"}),
     ("body25", "pelvis", {"mid_hip"}), ("body25", "spine", {"neck", "mid_hip"}), ("body25", "thorax", {"neck"}),
     ("body25", "nose", {"nose"}), ("body25", "head", {"left_eye", "right_eye"}),
+    ("body25b", "pelvis", {"left_hip", "right_hip"}), ("body25b", "thorax", {"left_shoulder", "right_shoulder"}),
     ("mediapipe33", "pelvis", {"left_hip", "right_hip"}),
     ("mediapipe33", "spine", {"left_hip", "right_hip", "left_shoulder", "right_shoulder"}),
     ("mediapipe33", "nose", {"nose"}), ("mediapipe33", "head", {"left_eye", "right_eye"}),
@@ -106,6 +112,8 @@ def test_the_right_ear_of_mediapipe_does_not_become_the_thorax():
 
 
 @pytest.mark.parametrize("layout, positions", [
+    (ADAPTERS["body25b"].layout,
+     {"upper_neck": 17, "head_top": 18, "left_big_toe": 19, "right_heel": 24, "left_wrist": 9}),
     (HALPE26, {"head": 17, "neck": 18, "hip": 19, "right_heel": 25, "left_wrist": 9}),
     (BODY25, {"neck": 1, "right_shoulder": 2, "left_shoulder": 5, "mid_hip": 8, "right_ankle": 11, "left_ankle": 14,
               "right_eye": 15, "left_ear": 18, "right_heel": 24}),
@@ -277,6 +285,59 @@ def test_a_layout_of_ones_own_is_a_mapping_by_name():
     assert confidence["nose"] == min(at["chin"][2], at["left_hip"][2])
     without_nose = Adapter.from_mapping({j: s for j, s in OWN.items() if j != "nose"}, joints=joints)
     np.testing.assert_allclose(as_dict(without_nose, keypoints)[0]["nose"], (xy["thorax"] + xy["head"]) / 2)
+
+
+UPPER = {"thorax": ("left_shoulder", "right_shoulder"), "nose": "nose", "head": "nose",
+         **{f"{side}_{joint}": f"{side}_{joint}" for side in ("left", "right")
+            for joint in ("shoulder", "elbow", "wrist")}}
+UPPER_KEYPOINTS = ["nose", *(joint for joint in UPPER if "_" in joint)]
+HIDDEN = dict.fromkeys([joint for joint in H36M17.joints if joint not in UPPER])
+
+
+def test_a_joint_that_a_detector_does_not_give_is_never_sure():
+    adapter = Adapter.from_mapping({**UPPER, **HIDDEN}, UPPER_KEYPOINTS)
+    _, confidence = as_dict(adapter, random_keypoints(UPPER_KEYPOINTS))
+    assert {joint for joint, sure in confidence.items() if sure == 0} == set(HIDDEN)
+    _, without_head = as_dict(Adapter.from_mapping({**UPPER, **HIDDEN, "nose": None, "head": None}, UPPER_KEYPOINTS),
+                              random_keypoints(UPPER_KEYPOINTS))
+    assert without_head["nose"] == without_head["head"] == 0
+
+
+def test_an_upper_body_alone_gives_a_pose_for_every_frame():
+    clip = load_clip("balance_cam1")
+    adapter = Adapter.from_mapping({**UPPER, **HIDDEN}, UPPER_KEYPOINTS, "desk")
+    stream = Stream(load("ampose"), adapter, clip.image_size)
+    columns = [COCO17.index(keypoint) for keypoint in UPPER_KEYPOINTS]
+    for frame, keypoints_px in enumerate(clip.keypoints_px):
+        pose = stream.push(keypoints_px[columns], clip.time_of(frame))
+        seen = {joint for joint, is_seen in zip(H36M17.joints, pose.is_seen) if is_seen}
+        assert seen and seen <= set(UPPER) and np.isfinite(pose.joints_m).all()
+
+
+def test_a_layout_with_nothing_to_place_a_body_by_is_refused():
+    with pytest.raises(ValueError, match="layout 'custom' detects no hip and not both shoulders, so it can place"):
+        Adapter.from_mapping({**UPPER, **HIDDEN, "left_shoulder": None}, UPPER_KEYPOINTS)
+
+
+def test_a_layout_is_read_from_a_file(tmp_path):
+    keypoints, file = random_keypoints(UPPER_KEYPOINTS), tmp_path / "desk.json"
+    file.write_text(json.dumps({"keypoints": UPPER_KEYPOINTS, "joints": {**UPPER, **HIDDEN}}))
+    mine = Adapter.from_file(file)
+    assert mine.layout.name == "desk" and mine.layout.joints == tuple(UPPER_KEYPOINTS)
+    for read, written in zip(mine(keypoints), Adapter.from_mapping({**UPPER, **HIDDEN}, UPPER_KEYPOINTS)(keypoints)):
+        np.testing.assert_array_equal(read, written)
+
+
+@pytest.mark.parametrize("content, message", [
+    ("{", "desk.json is no JSON file"), ("[]", 'desk.json: wanted {"keypoints": '),
+    ('{"keypoints": []}', "desk.json: wanted"),
+    (json.dumps({"keypoints": ["nose"], "joints": {"nose": "nose"}}), "desk.json: layout 'desk' leaves out 'pelvis'"),
+    (json.dumps({"keypoints": [1], "joints": {"nose": "nose"}}), "desk.json: joints is .1.; wanted the names"),
+])
+def test_a_file_that_is_no_layout_is_named(tmp_path, content, message):
+    (tmp_path / "desk.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        Adapter.from_file(tmp_path / "desk.json")
 
 
 @pytest.mark.parametrize("change, message", [

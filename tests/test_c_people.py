@@ -100,6 +100,9 @@ def with_one_line(adapter):
     return dataclasses.replace(adapter, alternatives=tuple(lines[:1] for lines in adapter.alternatives))
 
 
+NOT_DETECTED = -2**31  # EDGEPOSE_NOT_DETECTED
+
+
 def sources_of(adapter):
     """The sources of an Adapter with one line a joint, as C takes them."""
     return len(adapter.layout), [(joint, int(k), float(x), float(y)) for joint, ((terms, _),) in
@@ -114,6 +117,21 @@ def test_a_layout_of_ones_own_gives_the_poses_of_python(engine, path, name):
     for n, keypoints_px in enumerate(person_of("h36m17" if name == "own" else name)):
         keypoints_px = keypoints_px.astype(np.float32)
         assert_same(mine.push(keypoints_px, n * DT), theirs.push(keypoints_px, n * DT))
+
+
+def test_a_joint_that_a_detector_does_not_give_is_not_seen(engine, path):
+    mine = {joint: joint for joint in H36M17.joints if "knee" not in joint and "ankle" not in joint}
+    own = Adapter.from_mapping({joint: mine.get(joint) for joint in H36M17.joints}, joints=list(mine))
+    keypoints, sources = sources_of(own)
+    hidden = [(joint, NOT_DETECTED, 0.0, 0.0) for joint in H36M17.joints if joint not in mine]
+    columns = [H36M17.index(joint) for joint in mine]
+    stream = c.Stream(engine, (keypoints, [*sources, *hidden]), SIZE)
+    theirs = edgepose.Stream(edgepose.load(path), own, SIZE)
+    for n, keypoints_px in enumerate(person_of("h36m17")[:, columns].astype(np.float32)):
+        pose = stream.push(keypoints_px, n * DT)
+        assert_same(pose, theirs.push(keypoints_px, n * DT))
+        unseen = {joint for joint, is_seen in zip(H36M17.joints, pose.is_seen) if not is_seen}
+        assert unseen == {joint for joint, *_ in hidden}
 
 
 def test_the_nose_may_be_left_out(engine, path):
@@ -131,6 +149,8 @@ def test_the_nose_may_be_left_out(engine, path):
     (lambda k, s: (k, [("head", 17, 0.0, 0.0), *s]), "keypoint 17, and the detector has 17"),
     (lambda k, s: (k, [("head", -1, 0.0, 0.0), *s]), "keypoint -1"), (lambda k, s: (0, s), "layout->keypoints is 0"),
     (lambda k, s: (k, [("head", 0, 0.5, 0.0), *s]), "weights of 'head' sum to 1.5 and 1"),
+    (lambda k, s: (k, [("head", NOT_DETECTED, 0.0, 0.0), *s]), "weights of 'head' sum to 2 and 2"),
+    (lambda k, s: (k, [(joint, NOT_DETECTED, 0.0, 0.0) for joint in H36M17.joints]), "detects no hip and not both"),
     (lambda k, s: (k, [("head", 0, float("nan"), 0.0), *s]), "weights of 'head' sum to nan"),
     (lambda k, s: (k, []), "leaves out 'pelvis'")])
 def test_a_layout_that_cannot_be_is_refused_with_the_reason(engine, change, message):

@@ -146,6 +146,16 @@ def test_a_broken_frame_of_a_folder_loses_no_other(tmp_path):
     assert [i for i in range(30) if clip.seen_in(i) is None] == [3, 4, 5]
 
 
+def test_body_25b_is_not_taken_for_body_25(tmp_path):
+    for i, man in enumerate(FOUND):
+        flat = np.vstack([man, np.full((8, 3), 500.0)]).ravel().tolist()
+        (tmp_path / f"cam01.{i:04d}.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": flat}]}))
+    with pytest.raises(ValueError, match="say the layout of its 25 keypoints: --layout, one of .*body25b"):
+        read_people(tmp_path, **SAYS)
+    clip, = read_people(tmp_path, "body25b", **SAYS)
+    np.testing.assert_allclose(clip.keypoints_px[:, :17], FOUND)
+
+
 def test_a_frame_by_itself_is_a_film_of_one(tmp_path):
     clip, = read_people(openpose_folder(tmp_path / "walk") / "walk_000000000007_keypoints.json", **SAYS)
     np.testing.assert_allclose(clip.keypoints_px, [as_body25(FOUND[7])])
@@ -385,3 +395,38 @@ def test_a_persons_poses_bear_the_files_id_and_frames(tmp_path):
         mine = poses["person"] == person
         assert poses["frame"][mine].tolist() == list(frames)
         np.testing.assert_allclose(poses["timestamps_s"][mine], np.array(frames) / 60)
+
+
+MINE = {"keypoints": ["top", *ADAPTERS["coco17"].layout.joints[5:]], "joints": {
+    "pelvis": ["left_hip", "right_hip"], "spine": ["left_hip", "right_hip", "left_shoulder", "right_shoulder"],
+    "thorax": ["left_shoulder", "right_shoulder"], "head": "top", "nose": None,
+    **{joint: joint for joint in ADAPTERS["coco17"].layout.joints[5:]}}}
+
+
+def test_a_layout_of_ones_own_is_a_file_of_the_command(tmp_path, capsys):
+    layout = tmp_path / "mine.json"
+    layout.write_text(json.dumps(MINE))
+    (tmp_path / "in").mkdir()
+    file = npy(tmp_path / "in" / "walk.npy", FOUND[:, [0, *range(5, 17)]])
+    size = ["--image-size", str(WIDTH), str(HEIGHT), "--fps", "60"]
+    assert main(["stream", "--clip", str(file), "--layout", str(layout), *size]) == 0
+    assert "30 frames at 60 Hz -> 30 poses" in capsys.readouterr().out
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--layout", layout) == 0
+    with np.load(tmp_path / "out" / "walk.npz") as result:
+        assert result["layout"] == "mine" and len(result["joints_m"]) == 30
+        assert json.loads(str(result["made_by"]))["options"]["layout"].startswith("mine ")
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--layout", layout) == 0
+    assert "1 finished before" in capsys.readouterr().out
+    layout.write_text(json.dumps({**MINE, "joints": {**MINE["joints"], "nose": "top"}}))
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--layout", layout) == 1
+    assert "is made with options layout 'mine " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout, message", [
+    ("coco18", "there is no layout 'coco18'; wanted one of coco17, .*, or a .json file"),
+    ("gone.json", "gone.json is no JSON file")])
+def test_a_layout_that_is_none_is_answered(capsys, layout, message):
+    for command in (["stream"], ["lift", "--input", "a", "--output", "b"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, "--layout", layout])
+        assert stopped.value.code == 2 and re.search(message, capsys.readouterr().err)

@@ -31,7 +31,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
     "backends": {"enginefile", "gpu", "onnxfile", "_cuda", "_native"},
     "engine": {"backends", "checks", "columns", "enginefile", "skeleton"},
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
-    "files": {"checks", "npz", "skeleton"},
+    "files": {"adapters", "checks", "npz", "skeleton"},
     "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "skeleton", "stream"},
     "pictures": {"adapters", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},

@@ -146,15 +146,18 @@ typedef struct edgepose_pose {
 } edgepose_pose;
 #define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
 
+#define EDGEPOSE_NOT_DETECTED INT32_MIN
+
 /* A keypoint that a joint of the model comes from. This struct never grows. */
 typedef struct edgepose_source {
   const char* joint; /* by its name, "left_knee": see edgepose_engine_joint */
-  int32_t keypoint;  /* its place among the detector's, from 0 */
+  int32_t keypoint;  /* its place among the detector's, from 0; EDGEPOSE_NOT_DETECTED: the detector does not give the joint */
   double weight_x, weight_y;
 } edgepose_source;
 
 /* The keypoints of a detector of one's own. Each joint is the weighted sum of its sources and as sure as the least sure of them; its
- * weights sum to 1 for x and for y. The nose may be left out: it is then half way between thorax and head. */
+ * weights sum to 1 for x and for y. The nose may be left out: it is then half way between thorax and head. A joint that the detector does
+ * not give, as the legs of a person at a desk, has one source, EDGEPOSE_NOT_DETECTED; hips or both shoulders must be there. */
 typedef struct edgepose_layout {
   uint32_t size;
   int32_t keypoints; /* how many the detector gives */
@@ -164,7 +167,7 @@ typedef struct edgepose_layout {
 } edgepose_layout;
 #define EDGEPOSE_LAYOUT_INIT {sizeof(edgepose_layout), 0, NULL, NULL, 0}
 
-/* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "mediapipe33", "openpose18",
+/* A stream for one person. layout: the detector's keypoints: "coco17", "coco17-demo", "halpe26", "body25", "body25b", "mediapipe33", "openpose18",
  * "wholebody133", "mpii16", "h36m17", "h36m16"; for another detector see edgepose_stream_open_layout. width_px, height_px: of the whole picture.
  * options: null for the defaults. On success *stream is to be closed with edgepose_stream_close; on an error it is null. */
 EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,

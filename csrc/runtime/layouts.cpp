@@ -37,6 +37,8 @@ const Names kOpenpose18 = {"nose", "neck", "right_shoulder", "right_elbow", "rig
 const Names kBody25 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hip",
                        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear",
                        "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"};
+// OpenPose's BODY_25B: the keypoints of COCO, then these. It has as many as BODY_25, in another order.
+const Names kBody25bMore = {"upper_neck", "head_top", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"};
 // MediaPipe divides x by the width and y by the height: multiply back to pixels first. visibility is the confidence.
 const Names kMediapipe33 = {"nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
                             "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder", "right_shoulder", "left_elbow",
@@ -171,12 +173,16 @@ Layout identity(const Skeleton& skeleton) {
 // "coco17" is recipe A, for mmpose checkpoints; "coco17-demo" is recipe B, for Strided Transformer and its family.
 // BODY_25, MPII (its neck and head as mmpose does for AIC) and the nose of h36m16 are ours.
 std::vector<Layout> all_layouts() {
-  Names halpe = kCoco;
-  halpe.insert(halpe.end(), kHalpeMore.begin(), kHalpeMore.end());
+  const auto coco_and = [](const Names& more) {
+    Names names = kCoco;
+    names.insert(names.end(), more.begin(), more.end());
+    return names;
+  };
   return {layout("coco17", kCoco, midpoints()),
           layout("coco17-demo", kCoco, demo()),
-          layout("halpe26", halpe, limbs_face_and({{"pelvis", {mean({"hip"})}}, {"spine", {mean({"neck", "hip"})}}, {"thorax", {mean({"neck"})}}})),
+          layout("halpe26", coco_and(kHalpeMore), limbs_face_and({{"pelvis", {mean({"hip"})}}, {"spine", {mean({"neck", "hip"})}}, {"thorax", {mean({"neck"})}}})),
           layout("body25", kBody25, limbs_face_and({{"pelvis", {mean({"mid_hip"})}}, {"spine", {mean({"mid_hip", "neck"})}}, {"thorax", {mean({"neck"})}}})),
+          layout("body25b", coco_and(kBody25bMore), midpoints()),
           layout("mediapipe33", kMediapipe33, midpoints()),
           layout("openpose18", kOpenpose18, midpoints()),
           layout("wholebody133", wholebody(), midpoints()),
@@ -224,28 +230,37 @@ Layout own_layout(const std::string& name, int keypoints, const std::vector<Name
   const Skeleton& all = kSkeletons[0];
   Layout own{name, {}, all.names, std::vector<Alternatives>(all.names.size(), Alternatives(1))};
   const auto terms = [&own](int joint) -> std::vector<Term>& { return own.sources[(std::size_t)joint][0].terms; };
+  std::vector<bool> is_detected(all.names.size(), true);
   for (int k = 0; k < keypoints; k++) own.keypoints.push_back(std::to_string(k));
   for (const NamedSource& source : sources) {
     const int joint = all.index(source.joint);
     if (joint < 0) throw std::invalid_argument("layout \"" + name + "\" has the unknown joint '" + source.joint + "'");
+    if (source.term.keypoint == kNotDetected) {
+      is_detected[(std::size_t)joint] = false;
+      continue;
+    }
     if (source.term.keypoint < 0 || source.term.keypoint >= keypoints)
       throw std::invalid_argument("joint '" + source.joint + "' comes from keypoint " + std::to_string(source.term.keypoint) + ", and the detector has "
                                   + std::to_string(keypoints));
     terms(joint).push_back(source.term);
   }
-  std::vector<Term>& nose = terms(all.index("nose"));
-  const bool has_nose = !nose.empty(), has_ends = !terms(all.index("thorax")).empty() && !terms(all.index("head")).empty();
-  if (!has_nose && has_ends)
-    for (const char* end : {"thorax", "head"})
-      for (const Term& term : terms(all.index(end))) nose.push_back({term.keypoint, term.x / 2, term.y / 2});
+  const int nose = all.index("nose"), thorax = all.index("thorax"), head = all.index("head");
+  if (terms(nose).empty() && !(is_detected[(std::size_t)thorax] && is_detected[(std::size_t)head])) is_detected[(std::size_t)nose] = false;
+  if (terms(nose).empty() && is_detected[(std::size_t)nose])
+    for (const int end : {thorax, head})
+      for (const Term& term : terms(end)) terms(nose).push_back({term.keypoint, term.x / 2, term.y / 2});
   for (int j = 0; j < all.joints; j++)
-    if (terms(j).empty() && (has_ends || all.names[j] != "nose")) throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
+    if (terms(j).empty() && is_detected[(std::size_t)j] && j != nose) throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
   for (int j = 0; j < all.joints; j++) {
-    double x = 0, y = 0;
+    double x = is_detected[(std::size_t)j] ? 0 : 1, y = x;
+    if (!is_detected[(std::size_t)j]) own.sources[(std::size_t)j][0].most_confidence = 0;
     for (const Term& term : terms(j)) x += term.x, y += term.y;
     if (!(std::fabs(x - 1) <= kWeightError && std::fabs(y - 1) <= kWeightError))
       throw std::invalid_argument("the weights of '" + all.names[j] + "' sum to " + text(x) + " and " + text(y) + " for x and y; wanted 1");
   }
+  const auto has = [&](const char* joint) { return is_detected[(std::size_t)all.index(joint)]; };
+  if (!has("pelvis") && !has("left_hip") && !has("right_hip") && !(has("left_shoulder") && has("right_shoulder")))
+    throw std::invalid_argument("layout \"" + name + "\" detects no hip and not both shoulders, so it can place nobody");
   return own;
 }
 

@@ -50,13 +50,15 @@ const std::vector<Layout>& layouts();
 // Throws std::invalid_argument, listing what there is, for an unknown name.
 const Layout& layout_named(const std::string& name);
 
+constexpr int kNotDetected = INT32_MIN;  // the keypoint of a joint that a detector does not give; EDGEPOSE_NOT_DETECTED
+
 struct NamedSource {
   std::string joint;
   Term term;
 };
 
-// The layout of a detector with so many keypoints. Every joint of a model has sources, whose weights sum to 1; the nose may be left out.
-// Throws std::invalid_argument if one is missing or unknown.
+// The layout of a detector with so many keypoints. Every joint of a model has sources, whose weights sum to 1, or is not detected; the nose
+// may be left out. Throws std::invalid_argument if one is missing or unknown, or neither a hip nor both shoulders are detected.
 Layout own_layout(const std::string& name, int keypoints, const std::vector<NamedSource>& sources);
 
 // Turns keypoints in a layout into the joints of a skeleton.

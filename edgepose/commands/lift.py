@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..adapters import ADAPTERS
+from ..adapters import Adapter, adapter_of
 from ..camera import checked_image_size
 from ..checks import WRITERS, check_output, checked_number, listed, need_library, read_json
 from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, places_changed, read_people
@@ -35,6 +35,7 @@ from ..machine import cores
 from ..npz import read_npz
 from ..stream import Pose, Stream
 from ..workers import Lost, Processes, RayActors, Workers, hand_out
+from .layouts import add_layout, layout_name
 from .outputs import OUTPUTS, motions_of
 from .recordings import Job, digest_of, find_recordings, recordings_below, size_of
 
@@ -51,7 +52,7 @@ class Options:
     engine: str
     delay_frames: int
     is_smoothed: bool = False
-    layout: str | None = None
+    layout: str | Adapter | None = None
     image_size: tuple[float, float] | None = None
     fps: float | None = None
     trust: bool = False
@@ -118,8 +119,9 @@ def made_with(engine: Engine, options: Options) -> dict[str, Any]:
             "engine": {"model": engine.model, "frames": engine.frames, "precision": engine.precision,
                        "backend": engine.backend,
                        "weights_sha256": engine.header["weights_sha256"], "file_sha256": digest_of(engine.path)},
-            "options": {"layout": options.layout, "image_size": options.image_size and list(options.image_size),
-                        "fps": options.fps, "delay_frames": options.delay_frames, "smoothing": smoothing,
+            "options": {"layout": layout_name(options.layout),
+                        "image_size": options.image_size and list(options.image_size), "fps": options.fps,
+                        "delay_frames": options.delay_frames, "smoothing": smoothing,
                         "formats": list(options.formats) or None}}
 
 
@@ -152,7 +154,7 @@ class Lifting:
         except MemoryError:
             return Outcome(failed=f"{job.recording}: does not fit into memory")
         clip, file = people[0], io.BytesIO()
-        np.savez(file, **arrays, joint_names=self._engine.skeleton.joints, layout=clip.layout,
+        np.savez(file, **arrays, joint_names=self._engine.skeleton.joints, layout=adapter_of(clip.layout).layout.name,
                  image_size=clip.image_size, fps=clip.fps,
                  isa=self._engine.isa or "", made_by=json.dumps(made_by, sort_keys=True))
         try:
@@ -303,7 +305,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="ampose", help="an engine file, or one that ships (default: ampose)")
     parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX "
                                                              "Runtime or TensorRT are: you trust who made it")
-    parser.add_argument("--layout", choices=list(ADAPTERS), help="the detector's keypoints, where a file does not say")
+    add_layout(parser)
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--fps", type=float)
     parser.add_argument("--delay", type=int, metavar="FRAMES",

@@ -77,15 +77,12 @@ def _search(pattern: str) -> tuple[Path, list[Path]]:
         return path.parent, [path]
     parts = path.parts
     plain = next(i for i, part in enumerate(parts) if any(wildcard in part for wildcard in WILDCARDS))
-    found = [Path(file) for file in glob.glob(str(path), recursive=True)]
-    folders = {file.parent for file in found if is_frame(file)} | {file for file in found if openpose.frame_files(file)}
-    files = {file for file in found if file.suffix in SUFFIXES and not is_frame(file) and not file.is_dir()}
+    found = {Path(file) for file in glob.glob(str(path), recursive=True)}
+    parents = {file.parent for file in found if file.suffix == ".json"}
+    frames = {frame for parent in parents for frame in openpose.frame_files(parent)}
+    folders = {file.parent for file in found & frames} | {file for file in found if openpose.frame_files(file)}
+    files = {file for file in found - frames if file.suffix in SUFFIXES and not file.is_dir()}
     return Path(*parts[:plain]), sorted(folders | files)
-
-
-def is_frame(file: Path) -> bool:
-    """True for a file that is one of many: OpenPose's of one frame. Its folder is the recording."""
-    return openpose.FRAME_FILE.fullmatch(file.name) is not None
 
 
 def recordings_below(top: Path) -> Iterator[Path]:
@@ -97,9 +94,10 @@ def recordings_below(top: Path) -> Iterator[Path]:
     inside, seen = top.resolve(), {top.resolve()}
     for folder, folders, names in os.walk(top, followlinks=True):
         files = [Path(folder, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
-        if any(is_frame(file) for file in files):
+        frames = set(openpose.frame_files(Path(folder)) if any(file.suffix == ".json" for file in files) else ())
+        if frames:
             yield Path(folder)
-        yield from (file for file in files if not is_frame(file)
+        yield from (file for file in files if file not in frames
                     and (file.suffix == ".npz" or f"{file.stem}.npz" not in names))
         real = {name: Path(folder, name).resolve() for name in sorted(folders) if not name.startswith(".")}
         folders[:] = [name for name, path in real.items() if path not in seen

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..adapters import ADAPTERS
+from ..adapters import ADAPTERS, Adapter, adapter_of
 from ..camera import checked_image_size
 from ..checks import PICTURES, check_output, checked_number, need_library
 from ..clip import Clip, load_clip, reference_of, stream_clip
@@ -24,12 +24,13 @@ from ..pictures.video import camera_frames, check_video, is_live, video_frames
 from ..show.drawing import FILMS, plot_poses, save_film
 from ..show.live import Viewer
 from ..stream import Lifter, Pose, Stream
+from .layouts import add_layout
 from .outputs import OUTPUTS, motion_of
 
 SMALL_PX = 480  # most rows of a film's background
 
 
-def film_clip(path: str | Path, detector: Detector, layout: str | None = None,
+def film_clip(path: str | Path, detector: Detector, layout: str | Adapter | None = None,
               fps: float | None = None) -> tuple[Clip, np.ndarray]:
     """(clip, each frame's time in the detector in ms) of a video file: the keypoints that a detector finds in it.
 
@@ -37,9 +38,10 @@ def film_clip(path: str | Path, detector: Detector, layout: str | None = None,
     Raises ValueError if the layout does not have as many keypoints as the detector gives, and what video_frames raises.
     """
     layout = layout or detector.layout
-    nobody = np.zeros((len(ADAPTERS[layout].layout), 3))
+    wanted = adapter_of(layout).layout
+    nobody = np.zeros((len(wanted), 3))
     if len(nobody) != len(ADAPTERS[detector.layout].layout):
-        raise ValueError(f"layout {layout!r} has {len(nobody)} keypoints; the detector gives {detector.layout!r}")
+        raise ValueError(f"layout {wanted.name!r} has {len(nobody)} keypoints; the detector gives {detector.layout!r}")
     found, stamps, times_ms = [], [], []
     for timestamp_s, image in video_frames(path, fps):
         start = time.perf_counter()
@@ -123,8 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"for pictures: {DETECTORS} (default: shipped, a demonstration)")
     parser.add_argument("--flip-test", action="store_true",
                         help="the detector's mean with the mirrored picture, at twice its time")
-    parser.add_argument("--layout", choices=list(ADAPTERS),
-                        help="the detector's keypoints, where the file does not say")
+    add_layout(parser)
     parser.add_argument("--image-size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--fps", type=float)
     parser.add_argument("--threads", type=int, default=1)

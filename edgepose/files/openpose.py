@@ -12,17 +12,34 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..adapters import BODY25
 from ..checks import first_line, listed, read_json
 from .recording import Found, Recording, check_one_count, frames_of, keypoints_of
 
 # The film's name, the frame's number: of many digits, lest the files of films 1 and 2 are taken for two frames.
-FRAME_FILE = re.compile(r"(.*?)[_-]?(\d{5,}|\d+(?=_keypoints))(_keypoints)?\.json", re.DOTALL)
+FRAME_FILE = re.compile(r"(.*?)[._-]?(\d{4,}|\d+(?=_keypoints))(_keypoints)?\.json", re.DOTALL)
+LOOKED_AT, HEAD_BYTES = 5, 4096  # files of a folder, and bytes of each, that show if they are OpenPose's
+BETWEEN = 0.05  # of a person's height: the middle of the hips is so near to the keypoint of that name
+HIPS = ("left_hip", "right_hip")
 LAYOUTS = {25: "body25", 18: "openpose18", 17: "coco17", 26: "halpe26", 133: "wholebody133"}
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The files of a folder that are named as a frame of OpenPose is: FILM_000000000012_keypoints.json."""
-    return [path for path in sorted(folder.glob("*.json")) if FRAME_FILE.fullmatch(path.name)]
+    """The files of a folder that are named as a frame of OpenPose is, FILM_000000000012_keypoints.json, or
+    FILM.0012.json; none if they have other content."""
+    files = [path for path in sorted(folder.glob("*.json")) if FRAME_FILE.fullmatch(path.name)]
+    is_named = any(path.stem.endswith("_keypoints") for path in files)
+    return files if is_named or any(_has_people(path) for path in files[:LOOKED_AT]) else []
+
+
+def _has_people(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b'"people"' in file.read(HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def is_frame(value: Any) -> bool:
@@ -96,4 +113,18 @@ def _id(value: Any) -> int | None:
 def _recording(path: Path, people: list[Found], frames: int,
                image_size: tuple[float, float] | None = None) -> Recording:
     check_one_count(people, path)
-    return Recording(people, frames, LAYOUTS.get(len(people[0].keypoints)) if people else None, image_size)
+    count = len(people[0].keypoints) if people else 0
+    layout = LAYOUTS.get(count) if count != 25 or _is_body25(people) else None
+    return Recording(people, frames, layout, image_size)
+
+
+def _is_body25(people: list[Found]) -> bool:
+    """True if mid_hip lies between the hips, as in BODY_25; BODY_25B has as many keypoints, in another order."""
+    keypoints = np.array([found.keypoints for found in people])
+    hips, between = (keypoints[:, [BODY25.index(name) for name in names]] for names in (HIPS, ("mid_hip",)))
+    is_found = (np.concatenate([hips, between], axis=1)[..., 2] > 0).all(axis=1)
+    if not is_found.any():
+        return True
+    away = np.linalg.norm((hips.mean(axis=1) - between[:, 0])[is_found, :2], axis=-1)
+    heights = [np.ptp(person[person[:, 2] > 0, 1]) for person in keypoints[is_found]]
+    return bool(np.median(away) <= BETWEEN * np.median(heights))
