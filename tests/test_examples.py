@@ -14,6 +14,7 @@ import pytest
 import edgepose
 from edgepose.clip import load_clip, stream_clip
 from edgepose.pictures import video
+from edgepose.skeleton import H36M17
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -70,6 +71,16 @@ def test_own_layout_gives_a_pose_for_every_frame():
     assert all(re.fullmatch(r"Pose\(\d\.\d{3} s, h36m17, \d+ of 17 joints seen(, was_reset)?\)", line)
                for line in lines)
     assert lines[0].endswith(", was_reset)") and not any(line.endswith(", was_reset)") for line in lines[1:])
+
+
+def test_detector_files_are_lifted_for_opensim(tmp_path):
+    lines = output_of("detector_files.py", tmp_path / "walk")
+    assert lines[0].startswith("walk: 100 frames at 60 Hz -> 100 poses")
+    last = (tmp_path / "walk" / "walk.trc").read_text().splitlines()[-1].split("\t")
+    marker = last[2 + 3 * H36M17.index("left_wrist")]
+    poses, _ = stream_clip(edgepose.load("ampose"), load_clip("balance_cam1"))
+    z_m = poses[-1].joints_m[H36M17.index("left_wrist")][2]
+    assert float(marker) == pytest.approx(-1e3 * z_m, abs=0.1)  # OpenSim's x is towards the camera
 
 
 def test_recorded_archive_makes_a_recording_lifts_it_and_leaves_it_alone_the_second_time(tmp_path):

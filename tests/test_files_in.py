@@ -2,11 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgepose.adapters import ADAPTERS
+from edgepose.adapters import ADAPTERS, Adapter
 from edgepose.cli import main
 from edgepose.clip import load_clip, read_people
 
@@ -430,3 +431,9 @@ def test_a_layout_that_is_none_is_answered(capsys, layout, message):
         with pytest.raises(SystemExit) as stopped:
             main([*command, "--layout", layout])
         assert stopped.value.code == 2 and re.search(message, capsys.readouterr().err)
+
+
+def test_the_layout_in_the_docs_is_one(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
+    (tmp_path / "desk.json").write_text(page.split("```json\n")[1].split("```")[0])
+    assert len(Adapter.from_file(tmp_path / "desk.json").layout) == 7

@@ -20,6 +20,11 @@ MOST_MM = 0.1
 Y_UP, Z_UP = np.array([1, -1, -1]), ([0, 2, 1], [1, 1, -1])  # x, -y, -z; and x, z, -y of camera axes
 
 
+def in_ground(joints_m):
+    """Camera axes to OpenSim's, and back: x towards the camera, y up."""
+    return -joints_m[..., ::-1]
+
+
 def motion(frames=40, person=0, seed=0, skeleton=H36M17, rate_hz=60.0, start_s=2.0):
     """Somebody whose bones keep their lengths and turn all ways."""
     rng = np.random.default_rng(seed)
@@ -60,7 +65,7 @@ def test_a_trc_file_is_read_by_opensim(tmp_path):
     assert table.getColumnLabels() == H36M17.joints
     np.testing.assert_allclose(table.getIndependentColumn(), mine.timestamps_s, atol=1e-6)
     for j, joint in enumerate(H36M17.joints):
-        np.testing.assert_allclose(column(table, joint), 1e3 * mine.joints_m[:, j] * Y_UP, atol=MOST_MM)
+        np.testing.assert_allclose(column(table, joint), 1e3 * in_ground(mine.joints_m[:, j]), atol=MOST_MM)
 
 
 def test_a_gap_in_a_trc_file_has_no_markers(tmp_path):
@@ -175,7 +180,7 @@ def test_a_table_has_a_row_for_each_pose(tmp_path):
     assert float(rows[1]["timestamp_s"]) == pytest.approx(2 + 1 / 60, abs=1e-6)
 
 
-@pytest.mark.parametrize("suffix", [".trc", ".bvh"])
+@pytest.mark.parametrize("suffix", [".trc", ".bvh", ".mot"])
 def test_a_format_of_one_person_has_a_file_for_each(tmp_path, suffix):
     files = write_motions(tmp_path / f"a{suffix}", [motion(person=3), motion(person=8)])
     assert files == [tmp_path / f"a_3{suffix}", tmp_path / f"a_8{suffix}"] and all(file.is_file() for file in files)
@@ -233,7 +238,7 @@ def test_lift_writes_what_is_wanted_beside_its_own_files(tmp_path, capsys):
     with np.load(tmp_path / "out" / "one.npz") as result:
         wrist_m = result["joints_m"][:, H36M17.index("left_wrist")]
     read_mm = column(opensim.TimeSeriesTableVec3(str(tmp_path / "out" / "one.trc")), "left_wrist")
-    assert np.abs(read_mm - 1e3 * wrist_m * Y_UP).max() < MOST_MM
+    assert np.abs(read_mm - 1e3 * in_ground(wrist_m)).max() < MOST_MM
     assert main([*command, "--format", "trc", "c3d"]) == 0 and "3 finished before" in capsys.readouterr().out
     assert main(command) == 1
     assert "is made with options formats ['.trc', '.c3d'], not None, and 2 more" in capsys.readouterr().err

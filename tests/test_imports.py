@@ -33,7 +33,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
     "files": {"adapters", "checks", "npz", "skeleton"},
     "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "skeleton", "stream"},
-    "pictures": {"adapters", "checks", "skeleton"},
+    "pictures": {"adapters", "camera", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
     "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "pictures", "skeleton",
                  "stream"},  # the public names

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..skeleton import Skeleton
-from .motion import CAMERA_TO_Y_UP, Motion, evenly
+from .motion import CAMERA_TO_Y_UP, Motion, evenly, unit, zxy_degrees
 
 CM = 100.0  # per metre
 CHANNELS = "Zrotation Xrotation Yrotation"
@@ -87,12 +87,12 @@ def _turned(root: Node, skeleton: Skeleton, joints_m: np.ndarray, vectors_m: dic
     def turn(node: Node, parent: np.ndarray) -> None:
         world = parent
         if node.turns is not None:
-            wanted = vectors_m[node.turns] / np.linalg.norm(vectors_m[node.turns], axis=-1, keepdims=True)
+            wanted = unit(vectors_m[node.turns])
             world = _swing(parent @ _at_rest(skeleton.joints[node.turns]), wanted) @ parent
             places_m[node.turns] = places_m[node.joint] + lengths_m[node.turns] * wanted
         elif node.children:
             world = _frame(skeleton, node, vectors_m)
-        degrees.append(_zxy_degrees(np.swapaxes(parent, 1, 2) @ world))
+        degrees.append(zxy_degrees(np.swapaxes(parent, 1, 2) @ world))
         for child in node.children:
             turn(child, world)
 
@@ -110,7 +110,7 @@ def _frame(skeleton: Skeleton, node: Node, vectors_m: dict[int, np.ndarray]) -> 
     x = left - right
     z = np.cross(x, up)
     y = np.cross(z, x)
-    return np.stack([axis / np.linalg.norm(axis, axis=-1, keepdims=True) for axis in (x, y, z)], axis=-1)
+    return np.stack([unit(axis) for axis in (x, y, z)], axis=-1)
 
 
 def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -125,14 +125,6 @@ def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     turns = np.eye(3) + skew + skew @ skew / np.where(opposite, 1, 1 + cosine)[:, None, None]
     turns[opposite] = 2 * across[opposite, :, None] * across[opposite, None, :] - np.eye(3)
     return turns
-
-
-def _zxy_degrees(rotation: np.ndarray) -> np.ndarray:
-    """(F, 3): the angles about z, x and y, in this order, of (F, 3, 3) = Rz @ Rx @ Ry."""
-    x = np.arcsin(rotation[:, 2, 1].clip(-1, 1))
-    z = np.arctan2(-rotation[:, 0, 1], rotation[:, 1, 1])
-    y = np.arctan2(-rotation[:, 2, 0], rotation[:, 2, 2])
-    return np.degrees(np.stack([z, x, y], axis=-1))
 
 
 def _hierarchy(node: Node, depth: int = 0) -> Iterator[str]:

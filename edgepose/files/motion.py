@@ -12,6 +12,7 @@ from ..skeleton import Skeleton
 EVEN_SHARE = 1e-3  # of a period: poses that lie so near to even times lie at them
 MOST_PERIODS = 1.5  # between two poses that a time between them is interpolated from; more is a gap
 CAMERA_TO_Y_UP = np.array([[1, 0, 0], [0, -1, 0], [0, 0, -1]], float)  # x right, y up, z towards the camera
+CAMERA_TO_GROUND = np.array([[0, 0, -1], [0, -1, 0], [-1, 0, 0]], float)  # OpenSim's: x towards the camera, y up
 CAMERA_TO_Z_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)  # x right, y away from the camera, z up
 
 
@@ -73,3 +74,16 @@ def _at(times_s: np.ndarray, motion: Motion, period_s: float) -> np.ndarray:
         is_at = np.abs(motion.timestamps_s[near] - times_s) <= EVEN_SHARE * period_s
         joints_m[is_at] = motion.joints_m[near[is_at]]
     return joints_m
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(..., 3) vectors at the length 1."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def zxy_degrees(rotation: np.ndarray) -> np.ndarray:
+    """(F, 3): the angles about z, x and y, in this order, of (F, 3, 3) = Rz @ Rx @ Ry."""
+    x = np.arcsin(rotation[:, 2, 1].clip(-1, 1))
+    z = np.arctan2(-rotation[:, 0, 1], rotation[:, 1, 1])
+    y = np.arctan2(-rotation[:, 2, 0], rotation[:, 2, 2])
+    return np.degrees(np.stack([z, x, y], axis=-1))

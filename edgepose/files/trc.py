@@ -1,6 +1,6 @@
-"""Marker trajectories for OpenSim (.trc): a marker for each joint, in mm, y up. One person a file.
+"""Marker trajectories for OpenSim (.trc): a marker for each joint, in mm, x towards the camera, y up.
 
-Source: OpenSim's documentation, "Marker (.trc) Files". A moment without a pose has empty cells.
+One person a file. A moment without a pose has empty cells. Source: OpenSim's documentation, "Marker (.trc) Files".
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .motion import CAMERA_TO_Y_UP, Motion, evenly
+from .motion import CAMERA_TO_GROUND, Motion, evenly
 
 
 def write_trc(path: Path, motion: Motion) -> None:
     """Writes one person's joints as markers."""
     even = evenly([motion])
-    joints_mm = 1e3 * even.joints_m[0] @ CAMERA_TO_Y_UP.T
+    joints_mm = 1e3 * even.joints_m[0] @ CAMERA_TO_GROUND.T
     frames, markers = joints_mm.shape[:2]
     rate = f"{even.rate_hz:.6g}"
     with open(path, "w", encoding="utf-8") as file:

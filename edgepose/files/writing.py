@@ -9,12 +9,13 @@ from .bvh import write_bvh
 from .c3d import write_c3d
 from .csv_poses import write_csv
 from .json_poses import write_json, write_jsonl
+from .mot import write_mot
 from .motion import Motion
 from .trc import write_trc
 
 FOR_ALL: dict[str, Callable[[Path, Sequence[Motion]], object]] = {
     ".json": write_json, ".jsonl": write_jsonl, ".csv": write_csv, ".c3d": write_c3d}
-FOR_ONE: dict[str, Callable[[Path, Motion], object]] = {".trc": write_trc, ".bvh": write_bvh}
+FOR_ONE: dict[str, Callable[[Path, Motion], object]] = {".trc": write_trc, ".mot": write_mot, ".bvh": write_bvh}
 SUFFIXES = (*FOR_ALL, *FOR_ONE)
 
 
