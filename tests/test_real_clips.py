@@ -283,6 +283,38 @@ def test_a_model_that_takes_the_elevation_is_told_lens_and_gravity_of_keypoints_
     np.testing.assert_allclose(undistorted.keypoints_px[..., :2], ideal_px, atol=1e-6)
 
 
+def test_a_model_that_takes_the_confidence_is_tried_without_hips_and_without_legs(tmp_path):
+    class Halved(Knows):
+        inputs = ("x", "y", "confidence")
+
+        def run(self, windows, out=None):
+            self.windows.append(windows.copy())
+            return super().run(windows[..., :2])
+
+    clip = real_clips.read_real_clips(write_folder(tmp_path))[0][0]
+    model = Halved([camera(30)])
+    model.windows = []
+    answers = real_scores.answers_to(model, clip, [0])
+    hidden = [f"{real_scores.DETECTED}, {kind}" for kind in ("hips hidden", "hips and legs hidden")]
+    assert [kind for kind in answers if "hidden" in kind] == hidden
+    without_hips, without_legs = (real_scores.without(clip.detected, real_scores.HIDDEN[kind]).keypoints_px
+                                  for kind in ("hips hidden", "hips and legs hidden"))
+    names = COCO17.joints
+    assert [name for i, name in enumerate(names) if not without_hips[0, i].any()] == ["left_hip", "right_hip"]
+    assert all(without_legs[0, i].any() == (i < names.index("left_hip")) for i in range(17))
+    hips = [H36M17.index("left_hip"), H36M17.index("right_hip")]
+    assert sum(not window[0, 0, hips, 2].any() for window in model.windows) == 2 * FRAMES
+
+
+def test_the_upper_body_is_measured_from_the_middle_of_the_shoulders():
+    target = np.random.default_rng(0).normal(size=(4, 12, 3))
+    predicted = target + 5.0
+    predicted[:, [6, 7, 8, 9, 10, 11]] += 100.0  # hips and legs do not count
+    assert real_scores.upper_body_error(predicted, target) == pytest.approx(0, abs=1e-9)
+    predicted[:, real_clips.LIMBS.index("left_wrist"), 2] += 0.6
+    assert real_scores.upper_body_error(predicted, target) == pytest.approx(0.1)
+
+
 def test_gravity_is_downward_in_the_camera():
     by = camera(0)
     assert real_clips.DOWN.tolist() == [0, 0, -1]

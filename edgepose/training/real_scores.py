@@ -1,19 +1,21 @@
 """The errors of a model on real clips: `edgepose evaluate --data real`.
 
 A clip goes through `Stream`, frame by frame as at run time, once as the detector saw it and once as a perfect detector
-would have. Only the joints of LIMBS count, from the middle of the hips: about the others detectors do not agree. A
-group's figure is the mean of its clips.
+would have. Only the joints of LIMBS count, from the middle of the hips: about the others detectors do not agree.
+"Upper body" is shoulders, elbows and wrists from the middle of the shoulders. A group's figure is the mean of its
+clips.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..adapters import ADAPTERS
 from ..clip import Clip, stream_clip
 from ..columns import inputs_of
 from ..metrics import mpjpe, mpjve, n_mpjpe, p_mpjpe, pck
@@ -22,6 +24,11 @@ from .real_clips import LIMBS, RealClip, from_hips, lengths_of, read_real_clips
 
 PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 TOLD = {"length": "told lengths", "elevation": "told lens and gravity"}  # for a model with these inputs
+# For a model that takes the confidence: keypoints that the detector did not find, by what their names contain.
+HIDDEN = {"hips hidden": ("hip", "pelvis"),
+          "hips and legs hidden": ("hip", "pelvis", "knee", "ankle", "heel", "toe", "foot")}
+SHOULDERS = [LIMBS.index("left_shoulder"), LIMBS.index("right_shoulder")]
+UPPER = [i for i, joint in enumerate(LIMBS) if joint.endswith(("shoulder", "elbow", "wrist"))]
 DETECTED, PERFECT, OWN = "detected", "perfect", "MediaPipe's own"
 Tables = list[dict[str, dict[str, float]]]  # each {row: {column: figure}}
 
@@ -109,9 +116,16 @@ def score(answers: Answers) -> Score:
     joints = range(1, 1 + len(LIMBS))
     figures = {"MPJPE mm": mpjpe(*rooted, joints), "N-MPJPE mm": n_mpjpe(*rooted, joints),
                "P-MPJPE mm": p_mpjpe(*poses), "PCK@150 %": pck(*rooted, joints=joints),
-               "MPJVE mm/s": mpjve(*rooted, joints, answers.times_s[known])}
+               "MPJVE mm/s": mpjve(*rooted, joints, answers.times_s[known]), "upper body mm": upper_body_error(*poses)}
     joints_mm = dict(zip(LIMBS, answers.errors_mm()[known].mean(axis=0).tolist()))
     return Score(figures, joints_mm, int(known.sum()), int((~known).sum()))
+
+
+def upper_body_error(predicted: np.ndarray, target: np.ndarray) -> float:
+    """The mean distance of shoulders, elbows and wrists from the middle of the shoulders: (N, 12, 3) twice, in its
+    unit."""
+    upper = [poses[:, UPPER] - poses[:, SHOULDERS].mean(axis=1, keepdims=True) for poses in (predicted, target)]
+    return float(np.linalg.norm(upper[0] - upper[1], axis=-1).mean())
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
@@ -143,10 +157,21 @@ def answers_to(model: Lifter, clip: RealClip, delays: Sequence[int]) -> dict[str
             if "elevation" in inputs_of(model):
                 answers[f"{name}, {TOLD['elevation']}"] = _streamed(
                     model, clip.undistorted(seen), clip.reference_m, delay, camera=clip.lens, gravity=clip.gravity)
+            if kind == DETECTED and "confidence" in inputs_of(model):
+                answers |= {f"{name}, {hidden}": _streamed(model, without(seen, parts), clip.reference_m, delay)
+                            for hidden, parts in HIDDEN.items()}
     if clip.own_m is not None:
         frames = np.flatnonzero(np.isfinite(clip.own_m).all(axis=(1, 2)))
         answers[OWN] = Answers(clip.own_m[frames], clip.reference_m[frames], frames / clip.detected.fps)
     return answers
+
+
+def without(clip: Clip, parts: Sequence[str]) -> Clip:
+    """The clip without the keypoints whose names contain one of `parts`: they were not found."""
+    names = ADAPTERS[clip.layout].layout.joints
+    keypoints_px = clip.keypoints_px.copy()
+    keypoints_px[:, [i for i, name in enumerate(names) if any(part in name for part in parts)]] = 0
+    return replace(clip, keypoints_px=keypoints_px)
 
 
 def _streamed(model: Lifter, clip: Clip, reference_m: np.ndarray, delay_frames: int, **known: Any) -> Answers:
