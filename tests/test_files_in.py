@@ -80,6 +80,11 @@ def custom(path, keypoints, films=("walk.mp4",), layout_name="coco"):
     return path
 
 
+def saved(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
 def npy(path, array):
     np.save(path, array)
     return path
@@ -288,6 +293,7 @@ BROKEN = [
     (broken("a.json", [coco_entry(0, FOUND[0], "cat.jpg")]),
      "a.json, entry 0: image_id is 'cat.jpg'; wanted the number of a frame"),
     (broken("a.json", [coco_entry(0, FOUND[0], idx="me")]), "a.json, entry 0: idx is 'me'; wanted a whole number"),
+    (broken("a.json", [coco_entry(0, FOUND[0], idx=np.inf)]), "a.json, entry 0: idx is inf; wanted a whole number"),
     (broken("a.json", [coco_entry(0, FOUND[0]), coco_entry(10**12, FOUND[0])]),
      "frames are numbered from 0 to 1000000000000; wanted"),
     (broken("a.json", [{"image_id": 0, "keypoints": ["x"] * 51}]), "entry 0: keypoints is .* wanted numbers"),
@@ -314,6 +320,8 @@ BROKEN = [
      "a.npz has 2 films, walk.mp4/custom, run.mp4/custom; wanted a file for each"),
     (lambda d: custom(d / "a.npz", FOUND[..., 0]),
      r"a.npz: walk.mp4/custom is float32 of shape \(30, 17\); wanted \(frames, K, 2 or 3\)"),
+    (lambda d: saved(d / "a.npz", positions_2d=np.array([1, 2], object), metadata={}), "a.npz is built otherwise than"),
+    (lambda d: saved(d / "a.npz", boxes=3, keypoints=np.array([1, 2], object), metadata={}), "is built otherwise than"),
     (lambda d: detectron(d / "a.npz", [[]] * 4), "a.npz: nobody was found in any of its 4 frames"),
     (lambda d: d, "has no file named as OpenPose's are"),
 ]

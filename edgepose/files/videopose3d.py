@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import listed
+from ..checks import first_line, listed
 from ..npz import read_npz, unpickled_arrays
 from .recording import LAYOUTS, Found, Recording
 
@@ -30,16 +30,22 @@ def read_videopose3d(path: Path) -> Recording:
     arrays = read_npz(path, ("keypoints", "positions_2d", "metadata"), unpickled_arrays)
     metadata = arrays.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    if arrays.get("positions_2d") is not None:
-        return _custom(path, arrays["positions_2d"], metadata)
+    try:
+        return (_detectron(path, arrays["keypoints"], metadata) if arrays.get("positions_2d") is None
+                else _custom(path, arrays["positions_2d"], metadata))
+    except (AttributeError, TypeError, KeyError) as error:  # no such lists and dicts
+        raise ValueError(f"{path} is built otherwise than VideoPose3D's files are ({first_line(error)})") from None
+
+
+def _detectron(path: Path, frames: Any, metadata: dict[str, Any]) -> Recording:
     people = []
-    for frame, classes in enumerate(arrays["keypoints"]):
+    for frame, classes in enumerate(frames):
         found = np.asarray(classes[PERSON] if len(classes) > PERSON else ())
         if found.size and (found.ndim != 3 or found.shape[1] not in (3, 4) or found.dtype.kind != "f"):
             raise ValueError(f"{path}, frame {frame} has keypoints of {found.dtype} of shape {found.shape}; wanted "
                              "(people, 4, 17), as Detectron2 gives them")
         people += [Found(frame, person[[0, 1, -1]].T.astype(float)) for person in found if found.size]
-    return Recording(people, len(arrays["keypoints"]), LAYOUTS.get(len(people[0].keypoints)) if people else None,
+    return Recording(people, len(frames), LAYOUTS.get(len(people[0].keypoints)) if people else None,
                      _size(metadata))
 
 
