@@ -7,9 +7,9 @@ the library as it comes (OpenVINO then computes in bfloat16 where the processor 
 run with the threads of the row, a person a call; a lifter that their converters cannot express is left out, with the
 reason.
 
-int8 here is every product in eight bits but the first and the last, the same scales in every runtime, whatever it costs
-in accuracy (`edgepose compile` keeps as many in half precision as its budget asks for); "onnxruntime-dynamic" finds its
-own.
+int8 here is every product in eight bits but the first and the last, whatever it costs in accuracy (`edgepose compile`
+takes as many in more bits as its budget asks for): natively a scale for each row of x; in the other runtimes one for
+all, the same in each; "onnxruntime-dynamic" finds its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ import edgepose
 from edgepose import _native, enginefile, timing, zoo
 from edgepose.benchmarks import peers
 from edgepose.build_engines import export, quantise
-from edgepose.build_engines.budgets import BUDGET_MM, errors_mm
+from edgepose.build_engines.budgets import BUDGETS, errors_mm
 from edgepose.build_engines.compile import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
@@ -136,9 +136,12 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
 
 @functools.cache
 def eight_bit_scales(module: torch.nn.Module) -> dict:
-    """Scales that put every product but the first and the last in eight bits."""
-    calibration = quantise.Calibration(*lower(module, "fp32"), calibration_windows(module))
-    return {"w8_kept": [], **calibration.scales(quantise.Recipe("percentile"))}
+    """Scales that put every product but the first and the last in eight bits, weights to the nearest."""
+    plan, tensors = lower(module, "fp32")
+    calibration = quantise.Calibration(plan, tensors, calibration_windows(module))
+    names = [name for _, name, _ in quantise.products(plan)]
+    return {"w8": {name: {} for name in names}, "rows": {name: {"x_bits": 8} for name in names},
+            **calibration.scales(quantise.Recipe("percentile"))}
 
 
 def _quantise_dynamically(module: torch.nn.Module, file: Path) -> None:
@@ -299,7 +302,7 @@ def print_rows(rows: list[dict], limits_ms: list[float | None], console: Console
 
 
 def _is_over_budget(row: dict) -> bool:
-    return not row["mean_error_mm"] <= BUDGET_MM[row["precision"]]
+    return not row["mean_error_mm"] <= BUDGETS[row["precision"]].mean_mm
 
 
 def plot(rows: list[dict], file: Path) -> None:

@@ -4,7 +4,7 @@ checkpoint -> zoo module -> plan of ours (native, cuda), ONNX, TorchScript, Tens
 float32 on the shipped evaluation windows -> kept under its final name only if it is within its error budget -> timed -> report.json.
 
 Precisions: fp32; fp16 and w8, weights stored in half precision and in eight bits and widened as they are read; int8, the products
-in eight bits, with scales found on calibration windows (quantise.py). int8 that is no faster than fp16 is refused too. With TensorRT
+in eight bits, in the way found on calibration windows (searches.py). int8 that is no faster than fp16 is refused too. With TensorRT
 (the folder tensorrt) fp16 and int8 compute in half precision and eight bits, in batches of a fixed size.
 """
 
@@ -20,10 +20,9 @@ if __name__ == "__main__":  # before the imports below: the command says what is
     sys.exit(cli.main(["compile", *sys.argv[1:]]))
 
 import argparse
-import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,27 +34,25 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import edgepose
 from edgepose import enginefile, gpu, timing, zoo
-from edgepose.build_engines import export, quantise, triton_repository
-from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
+from edgepose.build_engines import export, quantise, searches, triton_repository
+from edgepose.build_engines.budgets import BUDGETS, errors_mm, mpjpe_mm, over_budget, tail_mm
 from edgepose.build_engines.lifters import NamedModule, load_lifter, weights_sha256
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_onnx import plan_to_onnx
-from edgepose.build_engines.products import PRODUCTS, TENSORRT_PRODUCTS, Product, products_of, remove, remove_older, write_graph
+from edgepose.build_engines.products import EIGHT_BITS, PRODUCTS, TENSORRT_PRODUCTS, Product, products_of, remove, remove_older, write_graph
 from edgepose.build_engines.report import Row, plainly, print_rows, wide_console, write_report
 from edgepose.build_engines.tensorrt import boards, torch_tensorrt
 from edgepose.build_engines.tensorrt.builder import Builder, Source, add_tactic_sources, engine_parts, is_offered, write_layers
 from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.checks import checked_number, installing, need_library
-from edgepose.columns import inputs_of, joints_of, outputs_of
+from edgepose.columns import inputs_of, outputs_of
 from edgepose.enginefile import EngineError
-from edgepose.metrics import mpjpe
 from edgepose.zoo.detectors import is_detector
 
 OF_PLAN = ("native", "cuda")  # they run the plan itself
 ONNX_OPSET = 17  # for ONNX engines: the first with LayerNorm as one node
 OF_TENSORRT = ("batch", "allow_rung", "tactic_sources", "for_board")  # options
-EIGHT_BITS = ("w8", "int8")
 
 
 @dataclass(frozen=True)
@@ -67,20 +64,28 @@ class TensorRTOptions:
     tactic_sources: Sequence[str] | None = None
 
 
-def find_scales(lifter: NamedModule, given: Path | None, say: Callable[[str], None]) -> dict:
-    """How a lifter goes into eight bits: the scales of the file `given`, else found on the calibration windows.
+def find_scales(lifter: NamedModule, given: Path | None, products: Iterable[Product], say: Callable[[str], None]) -> dict:
+    """The scales of a lifter's products in eight bits: those of the file `given`, else found on the calibration windows.
 
-    Raises ValueError, naming the file, if it is of other weights.
+    Raises ValueError, naming the file, if it is of other weights, or has none for one of the products.
     """
     weights = weights_sha256(lifter.module)
+    parts = {part for product in products if (part := product.scales())}
     if given:
         scales = quantise.read_scales(given)
         if scales.get("weights_sha256") != weights:
             raise ValueError(f"{given} holds the scales of {scales.get('model')} with other weights; leave --scales out to find new ones")
+        for product in products:
+            if product.scales() not in (None, *scales):
+                raise ValueError(f"{given} holds no scales for {product.backend} {product.precision}; leave --scales out to find new ones")
         return scales
     calibration = quantise.Calibration(*lower(lifter.module, "fp32"), calibration_windows(lifter.module))
-    return {"model": lifter.name, "weights_sha256": weights, "w8_kept": quantise.search_w8(calibration, BUDGET_MM["w8"], say),
-            **quantise.search(calibration, BUDGET_MM["int8"], say)}
+    scales = {"model": lifter.name, "weights_sha256": weights}
+    if "w8" in parts:
+        scales["w8"] = searches.search_w8(calibration, BUDGETS["w8"], say)
+    if "rows" in parts:
+        scales["rows"] = searches.search_rows(calibration, BUDGETS["int8"], say)
+    return scales | (searches.search(calibration, BUDGETS["int8"], say) if "steps" in parts else {})
 
 
 def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None = None) -> tuple[dict, dict[str, np.ndarray]]:
@@ -88,10 +93,8 @@ def build(lifter: NamedModule, backend: str, precision: str, scales: dict | None
     if precision not in PRODUCTS[backend]:
         raise ValueError(f"the {backend} backend has no {precision}; it has {', '.join(PRODUCTS[backend])}")
     module, header = lifter.module, _header(lifter, backend, precision, scales)
-    if precision == "int8":
-        plan, tensors = quantise.in_eight_bits(*lower(module, "fp32"), scales)
-    elif precision == "w8":
-        plan, tensors = quantise.weights_only(*lower(module, "fp32"), scales["w8_kept"])
+    if part := Product(backend, precision).scales():
+        plan, tensors = quantise.in_eight_bits(*lower(module, "fp32"), scales[part])
     else:
         plan, tensors = lower(module, precision)
     if backend in OF_PLAN:
@@ -139,8 +142,8 @@ def _header(lifter: NamedModule, backend: str, precision: str, scales: dict | No
         header["options"] = lifter.changed_options
     if lifter.rate_hz is not None:
         header["rate_hz"] = lifter.rate_hz
-    if precision == "int8":
-        header["quantisation"] = scales["recipe"]
+    if part := Product(backend, precision).scales():
+        header["quantisation"] = quantise.schemes(lower(module, "fp32")[0], scales[part])
     return header
 
 
@@ -149,7 +152,7 @@ def tensorrt_header(lifter: NamedModule, precision: str, scales: dict | None) ->
     header = _header(lifter, "tensorrt", precision, scales)
     if lifter.is_trained:  # what a rebuild without ONNX Runtime is held to
         _, target, reference = _reference(lifter)
-        header["mpjpe_mm"] = _mpjpe_mm(reference, target)
+        header["mpjpe_mm"] = mpjpe_mm(reference, target)
     return header
 
 
@@ -169,16 +172,14 @@ def check(lifter: NamedModule, product: Product, path: Path, threads: int) -> tu
     poses = engine.run(x)
     errors = errors_mm(poses, reference)
     _, tensors = enginefile.read(path)
-    trained, over = lifter.is_trained, over_budget(poses, reference, engine.precision)
+    trained, over = lifter.is_trained, over_budget(poses, reference, engine.precision, target if lifter.is_trained else None)
     return engine, Row(
         lifter.name, product.backend, engine.precision, product.batch, threads, engine.frames, None, None, None, None, *errors,
+        tail_mm(poses, reference),
         zoo.macs(lifter.module), zoo.parameters(lifter.module), sum(t.nbytes for t in tensors.values()), load_ms,
-        _mpjpe_mm(poses, target) if trained else None, _mpjpe_mm(reference, target) if trained else None,
-        BUDGET_MM[engine.precision], not over, "", over and f"over {over}", lifter.changed_options)
-
-
-def _mpjpe_mm(poses_m: np.ndarray, target_m: np.ndarray) -> float:
-    return float(mpjpe(joints_of(poses_m) * 1e3, target_m * 1e3))
+        mpjpe_mm(poses, target) if trained else None, mpjpe_mm(reference, target) if trained else None,
+        BUDGETS[engine.precision].mean_mm, not over, "", over and f"over {over}", lifter.changed_options,
+        engine.header.get("quantisation", {}))
 
 
 def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[str], out: Path, threads: int,
@@ -199,7 +200,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     builder = Builder(out, for_tensorrt.tactic_sources, say)
     scales = None
     if any(product.precision in EIGHT_BITS for product in products):
-        scales = find_scales(lifter, scales_file, say)
+        scales = find_scales(lifter, scales_file, products, say)
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         for product in [*products, *sorted(yardsticks)]:
@@ -233,7 +234,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
         _refuse_slower(lifter, made, out)
     rows = [row for product, row in made.items() if product not in yardsticks]
     if any(row.is_kept and row.precision in EIGHT_BITS for row in rows):  # else those of engines that are there stay
-        enginefile.write_atomically(out / f"{lifter.file_stem}_scales.json", (json.dumps(scales) + "\n").encode())
+        quantise.write_scales(out / f"{lifter.file_stem}_scales.json", scales)
     write_report(out, rows, say)
     return rows
 
@@ -249,7 +250,7 @@ def compile_for_board(lifter: NamedModule, asked: str, precisions: list[str], ba
         raise ValueError(f"TensorRT has no product in {', '.join(precisions)}; it has {', '.join(TENSORRT_PRODUCTS['tensorrt'])}")
     for product in products:
         boards.rung_for_board(product.precision, asked)
-    scales = find_scales(lifter, scales_file, plainly(console)) if any(product.precision == "int8" for product in products) else None
+    scales = find_scales(lifter, scales_file, products, plainly(console)) if any(product.precision == "int8" for product in products) else None
     windows, (x, _, reference) = calibration_windows(lifter.module), _reference(lifter)
     for product in products:
         path = out / product.file_name(lifter)
@@ -308,7 +309,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile`."""
     parser.add_argument("--model", required=True, metavar="MODEL", help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.MODELS)}")
     parser.add_argument("--frames", type=int, help="window length, of a model named by its name (default: its usual one)")
-    parser.add_argument("--precision", nargs="+", choices=list(BUDGET_MM), default=["fp32", "fp16"], help="default: fp32 fp16; "
+    parser.add_argument("--precision", nargs="+", choices=list(BUDGETS), default=["fp32", "fp16"], help="default: fp32 fp16; "
                         "w8: weights in eight bits, widened as they are read; int8: products in eight bits, where the error allows it")
     parser.add_argument("--scales", type=Path, metavar="FILE.json", help="for w8 and int8: the scales of an earlier build")
     parser.add_argument("--keep-slower", action="store_true", help="keep int8 also where it is no faster than fp16")

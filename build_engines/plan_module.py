@@ -18,6 +18,7 @@ from edgepose.zoo.layers import AttentionPattern
 
 MATRIX_PRODUCTS = ("linear", "conv", "graph_conv")
 MASKED = -1e30  # as csrc/kernels.inl: finite, so that no runtime makes NaN of it
+LEAST_STEP = 1e-35  # as csrc/kernels.h
 
 
 class PlanModule(nn.Module):
@@ -89,12 +90,14 @@ class PlanModule(nn.Module):
         return self._tensor(step, "scatter") @ torch.cat([part @ w_group for part, w_group in groups], 1)
 
     def _seen(self, number: int, step: dict, x: torch.Tensor) -> torch.Tensor:
-        """x as the weights see it: rounded to int8 where the plan says so."""
+        """x as the weights see it: rounded where the plan says so."""
         if self.watch:
             self.watch(number, x)
-        if "x_scale" not in step:
-            return x
-        return torch.clamp(torch.round(x * self._tensor(step, "x_scale")), -128, 127)
+        if "x_bits" in step:
+            return _round_rows(x, 2 ** step["x_bits"] - 1)
+        if "x_scale" in step:
+            return torch.clamp(torch.round(x * self._tensor(step, "x_scale")), -128, 127)
+        return x
 
     def _weight(self, step: dict) -> torch.Tensor:
         w = self._tensor(step, "weight")
@@ -116,6 +119,15 @@ class PlanModule(nn.Module):
 
     def _tensor(self, step: dict, key: str) -> torch.Tensor:
         return getattr(self, _attribute(step[key]))
+
+
+def _round_rows(x: torch.Tensor, levels: int) -> torch.Tensor:
+    """Each row of x (..., k) in steps of its own, `levels` of them from its least to its largest number: csrc/kernels.h."""
+    least, largest = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
+    step = largest / levels - least / levels
+    inverse = torch.where(step < LEAST_STEP, 0.0, 1 / step)
+    zero = torch.round(-least * inverse)
+    return step * (torch.clamp(torch.round(x * inverse) + zero, max=levels) - zero)
 
 
 def _attribute(name: str) -> str:

@@ -12,6 +12,7 @@ from edgepose.build_engines.lifters import NamedModule
 PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
 TENSORRT_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # for one batch size and one machine
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
+EIGHT_BITS = ("w8", "int8")
 
 
 @dataclass(frozen=True, order=True)
@@ -25,6 +26,12 @@ class Product:
     def file_name(self, lifter: NamedModule) -> str:
         """What the engine is kept as."""
         return f"{lifter.file_stem}_{self.backend}_{self.precision}{f'_b{self.batch}' * (self.batch > 1)}.epose"
+
+    def scales(self) -> str | None:
+        """The part of the scales (quantise.PARTS) that it is made with, if it is in eight bits."""
+        if self.precision not in EIGHT_BITS:
+            return None
+        return "w8" if self.precision == "w8" else "rows" if self.backend == "native" else "steps"
 
     def yardstick(self) -> Product | None:
         """The product that this one must be faster than, if there is one."""

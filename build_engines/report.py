@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgepose import enginefile, timing
+from edgepose.build_engines.quantise import counted
 from edgepose.checks import read_json
 
 TABLE_COLUMNS = 128
@@ -34,6 +35,7 @@ class Row:
     poses_per_s: float | None
     mean_error_mm: float
     max_error_mm: float
+    tail_error_mm: float  # 99.9 % of the joints are nearer
     macs: int
     parameters: int
     weight_bytes: int
@@ -45,6 +47,7 @@ class Row:
     file: str
     refusal: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # those that the model's name does not say
+    schemes: dict[str, str] = field(default_factory=dict)  # of a product in eight bits: quantise.schemes
 
 
 def write_report(out: Path, rows: list[Row], say: Callable[[str], None] = print) -> None:
@@ -87,16 +90,20 @@ def print_rows(rows: list[Row], out: Path, console: Console) -> None:
     """The rows as a table; latencies are of a call, of `batch` people."""
     options = "".join(f", {option}={value}" for option, value in rows[0].options.items())
     table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}{options}: engines in {out}/")
-    for heading in ("engine", "error to torch\nmean / max mm", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
+    for heading in ("engine", "error to torch, mm\nmean / p99.9 / max", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
         table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=heading != "engine", overflow="fold")
     for row in rows:
         latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
         accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
         verdict = "ok" if row.is_kept else f"[red]refused: {row.refusal}[/red]"
         product = f"{row.runtime} {row.precision}" + f", batch {row.batch}" * (row.batch > 1)
-        table.add_row(row.file or product, f"{row.mean_error_mm:.4f} / {row.max_error_mm:.4f}", accuracy,
+        errors = f"{row.mean_error_mm:.4f} / {row.tail_error_mm:.2f} / {row.max_error_mm:.2f}"
+        table.add_row(row.file or product, errors, accuracy,
                       latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
     console.print(table)
+    for row in rows:
+        if row.schemes:
+            console.print(f"{row.runtime} {row.precision}: {counted(row.schemes)}; each product's in report.json")
     kept = [row for row in rows if row.file]
     if kept:
         best = min(kept, key=lambda row: (row.batch, row.median_ms))

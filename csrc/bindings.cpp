@@ -74,14 +74,14 @@ class Scratch {
   std::vector<float> block_;
 };
 
-// Packed weights: float32, float16, or int8 with their scales, and x's if that is rounded too.
-Weights weights_of(const py::array& w, const std::optional<Floats>& scale, const std::optional<Floats>& x_scale, const Kernels& table) {
+// Packed weights: float32, float16, or int8 with their scales. x_bits: to how many bits x is rounded, 0 if it is not.
+Weights weights_of(const py::array& w, const std::optional<Floats>& scale, int x_bits, const Kernels& table) {
   const Type type = type_of(w);
   if (type == Type::f16 && !table.has_f16)
     throw std::invalid_argument(std::string("the kernels of ") + table.isa + " have no half precision; widen the weights");
-  if ((type == Type::i8) != scale.has_value() || (x_scale && !scale)) throw std::invalid_argument("scales go with weights of int8");
-  const Precision precision = type == Type::f32 ? Precision::f32 : type == Type::f16 ? Precision::f16 : x_scale ? Precision::i8 : Precision::w8;
-  return {precision, w.data(), scale ? scale->data() : nullptr, x_scale ? x_scale->data() : nullptr};
+  if ((type == Type::i8) != scale.has_value() || (x_bits && !scale)) throw std::invalid_argument("scales and x_bits go with weights of int8");
+  const Precision whole = x_bits == 16 ? Precision::i16 : x_bits == 8 ? Precision::i8 : Precision::w8;
+  return {type == Type::f32 ? Precision::f32 : type == Type::f16 ? Precision::f16 : whole, w.data(), scale ? scale->data() : nullptr};
 }
 
 void bind_kernels(py::module_ m) {
@@ -95,21 +95,20 @@ void bind_kernels(py::module_ m) {
     kernels(isa.c_str()).add(X.data, C.data, Y.data, X.ld, C.ld, Y.ld, X.rows, X.columns);
   });
   using Scales = const std::optional<Floats>&;
-  m.def("x_zero", [](const std::string& isa) { return kernels(isa.c_str()).x_zero; });
   m.def("linear", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
-                     const std::string& activation, const std::string& isa, Scales scale, Scales x_scale) {
+                     const std::string& activation, const std::string& isa, Scales scale, int x_bits) {
     const Matrix X(x), B(b), Y(y);
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
     Scratch scratch(linear_scratch(X.columns));
-    table.linear(X.data, weights_of(w, scale, x_scale, table), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows, X.columns,
+    table.linear(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows, X.columns,
                  Y.columns, activation_named(activation));
   }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("activation"), py::arg("isa"),
-     py::arg("scale") = py::none(), py::arg("x_scale") = py::none());
+     py::arg("scale") = py::none(), py::arg("x_bits") = 0);
   // x and y: people * joints rows; gather (gathered rows, joints) and scatter (joints, gathered rows) as dense matrices.
   m.def("graph_conv", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
                          Rows gather, Rows scatter, const std::vector<int>& group_rows, const std::string& activation,
-                         const std::string& isa, Scales scale, Scales x_scale) {
+                         const std::string& isa, Scales scale, int x_bits) {
     const Matrix X(x), B(b), Y(y), G(gather), S(scatter);
     std::vector<int> rows{0};
     for (int count : group_rows) rows.push_back(rows.back() + count);
@@ -120,10 +119,10 @@ void bind_kernels(py::module_ m) {
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
     Scratch scratch(graph_scratch(G.rows, X.ld, X.columns));
-    table.graph_conv(X.data, weights_of(w, scale, x_scale, table), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld,
+    table.graph_conv(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld,
                      X.rows / S.rows, X.columns, Y.columns, activation_named(activation));
   }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("gather"), py::arg("scatter"),
-     py::arg("group_rows"), py::arg("activation"), py::arg("isa"), py::arg("scale") = py::none(), py::arg("x_scale") = py::none());
+     py::arg("group_rows"), py::arg("activation"), py::arg("isa"), py::arg("scale") = py::none(), py::arg("x_bits") = 0);
   m.def("multiply", [](Rows x, Rows r, Rows y, const std::string& activation, const std::string& isa) {
     const Matrix X(x), R(r), Y(y);
     kernels(isa.c_str()).multiply(X.data, R.data, Y.data, X.ld, R.ld, Y.ld, X.rows, X.columns, activation_named(activation));

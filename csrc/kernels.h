@@ -9,19 +9,25 @@ constexpr int kPanelColumns = 16;  // columns of a packed weight panel, the same
 
 enum class Activation { none, relu, gelu, sigmoid };
 
-// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 multiplies whole numbers: x is
-// rounded to int8 too, and the sums are exact.
-enum class Precision { f32, f16, w8, i8 };
+// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 and i16 have the weights of w8 and
+// multiply whole numbers: x is rounded to 8 or 16 bits, and the sums are exact.
+enum class Precision { f32, f16, w8, i8, i16 };
 
-// The weights of a product, packed: f32, f16, w8 [ceil(n / 16)][k][16]; i8 [ceil(n / 16)] panels of 16 int32 starts, -x_zero times
-// the sum of a column, and [ceil(k / 4)][16][4]. Zero past n and k. packed_panel() is a panel's size. For w8 and i8 the weight of
-// a column is scale[column] * the number stored; for i8 the scale also undoes x's: x becomes round(x[i] * x_scale[i]).
+// The weights of a product, packed: f32, f16, w8 [ceil(n / 16)][k][16]; i8, i16 [ceil(n / 16)] panels of the sums of 16 columns, int32,
+// and [ceil(k / 4)][16][4]. Zero past n and k. packed_panel() is a panel's size. In eight bits the weight of a column is
+// scale[column] * the number stored.
 struct Weights {
   Precision precision;
   const void* packed;
-  const float* scale;    // w8, i8: (n) padded to whole panels
-  const float* x_scale;  // i8: (k)
+  const float* scale;  // w8, i8, i16: (n) padded to whole panels
 };
+
+// A row of x in i8 and i16 becomes whole numbers from 0 to `levels`, from its least to its largest number, 0 being one of them:
+//   step = largest / levels - least / levels;  inverse = 1 / step, 0 where the step is below kLeastStep
+//   number = clamp(round(x * inverse) + zero, 0, levels),  zero = round(-least * inverse)
+// and is multiplied as step * (number - zero). In float32, half to even: the same on every CPU.
+constexpr int kLevels8 = 255, kLevels16 = 65535;
+constexpr float kLeastStep = 1e-35f;
 
 // The neighbour groups of a graph convolution. Group g multiplies `rows[g+1] - rows[g]` gathered rows of a person by its
 // own weights; zero rows of the adjacency are never gathered. Sums are in compressed rows: entry e in
@@ -45,11 +51,10 @@ struct Graph {
 struct Kernels {
   const char* isa;
   int has_f16;  // whether f16 can be read; where not, weights are widened when they are packed
-  int x_zero;   // what the kernels add to x as int8: 128 where the CPU multiplies unsigned by signed numbers, else 0
 
   // y[m,n] = activation(x[m,k] @ w + b[n]) + residual[m,n]. residual may be null or y (its rows are ldy apart);
   // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation, from the product of x and w as they are rounded.
-  // scratch: linear_scratch(k) floats for i8, else unused.
+  // scratch: linear_scratch(k) floats for i8 and i16, else unused.
   void (*linear)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                  int ldx, int ldy, int m, int k, int n, Activation activation);
 
@@ -93,8 +98,9 @@ static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
 // A row of x in eight bits (in 16 on CPUs that multiply those): the distance between two, in numbers. Never a power of two.
 static inline int rounded_ld(int k) { return round_up(k, 64) + 64; }
-static inline long linear_scratch(int k) { return (long)kBlockRows * rounded_ld(k) / 2; }
-static inline long graph_scratch(int rows, int ldx, int k) { return (long)kGraphPeople * rows * (ldx + rounded_ld(k) / 2); }
+// Twice rows of 16 bits: x in 16 bits is multiplied as two rows of eight.
+static inline long linear_scratch(int k) { return (long)kBlockRows * rounded_ld(k); }
+static inline long graph_scratch(int rows, int ldx, int k) { return (long)kGraphPeople * rows * (ldx + rounded_ld(k)); }
 
 // The bytes of one packed panel, of all groups of a graph convolution.
 static inline long packed_panel(Precision precision, int k, int groups = 1) {
@@ -102,7 +108,7 @@ static inline long packed_panel(Precision precision, int k, int groups = 1) {
     case Precision::f32: return 4L * groups * k * kPanelColumns;
     case Precision::f16: return 2L * groups * k * kPanelColumns;
     case Precision::w8: return 1L * groups * k * kPanelColumns;
-    case Precision::i8: return (long)groups * (round_up(k, 4) + 4) * kPanelColumns;
+    case Precision::i8: case Precision::i16: return (long)groups * (round_up(k, 4) + 4) * kPanelColumns;
   }
   return 0;
 }

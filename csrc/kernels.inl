@@ -140,7 +140,7 @@ long probe_read(const float* x, long n, long times) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {EP_NAME, kHasHalf, kZero, linear, graph_conv, normalize, add, multiply, blend, attention,
+const Kernels table = {EP_NAME, kHasHalf, linear, graph_conv, normalize, add, multiply, blend, attention,
                        probe_flops, probe_dots, probe_read};
 
 }  // namespace edgepose::EP_ISA

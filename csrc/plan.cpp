@@ -69,7 +69,7 @@ namespace {
 bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
 
 Precision precision_of(const Step& step, const Tensor& weight, const Kernels& kernels) {
-  if (weight.type == Type::i8) return step.x_scale < 0 ? Precision::w8 : Precision::i8;
+  if (weight.type == Type::i8) return step.x_bits == 16 ? Precision::i16 : step.x_bits == 8 ? Precision::i8 : Precision::w8;
   return weight.type == Type::f16 && kernels.has_f16 ? Precision::f16 : Precision::f32;
 }
 
@@ -83,14 +83,14 @@ struct Panels {
 };
 
 // One panel of one group, from column `first` on, as kernels.h says.
-void pack_panel(const Tensor& weight, Precision precision, int x_zero, int group, int first, void* to) {
+void pack_panel(const Tensor& weight, Precision precision, int group, int first, void* to) {
   const Panels of(weight);
   auto* f32 = static_cast<float*>(to);
   auto* f16 = static_cast<std::uint16_t*>(to);
   auto* w8 = static_cast<std::int8_t*>(to);
-  auto* starts = static_cast<std::int32_t*>(to);
-  auto* i8 = w8 + kPanelColumns * sizeof *starts;
-  if (precision == Precision::i8) std::memset(to, 0, packed_panel(precision, of.k));
+  auto* sums = static_cast<std::int32_t*>(to);
+  auto* whole = w8 + kPanelColumns * sizeof *sums;
+  if (precision == Precision::i8 || precision == Precision::i16) std::memset(to, 0, packed_panel(precision, of.k));
   for (int i = 0; i < of.k; i++)
     for (int c = 0; c < kPanelColumns; c++) {
       const bool is_there = first + c < of.n;
@@ -99,23 +99,23 @@ void pack_panel(const Tensor& weight, Precision precision, int x_zero, int group
         case Precision::f32: f32[at] = is_there ? element(weight, from) : 0; break;
         case Precision::f16: f16[at] = is_there ? static_cast<const std::uint16_t*>(weight.data)[from] : 0; break;
         case Precision::w8: w8[at] = is_there ? static_cast<const std::int8_t*>(weight.data)[from] : 0; break;
-        case Precision::i8:
+        case Precision::i8: case Precision::i16:
           if (!is_there) break;
-          i8[(i / 4 * kPanelColumns + c) * 4 + i % 4] = static_cast<const std::int8_t*>(weight.data)[from];
-          starts[c] -= x_zero * static_cast<const std::int8_t*>(weight.data)[from];
+          whole[(i / 4 * kPanelColumns + c) * 4 + i % 4] = static_cast<const std::int8_t*>(weight.data)[from];
+          sums[c] += static_cast<const std::int8_t*>(weight.data)[from];
           break;
       }
     }
 }
 
 // A convolution's weights lie tap after tap, each packed like a linear's; a graph convolution's groups panel after panel.
-void pack(const Tensor& weight, Op op, Precision precision, int x_zero, unsigned char* to) {
+void pack(const Tensor& weight, Op op, Precision precision, unsigned char* to) {
   const Panels of(weight);
   const long bytes = packed_panel(precision, of.k);
   for (int panel = 0; panel < of.count(); panel++)
     for (int group = 0; group < of.groups; group++) {
       const long at = op == Op::conv ? (long)group * of.count() + panel : (long)panel * of.groups + group;
-      pack_panel(weight, precision, x_zero, group, panel * kPanelColumns, to + at * bytes);
+      pack_panel(weight, precision, group, panel * kPanelColumns, to + at * bytes);
     }
 }
 
@@ -174,14 +174,17 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       run.activation = step.activation, run.heads = step.heads, run.epsilon = step.epsilon;
       run.span = step.span, run.is_causal = step.is_causal, run.first = step.first, run.stride = step.stride;
       if (is_product(step.op)) {
+        if (step.x_scale >= 0)
+          throw std::invalid_argument("its int8 has one scale for all rows of x: it is for a GPU, or by an older edgepose. Build it again: "
+                                      "edgepose compile --model NAME --precision int8 --backend native");
         const Tensor& weight = spec.tensors[step.weight];
         const Panels of(weight);
         if (step.op == Op::conv) run.taps = of.groups;
         const Precision precision = precision_of(step, weight, kernels_);
         run.panel = packed_panel(precision, of.k, step.op == Op::conv ? 1 : of.groups);
         unsigned char* to = room(packed_panel(precision, of.k) * of.groups * of.count());
-        if (fill) pack(weight, step.op, precision, kernels_.x_zero, to);
-        run.weights = {precision, to, floats(step.scale, round_up(of.n, kPanelColumns)), floats(step.x_scale, of.k)};
+        if (fill) pack(weight, step.op, precision, to);
+        run.weights = {precision, to, floats(step.scale, round_up(of.n, kPanelColumns))};
       }
       if (is_product(step.op) || step.op == Op::add) {
         run.ldb = round_up(spec.tensors[step.bias].shape.back(), kPanelColumns);

@@ -43,12 +43,13 @@ enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize,
 //               span > 0: even heads look at most span tokens away, odd heads at every span-th token; is_causal: no head
 //               looks at later tokens. gate[1, 2 heads] = g | b: y = g softmax(q k^T) v + (1 - b) g v
 //   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n]) + residual
-// A product's weight may be int8: then its column's `scale` (n), of a graph_conv (groups, n), times the product is meant, and
-// with `x_scale` (k) x is rounded to int8 too: round(x[i] * x_scale[i]).
+// A product's weight may be int8: then its column's `scale` (n), of a graph_conv (groups, n), times the product is meant. x_bits, 8 or 16:
+// each row of x is rounded to so many bits too, as kernels.h says (CPUs). x_scale (k): x is rounded to int8, round(x[i] * x_scale[i]) (GPUs).
 struct Step {
   Op op;
   int x = -1, y = -1, residual = -1, gate = -1;
   int weight = -1, scale = -1, x_scale = -1, bias = -1, gather = -1, scatter = -1;
+  int x_bits = 0;
   Activation activation = Activation::none;
   int heads = 0, span = 0;
   bool is_causal = false;

@@ -81,7 +81,9 @@ class Checker {
   void product(const Step& step, std::vector<int> shape, std::vector<int> scales) {
     const bool is_eight_bits = tensor(step.weight, "weight", shape).type == Type::i8;
     need(is_eight_bits == (step.scale != -1), "scale goes with a weight of int8");
-    need(is_eight_bits || step.x_scale == -1, "x_scale goes with a weight of int8");
+    need(is_eight_bits || (step.x_scale == -1 && step.x_bits == 0), "x_scale and x_bits go with a weight of int8");
+    need(step.x_bits == 0 || step.x_bits == 8 || step.x_bits == 16, "x_bits is neither 8 nor 16");
+    need(step.x_bits == 0 || step.x_scale == -1, "x_scale and x_bits exclude each other");
     if (is_eight_bits) floats(step.scale, "scale", scales);
     if (step.x_scale != -1) floats(step.x_scale, "x_scale", {shape.end()[-2]});
   }

@@ -70,7 +70,7 @@ Step read_step(const Value& object, const std::map<std::string, int>& index) {
   step.op = op_named(text(needed(object, "op"), "op"));
   step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1), step.gate = number("gate", -1);
   step.weight = tensor("weight"), step.bias = tensor("bias");
-  step.scale = tensor("scale"), step.x_scale = tensor("x_scale");
+  step.scale = tensor("scale"), step.x_scale = tensor("x_scale"), step.x_bits = number("x_bits", 0);
   step.gather = tensor("gather"), step.scatter = tensor("scatter");
   if (const Value* value = object.find("activation")) step.activation = activation_named(text(*value, "activation"));
   step.heads = number("heads", 0), step.span = number("span", 0);

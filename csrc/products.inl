@@ -14,11 +14,17 @@ struct Columns {
   EP_INLINE float at(const float* row, int r, int i) const { return row[i * ld + r]; }
 };
 
-// Rows in eight bits, as round_rows() left them.
+// Rows of numbers from 0 to 255, written by round_rows(); zero[r] stands for 0 in row r.
 struct RoundedRows {
-  const rounded* x;
+  rounded* x;
+  int32_t* zero;
   long ld;
-  EP_INLINE RoundedRows from(int row) const { return {x + row * ld, ld}; }
+  EP_INLINE RoundedRows from(int row) const { return {x + row * ld, zero + row, ld}; }
+};
+// The same in 16 bits: 256 * high + low.
+struct SplitRows {
+  RoundedRows high, low;
+  EP_INLINE SplitRows from(int row) const { return {high.from(row), low.from(row)}; }
 };
 
 // How far ahead of their use the weights are fetched, in weights: 128 steps of k. One thread, ampose-l, whose weights do not
@@ -57,7 +63,7 @@ EP_INLINE void tile(const Left& left, const Weight* __restrict w, long stride, i
   }
 }
 
-// The same in whole numbers, exact; a panel of w begins with the starts of its sums.
+// The same in whole numbers, exact; a panel of w begins with the sums of its columns.
 template <int R, int P>
 EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
   vi dots[P][R][kDots];
@@ -66,10 +72,8 @@ EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long st
 #pragma GCC unroll 32
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-      for (int v = 0; v < kDots; v++) {
-        if constexpr (kZero != 0) dots[p][r][v] = load_dots(w + p * stride);  // one vector a panel
-        else dots[p][r][v] = vi{};
-      }
+      for (int v = 0; v < kDots; v++) dots[p][r][v] = vi{};
+  const int8_t* weight_sums = w;
   const rounded* row[(R + 2) / 3];
 #pragma GCC unroll 32
   for (int r = 0; r < (R + 2) / 3; r++) row[r] = left.from(3 * r).x;
@@ -90,9 +94,27 @@ EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long st
     }
   }
 #pragma GCC unroll 4
+  for (int p = 0; p < P; p++) {
+    vi weights[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) weights[v] = (vi)load((const float*)(weight_sums + p * stride) + v * kLanes);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; r++) columns_of(dots[p][r], left.zero[r], weights, sums[p][r]);
+  }
+}
+
+// Two sums of 32 bits, put together as float32: one could be too large.
+template <int R, int P>
+EP_INLINE void tile(const SplitRows& left, const int8_t* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
+  vf high[P][R][kVectors];
+  tile<R, P>(left.high, w, stride, k, high);
+  tile<R, P>(left.low, w, stride, k, sums);
+#pragma GCC unroll 4
   for (int p = 0; p < P; p++)
 #pragma GCC unroll 32
-    for (int r = 0; r < R; r++) columns_of(dots[p][r], sums[p][r]);
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; v++) sums[p][r][v] += 256.f * high[p][r][v];
 }
 
 EP_INLINE vf activate(vf x, Activation activation) {
@@ -143,12 +165,13 @@ template <class Out>
 struct ScaledOut {
   Out out;
   const float* scale;
-  const float* broken;  // of round_rows; null where x was not rounded
-  EP_INLINE ScaledOut after(int panels) const { return {out.after(panels), scale + panels * kPanel, broken}; }
+  const float* steps;  // the rows' steps; null where x was not rounded
+  EP_INLINE ScaledOut after(int panels) const { return {out.after(panels), scale + panels * kPanel, steps}; }
   EP_INLINE void write(int r, int v, vf sum) const {
     vf value = sum * load(scale + v * kLanes);
+    if (steps) value *= steps[r];
     EP_KEEP(value);  // rounded here: fused with the bias in one place and not in another, rows would differ with their number
-    out.write(r, v, broken ? value + broken[r] : value);
+    out.write(r, v, value);
   }
 };
 
@@ -174,6 +197,8 @@ template <class Left>
 constexpr int kRowsOf = kTileRows;
 template <>
 constexpr int kRowsOf<RoundedRows> = kDotRows;
+template <>
+constexpr int kRowsOf<SplitRows> = kDotRows;
 
 // out = left[m,k] @ one packed panel, in tiles of nearly equal height.
 template <class Left, class Weight, class Out>
@@ -206,23 +231,35 @@ EP_INLINE void products(const Left& left, const Weight* w, long stride, int pane
   for (; panels > 0; panels--, w += stride, out = out.after(1)) product(left, w, m, k, out);
 }
 
-// y[m] = round(x * x_scale), row by row, up to the next whole 4 of k. broken[m] is NaN where a row's x is NaN or infinite, else 0: whole
-// numbers would hide it.
-void round_rows(const float* x, const float* x_scale, rounded* y, float* broken, long ldx, long ldy, int m, int k) {
-  for (int r = 0; r < m; r++, x += ldx, y += ldy) {
-    vf nothing = {};
-    int c = 0;
-    for (; c + kLanes <= k; c += kLanes) {
-      const vf v = load(x + c);
+// Rows of x in whole numbers, as kernels.h says, up to the next whole 4 of k; 8 bits are in `to.high` alone. step[m]: what one is worth, NaN
+// where a row has NaN or infinity, which whole numbers would hide.
+template <int kLevels>
+void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int m, int k) {
+  for (int r = 0; r < m; r++, x += ldx) {
+    vf top = {}, bottom = {}, nothing = {};
+    for (int c = 0; c < k; c += kLanes) {
+      const vf v = load_some(x + c, k - c);
+      top = max(top, v), bottom = max(bottom, -v);
       nothing += v - v;
-      store_rounded(y + c, v * load(x_scale + c));
     }
-    if (c < k) {
-      const vf v = load(x + c, k - c);
-      nothing += v - v;
-      store_rounded(y + c, v * load(x_scale + c, k - c));
+    const float least = largest(bottom), distance = largest(top) / kLevels + least / kLevels;
+    const vf inverse = splat(distance < kLeastStep ? 0 : 1 / distance);
+    const vi zero = round_product(splat(least), inverse);
+    step[r] = distance + sum(nothing);
+    rounded *high = to.high.x + r * to.high.ld, *low = to.low.x + r * to.low.ld;
+    if constexpr (kLevels == kLevels8) {
+      to.high.zero[r] = zero[0] + kLeast;
+    } else {
+      to.high.zero[r] = (zero[0] >> 8) + kLeast, to.low.zero[r] = (zero[0] & 255) + kLeast;
     }
-    broken[r] = sum(nothing);
+    for (int c = 0; c < k; c += kLanes) {
+      const vi n = clamp(round_product(load_some(x + c, k - c), inverse) + zero, 0, kLevels);
+      if constexpr (kLevels == kLevels8) {
+        store_rounded(high + c, n);
+      } else {
+        store_rounded(high + c, n >> 8), store_rounded(low + c, n & 255);
+      }
+    }
   }
 }
 
@@ -230,22 +267,27 @@ void linear(const float* x, const Weights& w, const float* b, const float* resid
             int ldx, int ldy, int m, int k, int n, Activation activation) {
   const long stride = packed_panel(w.precision, k);
   const int panels = (n + kPanel - 1) / kPanel, ldr = rounded_ld(k);
-  float broken[kBlockRows];
+  float steps[kBlockRows];
+  int32_t zeros[2][kBlockRows];
+  rounded* numbers = (rounded*)scratch;
+  const SplitRows split = {{numbers, zeros[0], ldr}, {numbers + (long)kBlockRows * ldr, zeros[1], ldr}};
   for (int row = 0; row < m; row += kBlockRows) {
     const int rows = m - row < kBlockRows ? m - row : kBlockRows;
     const float* from = x + (long)row * ldx;
     const long at = (long)row * ldy;
     const LinearOut out = {b, residual ? residual + at : nullptr, y + at, ldy, n, activation};
+    const int8_t* whole = (const int8_t*)w.packed;
     switch (w.precision) {
       case Precision::f32: products(Rows{from, ldx}, (const float*)w.packed, stride / 4, panels, rows, k, out); break;
       case Precision::f16: products(Rows{from, ldx}, (const uint16_t*)w.packed, stride / 2, panels, rows, k, out); break;
-      case Precision::w8:
-        products(Rows{from, ldx}, (const int8_t*)w.packed, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, nullptr});
-        break;
+      case Precision::w8: products(Rows{from, ldx}, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, nullptr}); break;
       case Precision::i8:
-        round_rows(from, w.x_scale, (rounded*)scratch, broken, ldx, ldr, rows, k);
-        products(RoundedRows{(const rounded*)scratch, ldr}, (const int8_t*)w.packed, stride, panels, rows, k,
-                 ScaledOut<LinearOut>{out, w.scale, broken});
+        round_rows<kLevels8>(from, split, steps, ldx, rows, k);
+        products(split.high, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, steps});
+        break;
+      case Precision::i16:
+        round_rows<kLevels16>(from, split, steps, ldx, rows, k);
+        products(split, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, steps});
         break;
     }
   }
@@ -271,8 +313,10 @@ void graph_conv(const float* x, const Weights& w, const float* b, const float* r
                 const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
   const int J = graph.joints, R = graph.rows[graph.groups], ldr = rounded_ld(k);
   const long stride = packed_panel(w.precision, k);
-  rounded* whole = (rounded*)(scratch + (long)kGraphPeople * R * ldx);
-  float broken[kGraphPeople * kGraphRows];
+  rounded* numbers = (rounded*)(scratch + (long)kGraphPeople * R * ldx);
+  float steps[kGraphPeople * kGraphRows];
+  int32_t zeros[2][kGraphPeople * kGraphRows];
+  const SplitRows split = {{numbers, zeros[0], ldr}, {numbers + (long)kGraphPeople * R * ldr, zeros[1], ldr}};
   alignas(64) float z[kGraphPeople * kGraphRows * kPanel];
   for (int first = 0; first < people; first += kGraphPeople) {
     const int P = people - first < kGraphPeople ? people - first : kGraphPeople;
@@ -281,7 +325,8 @@ void graph_conv(const float* x, const Weights& w, const float* b, const float* r
     for (int r = 0; r < R; r++)
       for (int p = 0; p < P; p++)
         gather_row(graph.gather, r, x + (at + p * J) * ldx, scratch + ((long)r * P + p) * ldx, ldx, k);
-    if (w.precision == Precision::i8) round_rows(scratch, w.x_scale, whole, broken, ldx, ldr, P * R, k);
+    if (w.precision == Precision::i8) round_rows<kLevels8>(scratch, split, steps, ldx, P * R, k);
+    if (w.precision == Precision::i16) round_rows<kLevels16>(scratch, split, steps, ldx, P * R, k);
     for (int c = 0; c < n; c += kPanel) {
       for (int g = 0; g < graph.groups; g++) {
         const int row = P * graph.rows[g], rows = P * graph.rows[g + 1] - row;
@@ -293,10 +338,8 @@ void graph_conv(const float* x, const Weights& w, const float* b, const float* r
           case Precision::f32: product(left, (const float*)panel, rows, k, out); break;
           case Precision::f16: product(left, (const uint16_t*)panel, rows, k, out); break;
           case Precision::w8: product(left, (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, nullptr}); break;
-          case Precision::i8:
-            product(RoundedRows{whole + (long)row * ldr, ldr}, (const int8_t*)panel, rows, k,
-                    ScaledOut<PlainOut>{out, scale, broken + row});
-            break;
+          case Precision::i8: product(split.high.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row}); break;
+          case Precision::i16: product(split.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row}); break;
         }
       }
       for (int p = 0; p < P; p++)

@@ -61,6 +61,9 @@ EP_INLINE void store(float* p, vf v, int n) {
 }
 #endif
 
+// Lanes as far as there are n, and zeros.
+EP_INLINE vf load_some(const float* p, int n) { return n >= kLanes ? load(p) : load(p, n); }
+
 // The sum of all lanes, halves added to halves: always the same order.
 #if defined(EP_AVX512)
 EP_INLINE float sum(vf v) {
@@ -76,6 +79,13 @@ EP_INLINE float sum(vf v) {
 #else
 EP_INLINE float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 #endif
+
+// The largest lane.
+EP_INLINE float largest(vf v) {
+  float top = v[0];
+  for (int i = 1; i < kLanes; i++) top = v[i] > top ? v[i] : top;
+  return top;
+}
 
 // Half precision is a storage format: widened when loaded, computed in float32. Where the CPU cannot widen a vector,
 // kHasHalf is 0 and the weights are widened once, when they are packed.
@@ -117,38 +127,38 @@ EP_INLINE vf load(const int8_t* p) { return vf{(float)p[0], (float)p[1], (float)
 #endif
 
 // Products of whole numbers, four at a time: a panel's 16 columns of 4 weights are kDots vectors of kDotBytes, each added to a
-// vector of int32 sums: one a column, or two a column side by side (kDots is then twice kVectors). x is stored as `rounded`,
-// kZero added to it. Never the instruction that adds two products in saturating 16 bits.
+// vector of int32 sums: one a column, or two a column side by side (kDots is then twice kVectors). x, from 0 to 255, is stored as
+// `rounded`, kLeast added to it. Never the instruction that adds two products in saturating 16 bits.
 #if defined(EP_AVX512_VNNI)
 typedef uint8_t rounded;
-constexpr int kZero = 128, kDots = 1, kDotBytes = 64, kDotRows = 17;
+constexpr int kLeast = 0, kDots = 1, kDotBytes = 64, kDotRows = 17;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm512_loadu_si512(p); }
 EP_INLINE vi dot4(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w); }
 #elif defined(EP_AVX512)
 typedef int16_t rounded;
-constexpr int kZero = 0, kDots = 2, kDotBytes = 32, kDotRows = 12;
+constexpr int kLeast = -128, kDots = 2, kDotBytes = 32, kDotRows = 12;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm512_maskz_cvtepi8_epi16(0xffffffff, _mm256_loadu_si256((const __m256i*)p)); }
 EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm512_madd_epi16((__m512i)x, (__m512i)w); }
 #elif defined(EP_AVX2)
 typedef int16_t rounded;
-constexpr int kZero = 0, kDots = 4, kDotBytes = 16, kDotRows = 2;
+constexpr int kLeast = -128, kDots = 4, kDotBytes = 16, kDotRows = 2;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
 EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm256_madd_epi16((__m256i)x, (__m256i)w); }
 #elif defined(EP_NEON_DOT)
 typedef int8_t rounded;
-constexpr int kZero = 0, kDots = 4, kDotBytes = 16, kDotRows = 6;
+constexpr int kLeast = -128, kDots = 4, kDotBytes = 16, kDotRows = 6;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)vld1q_s8(p); }
 EP_INLINE vi dot4(vi sum, vi x, vi w) { return (vi)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w); }
 #elif defined(EP_NEON)
 typedef int8_t rounded;
-constexpr int kZero = 0, kDots = 8, kDotBytes = 8, kDotRows = 2;
+constexpr int kLeast = -128, kDots = 8, kDotBytes = 8, kDotRows = 2;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)vcombine_s8(vld1_s8(p), vdup_n_s8(0)); }
 EP_INLINE vi dot4(vi sum, vi x, vi w) {
   return (vi)vpadalq_s16((int32x4_t)sum, vmull_s8(vget_low_s8((int8x16_t)x), vget_low_s8((int8x16_t)w)));
 }
 #else
 typedef int16_t rounded;
-constexpr int kZero = 0, kDots = 8, kDotBytes = 8, kDotRows = 1;
+constexpr int kLeast = -128, kDots = 8, kDotBytes = 8, kDotRows = 1;
 #if defined(__SSE2__)
 EP_INLINE vi load_dots(const int8_t* p) {
   return (vi)_mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i*)p)), 8);
@@ -179,14 +189,14 @@ EP_INLINE vi splat4(const rounded* p) {
   }
 }
 
-// The sums of a panel's columns.
-EP_INLINE void columns_of(const vi (&sums)[kDots], vf (&columns)[kVectors]) {
-  if constexpr (kDots == kVectors) {
+// The sums of a panel's columns, less `zero` times the sums of its weights.
+EP_INLINE void columns_of(const vi (&sums)[kDots], int zero, const vi (&weights)[kVectors], vf (&columns)[kVectors]) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) columns[v] = __builtin_convertvector(sums[v], vf);
-  } else {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) {
+  for (int v = 0; v < kVectors; v++) {
+    vi whole;
+    if constexpr (kDots == kVectors) {
+      whole = sums[v];
+    } else {
       const vi a = sums[2 * v], b = sums[2 * v + 1];
 #if defined(EP_AVX512)
       const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -197,28 +207,13 @@ EP_INLINE void columns_of(const vi (&sums)[kDots], vf (&columns)[kVectors]) {
 #else
       const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6), odd = EP_SHUFFLE(a, b, 1, 3, 5, 7);
 #endif
-      columns[v] = __builtin_convertvector(even + odd, vf);
+      whole = even + odd;
     }
+    columns[v] = __builtin_convertvector(whole - zero * weights[v], vf);
   }
 }
 
-// A vector rounded to int8 (half to even), kZero added. NaN becomes some number.
-EP_INLINE void store_rounded(rounded* p, vf x) {
-  const vf whole = (min(max(x, splat(-128.f)), splat(127.f)) + 12582912.f) - 12582912.f;
-#if defined(EP_AVX512)
-  const __m512i n = _mm512_maskz_cvtps_epi32(0xffff, (__m512)(whole + (float)kZero));
-  if constexpr (sizeof(rounded) == 1) _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, n));
-  else _mm256_storeu_si256((__m256i*)p, _mm512_maskz_cvtepi32_epi16(0xffff, n));
-#else
-  typedef rounded vr __attribute__((vector_size(kLanes * sizeof(rounded)), aligned(1), may_alias));
-  *(vr*)p = __builtin_convertvector(__builtin_convertvector(whole == whole ? whole : vf{}, vi) + kZero, vr);
-#endif
-}
-
-// Into L2. The address need not exist.
-EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-
-// Makes the compiler take a register's value for used.
+// Makes the compiler take a register's value for used, and for one that it does not know.
 #if defined(__aarch64__)
 #define EP_KEEP(v) __asm__ volatile("" : "+w"(v))
 #elif defined(EP_AVX512)
@@ -226,6 +221,34 @@ EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 #else
 #define EP_KEEP(v) __asm__ volatile("" : "+x"(v))
 #endif
+
+// x * y rounded to whole numbers, half to even, where that is within 2^22; else any. Not fused: the same on every CPU.
+EP_INLINE vi round_product(vf x, vf y) {
+  vf product = x * y;
+  EP_KEEP(product);
+  return (vi)(product + 12582912.f) - 0x4b400000;
+}
+
+EP_INLINE vi clamp(vi x, int least, int most) {
+  const vi low = least - vi{}, high = most - vi{};
+  x = x < low ? low : x;
+  return x > high ? high : x;
+}
+
+// Numbers from 0 to 255, kLeast added.
+EP_INLINE void store_rounded(rounded* p, vi numbers) {
+  numbers += kLeast;
+#if defined(EP_AVX512)
+  if constexpr (sizeof(rounded) == 1) _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)numbers));
+  else _mm256_storeu_si256((__m256i*)p, _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)numbers));
+#else
+  typedef rounded vr __attribute__((vector_size(kLanes * sizeof(rounded)), aligned(1), may_alias));
+  *(vr*)p = __builtin_convertvector(numbers, vr);
+#endif
+}
+
+// Into L2. The address need not exist.
+EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // e^x, relative error below 3 ulp for x in [-87, 88]; x is clamped from below.
 // Range reduction by a two-part log 2, then the minimax polynomial of Cephes' expf (Moshier).

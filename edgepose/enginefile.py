@@ -5,7 +5,7 @@ archive, a TensorRT plan; beside the plan "onnx", the graph that it was built fr
 
 Header: format, model, options (those that the model's name does not say), frames, is_causal (true where the answer is for the newest
 frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
-built_with (versions), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
+built_with (versions), quantisation (in eight bits: the scheme of each product), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
 and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
 

@@ -91,10 +91,11 @@ SEEDS = {  # name -> (frames, precision, builder)
     "gated": (1, "fp32", of_joints(gated)), "graph_conv": (1, "fp16", of_joints(graph_conv)),
     "linear_w8": (1, "w8", of_joints(linear)), "conv_i8": (9, "int8", of_frames(conv)),
     "linear_i8": (1, "int8", of_joints(linear)), "graph_conv_w8": (1, "w8", of_joints(graph_conv)),
-    "graph_conv_i8": (1, "int8", of_joints(graph_conv))}
+    "graph_conv_i8": (1, "int8", of_joints(graph_conv)), "linear_i16": (1, "int16", of_joints(linear)),
+    "conv_i16": (9, "int16", of_frames(conv)), "graph_conv_i16": (1, "int16", of_joints(graph_conv))}
 
 
-EIGHT_BITS = {"w8": None, "int8": 40.0}  # factor of x before it is rounded
+EIGHT_BITS = {"w8": {}, "int8": {"x_bits": 8}, "int16": {"x_bits": 16}}  # a product's, for quantise.in_eight_bits
 
 
 def engine(name):
@@ -104,8 +105,9 @@ def engine(name):
     make(builder)
     plan, tensors = builder.plan(), builder.tensors
     if precision in EIGHT_BITS:
-        steps = {quantise.label(number, step): EIGHT_BITS[precision] for number, step in enumerate(plan["steps"])}
-        plan, tensors = quantise.with_multipliers(plan, tensors, steps, {})
+        steps = {quantise.label(number, step): EIGHT_BITS[precision]
+                 for number, step in enumerate(plan["steps"]) if "weight" in step}
+        plan, tensors = quantise.in_eight_bits(plan, tensors, steps)
     return json.dumps({**header(name, frames, precision, "native"), "is_causal": name == "causal",
                        "plan": plan}), tensors
 

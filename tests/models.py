@@ -7,6 +7,7 @@ from torch import nn
 from edgepose import _native, enginefile, zoo
 from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
+from edgepose.build_engines.plan_module import MATRIX_PRODUCTS
 from edgepose.columns import inputs_of, outputs_of
 from edgepose.skeleton import H36M16, H36M17
 from edgepose.zoo.ampose import BLOCKS, ORDERS, AMPose
@@ -113,14 +114,28 @@ def engine_header(model, precision="fp32"):
             "weights_sha256": "0" * 64, "built_with": {"edgepose": "0.1.0"}}
 
 
+EIGHT_BITS = {  # a step's, for quantise.in_eight_bits
+    "w8": {}, "int8": {"x_bits": 8}, "int16": {"x_bits": 16}, "int8, one scale": {"x_scale": 40.0}}
+
+
 def lowered(model, precision):
-    """Lower a model, in w8 and int8 too: every step, however narrow, with x rounded to steps of 1/40."""
-    if precision not in ("w8", "int8"):
+    """Lower a model, in those of EIGHT_BITS too: every product, however narrow."""
+    if precision not in EIGHT_BITS:
         return lower(model, precision)
     plan, tensors = lower(model, "fp32")
-    multiplier = 40.0 if precision == "int8" else None
-    multipliers = {quantise.label(number, step): multiplier for number, step in enumerate(plan["steps"])}
-    return quantise.with_multipliers(plan, tensors, multipliers, {})
+    return quantise.in_eight_bits(plan, tensors, {name: EIGHT_BITS[precision] for name in product_labels(plan)})
+
+
+def eight_bit_scales(calibration):
+    """The scales of every product in eight bits, weights to the nearest."""
+    labels = [label for _, label, _ in quantise.products(calibration.plan)]
+    return {"w8": {label: {} for label in labels}, "rows": {label: {"x_bits": 8} for label in labels},
+            **calibration.scales(quantise.Recipe("max"))}
+
+
+def product_labels(plan):
+    """The labels of all products of a plan."""
+    return [quantise.label(number, step) for number, step in enumerate(plan["steps"]) if step["op"] in MATRIX_PRODUCTS]
 
 
 def write_engine(path, model, precision="fp32"):

@@ -23,9 +23,9 @@ def pack_panels(w):
     return np.ascontiguousarray(np.moveaxis(panels, -2, 0)).reshape(-1)
 
 
-def pack_dots(w, x_zero):
-    """Integers w (k, n) or (groups, k, n) for products of whole numbers, as bytes: for each [panel][group] 16 int32
-    starts (-x_zero times the sum of a column) and [k / 4][16][4] int8."""
+def pack_dots(w):
+    """Integers w (k, n) or (groups, k, n) for products of whole numbers, as bytes: [panel][group], each the sums of 16
+    columns, int32, and [k / 4][16][4] int8."""
     w = np.asarray(w, np.int8)
     groups = w.reshape(-1, *w.shape[-2:])
     wide = np.zeros((len(groups), -(-w.shape[-2] // 4) * 4, padded(w.shape[-1])), np.int8)
@@ -33,15 +33,31 @@ def pack_dots(w, x_zero):
     blocks = []
     for first in range(0, wide.shape[2], PANEL):
         for group in wide[:, :, first:first + PANEL]:
-            starts = (-x_zero * group.astype(np.int32).sum(0)).astype(np.int32)
-            blocks += [starts.view(np.int8), group.reshape(-1, 4, PANEL).transpose(0, 2, 1).reshape(-1)]
+            sums = group.sum(0, dtype=np.int32)
+            blocks += [sums.view(np.int8), group.reshape(-1, 4, PANEL).transpose(0, 2, 1).reshape(-1)]
     return np.concatenate(blocks)
 
 
-def rounded(x, x_scale):
-    """The whole numbers that the eight-bit kernels make of x (m, k): x * x_scale (k,) in float32, rounded half to even,
-    within -128 and 127."""
-    return np.clip(np.rint(x.astype(np.float32) * x_scale.astype(np.float32)), -128, 127)
+def rounded_rows(x, bits):
+    """(whole numbers (..., k) int64, which of them is zero (..., 1), what one is worth (..., 1) float32) of the rows of
+    x (..., k), as csrc/kernels.h says."""
+    x, levels = np.asarray(x, np.float32), np.float32(2**bits - 1)
+    least, largest = np.minimum(x.min(-1, keepdims=True), 0), np.maximum(x.max(-1, keepdims=True), 0)
+    step = largest / levels - least / levels
+    with np.errstate(divide="ignore"):
+        inverse = np.where(step < np.float32(1e-35), np.float32(0), np.float32(1) / step)
+    zero = np.rint(-least * inverse).astype(np.int64)
+    return np.minimum(np.rint(x * inverse).astype(np.int64) + zero, 2**bits - 1), zero, step
+
+
+def whole_product(x, w, scale, bits):
+    """x (..., k) in so many bits @ integers w (k, n), times the scale (n) of a column and the step of a row: float32,
+    to the bit what the kernels add a bias to. In 16 bits the halves of the numbers have sums of their own."""
+    numbers, zero, step = rounded_rows(x, bits)
+    halves = [(256, (numbers >> 8) - (zero >> 8)), (1, (numbers & 255) - (zero & 255))]
+    parts = [(1, numbers - zero)] if bits == 8 else halves
+    sums = sum(np.float32(factor) * (part @ w.astype(np.int64)).astype(np.float32) for factor, part in parts)
+    return sums * np.float32(scale) * step
 
 
 def pack_bias(b):

@@ -73,8 +73,7 @@ def test_eight_bits_stand_beside_peers_of_eight_bits(tmp_path, capsys):
     assert set(rows) == {("native", "w8"), ("native", "int8"), ("stream", "w8"), ("stream", "int8"),
                          ("onnxruntime", "int8"), ("onnxruntime-dynamic", "int8"), ("openvino", "int8")}
     assert all(0 < row["mean_error_mm"] < 10 for row in rows.values()) and min(report["roofline_ms"]) > 0
-    assert rows["native", "int8"]["mean_error_mm"] == pytest.approx(rows["onnxruntime", "int8"]["mean_error_mm"],
-                                                                    rel=0.3)
+    assert rows["native", "int8"]["mean_error_mm"] < 0.7 * rows["onnxruntime", "int8"]["mean_error_mm"]
     assert rows["native", "w8"]["weight_bytes"] < 0.6 * zoo.parameters(zoo.build("martinez-s")) * 4
 
 

@@ -34,12 +34,12 @@ def test_a_board_builds_the_engine_that_was_written_for_it(monkeypatch, tmp_path
     x, _ = evaluation_windows(engine)
     reference = edgepose.load("martinez-s").run(x)
     # The shipped engine is half precision too.
-    assert budgets.errors_mm(engine.run(x), reference)[0] < 2 * budgets.BUDGET_MM["fp16"]
+    assert budgets.errors_mm(engine.run(x), reference)[0] < 2 * budgets.BUDGETS["fp16"].mean_mm
     assert engine.header["machine"]["tensorrt"] == FULL[version] and trt.built[0]["strong"] == (flavour == "strong")
 
 
 def test_a_graph_over_its_budget_is_not_written(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(budgets.BUDGET_MM, "fp16", 1e-9)
+    monkeypatch.setitem(budgets.BUDGETS, "fp16", budgets.Budget(1e-9))
     assert main([*WRITE, str(tmp_path), "--for-board", "strong"]) == 1
     assert "martinez-s_tensorrt_fp16.epose is over 1e-09 mm mean: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

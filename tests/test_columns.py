@@ -12,7 +12,7 @@ from tensorrt_families import run as run_onnx
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import compile as compiler, quantise
-from edgepose.build_engines.budgets import BUDGET_MM, over_budget
+from edgepose.build_engines.budgets import BUDGETS, over_budget
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.products import PRODUCTS
@@ -34,7 +34,7 @@ def lifter(request):
     kind, frames = MODELS[request.param]
     module = models.person_sized(models.randomised(kind(frames)))
     calibration = quantise.Calibration(*lower(module, "fp32"), models.keypoints(module, 64, seed=1))
-    return NamedModule("tiny", module, False), {"w8_kept": [], **calibration.scales(quantise.Recipe("max"))}
+    return NamedModule("tiny", module, False), models.eight_bit_scales(calibration)
 
 
 @pytest.mark.parametrize("backend, precision", EVERY_PRODUCT, ids=["-".join(product) for product in EVERY_PRODUCT])
@@ -104,10 +104,10 @@ def test_the_windows_that_ship_are_filled_with_what_is_known(windows):
     assert with_all_columns(published, module) is published
 
 
-@pytest.mark.parametrize("precision", BUDGET_MM)
+@pytest.mark.parametrize("precision", BUDGETS)
 def test_the_predicted_error_has_a_budget_of_its_own(precision):
     poses = np.random.default_rng(0).normal(size=(4, 17, 4)).astype(np.float32)
-    budget_m, off = BUDGET_MM[precision] / 1e3, np.zeros(4)
+    budget_m = BUDGETS[precision].mean_mm / 1e3
     assert over_budget(poses, poses, precision) == "" == over_budget(poses + 0.9 * budget_m * np.float32([1, 0, 0, 0]),
                                                                      poses, precision)
     assert "mm mean" in over_budget(poses + 1.1 * budget_m * np.float32([1, 0, 0, 0]), poses, precision)

@@ -11,6 +11,7 @@ from models import randomised
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import compile as compiler
+from edgepose.build_engines.budgets import Budget
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.report import Row, write_report
 from edgepose.build_engines.windows import evaluation_windows
@@ -54,7 +55,7 @@ def test_each_product_agrees_with_torch(built, product):
     with torch.inference_mode():
         reference = compiler.load_lifter("ampose").module(torch.from_numpy(x)).numpy()
     error_mm = np.linalg.norm(engine.run(x) - reference, axis=-1) * 1e3
-    assert error_mm.mean() < compiler.BUDGET_MM[engine.precision]
+    assert error_mm.mean() < compiler.BUDGETS[engine.precision].mean_mm
 
 
 def test_the_header_says_what_the_file_is(built):
@@ -85,7 +86,7 @@ def test_half_precision_weights_take_half_the_bytes(built):
 
 def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, capsys):
     (tmp_path / "ampose_native_fp32.epose").write_bytes(b"an older product")
-    monkeypatch.setitem(compiler.BUDGET_MM, "fp32", 1e-9)
+    monkeypatch.setitem(compiler.BUDGETS, "fp32", Budget(1e-9))
     assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp32",
                  "--out", str(tmp_path)]) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
@@ -190,8 +191,8 @@ def test_a_model_with_options_does_not_write_over_the_engine_of_the_model_withou
 
 def test_the_report_keeps_the_rows_of_a_model_with_other_options(tmp_path):
     def row(options):
-        return Row("strided27-s", "native", "fp32", 1, 1, 27, *[None] * 4, 0.0, 0.0, 1, 1, 1, 0.0, None, None, 0.01,
-                   True, "a", "", options)
+        return Row("strided27-s", "native", "fp32", 1, 1, 27, *[None] * 4, 0.0, 0.0, 0.0, 1, 1, 1, 0.0, None, None,
+                   0.01, True, "a", "", options)
 
     for options in ({}, {"is_causal": True}, {"is_causal": True}):
         write_report(tmp_path, [row(options)])
@@ -233,6 +234,11 @@ def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(
         f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_scales.json"}
     for row in json.loads((in_eight_bits / "report.json").read_text())["rows"]:
         assert row["is_kept"] and 0 < row["mean_error_mm"] <= row["budget_mm"] == 1.0
+        assert row["mean_error_mm"] < row["tail_error_mm"] < min(10, row["max_error_mm"])
+        assert row["mpjpe_mm"] <= row["torch_mpjpe_mm"] + 0.3
+        schemes = {"native_w8": {"w8", "fp16"}, "native_int8": {"int8", "fp16"}, "onnx_int8": {"int8", "fp16"}}
+        assert set(row["schemes"].values()) <= schemes[f"{row['runtime']}_{row['precision']}"]
+        assert len(row["schemes"]) == 6
         engine = edgepose.load(in_eight_bits / row["file"], trust=True)
         assert engine.precision == row["precision"] and row["mpjpe_mm"] == pytest.approx(row["torch_mpjpe_mm"], abs=1.0)
 

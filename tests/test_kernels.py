@@ -86,87 +86,93 @@ def padded_scale(scale):
     return np.ascontiguousarray(ref.pack_bias(scale))
 
 
-def scaled_tolerance(exact, b, residual, activation, before):
-    """The bound after the exact sum: it becomes a float32, is scaled, and gets bias and residual, each with a rounding;
-    the activation as above."""
-    tolerance = 3 * EPS * (largest(exact) + largest(b))
-    if activation == "gelu":
-        tolerance = 1.13 * tolerance + 4e-7 * max(1, largest(before))
-    if activation == "sigmoid":
-        tolerance = tolerance / 4 + 2e-7
-    return tolerance + EPS * (largest(residual) + 1)
+each_bits = pytest.mark.parametrize("bits", [8, 16])
 
 
-def check_linear_i8(isa, m, k, n, activation="none", with_residual=False, gap=5):
-    rng = np.random.default_rng((m, k, n))
-    x, b = 3 * normal(rng, m, k), normal(rng, n)
-    w, scale = in_eight_bits(rng, k, n)
-    x_scale = 127 / (np.abs(normal(rng, k)) * 3 + 1)
-    residual = normal(rng, m, n) if with_residual else None
-    y = target((m, n), gap)
-    KERNELS.linear(source(x), ref.pack_dots(w, KERNELS.x_zero(isa)), source(ref.pack_bias(b)[None]),
-                   source(residual, gap) if with_residual else None, y.matrix, activation,
-                   isa, padded_scale(scale), x_scale)
+def run_whole(isa, x, w, scale, b, bits, residual=None, activation="none", gap=5):
+    y = target((len(x), w.shape[1]), gap)
+    KERNELS.linear(source(x), ref.pack_dots(w), source(ref.pack_bias(b)[None]),
+                   None if residual is None else source(residual, gap), y.matrix, activation, isa, padded_scale(scale),
+                   bits)
     assert y.is_guarded(), f"wrote beside y for {x.shape} @ {w.shape}"
-    whole = ref.rounded(x, x_scale)
-    exact = whole @ w.astype(np.float64) * scale
-    before = exact + b
-    wanted = ref.linear(whole, w * scale.astype(np.float64), b, residual, activation)
-    error = np.abs(y.matrix - wanted).max()
-    tolerance = scaled_tolerance(exact, b, residual, activation, before)
+    return y.matrix
+
+
+def check_whole(isa, m, k, n, bits, activation="none", with_residual=False):
+    """The sums are exact and what follows is rounded in one order: equal to the bit, but for GELU and sigmoid."""
+    rng = np.random.default_rng((m, k, n))
+    x, b = 3 * normal(rng, m, k) + normal(rng, m, 1), normal(rng, n)
+    w, scale = in_eight_bits(rng, k, n)
+    residual = normal(rng, m, n) if with_residual else None
+    y = run_whole(isa, x, w, scale, b, bits, residual, activation)
+    before = ref.whole_product(x, w, scale, bits) + b
+    after = ref.ACTIVATIONS[activation](before).astype(np.float32)
+    wanted = after if residual is None else after + residual
+    allowed = {"gelu": 4e-7 * max(1, largest(before)), "sigmoid": 2e-7}.get(activation, 0)
+    tolerance = allowed and allowed + 2 * EPS * (largest(after) + largest(residual))
+    error = np.abs(y - wanted).max()
     assert error <= tolerance, f"{m} x {k} @ {k} x {n}: {error} > {tolerance}"
 
 
 @each_isa
-def test_linear_in_eight_bits_multiplies_whole_numbers_exactly(isa):
+@each_bits
+def test_products_of_whole_numbers_are_exact(isa, bits):
     for m, k, n in itertools.product((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18, 33),
                                      (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 63, 64, 65), (1, 15, 16, 17, 31, 33, 65, 129)):
-        check_linear_i8(isa, m, k, n)
+        check_whole(isa, m, k, n, bits)
     for m, k, n in ((137, 33, 17), (17, 2049, 33), (273, 5, 3), (5, 1023, 130)):
-        check_linear_i8(isa, m, k, n)
+        check_whole(isa, m, k, n, bits)
 
 
 @each_isa
+@each_bits
 @pytest.mark.parametrize("activation", ref.ACTIVATIONS)
-def test_linear_in_eight_bits_activates_and_adds_the_residual(isa, activation):
+def test_products_of_whole_numbers_activate_and_add_the_residual(isa, bits, activation):
     for m, k, n in itertools.product(FEW, FEW, FEW):
-        check_linear_i8(isa, m, k, n, activation, with_residual=True)
+        check_whole(isa, m, k, n, bits, activation, with_residual=True)
 
 
 @each_isa
-def test_products_in_eight_bits_do_not_saturate(isa):
-    k = 4096
-    for sign in (1, -1):
-        w = np.full((k, 17), 127 * sign, np.int8)
-        y = np.zeros((3, 17), np.float32)
-        ones = np.ones(32, np.float32)
-        for x in (127, -128):
-            KERNELS.linear(np.full((3, k), x, np.float32), ref.pack_dots(w, KERNELS.x_zero(isa)),
-                           np.zeros((1, 32), np.float32), None, y, "none", isa, ones, np.ones(k, np.float32))
-            np.testing.assert_array_equal(y, np.float32(k * 127 * sign * x))
+@each_bits
+def test_products_of_whole_numbers_do_not_overflow(isa, bits):
+    k = 65536
+    for sign, x in itertools.product((1, -1), (255.0, -255.0)):
+        w, row = np.full((k, 17), 127 * sign, np.int8), np.full((3, k), x, np.float32)
+        y = run_whole(isa, row, w, np.ones(17, np.float32), np.zeros(17, np.float32), bits)
+        np.testing.assert_allclose(y, k * 127.0 * sign * x, rtol=4 * EPS)
 
 
 @each_isa
-def test_eight_bits_round_half_to_even_and_stop_at_their_ends(isa):
-    x = np.array([[0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, 1e9, -128.5, -1e9, 3e38, 0.49999997]], np.float32)
-    k = x.shape[1]
-    y = np.zeros((1, k), np.float32)
-    KERNELS.linear(x, ref.pack_dots(np.eye(k), KERNELS.x_zero(isa)), np.zeros((1, 16), np.float32),
-                   None, y, "none", isa, np.ones(16, np.float32), np.ones(k, np.float32))
-    np.testing.assert_array_equal(y[0], [0, 2, 2, 0, -2, 126, 127, 127, -128, -128, 127, 0])
+def test_a_row_rounds_half_to_even_between_its_own_ends(isa):
+    rows = np.array([[0.5, 1.5, 2.5, 254.5, 253.5, 255], [-0.5, -1.5, -100.5, 154, -101, -99.5]], np.float32)
+    whole = np.array([[0, 2, 2, 254, 254, 255], [0, -2, -100, 154, -101, -100]], np.float32)
+    np.testing.assert_array_equal(ref.rounded_rows(rows, 8)[2], 1)
+    y = run_whole(isa, rows, np.eye(6, dtype=np.int8), np.ones(6, np.float32), np.zeros(6, np.float32), 8)
+    np.testing.assert_array_equal(y, whole)
 
 
 @each_isa
+@each_bits
+@pytest.mark.parametrize("size", [1e-38, 1e-30, 1e-10, 1.0, 1e10, 1e30, 3e38])
+def test_rows_of_any_size_are_right_to_half_a_step(isa, bits, size):
+    x = (np.random.default_rng(7).uniform(-1, 1, (3, 40)) * size).astype(np.float32)
+    x[1], x[2] = np.abs(x[1]), -np.abs(x[2])
+    y = run_whole(isa, x, np.eye(40, dtype=np.int8), np.ones(40, np.float32), np.zeros(40, np.float32), bits)
+    step = np.ptp(np.pad(x.astype(np.float64), ((0, 0), (0, 1))), axis=1, keepdims=True) / (2**bits - 1)
+    # Both x and zero are rounded, each to half a step; what is below 1e-35 a step becomes zero.
+    assert (np.abs(y - x) <= np.maximum(step + 4 * EPS * largest(x), 2**bits * 1e-35)).all()
+
+
+@each_isa
+@each_bits
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_broken_input_does_not_come_out_as_whole_numbers(isa, broken):
+def test_broken_input_does_not_come_out_as_whole_numbers(isa, bits, broken):
     rng = np.random.default_rng(4)
     for k in (1, 16, 37):
         x = normal(rng, 19, k)
         x[5, k // 2] = broken
         w, scale = in_eight_bits(rng, k, 20)
-        y = np.zeros((19, 20), np.float32)
-        KERNELS.linear(x, ref.pack_dots(w, KERNELS.x_zero(isa)), np.zeros((1, 32), np.float32),
-                       None, y, "none", isa, padded_scale(scale), np.ones(k, np.float32))
+        y = run_whole(isa, x, w, scale, np.zeros(20, np.float32), bits)
         assert np.isnan(y[5]).all() and np.isfinite(np.delete(y, 5, 0)).all()
 
 
@@ -302,9 +308,9 @@ def test_graph_conv_widens_half_precision_weights(isa):
 
 
 @each_isa
-@pytest.mark.parametrize("rounds_x", [False, True])
-def test_graph_conv_in_eight_bits(isa, rounds_x):
-    # Eighths, neighbours with weight 1 and steps of a quarter: the gathered values are exact, and so is every rounding.
+@pytest.mark.parametrize("bits", [0, 8, 16])
+def test_graph_conv_in_eight_bits(isa, bits):
+    # Eighths and neighbours with weight 1: the gathered values are exact, and so is every rounding.
     rng = np.random.default_rng(6)
     adjacency = (neighbour_matrices(H36M17) > 0).astype(np.float64)
     gather, scatter, group_rows = ref.gather_scatter(adjacency)
@@ -312,24 +318,24 @@ def test_graph_conv_in_eight_bits(isa, rounds_x):
         x, b, residual = (rng.integers(-400, 400, (people, 17, k)) / np.float32(8), normal(rng, 17, n),
                           normal(rng, people, 17, n))
         w, scale = in_eight_bits(rng, 3, k, n)
-        x_scale = np.where(rng.integers(0, 2, k), 4, 2).astype(np.float32)
         y = target((people * 17, n))
-        packed = ref.pack_dots(w, KERNELS.x_zero(isa)) if rounds_x else ref.pack_panels(w)
+        packed = ref.pack_dots(w) if bits else ref.pack_panels(w)
         KERNELS.graph_conv(source(x.reshape(-1, k)), packed, source(ref.pack_bias(b), 0),
                            source(residual.reshape(-1, n), 5), y.matrix,
-                           gather, scatter, group_rows, "relu", isa, padded_scale(scale), x_scale if rounds_x else None)
+                           gather, scatter, group_rows, "relu", isa, padded_scale(scale), bits)
         assert y.is_guarded()
         sums, first, size = 0, 0, 0
         for g, rows in enumerate(group_rows):
             mixed = gather[first:first + rows].astype(np.float64) @ x
-            product = (ref.rounded(mixed, x_scale) if rounds_x else mixed) @ (w[g] * scale[g].astype(np.float64))
+            exact = w[g] * scale[g].astype(np.float64)
+            product = ref.whole_product(mixed, w[g], scale[g], bits) if bits else mixed @ exact
             sums = sums + scatter[:, first:first + rows].astype(np.float64) @ product
             size = max(size, largest(product))
             first += rows
         wanted = np.maximum(sums + b, 0) + residual
         # A product of floats errs by k eps of its terms, which are at most `size` in all; the mixing adds up to 9
         # neighbours.
-        terms = 1 if rounds_x else 2 * k
+        terms = 1 if bits else 2 * k
         tolerance = (9 * (terms + 4) * EPS * max(size, largest(x) * largest(w * scale.max()))
                      + EPS * (largest(b) + largest(residual)))
         assert np.abs(y.matrix.reshape(wanted.shape) - wanted).max() <= tolerance

@@ -55,7 +55,7 @@ def test_half_precision_weights_move_poses_by_their_rounding_alone(lifter):
 
 
 @each_isa
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "int8", "int16"])
 @pytest.mark.parametrize(
     "make", [lambda: AMPose(H36M17, 9, **SMALL), lambda: small("strided27"), lambda: small("strided81-dense"),
              lambda: StridedTransformer(frames=27, is_causal=True, **SMALL), lambda: small("posegate"),
@@ -144,6 +144,17 @@ def in_int8(op, key, change):
         step |= {"scale": "scale", "x_scale": "x_scale"}
         tensors |= {"scale": np.ones((*shape[:-2], shape[-1]), np.float32), "x_scale": np.ones(shape[-2], np.float32)}
         tensors[key] = np.ascontiguousarray(change(tensors[key]))
+    return apply
+
+
+def with_x_bits(op, bits, has_x_scale=False):
+    """A weight of int8 with x_bits, and with a scale for all rows of x or without."""
+    def apply(plan, tensors):
+        in_int8(op, "scale", lambda t: t)(plan, tensors)
+        step = step_of(op, plan)
+        step["x_bits"] = bits
+        if not has_x_scale:
+            del step["x_scale"]
     return apply
 
 
@@ -239,8 +250,15 @@ REFUSED = [
     *[(f"{op} in int8 without a scale", tensor_of(op, "weight", lambda t: t.astype(np.int8)),
        at(op, "scale goes with a weight of int8"))
       for op in ("linear", "graph_conv")],
-    *[(f"{op} in float32 with a {key}", scaled(op, key), at(op, f"{key} goes with a weight of int8"))
+    *[(f"{op} in float32 with a {key}", scaled(op, key), at(op, f"{key} .*goe?s? with a weight of int8"))
       for op in ("linear", "graph_conv") for key in ("scale", "x_scale")],
+    *[(f"{op} in float32 with x_bits", setting(op, x_bits=8), at(op, "x_scale and x_bits go with a weight of int8"))
+      for op in ("linear", "graph_conv")],
+    *[(f"{op} in int8 with x_bits {bits!r}", with_x_bits(op, bits),
+       at(op, "(x_bits is neither 8 nor 16|a value has the wrong type)"))
+      for op in ("linear", "graph_conv") for bits in (-8, 1, 4, 32, HUGE, 2**31, "8", None)],
+    *[(f"{op} in int8 with both", with_x_bits(op, 8, has_x_scale=True), at(op, "x_scale and x_bits exclude each other"))
+      for op in ("linear", "graph_conv")],
     *[(f"{op} in int8 whose {key} is {name}", in_int8(op, key, change), at(op, f"{key} {why}"))
       for op in ("linear", "graph_conv") for key in ("scale", "x_scale")
       for name, change, why in (("one shorter", lambda t: t[..., :-1], "has another shape"),

@@ -20,7 +20,7 @@ def fake_quantised(model, scales):
     the neighbours of a graph convolution mixed after its product."""
     plan, tensors = lower(model, "fp32")
     steps = {name: step for name, step in scales["steps"].items() if name not in float32_steps(plan)}
-    plan, rounded = quantise.in_eight_bits(plan, tensors, {**scales, "steps": steps})
+    plan, rounded = quantise.in_eight_bits(plan, tensors, steps)
     return mixed_after(plan, rounded | {name: tensors[name] for name, tensor in rounded.items()
                                         if tensor.dtype == np.float16})
 
@@ -95,9 +95,8 @@ def test_products_that_round_a_tensor_the_same_share_the_rounding(multipliers, p
     x = builder.linear(builder.joint_tokens(), *weights(2, 64), activation="relu")
     y = builder.linear(x, *weights(64, 64))
     builder.linear(builder.linear(x, *weights(64, 64), residual=y), *weights(64, 3))
-    scales = {"steps": {label: {"x_scale": multiplier}
-                        for label, multiplier in zip(("002.linear", "003.linear"), multipliers)}}
-    plan, tensors = quantise.in_eight_bits(builder.plan(), builder.tensors, scales)
+    steps = {label: {"x_scale": multiplier} for label, multiplier in zip(("002.linear", "003.linear"), multipliers)}
+    plan, tensors = quantise.in_eight_bits(builder.plan(), builder.tensors, steps)
     graph = plan_to_onnx(plan, tensors, 3, 19, stores_int8=True)
     assert [node.op_type for node in graph.graph.node].count("QuantizeLinear") == pairs
     keypoints = rng.uniform(-0.5, 0.5, (3, 1, 17, 2)).astype(np.float32)
@@ -135,7 +134,7 @@ def test_a_graph_of_any_number_of_people_in_eight_bits_is_the_plan(name):
     model, _, scales = family(name)
     x = models.keypoints(model, 8)
     for alone in steps_alone(scales):
-        plan, tensors = quantise.in_eight_bits(*lower(model, "fp32"), alone)
+        plan, tensors = quantise.in_eight_bits(*lower(model, "fp32"), alone["steps"])
         graph = plan_to_onnx(plan, tensors, None, 17, stores_int8=True)
         wanted = models.torch_poses(mixed_after(copy.deepcopy(plan), dict(tensors)), x)
         off = np.abs(in_onnxruntime(graph, x) - wanted).max((1, 2)) / np.abs(wanted).max()
@@ -145,7 +144,8 @@ def test_a_graph_of_any_number_of_people_in_eight_bits_is_the_plan(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_graph_in_eight_bits_keeps_to_the_rules_of_quantised_graphs(name):
     model, _, scales = family(name)
-    graph = plan_to_onnx(*quantise.in_eight_bits(*lower(model, "fp32"), scales), None, 17, stores_int8=True).graph
+    eight = quantise.in_eight_bits(*lower(model, "fp32"), scales["steps"])
+    graph = plan_to_onnx(*eight, None, 17, stores_int8=True).graph
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     readers = {}
     for node in graph.node:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from edgepose import _native, zoo
-from edgepose.build_engines import quantise
+from edgepose.build_engines import quantise, searches
+from edgepose.build_engines.budgets import Budget
 from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.build_engines.quantise import Calibration, Recipe
@@ -29,97 +30,131 @@ def distance_mm(a, b):
     return 1e3 * float(np.linalg.norm(a - b, axis=-1).mean())
 
 
+def in_eight_bits(calibration, steps):
+    return quantise.in_eight_bits(calibration.plan, calibration.tensors, steps)
+
+
+def every_product(calibration, x_bits):
+    return calibration.with_rows({name: x_bits for _, name, _ in quantise.products(calibration.plan)})
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def calibrated(request):
     """(a model's calibration, other windows)."""
     model = models.randomised(zoo.build(request.param))
     rng = np.random.default_rng(1)
-    seen, other = (rng.uniform(-0.5, 0.5, (24, model.frames, len(model.skeleton), 2)).astype(np.float32)
-                   for _ in range(2))
+    shape = (24, model.frames, len(model.skeleton), 2)
+    seen, other = (rng.uniform(-0.5, 0.5, shape).astype(np.float32) for _ in range(2))
     return Calibration(*lower(model, "fp32"), seen), other
 
 
-RECIPES = [Recipe("max"), Recipe("percentile"), Recipe("mse"), Recipe("max", equalise=0.5),
-           Recipe("max", corrects_bias=True)]
-
-
-def steps_alone(scales):
-    """Scales of one step at a time: a number half-way between two may be rounded either way, and the difference would
-    grow in the steps after it."""
-    return [{"recipe": "", "steps": {name: step}} for name, step in scales["steps"].items()]
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_the_native_kernels_say_what_the_plan_in_torch_says(calibrated, recipe):
+@pytest.mark.parametrize("x_bits", [0, 8, 16])
+def test_the_native_kernels_say_what_the_plan_in_torch_says(calibrated, x_bits):
+    # A step by itself: a number half-way between two may round one way here and the other there, and in the steps
+    # after it that would grow.
     calibration, x = calibrated
     whole = run_torch(calibration.plan, calibration.tensors, x)
-    for scales in steps_alone(calibration.scales(recipe)):
-        eight = quantise.in_eight_bits(calibration.plan, calibration.tensors, scales)
+    for name, step in every_product(calibration, x_bits).items():
+        eight = in_eight_bits(calibration, {name: step})
         reference = run_torch(*eight, x)
         assert distance_mm(reference, whole) > 0.01
         for isa in _native.isas():
-            error_mm = distance_mm(run_native(*eight, x, isa), reference)
-            assert error_mm <= 0.02 * distance_mm(reference, whole), (isa, scales["steps"].keys())
+            apart = distance_mm(run_native(*eight, x, isa), reference)
+            assert apart <= 0.02 * distance_mm(reference, whole), (isa, name)
 
 
-def test_eight_bits_lose_little_and_weights_alone_less(calibrated):
+def test_one_scale_for_all_rows_is_not_for_the_native_engine(calibrated):
+    calibration, x = calibrated
+    eight = in_eight_bits(calibration, calibration.scales(Recipe())["steps"])
+    with pytest.raises(ValueError, match="one scale for all rows of x.*edgepose compile --model NAME --precision int8"):
+        run_native(*eight, x)
+
+
+def test_eight_bits_lose_little_sixteen_less_and_weights_alone_no_more(calibrated):
     calibration, x = calibrated
     whole = run_torch(calibration.plan, calibration.tensors, x)
     size_mm = 1e3 * np.linalg.norm(whole, axis=-1).mean()
-    eight = quantise.in_eight_bits(calibration.plan, calibration.tensors, calibration.scales(Recipe()))
-    both = distance_mm(run_native(*eight, x), whole)
-    weights = distance_mm(run_native(*quantise.weights_only(calibration.plan, calibration.tensors), x), whole)
-    assert 0 < weights < both < 0.1 * size_mm
+    plans = [in_eight_bits(calibration, every_product(calibration, bits)) for bits in (8, 16, 0)]
+    eight, sixteen, weights = (distance_mm(run_native(*plan, x), whole) for plan in plans)
+    assert 0 < weights < eight < 0.1 * size_mm and sixteen == pytest.approx(weights, rel=0.05)
+
+
+def test_a_row_of_its_own_scale_survives_what_calibration_never_saw(calibrated):
+    calibration, x = calibrated
+    x = 4 * x
+    whole = run_torch(calibration.plan, calibration.tensors, x)
+    rows = distance_mm(run_native(*in_eight_bits(calibration, every_product(calibration, 8)), x), whole)
+    one_scale = distance_mm(run_torch(*in_eight_bits(calibration, calibration.scales(Recipe())["steps"]), x), whole)
+    assert rows < 0.5 * one_scale
+
+
+def test_gptq_loses_less_than_the_nearest_weights(calibrated):
+    calibration, _ = calibrated
+    steps = every_product(calibration, 0)
+    nearest = {name: {} for name in steps}
+    assert calibration.error_mm(steps, np.float32) < 0.9 * calibration.error_mm(nearest, np.float32)
 
 
 def test_correcting_biases_brings_the_outputs_means_back(calibrated):
     calibration, _ = calibrated
+
     def offset(recipe):
-        quantised = quantise.in_eight_bits(calibration.plan, calibration.tensors, calibration.scales(recipe))
-        return np.abs((run_native(*quantised, calibration.keypoints.numpy()) - calibration.reference).mean(0)).mean()
+        poses = calibration.poses(calibration.scales(recipe)["steps"])
+        return np.abs((poses - calibration.reference).mean(0)).mean()
     assert offset(Recipe(corrects_bias=True)) < offset(Recipe())
 
 
-def test_the_search_keeps_as_many_steps_in_half_precision_as_the_budget_asks_for(calibrated):
-    calibration, _ = calibrated
-    loose = calibration.error_mm(quantise.search(calibration, 1e9, lambda line: None))
-    lines = []
-    scales = quantise.search(calibration, 0.5 * loose, lines.append)
-    error = calibration.error_mm(scales)
-    assert error <= 0.5 * loose * quantise.ROOM
-    count = len(list(quantise.products(calibration.plan)))
-    assert len(scales["steps"]) < count and f"{count - len(scales['steps'])} steps in fp16" in scales["recipe"]
-    assert lines[-1] == f"int8, taken: {scales['recipe']}" and any(f"{error:.3f} mm" in line for line in lines)
+def used(calibration, steps, budget):
+    return budget.used(calibration.poses(steps), calibration.reference)
 
 
-def test_w8_keeps_as_few_steps_in_half_precision_as_its_budget_asks_for(calibrated):
+@pytest.mark.parametrize("calibrated", ["ampose-s"], indirect=True)
+@pytest.mark.parametrize("search", [searches.search_rows, searches.search_w8, lambda *a: searches.search(*a)["steps"]],
+                         ids=["rows", "w8", "one scale"])
+def test_a_search_stays_within_the_budget_and_takes_all_of_eight_bits_that_it_allows(calibrated, search):
     calibration, _ = calibrated
-    assert quantise.search_w8(calibration, 1e9, lambda line: None) == []
-    budget = calibration.w8_error_mm(())
-    kept = quantise.search_w8(calibration, budget, lambda line: None)
-    assert 0 < len(kept) <= len(list(quantise.products(calibration.plan)))
-    assert calibration.w8_error_mm(kept) <= quantise.ROOM * budget
-    with pytest.raises(ValueError, match="has no steps 999.linear"):
-        calibration.w8_error_mm(["999.linear"])
+    names = {name for _, name, _ in quantise.products(calibration.plan)}
+    loose = search(calibration, Budget(1e9), lambda line: None)
+    assert loose.keys() == names and all(step.get("x_bits", 8) in (0, 8) for step in loose.values())
+    lines, budget = [], Budget(0.6 * calibration.error_mm(loose))
+    steps = search(calibration, budget, lines.append)
+    assert used(calibration, steps, budget) <= 1 and steps.keys() <= names
+    schemes = quantise.schemes(calibration.plan, steps)
+    assert schemes != quantise.schemes(calibration.plan, loose) and set(schemes.values()) & {"int16", "fp16"}
+    assert any(quantise.counted(schemes) in line for line in lines)
+
+
+@pytest.mark.parametrize("calibrated", ["ampose-s"], indirect=True)
+def test_the_tail_counts_as_the_mean_does(calibrated):
+    calibration, _ = calibrated
+    loose = searches.search_rows(calibration, Budget(1e9), lambda line: None)
+    tail = 10 * Budget(1e9, tail_mm=10.0).used(calibration.poses(loose), calibration.reference)
+    budget = Budget(1e9, tail_mm=0.6 * tail)
+    assert used(calibration, searches.search_rows(calibration, budget, lambda line: None), budget) <= 1
 
 
 def test_scales_survive_the_file_they_are_written_to(calibrated, tmp_path):
     calibration, _ = calibrated
-    scales = calibration.scales(Recipe("mse", equalise=0.5, corrects_bias=True))
-    (tmp_path / "scales.json").write_text(json.dumps({"w8_kept": [], **scales}))
-    _, written = quantise.in_eight_bits(calibration.plan, calibration.tensors, scales)
-    _, read = quantise.in_eight_bits(calibration.plan, calibration.tensors,
-                                     quantise.read_scales(tmp_path / "scales.json"))
-    for name, tensor in written.items():
-        np.testing.assert_array_equal(read[name], tensor)
+    scales = calibration.scales(Recipe("mse", equalise=0.5, uses_gptq=True, corrects_bias=True))
+    scales |= {"rows": every_product(calibration, 8), "w8": every_product(calibration, 0)}
+    quantise.write_scales(tmp_path / "scales.json", scales)
+    for part in quantise.PARTS:
+        _, written = in_eight_bits(calibration, scales[part])
+        _, read = in_eight_bits(calibration, quantise.read_scales(tmp_path / "scales.json")[part])
+        for name, tensor in written.items():
+            np.testing.assert_array_equal(read[name], tensor)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, "\xff\xfe", '{"w8_kept": ["\\ud800"], "steps": {}}',
-                                  '{"steps": {}}', '{"w8_kept": [], "steps": 3}',
-                                  '{"w8_kept": [3], "steps": {}}', '{"w8_kept": [], "steps": {"000.linear": {}}}',
-                                  '{"w8_kept": [], "steps": {"000.linear": {"x_scale": "x"}}}',
-                                  *('{"w8_kept": [], "steps": {"000.linear": {"x_scale": %s}}}' % x
-                                    for x in ("NaN", "0", "-5", "1e300", "[1, 0]", 400 * "9"))])
+STEPS = [3, *({"000.linear": step} for step in (
+    3, {"x_scale": "x"}, {"x_bits": 7}, {"x_bits": "8"}, {"bias": [[1], 2]}, {"weight": "AAAA"},
+    {"weight": {"shape": [3]}},
+    *({"weight": {"shape": shape, "int8": text}} for shape, text in (
+        ([2], "AAAA"), ([-1], "A"), ([1, 10**30], "AAAA"), (3, "AAAA"), ([3], "AA\u00e9A")))))]
+TEXTS = ["", "[]", "{}", "[" * 100_000, "\xff\xfe", '{"model": "ampose", "w8_kept": []}',
+         *('{"steps": {"000.linear": {"x_scale": %s}}}' % x for x in ("NaN", "0", "-5", "1e300", "[1, 0]", 400 * "9"))]
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *(json.dumps({part: steps}) for part in quantise.PARTS for steps in STEPS)])
 def test_a_file_that_holds_no_scales_is_named(tmp_path, text):
     (tmp_path / "scales.json").write_text(text)
     with pytest.raises(ValueError, match="scales.json holds no scales"):
@@ -128,18 +163,10 @@ def test_a_file_that_holds_no_scales_is_named(tmp_path, text):
 
 def test_scales_of_another_plan_are_refused(calibrated):
     calibration, _ = calibrated
-    name, step = next(iter(calibration.scales(Recipe())["steps"].items()))
+    name, step = next(iter(every_product(calibration, 8).items()))
     with pytest.raises(ValueError, match="no steps 999.linear"):
-        quantise.in_eight_bits(calibration.plan, calibration.tensors, {"steps": {"999.linear": step}})
+        in_eight_bits(calibration, {"999.linear": step})
     with pytest.raises(ValueError, match=f"{name} has 3 columns"):
-        quantise.in_eight_bits(calibration.plan, calibration.tensors, {"steps": {name: {"x_scale": [1.0, 2.0, 3.0]}}})
-
-
-@pytest.mark.parametrize("op, shape", [("linear", (5, 7)), ("conv", (3, 5, 7)), ("graph_conv", (3, 5, 7))])
-def test_weights_are_rounded_to_half_a_step_and_zero_stays_zero(op, shape):
-    w = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
-    w[..., 3] = 0
-    whole, scale = quantise.round_weights(w, op)
-    assert scale.shape == ((3, 7) if op == "graph_conv" else (7,)) and np.abs(whole).max() == 127
-    wide = scale[:, None] if op == "graph_conv" else scale
-    assert (np.abs(whole * wide - w) <= 0.5001 * wide).all() and (whole[..., 3] == 0).all()
+        in_eight_bits(calibration, {name: {"x_scale": [1.0, 2.0, 3.0]}})
+    with pytest.raises(ValueError, match=f"the weights of {name} are "):
+        in_eight_bits(calibration, {name: {"weight": step["weight"][..., :-1]}})

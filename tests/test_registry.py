@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from models import PERSON_M, keypoints, person_sized, randomised, small, torch_poses
+from models import PERSON_M, eight_bit_scales, keypoints, person_sized, randomised, small, torch_poses
 
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import quantise
-from edgepose.build_engines.budgets import BUDGET_MM
+from edgepose.build_engines.budgets import BUDGETS
 from edgepose.build_engines.compile import build, why_not_here
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.lower import lower
@@ -36,9 +36,9 @@ def test_every_product_is_within_its_error_budget(tmp_path, name, frames):
     expected = torch_poses(module, x)
     assert np.linalg.norm(joints_of(expected), axis=-1).mean() == pytest.approx(PERSON_M, rel=0.1)
     calibration = quantise.Calibration(*lower(module, "fp32"), keypoints(module, 16))
-    scales = {"w8_kept": [], **calibration.scales(quantise.Recipe())}
+    scales = eight_bit_scales(calibration)
     # A build keeps some steps in half precision; here all are in eight bits, within a twentieth of the pose.
-    budget_mm = BUDGET_MM | {"w8": 25.0, "int8": 25.0}
+    budget_mm = {precision: budget.mean_mm for precision, budget in BUDGETS.items()} | {"w8": 25.0, "int8": 25.0}
     for backend, precisions in PRODUCTS.items():
         if why_not_here(backend):  # test_cuda_kernels.py has the emulated kernels
             continue

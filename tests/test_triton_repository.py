@@ -43,7 +43,8 @@ def parsed(folder):
 
 def write_onnx(path, model, precision="fp32"):
     """An engine file of the ONNX backend."""
-    payload = plan_to_onnx(*lowered(model, precision), None, 17, stores_int8=True).SerializeToString()
+    stored = "int8, one scale" if precision == "int8" else precision
+    payload = plan_to_onnx(*lowered(model, stored), None, 17, stores_int8=True).SerializeToString()
     enginefile.write(path, {**engine_header(model, precision), "backend": "onnx"},
                      {"payload": np.frombuffer(payload, np.uint8)})
     return path

@@ -74,7 +74,7 @@ def tensorrt_graph(module: nn.Module, rung: Rung, batch: int, scales: dict | Non
     steps = float32_steps(plan)
     if scales is not None:
         quantised = {name: step for name, step in scales["steps"].items() if name not in steps}
-        plan, rounded = quantise.in_eight_bits(plan, tensors, {**scales, "steps": quantised})
+        plan, rounded = quantise.in_eight_bits(plan, tensors, quantised)
         tensors = rounded | {name: tensors[name] for name, tensor in rounded.items() if tensor.dtype == np.float16}  # casts are the graph's
 
     def written(people: int) -> onnx.ModelProto:
@@ -92,14 +92,7 @@ def tensorrt_graph(module: nn.Module, rung: Rung, batch: int, scales: dict | Non
 
 def float32_steps(plan: dict) -> set[str]:
     """The labels of the products that read keypoints, and of the heads: those whose sum is the answer, and what follows them."""
-    steps, kept = plan["steps"], set()
-    keypoints: set[int] = set()
-    for number, step in enumerate(steps):
-        reads = keypoints & {step.get("x"), step.get("residual")}
-        if step["op"] in ("tokens", "frames") or (reads and step["op"] in ("reshape", "pick", "concat")):
-            keypoints.add(step["y"])
-        elif reads and step["op"] in MATRIX_PRODUCTS:
-            kept.add(number)
+    steps, kept = plan["steps"], quantise.products_of_keypoints(plan)
     waiting = [len(steps) - 1]
     while waiting:
         number = waiting.pop()

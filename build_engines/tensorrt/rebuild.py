@@ -15,7 +15,7 @@ import numpy as np
 
 import edgepose
 from edgepose import enginefile
-from edgepose.build_engines.budgets import BUDGET_MM, errors_mm, over_budget
+from edgepose.build_engines.budgets import BUDGETS, errors_mm, over_budget
 from edgepose.build_engines.tensorrt.builder import Builder, add_tactic_sources, engine_parts, source_of, write_layers
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.columns import joints_of
@@ -54,7 +54,7 @@ def _compared(path: Path, onnx: bytes) -> str:
     engine = edgepose.load(path, trust=True)
     x, target = evaluation_windows(engine)
     poses = engine.run(x)
-    budget = BUDGET_MM[engine.precision]
+    budget = BUDGETS[engine.precision].mean_mm
     reference = in_onnxruntime(onnx, x, engine.header["batch"])
     if reference is not None:
         mean, largest = errors_mm(poses, reference)

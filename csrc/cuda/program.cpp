@@ -111,6 +111,9 @@ class Maker {
       step.parts = local > strided ? local : strided;
     }
     if (from.op == Op::add) step.ldp = row_on_gpu(step.columns), step.position = floats(from.bias, step.ldp);
+    if (from.x_bits)
+      throw std::invalid_argument("step " + std::to_string(i) + ": a scale for each row of x is for CPUs, the CUDA kernels take one for all: "
+                                  "edgepose compile --model NAME --precision int8 --backend cuda");
     if (is_product(from.op)) weights(from, step);
     return step;
   }
