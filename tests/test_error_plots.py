@@ -126,6 +126,29 @@ def test_the_delay_has_a_panel_where_the_model_takes_many_frames(tmp_path, figur
         assert picture.format == "PNG" and min(picture.size) > 700
 
 
+def test_a_prediction_that_holds_lies_on_the_diagonal_and_half_of_it_beside():
+    rng = np.random.default_rng(0)
+    predicted_mm = rng.uniform(10, 200, (2000, 16))
+    errors_mm = predicted_mm * rng.uniform(0, 1 / 0.683, predicted_mm.shape)  # 68.3 % lie within
+    groups = error_plots.reliability(predicted_mm, errors_mm)
+    assert groups.shape == (10, 2) and (np.diff(groups[:, 0]) > 0).all()
+    np.testing.assert_allclose(groups[:, 1], groups[:, 0], rtol=0.05)
+    np.testing.assert_allclose(error_plots.reliability(predicted_mm / 2, errors_mm)[:, 1], groups[:, 1])
+
+
+@pytest.mark.parametrize("name, panels", [("posemlp", 3), ("posemlp27", 4)])
+def test_a_predicted_error_has_a_panel_of_its_reliability(tmp_path, figures, name, panels):
+    module = randomised(zoo.build(name, channels=16, blocks=1))
+    model = models.TorchLifter(module)
+    keypoints, target = (part[:20] for part in load_windows(module.frames))
+    error_plots.plot_errors(model, name, {"shipped": (keypoints, target)}, tmp_path / "a.png")
+    assert len(figures[0].axes) == panels
+    curve, diagonal = figures[0].axes[-1].lines
+    predicted_mm = error_plots.predicted_errors_mm(model, keypoints)
+    assert curve.get_xdata().mean() == pytest.approx(predicted_mm.mean(), rel=1e-5)
+    assert diagonal.get_xydata()[0].tolist() == [0, 0]
+
+
 def test_a_causal_model_has_no_delay_and_is_shown_windows_that_end_in_their_answer(tmp_path, figures, monkeypatch):
     keypoints, target = load_windows(27, is_causal=True)
     answers = {window.tobytes(): pose for window, pose in zip(keypoints, target)}

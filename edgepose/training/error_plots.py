@@ -10,14 +10,17 @@ import numpy as np
 import torch
 
 from .. import zoo
+from ..columns import outputs_of
 from ..show.drawing import MIDLINE, colour_of
 from ..skeleton import Skeleton
 from ..stream import Lifter
+from .losses import ERROR_QUANTILE
 from .mocap import WINDOW_HZ
 from .models import TorchLifter, lift
 
 PCK_MM = 150.0
 AXIS_END_MM = 300.0  # right end of the distribution plot
+RELIABILITY_GROUPS = 10
 FAINTEST = 0.45  # the opacity of the last of several sets of windows; the first is opaque
 
 
@@ -55,6 +58,20 @@ def error_by_delay(model: Lifter, keypoints_norm: np.ndarray, target_m: np.ndarr
             for delay in delays(model.frames)}
 
 
+def predicted_errors_mm(model: Lifter, keypoints_norm: np.ndarray) -> np.ndarray:
+    """The errors that a model predicts for its joints but the root: (N, T, J, C) -> (N, J - 1) mm."""
+    return 1000 * lift(model, keypoints_norm, with_error=True)[:, 1:, 3]
+
+
+def reliability(predicted_mm: np.ndarray, errors_mm: np.ndarray) -> np.ndarray:
+    """The mean predicted error of RELIABILITY_GROUPS groups of joints, from those said to be best to the worst, and the
+    error that ERROR_QUANTILE of each group lie within: two arrays of one size -> (groups, 2) mm. Equal where the model
+    is right."""
+    order = np.argsort(predicted_mm, axis=None)
+    return np.array([(predicted_mm.flat[group].mean(), np.quantile(errors_mm.flat[group], ERROR_QUANTILE))
+                     for group in np.array_split(order, RELIABILITY_GROUPS)])
+
+
 def attention_maps(model: Lifter, name: str, keypoints_norm: np.ndarray) -> np.ndarray:
     """Each layer's heads' weights from joint (row) to joint (column), the mean over windows: (N, T, J, 2) -> (layers,
     H, J, J).
@@ -69,24 +86,32 @@ def attention_maps(model: Lifter, name: str, keypoints_norm: np.ndarray) -> np.n
 
 
 def plot_errors(model: Lifter, name: str, windows: Mapping[str, tuple[np.ndarray, np.ndarray]], file: Path) -> None:
-    """Error per joint, its distribution, and for models of many frames the error against the delay, in one picture.
+    """Error per joint, its distribution, for models of many frames the error against the delay, and for those that
+    predict their error its reliability, in one picture.
 
-    windows: {what they are: (keypoints_norm (N, T, J, 2), target_m (N, J, 3))}, drawn fainter from one to the next.
+    windows: {what they are: (keypoints_norm (N, T, J, 2 or C), target_m (N, J, 3))}, drawn fainter from one to the
+    next.
     """
     from matplotlib.figure import Figure
 
     errors = {kind: joint_errors_mm(lift(model, keypoints), target) for kind, (keypoints, target) in windows.items()}
     has_delay = model.frames > 1 and not getattr(model, "is_causal", False)
-    figure = Figure(figsize=(12, 7.5 if has_delay else 6), layout="constrained")
+    has_error = "error" in outputs_of(model)
+    rows = 1 + has_delay + has_error
+    figure = Figure(figsize=(12, 6 if rows == 1 else 3.75 * rows), layout="constrained")
     causal = ", causal" * getattr(model, "is_causal", False)
     figure.suptitle(f"{Path(name).stem}, {model.frames} frame{'s' * (model.frames > 1)}{causal}: error after moving "
                     "both pelvises to the origin")
-    grid = figure.add_gridspec(1 + has_delay, 2, width_ratios=(1.1, 1))
+    grid = figure.add_gridspec(rows, 2, width_ratios=(1.1, 1))
     _bars(figure.add_subplot(grid[:, 0]), model.skeleton, errors)
     _distribution(figure.add_subplot(grid[0, 1]), errors)
     if has_delay:
         _by_delay(figure.add_subplot(grid[1, 1]),
                   {kind: error_by_delay(model, keypoints, target) for kind, (keypoints, target) in windows.items()})
+    if has_error:
+        _reliability(figure.add_subplot(grid[-1, 1]),
+                     {kind: reliability(predicted_errors_mm(model, keypoints), errors[kind][:, 1:])
+                      for kind, (keypoints, _) in windows.items()})
     figure.savefig(file, dpi=130)
 
 
@@ -158,5 +183,16 @@ def _by_delay(axes, errors: Mapping[str, Mapping[int, float]]) -> None:
     axes.set_xticks([delay for delay in by_delay if delay in (0, 1) or delay >= max(by_delay) / 16])
     axes.set(xlabel=f"delay, frames of {1000 / WINDOW_HZ:.0f} ms", ylabel="MPJPE, mm", title="error against delay")
     axes.margins(x=0.08, y=0.15)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+
+
+def _reliability(axes, groups: Mapping[str, np.ndarray]) -> None:
+    for strength, (kind, of_kind) in _by_strength(groups):
+        axes.plot(*of_kind.T, "o-", color=MIDLINE, alpha=strength, linewidth=2, label=kind)
+    end = max(of_kind.max() for of_kind in groups.values())
+    axes.plot((0, end), (0, end), color=MIDLINE, linestyle=":", linewidth=1, label="as predicted")
+    axes.set(xlabel="predicted error, mm", ylabel=f"{100 * ERROR_QUANTILE:.1f} % lie within, mm",
+             title="predicted and true error, tenths of the joints")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)

@@ -200,7 +200,8 @@ def draw(model: Lifter, args: argparse.Namespace) -> None:
         if args.data == "mocap":
             windows = {}
             for kind, noisy in KINDS.items():
-                keypoints, joints = seeded_windows(args.path, "validation", WINDOWS, model.frames, noisy, MAIN_SOURCE)
+                keypoints, joints = seeded_windows(args.path, "validation", WINDOWS, model.frames, noisy, MAIN_SOURCE,
+                                                   inputs_of(model))
                 windows[kind] = keypoints, joints[:, target_frame(model)]
         plot_errors(model, args.model, windows, args.plot)
         print(f"picture of the errors: {args.plot}")
