@@ -1,5 +1,6 @@
 """The files of other programs, each as its producer writes it: read to the same keypoints."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -281,6 +282,13 @@ def broken(name, content):
     return write
 
 
+def npy_header(shape):
+    """The head of an .npy file, without the numbers."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
 BROKEN = [
     (broken("a.json", b'[{"image_id": 1, "keyp'), "a.json is no JSON file"), (broken(
         "a.json", b"\xff\xfe\x00"), "a.json is no JSON file"),
@@ -304,8 +312,14 @@ BROKEN = [
     (broken("a.json", {"people": [{}]}), 'person 0 has no "pose_keypoints_2d"'),
     (broken("a.json", [{"frame_id": 0, "instances": [{"keypoints": [[1, 2]], "keypoint_scores": [1, 1]}]}]),
      "1 keypoints and 2 keypoint_scores"),
+    (broken("a.json", {"meta_info": [], "instance_info": [{"frame_id": 0, "instances": [instance(FOUND[0, :5])]}]}),
+     "a.json: say the layout of its 5 keypoints"),
+    (broken("a.json", {"meta_info": {"dataset_name": []}, "instance_info": [{"instances": [instance(FOUND[0])]}]}),
+     "a.json: say the layout of its 17 keypoints"),
     (broken("a.json", [{"frame_id": 0, "instances": 3}]), 'frame 0 has no "instances"'),
     (broken("a.npy", b"\x93NUMPY\x01"), "a.npy is no .npy file of numbers"),
+    (broken("a.npy", b"\x93NUMPY\x01\x00\x06\x00{(    "), "a.npy is no .npy file of numbers"),
+    (broken("a.npy", npy_header((10**10, 17, 2))), "a.npy is no .npy file of numbers"),
     (lambda d: npy(d / "a.npy", np.array([{}], object)), "a.npy is no .npy file of numbers"),
     (lambda d: npy(d / "a.npy", FOUND[0]),
      r"a.npy: the keypoints are float32 of shape \(17, 3\); wanted numbers, \(frames, K, 2 or 3\)"),

@@ -47,9 +47,9 @@ def read_predictions(path: Path, value: Any) -> Recording:
 
 
 def _layout(value: Any, found: list[Found]) -> str | None:
-    dataset = value.get("meta_info", {}).get("dataset_name") if isinstance(value, dict) else None
-    if dataset is not None:
-        return DATASETS.get(dataset)
+    meta = value.get("meta_info") if isinstance(value, dict) else None
+    if isinstance(meta, dict) and "dataset_name" in meta:
+        return DATASETS.get(str(meta["dataset_name"]))
     return LAYOUTS.get(len(found[0].keypoints)) if found else None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import listed
+from ..checks import first_line, listed
 from ..skeleton import Skeleton
 from .recording import Found, Recording, check_one_count, frames_of
 
@@ -25,9 +25,10 @@ PEOPLE = ("person", "id", "track_id", "person_id")
 def read_npy(path: Path) -> Recording:
     """The film of an array. Raises ValueError, naming the file, for another array."""
     try:
-        keypoints = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no .npy file of numbers ({error})") from None
+        # Mapped, so that its size is checked before memory is taken for it.
+        keypoints = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy's parser raises a dozen kinds for damaged bytes
+        raise ValueError(f"{path} is no .npy file of numbers ({first_line(error)})") from None
     if not isinstance(keypoints, np.ndarray):
         raise ValueError(f"{path} is an archive of arrays; wanted its name to end in .npz")
     if keypoints.ndim not in (3, 4) or keypoints.shape[-1] not in (2, 3) or keypoints.dtype.kind not in "fiu":

@@ -60,7 +60,7 @@ def _custom(path: Path, films: Any, metadata: dict[str, Any]) -> Recording:
         raise ValueError(f"{path}: {name} is {keypoints.dtype} of shape {keypoints.shape}; wanted (frames, K, 2 or 3)")
     film_metadata = metadata.get("video_metadata", {}).get(name.rpartition("/")[0], {})
     return Recording([Found(frame, person, 0) for frame, person in enumerate(keypoints.astype(float))], len(keypoints),
-                     LAYOUT_NAMES.get(metadata.get("layout_name")), _size(film_metadata))
+                     LAYOUT_NAMES.get(str(metadata.get("layout_name"))), _size(film_metadata))
 
 
 def _size(metadata: dict[str, Any]) -> tuple[float, float] | None:
