@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "../runtime/assignment.h"
 #include "../runtime/stream.h"
 #include "../without_gil.h"
 #include "runtime.h"
@@ -75,6 +76,15 @@ void bind_window_and_filters(py::module_& m) {
       .def_property_readonly("was_reset", &PyWindow::was_reset);
 }
 
+void bind_assignment(py::module_& m) {
+  m.def("assignment", [](const Array<double>& cost, double unassigned) {
+    if (cost.ndim() != 2) throw std::invalid_argument("wanted costs (rows, columns)");
+    Array<int> columns_of(cost.shape(0));
+    Assignment()(cost.data(), (int)cost.shape(0), (int)cost.shape(1), unassigned, columns_of.mutable_data());
+    return columns_of;
+  }, py::arg("cost"), py::arg("unassigned"), "For each row its column, or -1.");
+}
+
 // The stream of C and C++ with the engine in it, for the benchmark.
 void bind_stream(py::module_& m) {
   py::class_<Stream>(m, "Stream")
@@ -96,6 +106,7 @@ void bind_stream(py::module_& m) {
 
 void bind_parts(py::module_& m) {
   bind_window_and_filters(m);
+  bind_assignment(m);
   bind_stream(m);
 }
 
