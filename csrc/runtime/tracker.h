@@ -1,0 +1,88 @@
+// Who is who from picture to picture, where the detector gives poses in any order and no identities.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "assignment.h"
+#include "layouts.h"
+
+namespace edgepose {
+
+// Follows people by their joints in the picture. Each is predicted by a motion of their own and one that all share, the camera's; the
+// detections of a picture are assigned to them all at once, by where each is and by its pose. All lengths are in sizes: the longer side
+// of the box around a person's joints. Memory is bounded by the most people and, between two frames, by the detections.
+class Tracker {
+ public:
+  // What a detection is that belongs to nobody who is followed.
+  static constexpr int kNew = -1;        // somebody else
+  static constexpr int kEmpty = -2;      // too few joints are seen
+  static constexpr int kDuplicate = -3;  // of another detection
+  static constexpr int kAcross = -4;     // lies across two people
+
+  // most: how many people are followed, in places from 0. seen_above: the confidence from which on a joint counts.
+  Tracker(const Skeleton& skeleton, int most, double seen_above);
+
+  // places[detections]: for each detection the place of the person it shows, who is then where it is, or one of the above. joints_px is
+  // (detections, J, 2), confidence (detections, J). Times increase.
+  void match(const double* joints_px, const double* confidence, int detections, double timestamp_s, int* places);
+
+  // Someone new in a free place, shown by a detection of the last match().
+  void start(int place, int detection);
+
+  // Nobody is in that place any more.
+  void forget(int place) { tracks_[(std::size_t)place].is_taken = false; }
+  void reset();
+
+ private:
+  struct Shape {
+    std::vector<double> joints;          // (J, 2) px
+    std::vector<unsigned char> is_seen;  // (J,)
+    double centre[2], size;              // of the joints that are seen, px
+    int seen;
+  };
+  struct Track {
+    Shape at;                     // where the person was last seen, moved with the camera since then
+    Shape expected;               // in this frame
+    std::vector<double> longest;  // (J,) px: each joint's bone to its parent
+    double speed[2];              // the person's own, px/s
+    double seen_s;
+    bool is_taken = false;
+  };
+  struct Fit {
+    double cost, shift[2];
+  };
+
+  void measure(Shape& shape) const;
+  void move(Shape& shape, int c, double by_px) const;
+  double shift(const Shape& from, const Shape& to, int c);
+  double median(const std::vector<double>& values, int count);
+  double apart(const Shape& a, const Shape& b) const;
+  double bone_px(const Shape& shape, std::size_t j) const;
+  void predict(double timestamp_s, const double* jerk_px);
+  Fit fit(const Track& track, const Shape& detection, double gap_s);
+  double assign(double timestamp_s, int* places);
+  void find_jerk(double timestamp_s, int* places, double cost);
+  bool is_fresh(const Track& track, double timestamp_s) const;
+  int judge(std::size_t detection, const int* places, double timestamp_s);
+  bool is_across(int place, const Shape& detection, double timestamp_s) const;
+  bool is_stretched(const Track& track, const Shape& detection) const;
+  bool lies_on_others(std::size_t detection, const int* places) const;
+  void follow(const int* places, double timestamp_s);
+  void see(Track& track, const Shape& detection, double timestamp_s);
+
+  const int joints_;
+  const double seen_above_;
+  const std::vector<int> parents_;
+  std::vector<int> mirrored_;  // (J,): left and right exchanged
+  std::vector<Track> tracks_;
+  std::vector<Shape> detections_;
+  std::vector<int> rows_, columns_of_, tried_, judged_;  // rows_: the places that are taken
+  std::vector<double> costs_, jerks_px_, moves_px_;
+  std::vector<double> apart_px_[2], sorted_;  // of joints
+  Assignment assignment_;
+  double camera_[2] = {0, 0};  // px/s
+  double timestamp_s_;
+};
+
+}  // namespace edgepose
