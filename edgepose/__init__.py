@@ -20,11 +20,12 @@ from .columns import lengths_of_height
 from .engine import Engine, load
 from .enginefile import EngineError
 from .filters import OneEuro
+from .people import People
 from .pictures.detector import open_detector
 from .pictures.results import people_in
 from .skeleton import Skeleton
 from .stream import Pose, Stream, push_many
 
 __version__ = version("edgepose")
-__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "Pose", "Skeleton", "Stream", "lengths_of_height", "load",
-           "open_detector", "people_in", "push_many"]
+__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "People", "Pose", "Skeleton", "Stream", "lengths_of_height",
+           "load", "open_detector", "people_in", "push_many"]

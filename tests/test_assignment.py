@@ -25,7 +25,7 @@ def sum_of(cost, unassigned, columns_of):
     return sum(cost[row, column] if column >= 0 else unassigned for row, column in enumerate(columns_of))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 4), (4, 1), (2, 2), (3, 5), (5, 3), (8, 8), (20, 20), (40, 7)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 4), (4, 1), (3, 5), (5, 3), (8, 8), (20, 20), (40, 7)])
 @pytest.mark.parametrize("forbidden", [0.0, 0.3, 0.9])
 def test_the_sum_is_the_least_there_is(rows, columns, forbidden):
     rng = np.random.default_rng(rows * 100 + columns)

@@ -19,7 +19,7 @@ TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_
 
 # All that builds, trains and measures may import these; cli for its reporting().
 SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", "enginefile", "filters", "gpu",
-          "metrics", "skeleton", "stream", "timing", "zoo"}
+          "metrics", "people", "skeleton", "stream", "timing", "zoo"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all from lines above its own
     "checks": set(), "columns": {"checks"}, "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(),
     "metrics": set(), "skeleton": set(),
@@ -31,11 +31,12 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
     "backends": {"enginefile", "gpu", "onnxfile", "_cuda", "_native"},
     "engine": {"backends", "checks", "columns", "enginefile", "skeleton"},
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
+    "people": {"adapters", "checks", "skeleton", "stream", "_native"},
     "files": {"adapters", "checks", "npz", "skeleton"},
-    "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "skeleton", "stream"},
+    "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "people", "skeleton", "stream"},
     "pictures": {"adapters", "camera", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
-    "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "pictures", "skeleton",
+    "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "people", "pictures", "skeleton",
                  "stream"},  # the public names
     "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine",
                  "metrics", "npz", "pictures", "show", "skeleton", "stream", "workers", "_cuda", "_native"},

@@ -120,7 +120,7 @@ void bind_stream(py::module_& m) {
         const WithoutGil nogil;
         return stream.push(keypoints_px.data(), (long)keypoints_px.shape(0), (long)keypoints_px.shape(1), timestamp_s);
       }, py::arg("keypoints_px").noconvert(), py::arg("timestamp_s"), "Whether there is a new pose.")
-      .def("joints_m", [](const Stream& stream) { return py::array_t<float>({stream.engine().skeleton().joints, 3}, stream.joints_m()); });
+      .def("joints_m", [](const Stream& stream) { return py::array_t<float>({stream.engine().skeleton().joints, 3}, stream.pose().joints_m.data()); });
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 
 #include <optional>
 
-#include "../runtime/people.h"
-#include "../without_gil.h"
+#include "../runtime/batch.h"
+#include "person.h"
 
 namespace edgepose {
 
@@ -21,173 +21,11 @@ Skeleton skeleton_of(const py::handle& skeleton) {
 
 namespace {
 
-// A person whose poses are of the class that Python has for them, and know their skeleton.
-class PyPerson : public Person {
- public:
-  PyPerson(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, py::type pose,
-           py::object skeleton)
-      : Person(lifter, layout, width_px, height_px, options), pose(std::move(pose)), skeleton(std::move(skeleton)) {}
-
-  const py::type pose;
-  const py::object skeleton;
-};
-
-constexpr int kCallersLevel = 2;  // level of a warning: the line that called the method of Stream
-
-std::string shown(const py::handle& object) { return py::repr(object); }
-
-double seconds(const py::handle& timestamp_s) {
-  if (PyFloat_CheckExact(timestamp_s.ptr())) return PyFloat_AS_DOUBLE(timestamp_s.ptr());
-  // float() alone takes "1.5".
-  const auto sum = py::reinterpret_steal<py::object>(PyNumber_Add(timestamp_s.ptr(), py::float_(0.0).ptr()));
-  const auto number = sum ? py::reinterpret_steal<py::object>(PyNumber_Float(sum.ptr())) : py::object();
-  if (number) return PyFloat_AS_DOUBLE(number.ptr());
-  const bool is_too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
-  PyErr_Clear();
-  if (is_too_large) throw py::value_error("timestamp_s is too large for a number of seconds; wanted a later, finite time");
-  throw py::type_error("timestamp_s is " + shown(timestamp_s) + "; wanted a number of seconds");
-}
-
-// A masked array as one in which a keypoint whose place or confidence is masked is no number, not found, and so is a
-// masked depth.
-py::array without_mask(const py::array& keypoints, const py::module_& ma) {
-  const py::object masked = ma.attr("getmaskarray")(keypoints);
-  const py::object place = masked[py::make_tuple(py::ellipsis(), py::slice(0, 3, 1))];
-  const py::object mask = masked.attr("__or__")(place.attr("any")(py::arg("axis") = -1, py::arg("keepdims") = true));
-  return py::module_::import("numpy").attr("where")(mask, NAN, ma.attr("getdata")(keypoints));
-}
-
-// What a caller passed as keypoints as an array of numbers.
-py::array keypoints_of(const py::handle& keypoints_px) {
-  py::array keypoints;
-  if (py::isinstance<py::array>(keypoints_px)) {
-    keypoints = py::reinterpret_borrow<py::array>(keypoints_px);
-  } else {
-    try {
-      keypoints = py::module_::import("numpy").attr("asarray")(keypoints_px);
-    } catch (const py::error_already_set& error) {
-      if (error.matches(PyExc_RuntimeError))  // from a torch tensor that requires grad, or is on a GPU
-        throw py::type_error("keypoints_px is no array of numbers (" + std::string(py::str(error.value()))
-                             + "); wanted (K, 2) or (K, 3)");
-      if (!error.matches(PyExc_ValueError)) throw;
-      throw py::value_error("keypoints_px is a list of rows of different lengths; wanted (K, 2) or (K, 3)");
-    }
-  }
-  const char kind = keypoints.dtype().kind();
-  if (kind != 'f' && kind != 'i' && kind != 'u')
-    throw py::type_error("keypoints_px has dtype " + std::string(py::str(keypoints.dtype())) + "; wanted real numbers");
-  if (keypoints.ndim() != 2) {
-    const py::object shape = keypoints.attr("shape");
-    throw py::value_error("keypoints_px has shape " + shown(shape) + "; wanted one person, (K, 2) or (K, 3)");
-  }
-  if (py::type::handle_of(keypoints).ptr() != (PyObject*)py::detail::npy_api::get().PyArray_Type_) {  // a subclass
-    const py::module_ ma = py::module_::import("numpy.ma");
-    if (ma.attr("isMaskedArray")(keypoints).cast<bool>()) return without_mask(keypoints, ma);
-  }
-  return keypoints;
-}
-
-// Whether an array's memory is floats, row after row.
-bool is_float32(const py::array& array) {
-  using api = py::detail::npy_api;
-  constexpr int kPlain = api::NPY_ARRAY_C_CONTIGUOUS_ | api::NPY_ARRAY_ALIGNED_;
-  const py::dtype type = array.dtype();
-  return type.num() == api::NPY_FLOAT_ && type.byteorder() == '=' && (array.flags() & kPlain) == kPlain;
-}
-
-void check(Person& person, const py::handle& keypoints_px, const py::handle& timestamp_s) {
-  const double time_s = seconds(timestamp_s);
-  if (keypoints_px.is_none()) return person.check<double>(nullptr, 0, 0, time_s);
-  const py::array keypoints = keypoints_of(keypoints_px);
-  const long rows = (long)keypoints.shape(0), columns = (long)keypoints.shape(1);
-  static const double none = 0;  // an array without elements may have no address, which would mean that nobody was detected
-  if (is_float32(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
-  const Array<double> converted(keypoints);
-  person.check(keypoints.size() ? converted.data() : &none, rows, columns, time_s);
-}
-
-// A pose but its joints: when and where.
-struct Question {
-  double timestamp_s;
-  bool was_reset;
-  Array<float> keypoints_norm;
-  Array<double> confidence;
-  Array<bool> is_seen;
-};
-
-Question question_of(const Person& person) {
-  Question question{person.timestamp_s(), person.was_reset(), Array<float>({person.joints(), 2}), Array<double>(person.joints()),
-                    Array<bool>(person.joints())};
-  person.keypoints_norm(question.keypoints_norm.mutable_data());
-  std::copy(person.confidence().begin(), person.confidence().end(), question.confidence.mutable_data());
-  std::copy(person.is_seen().begin(), person.is_seen().end(), question.is_seen.mutable_data());
-  return question;
-}
-
-// Sets a field of a new object whose class forbids it later.
-void set(const py::object& object, const char* name, const py::handle& value) {
-  const auto key = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
-  if (!key || PyObject_GenericSetAttr(object.ptr(), key.ptr(), value.ptr()) < 0) throw py::error_already_set();
-}
-
-// A Pose of edgepose/stream.py. Its fields are set here because a frozen dataclass takes 3 us to do it, of 5 us that a push may cost.
-py::object pose_of(PyPerson& person, const Question& question, const float* answer) {
-  Array<float> joints_m({person.joints(), 3});
-  py::object error_m = py::none();
-  float* error = nullptr;
-  if (person.has_error()) {
-    Array<float> errors(person.joints());
-    error = errors.mutable_data(), error_m = errors;
-  }
-  person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
-  auto* type = reinterpret_cast<PyTypeObject*>(person.pose.ptr());
-  const auto pose = py::reinterpret_steal<py::object>(PyBaseObject_Type.tp_new(type, py::tuple().ptr(), nullptr));
-  if (!pose) throw py::error_already_set();
-  set(pose, "joints_m", joints_m);
-  set(pose, "timestamp_s", py::float_(question.timestamp_s));
-  set(pose, "keypoints_norm", question.keypoints_norm);
-  set(pose, "confidence", question.confidence);
-  set(pose, "is_seen", question.is_seen);
-  set(pose, "skeleton", person.skeleton);
-  set(pose, "was_reset", py::bool_(question.was_reset));
-  set(pose, "error_m", error_m);
-  return pose;
-}
-
-// What the engine answers to windows: (N, J, outputs) float32.
-Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows) {
-  py::object answers;
-  try {
-    answers = run(windows);
-  } catch (const std::exception&) {
-    throw;
-  } catch (...) {  // pthread_exit's: the interpreter ends while a daemon thread is in the engine, and the lock is gone
-    stop_thread();
-  }
-  const Array<float> array = Array<float>::ensure(answers);
-  if (!array) throw py::error_already_set();
-  const std::vector<py::ssize_t> wanted = {windows.shape(0), person.joints(), person.outputs()};
-  if (!std::equal(wanted.begin(), wanted.end(), array.shape(), array.shape() + array.ndim()))
-    throw py::value_error("the engine answered with shape " + shown(array.attr("shape")) + "; wanted " + shown(py::tuple(py::cast(wanted))));
-  return array;
-}
-
-std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count) {
-  return {(py::ssize_t)count, person.frames(), person.joints(), person.inputs()};
-}
-
-// Python's warnings of what is new among a person's notices. level: whose line a warning names, counted in Python's
-// functions from the one that called. Throws where the caller has made warnings errors.
-void warn(Person& person, int level) {
-  while (const std::string* text = person.notices().news())
-    if (PyErr_WarnEx(PyExc_UserWarning, text->c_str(), level)) throw py::error_already_set();
-}
-
 py::object asked(const py::object& self, PyPerson& person, const py::object& run) {
   // No copy: the person cannot change before the answer.
   const py::array windows = py::array_t<float>(windows_shape(person, 1), person.window(), self);
   const Array<float> answers = answers_of(person, run, windows);
-  return pose_of(person, question_of(person), answers.data());
+  return pose_of(person, person.pose, question_of(person), answers.data());
 }
 
 py::object push(const py::object& self, const py::object& run, const py::object& keypoints_px, const py::object& timestamp_s) {
@@ -195,7 +33,7 @@ py::object push(const py::object& self, const py::object& run, const py::object&
   const Person::Claim claim(person);
   check(person, keypoints_px, timestamp_s);
   const bool is_new = person.take();
-  warn(person, kCallersLevel);
+  warn(person.notices(), kCallersLevel);
   if (!is_new) return py::none();
   return asked(self, person, run);
 }
@@ -208,7 +46,7 @@ py::object flush(const py::object& self, const py::object& run) {
 }
 
 py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run, const py::list& keypoints_px, const py::list& times_s) {
-  People people({persons.begin(), persons.end()});
+  Batch people({persons.begin(), persons.end()});
   people.check([&](Person& person, std::size_t i) {
     try {
       check(person, keypoints_px[i], times_s[i]);
@@ -221,14 +59,14 @@ py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run,
   py::list poses;
   for (std::size_t i = 0; i < persons.size(); i++) poses.append(py::none());
   const std::vector<std::size_t>& asking = people.take();
-  for (PyPerson* person : persons) warn(*person, kCallersLevel);
+  for (PyPerson* person : persons) warn(person->notices(), kCallersLevel);
   if (asking.empty()) return poses;
   py::array_t<float> windows(windows_shape(people[0], asking.size()));
   people.windows(windows.mutable_data());
   const Array<float> answers = answers_of(people[0], run, windows);
   for (std::size_t n = 0; n < asking.size(); n++) {
     PyPerson& person = *persons[asking[n]];
-    poses[asking[n]] = pose_of(person, question_of(person), answers.data((py::ssize_t)n));
+    poses[asking[n]] = pose_of(person, person.pose, question_of(person), answers.data((py::ssize_t)n));
   }
   return poses;
 }
@@ -243,7 +81,7 @@ class Questions {
     const Person::Claim claim(person_);
     check(person_, keypoints_px, timestamp_s);
     if (person_.take()) add();
-    warn(person_, kCallersLevel + 1);  // Stream.lift has another function between
+    warn(person_.notices(), kCallersLevel + 1);  // Stream.lift has another function between
     return questions_.size();
   }
 
@@ -262,7 +100,7 @@ class Questions {
     const Person::Claim claim(person_);
     const py::array windows = py::array_t<float>(windows_shape(person_, questions_.size()), windows_.data());
     const Array<float> answers = answers_of(person_, run, windows);
-    for (std::size_t i = 0; i < questions_.size(); i++) poses.append(pose_of(person_, questions_[i], answers.data((py::ssize_t)i)));
+    for (std::size_t i = 0; i < questions_.size(); i++) poses.append(pose_of(person_, person_.pose, questions_[i], answers.data((py::ssize_t)i)));
     questions_.clear(), windows_.clear();
     return poses;
   }
@@ -353,7 +191,7 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
   if (gravity) options.gravity = *gravity;
   if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
-  return std::make_unique<PyPerson>(lifter, layout_of(adapter), image_size.first, image_size.second, options, pose, skeleton);
+  return std::make_unique<PyPerson>(PersonSettings{lifter, layout_of(adapter), image_size.first, image_size.second, options}, PoseClass{pose, skeleton});
 }
 
 }  // namespace
@@ -370,12 +208,7 @@ void bind_runtime(py::module_& m) {
       })
       .def("push", &push, py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"))
       .def("flush", &flush, py::arg("run"))
-      .def("notices", [](const PyPerson& person) {
-        py::dict counts;
-        for (std::size_t kind = 0; kind < kNoticeKinds; kind++)
-          counts[kNoticeNames[kind]] = person.notices()[kind].times;
-        return counts;
-      });
+      .def("notices", [](const PyPerson& person) { return counts_of(person.notices()); });
   py::class_<Questions>(m, "Questions")
       .def(py::init<PyPerson&>(), py::arg("person"), py::keep_alive<1, 2>())
       .def("push", &Questions::push, py::arg("keypoints_px"), py::arg("timestamp_s"))
@@ -390,6 +223,7 @@ void bind_runtime(py::module_& m) {
       all.append(py::make_tuple(layout.name, layout.keypoints, alternatives_of(layout.sources)));
     return all;
   }, "(name, keypoints, alternatives) of each layout that ships.");
+  bind_people(m);
   bind_parts(m);
 }
 

@@ -16,6 +16,7 @@ using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 Skeleton skeleton_of(const py::handle& skeleton);
 
 void bind_runtime(py::module_& m);
+void bind_people(py::module_& m);
 void bind_parts(py::module_& m);
 
 }  // namespace edgepose

@@ -86,9 +86,9 @@ const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t j
 }
 
 // Of a pose whose caller has `size` bytes of it.
-void fill(edgepose_pose* pose, std::size_t size, const edgepose::Stream& of) {
-  const edgepose_pose filled = {pose->size, of.engine().skeleton().joints, of.was_reset(), of.timestamp_s(), of.joints_m(),
-                                of.keypoints_norm(), of.confidence(), of.is_seen(), of.error_m()};
+void fill(edgepose_pose* pose, std::size_t size, const edgepose::PoseArrays& of) {
+  const edgepose_pose filled = {pose->size, (int32_t)of.is_seen.size(), of.was_reset, of.timestamp_s, of.joints_m.data(), of.keypoints_norm.data(),
+                                of.confidence.data(), of.is_seen.data(), of.error_m.empty() ? nullptr : of.error_m.data()};
   std::memcpy(pose, &filled, size);
 }
 
@@ -100,7 +100,7 @@ edgepose_status answered(edgepose_stream* stream, edgepose_pose* pose, Call call
     need(pose, "pose is null");
     const std::size_t size = size_of(pose, "pose");
     if (!call(stream->stream)) return EDGEPOSE_NO_POSE;
-    fill(pose, size, stream->stream);
+    fill(pose, size, stream->stream.pose());
     return EDGEPOSE_OK;
   });
 }
@@ -249,7 +249,7 @@ edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t peopl
     edgepose::Streams all(together);
     const std::vector<std::size_t>& answered = all.push(seen);
     for (std::size_t i = 0; i < people; i++) pose(i)->joints = 0;
-    for (const std::size_t i : answered) fill(pose(i), size, *together[i]);
+    for (const std::size_t i : answered) fill(pose(i), size, together[i]->pose());
     return answered.empty() ? EDGEPOSE_NO_POSE : EDGEPOSE_OK;
   });
 }

@@ -9,11 +9,12 @@
 namespace edgepose {
 
 // A new kind is a line here, one in kNoticeNames, and one in edgepose.h, where the names are explained.
-enum class Notice { bad_time, exchanged_sides, time_unit, outside_picture, proportions, lying, count };
+enum class Notice { bad_time, exchanged_sides, time_unit, outside_picture, proportions, lying, duplicate_person, across_people, most_people, count };
 
 constexpr std::size_t kNoticeKinds = (std::size_t)Notice::count;
-constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time",        "exchanged_sides", "time_unit",
-                                                                "outside_picture", "proportions",     "lying"};
+constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time",        "exchanged_sides",  "time_unit",
+                                                                "outside_picture", "proportions",      "lying",
+                                                                "duplicate_person", "across_people", "most_people"};
 
 // Counts from the constructor on: no reset of the stream touches them. Added to where a frame is taken, never where it
 // is checked: a frame may be refused after its check.

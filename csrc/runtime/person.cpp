@@ -66,7 +66,7 @@ std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
   return inputs;
 }
 
-Person::Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options)
+Person::Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, Notices* notices)
     : frames_(lifter.frames),
       joints_(lifter.skeleton.joints),
       root_(lifter.skeleton.root()),
@@ -76,14 +76,16 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       has_error_(edgepose::has_error(lifter.outputs)),
       has_lens_(options.fx != 0 || options.fy != 0 || options.cx != 0 || options.cy != 0),
       rate_hz_(rate_of(lifter, options.rate_hz)),
-      on_bad_time_(options.on_bad_time),
+      clock_(options.on_bad_time),
       length_(length_column(options.lengths_m, lifter.skeleton)),
       up_(against(options.gravity)),
       has_gravity_(options.gravity != std::array<double, 3>{}),
       seen_above_(seen_above_of(lifter, options.seen_above)),
       hold_(lifter.skeleton, seen_above_, kLostShare * seen_above_, options.hold_s),
-      window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal),
+      window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal,
+              options.is_one_person),
       undetected_(blank(joints_)),
+      notices_(notices ? *notices : own_notices_),
       doubts_(lifter.skeleton, picture_),
       note_(undetected_) {
   if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
@@ -115,7 +117,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
 void Person::reset() {
   end_clip();
   window_.reset();
-  pushed_at_s_ = -HUGE_VAL;
+  clock_.reset();
   is_flushing_ = false;
 }
 
@@ -127,11 +129,11 @@ void Person::end_clip() {
 }
 
 void Person::mend_sides() {
-  (*sides_)(joints_norm_.data(), note_.confidence.data(), pushed_at_s_);
+  (*sides_)(joints_norm_.data(), note_.confidence.data(), checked_at_s_);
   if (sides_->gave_up()) end_clip();
   if (sides_->has_exchanged())
     notices_.add(Notice::exchanged_sides, [&] {
-      return "left and right are exchanged between two frames, at " + text(pushed_at_s_)
+      return "left and right are exchanged between two frames, at " + text(checked_at_s_)
              + " s: they are exchanged back (option mend_sides)";
     });
 }
@@ -145,9 +147,7 @@ bool Person::flush() {
 template <class Real>
 void Person::check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s) {
   if (is_flushing_) throw std::invalid_argument("the stream is being flushed; flush it until there is no pose, or reset it");
-  const bool is_taken = on_bad_time_ != BadTime::refuse && std::isfinite(timestamp_s);
-  if (!is_taken && !(timestamp_s > pushed_at_s_ && timestamp_s < HUGE_VAL))
-    throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(pushed_at_s_) + "; wanted a later, finite time");
+  clock_.check(timestamp_s);
   if (keypoints_px) check_keypoints(keypoints_px, keypoints, columns);
   is_detected_ = keypoints_px != nullptr;
   checked_at_s_ = timestamp_s;
@@ -169,21 +169,14 @@ void Person::check_keypoints(const Real* keypoints_px, long keypoints, long colu
   reading_ = read_keypoints(keypoints_px, (int)keypoints, (int)columns, picture_, keypoints_.data(), depth_m_.data());
 }
 
-// Whether a frame whose time is not later is left out; if not, another recording begins with it.
-bool Person::is_left_out() {
-  const bool is_dropped = on_bad_time_ == BadTime::drop || checked_at_s_ == pushed_at_s_;
-  notices_.add(Notice::bad_time, [&] {
-    return "timestamp_s is " + text(checked_at_s_) + " after " + text(pushed_at_s_)
-           + (is_dropped ? ": the frame is left out" : ": the stream starts over, as for another recording");
-  });
-  if (!is_dropped) end_clip();
-  return is_dropped;
-}
-
 bool Person::take() {
-  if (checked_at_s_ <= pushed_at_s_ && is_left_out()) return false;
-  if (pushed_at_s_ != -HUGE_VAL) doubts_.look_at_time(checked_at_s_ - pushed_at_s_, notices_);
-  pushed_at_s_ = checked_at_s_;
+  const double spacing_s = checked_at_s_ - clock_.last_s();
+  switch (clock_.take(checked_at_s_, notices_)) {
+    case Clock::Frame::left_out: return false;
+    case Clock::Frame::of_another_recording: end_clip(); break;
+    case Clock::Frame::next: break;
+  }
+  if (std::isfinite(spacing_s)) doubts_.look_at_time(spacing_s, notices_);
   if (is_detected_) {
     adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data(), depth_m_.data(), joint_depth_m_.data());
     doubts_.look_at_frame(reading_, joints_norm_.data(), note_.confidence.data(), notices_);
@@ -191,17 +184,17 @@ bool Person::take() {
       for (std::size_t c = 0; c < 2; c++)
         joints_norm_[i + c] = has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
     const bool root_is_seen = note_.confidence[(std::size_t)root_] >= seen_above_;
-    if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, pushed_at_s_)) end_clip();
+    if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, checked_at_s_)) end_clip();
     if (sides_) mend_sides();
-    if (hold_(joints_norm_.data(), note_.confidence.data(), pushed_at_s_)) {
+    if (hold_(joints_norm_.data(), note_.confidence.data(), checked_at_s_)) {
       note_.is_seen = hold_.is_seen();
       if (takes(Input::depth)) measure_depths();
       fill(true);
-      return window_.push(frame_.data(), pushed_at_s_, note_);
+      return window_.push(frame_.data(), checked_at_s_, note_);
     }
   }
   fill(false);
-  const bool is_new = window_.repeat(frame_.data(), pushed_at_s_, undetected_);
+  const bool is_new = window_.repeat(frame_.data(), checked_at_s_, undetected_);
   if (window_.is_empty()) end_clip();
   return is_new;
 }

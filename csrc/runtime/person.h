@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "clock.h"
 #include "doubts.h"
 #include "filters.h"
 #include "keypoints.h"
@@ -40,13 +41,6 @@ struct Lifter {
   double rate_hz = 0;                                                       // the rate it was trained on; 0: not known
 };
 
-// What becomes of a frame whose time is not later than the last one's.
-enum class BadTime {
-  refuse,
-  drop,   // the frame is left out
-  reset,  // an earlier time begins another recording; the frame of a repeated one is left out
-};
-
 struct PersonOptions {
   int delay_frames = 0;
   double rate_hz = kFileRateHz;  // 0: every frame as it comes
@@ -59,6 +53,7 @@ struct PersonOptions {
   bool mend_sides = true;  // see Sides
   Lengths lengths_m{};                                  // the person's own; only for a model that takes them
   std::array<double, 3> gravity{};  // where it points, in camera axes; all 0: unknown; only for a model that takes elevations
+  bool is_one_person = false;                           // somebody else tells people apart: a jump is the same person's
 };
 
 // After the constructor nothing allocates, but for messages. One call at a time: see Claim.
@@ -83,7 +78,8 @@ class Person {
 
   // Throws std::invalid_argument on a layout that does not give the model's joints, columns that are not known, an impossible image
   // size or an option out of range.
-  Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
+  // notices: for what is noticed; null: the person's own.
+  Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, Notices* notices = nullptr);
 
   // A camera frame that take() will take: keypoints_px[keypoints][columns], as read_keypoints says; null if the person was
   // not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates, no confidences,
@@ -100,6 +96,9 @@ class Person {
   bool flush();
 
   void reset();
+
+  // Whether flush() would find nothing: nobody is there, and no frame waits.
+  bool is_done() const { return window_.is_done(); }
 
   // The question: (T, J, columns), as the model's inputs say.
   const float* window() const { return window_.input(); }
@@ -136,7 +135,6 @@ class Person {
   double column(Input input, std::size_t joint, bool is_placed) const;
   double elevation(const double* placed_norm) const;
   void fill(bool is_placed);
-  bool is_left_out();
   void end_clip();
   void mend_sides();
 
@@ -146,7 +144,7 @@ class Person {
   const std::vector<Input> inputs_;
   const bool has_error_, has_lens_;
   const double rate_hz_;
-  const BadTime on_bad_time_;
+  Clock clock_;
   const std::vector<double> length_;  // the column `length`, (J,)
   const std::array<double, 3> up_;  // a unit vector against gravity, in camera axes
   const bool has_gravity_;
@@ -157,9 +155,10 @@ class Person {
   Window window_;
   std::optional<OneEuro<float>> smoothing_;
   const Note undetected_;
-  double pushed_at_s_, checked_at_s_ = 0;
+  double checked_at_s_ = 0;
   bool is_detected_ = false, is_flushing_ = false;
-  Notices notices_;
+  Notices own_notices_;
+  Notices& notices_;
   Doubts doubts_;
   std::vector<double> known_m_;
   std::vector<double> depth_m_, joint_depth_m_;  // no number where nothing was measured; the joints' from their median

@@ -5,10 +5,23 @@
 #include <string>
 #include <vector>
 
+#include "batch.h"
 #include "engine.h"
-#include "people.h"
 
 namespace edgepose {
+
+// A pose, in arrays of its own.
+struct PoseArrays {
+  explicit PoseArrays(const Person& person);
+
+  // The pose that an engine answered to a person's question.
+  void take(Person& person, const float* answer);
+
+  std::vector<float> joints_m, error_m, keypoints_norm, confidence;  // (J, 3), (J,) or empty: the model does not say, (J, 2), (J,)
+  std::vector<unsigned char> is_seen;                                // (J,)
+  double timestamp_s = 0;
+  bool was_reset = false;
+};
 
 // One call at a time: what comes in between throws Busy. After the constructor push() and flush() allocate nothing, but for messages.
 class Stream {
@@ -16,8 +29,7 @@ class Stream {
   // Throws what Person throws.
   Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
 
-  // Takes one camera frame, as Person::check says. Whether there is a new pose, which the functions below then describe until the
-  // next push.
+  // Takes one camera frame, as Person::check says. Whether there is a new pose, which pose() then is until the next push.
   bool push(const float* keypoints_px, long keypoints, long columns, double timestamp_s);
 
   // The recording has ended: as push(), for the next frame that delay_frames kept waiting.
@@ -26,24 +38,17 @@ class Stream {
   void reset();
 
   const Engine& engine() const { return *engine_; }
-  const float* joints_m() const { return joints_m_.data(); }                           // (J, 3)
-  const float* error_m() const { return error_m_.empty() ? nullptr : error_m_.data(); }  // (J,); null: the model does not say
-  const float* keypoints_norm() const { return keypoints_norm_.data(); }               // (J, 2)
-  const float* confidence() const { return confidence_.data(); }                       // (J,)
-  const unsigned char* is_seen() const { return person_.is_seen().data(); }
-  double timestamp_s() const { return person_.timestamp_s(); }
-  bool was_reset() const { return person_.was_reset(); }
+  const PoseArrays& pose() const { return pose_; }
   const Notices& notices() const { return person_.notices(); }
 
  private:
   friend class Streams;
   Stream(const Stream&) = delete;
-  void answer(const float* answer);
-
   const std::shared_ptr<const Engine> engine_;
   Person person_;
   const Person* const only_ = &person_;
-  std::vector<float> answer_, joints_m_, error_m_, keypoints_norm_, confidence_;
+  std::vector<float> answer_;
+  PoseArrays pose_;
 };
 
 // What a detector saw of a person in one picture: see Person::check.
@@ -65,7 +70,7 @@ class Streams {
 
  private:
   std::vector<Stream*> streams_;
-  People people_;
+  Batch batch_;
 };
 
 }  // namespace edgepose

@@ -27,11 +27,13 @@ constexpr double kMostGridFrames = 1e12;  // a gap of more, as from 0 to nanosec
 
 }  // namespace
 
-Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal)
+Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal,
+               bool is_one_person)
     : frames_(frames),
       columns_(columns),
       width_(columns * skeleton.joints),
       max_gap_s_(max_gap_s),
+      is_one_person_(is_one_person),
       after_(is_causal ? 0 : frames / 2),
       last_note_{std::vector<double>((std::size_t)skeleton.joints),
                  std::vector<unsigned char>((std::size_t)skeleton.joints)},
@@ -88,7 +90,7 @@ bool Window::is_continued_by(const double* pelvis_norm, double timestamp_s) cons
   if (is_empty()) return true;
   const double gap_s = timestamp_s - seen_at_s_;
   if (gap_s > max_gap_s_ || (period_s_ > 0 && gap_s > kMostGridFrames * period_s_)) return false;
-  if (!pelvis_norm) return true;
+  if (!pelvis_norm || is_one_person_) return true;
   const auto distance = [](const double* a, const double* b) { return std::hypot(a[0] - b[0], a[1] - b[1]); };
   const auto last = [&](int i) { return last_.data() + columns_ * torso_[i]; };
   const double jump = distance(last(0), pelvis_norm);

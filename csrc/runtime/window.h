@@ -21,8 +21,9 @@ class Window {
   // delay_frames: how many grid frames after the middle are real, 0 to (T - 1) / 2; the last one is repeated for the
   // rest. A causal model needs none and takes none. max_gap_s: for how long a missing person's last frame is repeated;
   // a longer gap ends the clip. So does a pelvis that in one frame jumps by more than half a torso, from where it was
-  // and from where its motion led. Throws std::invalid_argument if an argument is out of range.
-  Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal);
+  // and from where its motion led, unless is_one_person. Throws std::invalid_argument if an argument is out of range.
+  Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal,
+         bool is_one_person = false);
 
   // Forgets everything, the frames that wait too.
   void reset();
@@ -30,6 +31,8 @@ class Window {
   void end_clip();
   // Whether the next frame begins a clip.
   bool is_empty() const { return grid_frames_ == 0; }
+  // Whether no frame of an ended clip waits either.
+  bool is_done() const { return is_empty() && ended_.waiting() == 0; }
 
   // The model's input, (T, J, columns), valid until the next push.
   const float* input() const {
@@ -75,6 +78,7 @@ class Window {
 
   const int frames_, columns_, width_;  // width_: floats a frame
   const double max_gap_s_;
+  const bool is_one_person_;
   double period_s_;  // 0: no grid
   const int after_;  // frames of the window that are newer than the one its answer belongs to
   int target_, repeats_, torso_[4];

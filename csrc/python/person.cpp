@@ -1,0 +1,160 @@
+#include "person.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "../without_gil.h"
+
+namespace edgepose {
+
+std::string shown(const py::handle& object) { return py::repr(object); }
+
+double seconds(const py::handle& timestamp_s) {
+  if (PyFloat_CheckExact(timestamp_s.ptr())) return PyFloat_AS_DOUBLE(timestamp_s.ptr());
+  // float() alone takes "1.5".
+  const auto sum = py::reinterpret_steal<py::object>(PyNumber_Add(timestamp_s.ptr(), py::float_(0.0).ptr()));
+  const auto number = sum ? py::reinterpret_steal<py::object>(PyNumber_Float(sum.ptr())) : py::object();
+  if (number) return PyFloat_AS_DOUBLE(number.ptr());
+  const bool is_too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
+  PyErr_Clear();
+  if (is_too_large) throw py::value_error("timestamp_s is too large for a number of seconds; wanted a later, finite time");
+  throw py::type_error("timestamp_s is " + shown(timestamp_s) + "; wanted a number of seconds");
+}
+
+namespace {
+
+// A masked array as one in which a keypoint whose place or confidence is masked is no number, not found, and so is a
+// masked depth.
+py::array without_mask(const py::array& keypoints, const py::module_& ma) {
+  const py::object masked = ma.attr("getmaskarray")(keypoints);
+  const py::object place = masked[py::make_tuple(py::ellipsis(), py::slice(0, 3, 1))];
+  const py::object mask = masked.attr("__or__")(place.attr("any")(py::arg("axis") = -1, py::arg("keepdims") = true));
+  return py::module_::import("numpy").attr("where")(mask, NAN, ma.attr("getdata")(keypoints));
+}
+
+}  // namespace
+
+py::array keypoints_of(const py::handle& keypoints_px, py::ssize_t axes, const char* wanted) {
+  py::array keypoints;
+  if (py::isinstance<py::array>(keypoints_px)) {
+    keypoints = py::reinterpret_borrow<py::array>(keypoints_px);
+  } else {
+    try {
+      keypoints = py::module_::import("numpy").attr("asarray")(keypoints_px);
+    } catch (const py::error_already_set& error) {
+      if (error.matches(PyExc_RuntimeError))  // from a torch tensor that requires grad, or is on a GPU
+        throw py::type_error("keypoints_px is no array of numbers (" + std::string(py::str(error.value()))
+                             + "); wanted " + wanted);
+      if (!error.matches(PyExc_ValueError)) throw;
+      throw py::value_error(std::string("keypoints_px is a list of rows of different lengths; wanted ") + wanted);
+    }
+  }
+  const char kind = keypoints.dtype().kind();
+  if (kind != 'f' && kind != 'i' && kind != 'u')
+    throw py::type_error("keypoints_px has dtype " + std::string(py::str(keypoints.dtype())) + "; wanted real numbers");
+  if (keypoints.ndim() != axes && !(axes == 3 && keypoints.size() == 0)) {  // nobody has no rows either
+    const py::object shape = keypoints.attr("shape");
+    throw py::value_error("keypoints_px has shape " + shown(shape) + "; wanted " + (axes == 2 ? "one person, " : "") + wanted);
+  }
+  if (py::type::handle_of(keypoints).ptr() != (PyObject*)py::detail::npy_api::get().PyArray_Type_) {  // a subclass
+    const py::module_ ma = py::module_::import("numpy.ma");
+    if (ma.attr("isMaskedArray")(keypoints).cast<bool>()) return without_mask(keypoints, ma);
+  }
+  return keypoints;
+}
+
+// Whether an array's memory is floats, row after row.
+bool is_float32(const py::array& array) {
+  using api = py::detail::npy_api;
+  constexpr int kPlain = api::NPY_ARRAY_C_CONTIGUOUS_ | api::NPY_ARRAY_ALIGNED_;
+  const py::dtype type = array.dtype();
+  return type.num() == api::NPY_FLOAT_ && type.byteorder() == '=' && (array.flags() & kPlain) == kPlain;
+}
+
+void check(Person& person, const py::handle& keypoints_px, const py::handle& timestamp_s) {
+  const double time_s = seconds(timestamp_s);
+  if (keypoints_px.is_none()) return person.check<double>(nullptr, 0, 0, time_s);
+  const py::array keypoints = keypoints_of(keypoints_px, 2, "(K, 2) or (K, 3)");
+  const long rows = (long)keypoints.shape(0), columns = (long)keypoints.shape(1);
+  static const double none = 0;  // an array without elements may have no address, which would mean that nobody was detected
+  if (is_float32(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
+  const Array<double> converted(keypoints);
+  person.check(keypoints.size() ? converted.data() : &none, rows, columns, time_s);
+}
+
+Question question_of(const Person& person) {
+  Question question{person.timestamp_s(), person.was_reset(), Array<float>({person.joints(), 2}), Array<double>(person.joints()),
+                    Array<bool>(person.joints())};
+  person.keypoints_norm(question.keypoints_norm.mutable_data());
+  std::copy(person.confidence().begin(), person.confidence().end(), question.confidence.mutable_data());
+  std::copy(person.is_seen().begin(), person.is_seen().end(), question.is_seen.mutable_data());
+  return question;
+}
+
+namespace {
+
+// Sets a field of a new object whose class forbids it later.
+void set(const py::object& object, const char* name, const py::handle& value) {
+  const auto key = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
+  if (!key || PyObject_GenericSetAttr(object.ptr(), key.ptr(), value.ptr()) < 0) throw py::error_already_set();
+}
+
+}  // namespace
+
+// Its fields are set here because a frozen dataclass takes 3 us to do it, of 5 us that a push may cost.
+py::object pose_of(Person& person, const PoseClass& pose_class, const Question& question, const float* answer) {
+  Array<float> joints_m({person.joints(), 3});
+  py::object error_m = py::none();
+  float* error = nullptr;
+  if (person.has_error()) {
+    Array<float> errors(person.joints());
+    error = errors.mutable_data(), error_m = errors;
+  }
+  person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
+  auto* type = reinterpret_cast<PyTypeObject*>(pose_class.type.ptr());
+  const auto pose = py::reinterpret_steal<py::object>(PyBaseObject_Type.tp_new(type, py::tuple().ptr(), nullptr));
+  if (!pose) throw py::error_already_set();
+  set(pose, "joints_m", joints_m);
+  set(pose, "timestamp_s", py::float_(question.timestamp_s));
+  set(pose, "keypoints_norm", question.keypoints_norm);
+  set(pose, "confidence", question.confidence);
+  set(pose, "is_seen", question.is_seen);
+  set(pose, "skeleton", pose_class.skeleton);
+  set(pose, "was_reset", py::bool_(question.was_reset));
+  set(pose, "error_m", error_m);
+  return pose;
+}
+
+Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows) {
+  py::object answers;
+  try {
+    answers = run(windows);
+  } catch (const std::exception&) {
+    throw;
+  } catch (...) {  // pthread_exit's: the interpreter ends while a daemon thread is in the engine, and the lock is gone
+    stop_thread();
+  }
+  const Array<float> array = Array<float>::ensure(answers);
+  if (!array) throw py::error_already_set();
+  const std::vector<py::ssize_t> wanted = {windows.shape(0), person.joints(), person.outputs()};
+  if (!std::equal(wanted.begin(), wanted.end(), array.shape(), array.shape() + array.ndim()))
+    throw py::value_error("the engine answered with shape " + shown(array.attr("shape")) + "; wanted " + shown(py::tuple(py::cast(wanted))));
+  return array;
+}
+
+std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count) {
+  return {(py::ssize_t)count, person.frames(), person.joints(), person.inputs()};
+}
+
+void warn(Notices& notices, int level) {
+  while (const std::string* text = notices.news())
+    if (PyErr_WarnEx(PyExc_UserWarning, text->c_str(), level)) throw py::error_already_set();
+}
+
+py::dict counts_of(const Notices& notices) {
+  py::dict counts;
+  for (std::size_t kind = 0; kind < kNoticeKinds; kind++) counts[kNoticeNames[kind]] = notices[kind].times;
+  return counts;
+}
+
+}  // namespace edgepose

@@ -1,0 +1,79 @@
+// Persons for Python: what callers pass as arrays and times, and poses of the class that Python has for them.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../runtime/person.h"
+#include "runtime.h"
+
+namespace edgepose {
+
+// The class Pose of edgepose/stream.py, and the skeleton that the poses know.
+struct PoseClass {
+  py::type type;
+  py::object skeleton;
+};
+
+// What a person is made of.
+struct PersonSettings {
+  Lifter lifter;
+  Layout layout;
+  double width_px, height_px;
+  PersonOptions options;
+};
+
+class PyPerson : public Person {
+ public:
+  PyPerson(const PersonSettings& settings, PoseClass pose)
+      : Person(settings.lifter, settings.layout, settings.width_px, settings.height_px, settings.options), settings(settings), pose(std::move(pose)) {}
+
+  const PersonSettings settings;
+  const PoseClass pose;
+};
+
+constexpr int kCallersLevel = 2;  // level of a warning: the line that called the method of Stream
+
+std::string shown(const py::handle& object);
+
+// Throws what Python raises for what is no number.
+double seconds(const py::handle& timestamp_s);
+
+// What a caller passed as keypoints as an array of numbers. wanted: the shapes with so many axes, for messages.
+py::array keypoints_of(const py::handle& keypoints_px, py::ssize_t axes, const char* wanted);
+
+// Whether an array's memory is floats, row after row.
+bool is_float32(const py::array& array);
+
+// Person::check of what a caller passed.
+void check(Person& person, const py::handle& keypoints_px, const py::handle& timestamp_s);
+
+// A pose but its joints: when and where.
+struct Question {
+  double timestamp_s;
+  bool was_reset;
+  Array<float> keypoints_norm;
+  Array<double> confidence;
+  Array<bool> is_seen;
+};
+
+Question question_of(const Person& person);
+
+// The pose that an engine answered.
+py::object pose_of(Person& person, const PoseClass& pose_class, const Question& question, const float* answer);
+
+std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count);
+
+// What the engine answers to windows: (N, J, outputs) float32.
+Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows);
+
+// Python's warnings of what is new among notices. level: whose line a warning names, counted in Python's functions from the one that
+// called. Throws where the caller has made warnings errors.
+void warn(Notices& notices, int level);
+
+py::dict counts_of(const Notices& notices);
+
+}  // namespace edgepose

@@ -1,0 +1,48 @@
+// Everybody in a picture and the engine that answers.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "people.h"
+#include "stream.h"
+
+namespace edgepose {
+
+// One call at a time: what comes in between throws Busy.
+class PeopleStream {
+ public:
+  struct Found {
+    People::Id id;
+    const PoseArrays* pose;
+  };
+
+  // Throws what People throws.
+  PeopleStream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px, const PersonOptions& person,
+               const PeopleOptions& options);
+
+  // Takes one camera frame, as People::check says, with one call of the engine. The new poses, which are valid until the next call.
+  const std::vector<Found>& push(const float* keypoints_px, long detections, long keypoints, long columns, double timestamp_s, const People::Id* ids);
+
+  // The recording has ended: as push(), for the next frame of each that delay_frames kept waiting.
+  const std::vector<Found>& flush();
+
+  void reset();
+
+  const Engine& engine() const { return *engine_; }
+  const std::vector<Found>& found() const { return found_; }
+  const std::vector<People::Id>& ids() const { return people_.ids(); }
+  const Notices& notices() const { return people_.notices(); }
+
+ private:
+  const std::vector<Found>& answer(Engine::Turn& turn, const std::vector<std::size_t>& asking);
+
+  const std::shared_ptr<const Engine> engine_;
+  People people_;
+  std::vector<PoseArrays> poses_;  // one for each place
+  std::vector<float> answers_;
+  std::vector<const Person*> asking_;
+  std::vector<Found> found_;
+};
+
+}  // namespace edgepose

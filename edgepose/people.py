@@ -1,0 +1,86 @@
+"""Everybody in a picture: who is who from frame to frame, and a pose for each with one call of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import _native
+from .adapters import Adapter
+from .checks import checked_number
+from .stream import Lifter, Pose, Stream
+
+MOST_PEOPLE = 4096  # nobody follows more
+
+
+class People:
+    """Lifts everybody in a picture, and tells who is who where the detector does not.
+
+    engine, layout, image_size and options: as for `Stream`, for all people alike.
+    most_people: how many are followed at once. When so many are, a new person takes the place of the one who has been
+    away for longest, if for more than max_gap_s; else the new one is left out.
+    return_s: who comes back within this time is the same person, if near enough to where they were last; whoever is
+    away for longer is forgotten.
+    People are used by one thread at a time: a call that comes in between raises RuntimeError.
+    Raises what `Stream` raises, and ValueError on most_people or return_s out of range.
+    """
+
+    def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
+                 most_people: int = 20, return_s: float = 5.0, **options: Any) -> None:
+        self._like = Stream(engine, layout, image_size, **options)
+        self.engine, self.image_size = engine, self._like.image_size
+        self._people = _native.People(
+            self._like._person, most_people=checked_number("most_people", most_people, 1, MOST_PEOPLE, whole=True),
+            return_s=checked_number("return_s", return_s, 0, np.inf))
+
+    def __repr__(self) -> str:
+        return repr(self._like).replace("Stream", "People", 1)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("people cannot be copied or pickled: their past is one picture's; wanted other People on the "
+                        "same engine")
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Whose each detection of the last frame is, (N,) int64; -1: nobody's, so it was left out."""
+        return self._people.ids()
+
+    @property
+    def notices(self) -> dict[str, int]:
+        """Counts of what was noticed since the people were made, by kind: those of `Stream.notices`, and of detections
+        that were left out.
+
+        "duplicate_person": another detection of somebody. "across_people": joints of two people in one pose.
+        "most_people": somebody new while most_people were followed.
+        """
+        return self._people.notices()
+
+    def reset(self) -> None:
+        """Forgets everybody and the clock: for another video. No id is used again."""
+        self._people.reset()
+
+    def flush(self) -> list[tuple[int, Pose]]:
+        """The recording has ended: (id, pose) of the frames that delay_frames kept waiting, the oldest of each person
+        first. Everybody is then forgotten."""
+        poses: list[tuple[int, Pose]] = []
+        while some := self._people.flush(self.engine.run):
+            poses += some
+        return poses
+
+    def push(self, keypoints_px: np.ndarray | Sequence[np.ndarray] | None, timestamp_s: float,
+             ids: np.ndarray | Sequence[int] | None = None) -> list[tuple[int, Pose]]:
+        """Takes one camera frame with everybody in it, and answers with (id, pose) of those who have a new pose, in the
+        order in which they were first seen.
+
+        keypoints_px: (N, K, 2), or (N, K, 3) with the confidence, in any order of people; of each person what
+        `Stream.push` takes. A row without keypoints is nobody; None, as an empty list: nobody is there.
+        timestamp_s: as for `Stream.push`.
+        ids: of a tracker, (N,) whole numbers from 0, in all frames or in none. Without them people are followed by
+        where they are and how they stand.
+        A person who is not seen is repeated for max_gap_s, as by `Stream.push(None, ...)`.
+        Raises ValueError (TypeError for what is no number) and changes nothing if `Stream.push` would for anybody, an
+        id is negative or comes twice, there are not as many ids as people, or ids come with some frames only.
+        """
+        return self._people.push(self.engine.run, keypoints_px, timestamp_s, ids)
