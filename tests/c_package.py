@@ -91,6 +91,10 @@ class Layout(ctypes.Structure):
                 ("sources", ctypes.POINTER(Source)), ("source_count", ctypes.c_size_t)]
 
 
+class PeopleOptions(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("most_people", ctypes.c_int32), ("return_s", ctypes.c_double)]
+
+
 class Frame(ctypes.Structure):
     _fields_ = [("keypoints_px", ctypes.POINTER(ctypes.c_float)), ("keypoints", ctypes.c_size_t),
                 ("columns", ctypes.c_size_t), ("timestamp_s", ctypes.c_double)]
@@ -123,7 +127,14 @@ def library():
             ("stream_push", ctypes.c_int, handle, floats, size, size, ctypes.c_double, ctypes.POINTER(Pose)),
             ("stream_flush", ctypes.c_int, handle, ctypes.POINTER(Pose)), ("stream_reset", ctypes.c_int, handle),
             ("notice_name", ctypes.c_char_p, size), ("stream_notice_count", ctypes.c_uint64, handle, ctypes.c_char_p),
-            ("stream_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p), ("stream_close", None, handle)):
+            ("stream_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p), ("stream_close", None, handle),
+            ("people_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double, ctypes.POINTER(StreamOptions),
+             ctypes.POINTER(PeopleOptions), ctypes.POINTER(handle)),
+            ("people_push", ctypes.c_int, handle, floats, size, size, size, ctypes.c_double, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(size)),
+            ("people_pose", ctypes.c_int, handle, size, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(Pose)),
+            ("people_id", ctypes.c_int64, handle, size), ("people_flush", ctypes.c_int, handle, ctypes.POINTER(size)),
+            ("people_notice_count", ctypes.c_uint64, handle, ctypes.c_char_p), ("people_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p),
+            ("people_reset", ctypes.c_int, handle), ("people_close", None, handle)):
         function = getattr(lib, f"edgepose_{name}")
         function.restype, function.argtypes = result, arguments
     return lib
@@ -241,3 +252,39 @@ class Stream:
 
     def reset(self):
         checked(self.lib.edgepose_stream_reset(self.handle))
+
+
+class People:
+    """People of the C library; push answers with [(id, what a Pose of Python has)]."""
+
+    def __init__(self, engine, layout, image_size, most_people=20, return_s=5.0, **options):
+        self.lib, self.handle = engine.lib, ctypes.c_void_p()
+        checked(self.lib.edgepose_people_open(engine.handle, layout.encode(), *image_size, sized(StreamOptions, **{**DEFAULTS, **options}),
+                                              sized(PeopleOptions, most_people=most_people, return_s=return_s), self.handle))
+
+    def __del__(self):
+        self.lib.edgepose_people_close(self.handle)
+
+    def push(self, keypoints_px, timestamp_s, ids=None):
+        keypoints_px, count = np.ascontiguousarray(keypoints_px, np.float32), ctypes.c_size_t(99)
+        ids = None if ids is None else (ctypes.c_int64 * len(ids))(*ids)
+        status = self.lib.edgepose_people_push(self.handle, pointer(keypoints_px), *keypoints_px.shape, timestamp_s, ids, count)
+        return self._answer(checked(status), count.value)
+
+    def flush(self):
+        poses, count = [], ctypes.c_size_t(99)
+        while checked(self.lib.edgepose_people_flush(self.handle, count)) == OK:
+            poses += self._answer(OK, count.value)
+        return poses
+
+    def ids(self, count):
+        return [self.lib.edgepose_people_id(self.handle, i) for i in range(count)]
+
+    def _answer(self, status, count):
+        found, name = [], ctypes.c_int64()
+        assert status == (OK if count else NO_POSE)
+        for i in range(count):
+            pose = sized(Pose)
+            checked(self.lib.edgepose_people_pose(self.handle, i, name, pose))
+            found.append((name.value, Stream._answer(OK, pose)))
+        return found

@@ -1,14 +1,14 @@
 /* edgepose without Python: 2D keypoints in, 3D joints out, frame by frame.
  *
- * An engine is a native .epose file, loaded; a stream is one person before one camera. Metres and camera axes (x right, y down,
+ * An engine is a native .epose file, loaded; a stream is one person before one camera, people are everybody before it. Metres and camera axes (x right, y down,
  * z forward); joints relative to the pelvis, unless said otherwise.
  *
  * Every function that can fail returns a status: 0 for what was asked for, EDGEPOSE_NO_POSE where there is no new pose, and less
  * than 0 for an error, whose text is edgepose_error(). A call that fails changes nothing but that text. No function throws,
  * prints or ends the process. Null is refused where it is not said to be taken.
  *
- * Threads: an engine may be used by many threads at once. A stream may move between threads, but be used by one at a time: a call
- * that comes in between is EDGEPOSE_BUSY and changes nothing. Neither may be used in the child of a fork if the engine has more than
+ * Threads: an engine may be used by many threads at once. A stream, or people, may move between threads, but be used by one at a time:
+ * a call that comes in between is EDGEPOSE_BUSY and changes nothing. None of them may be used in the child of a fork if the engine has more than
  * one thread.
  *
  * Versions: functions and constants are only ever added while EDGEPOSE_ABI_VERSION stays. A struct that may grow begins with its
@@ -43,6 +43,7 @@ typedef enum edgepose_status {
 
 typedef struct edgepose_engine edgepose_engine;
 typedef struct edgepose_stream edgepose_stream;
+typedef struct edgepose_people edgepose_people;
 
 /* The EDGEPOSE_ABI_VERSION that the library was built with: a program checks that it is its own. */
 EDGEPOSE_API uint32_t edgepose_abi_version(void);
@@ -213,6 +214,10 @@ EDGEPOSE_API edgepose_status edgepose_stream_flush(edgepose_stream* stream, edge
  *   "outside_picture"  of 51 frames' keypoints more than half lay outside of the picture: likely its size is wrong
  *   "proportions"      in most of 51 frames a part of the body was longer than people show: likely the keypoints' order is wrong
  *   "lying"            the person lies in nearly all of 51 frames, head to the left: if not so, x and y are exchanged
+ * and of people besides, each a detection that was left out:
+ *   "duplicate_person" another detection of somebody
+ *   "across_people"    joints of two people in one pose
+ *   "most_people"      somebody new while options->most_people were followed
  * Kinds are added from version to version: edgepose_notice_name lists those of this library, from 0 to the null after
  * the last. */
 EDGEPOSE_API const char* edgepose_notice_name(size_t kind);
@@ -228,6 +233,58 @@ EDGEPOSE_API edgepose_status edgepose_stream_reset(edgepose_stream* stream);
 
 /* Frees a stream; null is taken. */
 EDGEPOSE_API void edgepose_stream_close(edgepose_stream* stream);
+
+/* ---- people ---- */
+
+typedef struct edgepose_people_options {
+  uint32_t size;
+  int32_t most_people; /* 1 to 4096: how many are followed at once. When so many are, a new person takes the place of the one who has been
+                          away for longest, if for more than max_gap_s; else the new one is left out */
+  double return_s;     /* who comes back within this time, near enough, is the same person; whoever is away for longer is forgotten */
+} edgepose_people_options;
+#define EDGEPOSE_PEOPLE_OPTIONS_INIT {sizeof(edgepose_people_options), 20, 5.0}
+
+/* Everybody before one camera, each with a stream's poses, and who is who where the detector does not say. layout, width_px, height_px and
+ * stream_options: as for edgepose_stream_open, for all people alike. Null options are the defaults. On success *people is to be closed with
+ * edgepose_people_close; on an error it is null. */
+EDGEPOSE_API edgepose_status edgepose_people_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
+                                                  const edgepose_stream_options* stream_options, const edgepose_people_options* options,
+                                                  edgepose_people** people);
+
+/* The same for a detector of one's own; `layout` and what it points to need not outlive the call. */
+EDGEPOSE_API edgepose_status edgepose_people_open_layout(const edgepose_engine* engine, const edgepose_layout* layout, double width_px,
+                                                         double height_px, const edgepose_stream_options* stream_options,
+                                                         const edgepose_people_options* options, edgepose_people** people);
+
+/* Takes one camera frame with everybody in it: keypoints_px[detections][keypoints][columns], in any order of people; of each what
+ * edgepose_stream_push takes, and a row without keypoints is nobody. ids: of a tracker, one for each detection, from 0, in all frames or in
+ * none; null: people are followed by where they are and how they stand. One call of the engine for all.
+ * EDGEPOSE_OK: *poses is how many have a new pose, for edgepose_people_pose; a person who is not seen is repeated for max_gap_s.
+ * EDGEPOSE_NO_POSE: nobody has, and *poses is 0. An error changes nobody: what edgepose_stream_push refuses of anybody, an id that is
+ * negative or comes twice, ids with some frames only. Allocates where there are more detections than ever before. */
+EDGEPOSE_API edgepose_status edgepose_people_push(edgepose_people* people, const float* keypoints_px, size_t detections, size_t keypoints,
+                                                  size_t columns, double timestamp_s, const int64_t* ids, size_t* poses);
+
+/* Pose i of the last push or flush, from 0, in the order in which the people were first seen. Its arrays are valid until the next push,
+ * flush, reset or close. */
+EDGEPOSE_API edgepose_status edgepose_people_pose(const edgepose_people* people, size_t i, int64_t* id, edgepose_pose* pose);
+
+/* Whose a detection of the last push is; -1: nobody's, it was left out, or there is no such detection. */
+EDGEPOSE_API int64_t edgepose_people_id(const edgepose_people* people, size_t detection);
+
+/* The recording has ended: as a push, for the next of the frames that delay_frames kept waiting of each. EDGEPOSE_NO_POSE where there is
+ * none any more: everybody is then forgotten. In between no frame is taken. */
+EDGEPOSE_API edgepose_status edgepose_people_flush(edgepose_people* people, size_t* poses);
+
+/* As edgepose_stream_notice_count and edgepose_stream_notice_text, of all people together. */
+EDGEPOSE_API uint64_t edgepose_people_notice_count(const edgepose_people* people, const char* name);
+EDGEPOSE_API const char* edgepose_people_notice_text(const edgepose_people* people, const char* name);
+
+/* Forgets everybody and the clock. No id is used again. */
+EDGEPOSE_API edgepose_status edgepose_people_reset(edgepose_people* people);
+
+/* Frees people; null is taken. */
+EDGEPOSE_API void edgepose_people_close(edgepose_people* people);
 
 #ifdef __cplusplus
 }

@@ -128,6 +128,14 @@ struct Layout {
   std::string name = "custom";
 };
 
+// As C takes it; valid as long as `own`.
+inline edgepose_layout layout_of(const Layout& own) {
+  edgepose_layout layout = EDGEPOSE_LAYOUT_INIT;
+  layout.keypoints = own.keypoints, layout.name = own.name.c_str();
+  layout.sources = own.sources.data(), layout.source_count = own.sources.size();
+  return layout;
+}
+
 // One person before one camera. Movable.
 class Stream {
  public:
@@ -194,9 +202,7 @@ class Stream {
   }
 
   static edgepose_stream* open(const Engine& engine, const Layout& own, double width_px, double height_px, const StreamOptions& options) {
-    edgepose_layout layout = EDGEPOSE_LAYOUT_INIT;
-    layout.keypoints = own.keypoints, layout.name = own.name.c_str();
-    layout.sources = own.sources.data(), layout.source_count = own.sources.size();
+    const edgepose_layout layout = layout_of(own);
     edgepose_stream* stream = nullptr;
     check(edgepose_stream_open_layout(engine.get(), &layout, width_px, height_px, &options, &stream));
     return stream;
@@ -221,6 +227,91 @@ class Stream {
 
   std::unique_ptr<edgepose_stream, void (*)(edgepose_stream*)> handle_;
   Pose pose_{EDGEPOSE_POSE_INIT};
+};
+
+struct PeopleOptions : edgepose_people_options {
+  PeopleOptions() : edgepose_people_options EDGEPOSE_PEOPLE_OPTIONS_INIT {}
+};
+
+// Everybody before one camera, and who is who. Movable.
+class People {
+ public:
+  // Someone who has a new pose.
+  struct Found {
+    std::int64_t id;
+    Pose pose;
+  };
+
+  People(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& stream_options = {},
+         const PeopleOptions& options = {})
+      : handle_(open(engine, layout, width_px, height_px, stream_options, options), edgepose_people_close) {}
+
+  People(const Engine& engine, const Layout& layout, double width_px, double height_px, const StreamOptions& stream_options = {},
+         const PeopleOptions& options = {})
+      : handle_(open(engine, layout, width_px, height_px, stream_options, options), edgepose_people_close) {}
+
+  // keypoints_px: of everybody, rows of `columns` numbers, person after person. ids: a tracker's, one for each; none: people are followed by
+  // where they are and how they stand. The poses are valid until the next push.
+  std::vector<Found> push(View<float> keypoints_px, std::size_t detections, double timestamp_s, std::size_t columns = 3,
+                          const std::vector<std::int64_t>& ids = {}) {
+    if (!ids.empty() && ids.size() != detections)
+      throw std::invalid_argument(std::to_string(ids.size()) + " ids for " + std::to_string(detections) + " people");
+    const std::size_t rows = detections * columns;
+    if (rows ? keypoints_px.size() % rows != 0 : keypoints_px.size() != 0)
+      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of " + std::to_string(columns) + " of "
+                                  + std::to_string(detections) + " people");
+    std::size_t poses = 0;
+    check(edgepose_people_push(get(), keypoints_px.data(), detections, rows ? keypoints_px.size() / rows : 0, columns, timestamp_s,
+                               ids.empty() ? nullptr : ids.data(), &poses));
+    return found(poses);
+  }
+
+  // The next of the poses that a delay kept waiting at the end of a recording, of each person; empty after the last.
+  std::vector<Found> flush() {
+    std::size_t poses = 0;
+    check(edgepose_people_flush(get(), &poses));
+    return found(poses);
+  }
+
+  // Whose a detection of the last push is; -1: nobody's.
+  std::int64_t id(std::size_t detection) const { return edgepose_people_id(get(), detection); }
+
+  void reset() { check(edgepose_people_reset(get())); }
+
+  // As of a Stream, of all people together.
+  std::uint64_t notice_count(const std::string& name) const { return edgepose_people_notice_count(get(), name.c_str()); }
+  std::string notice_text(const std::string& name) const { return edgepose_people_notice_text(get(), name.c_str()); }
+
+  edgepose_people* get() const { return handle_.get(); }
+
+ private:
+  static edgepose_people* open(const Engine& engine, const Layout& own, double width_px, double height_px, const StreamOptions& stream_options,
+                               const PeopleOptions& options) {
+    const edgepose_layout layout = layout_of(own);
+    edgepose_people* people = nullptr;
+    check(edgepose_people_open_layout(engine.get(), &layout, width_px, height_px, &stream_options, &options, &people));
+    return people;
+  }
+
+  static edgepose_people* open(const Engine& engine, const std::string& layout, double width_px, double height_px,
+                               const StreamOptions& stream_options, const PeopleOptions& options) {
+    edgepose_people* people = nullptr;
+    check(edgepose_people_open(engine.get(), layout.c_str(), width_px, height_px, &stream_options, &options, &people));
+    return people;
+  }
+
+  std::vector<Found> found(std::size_t poses) const {
+    std::vector<Found> all;
+    for (std::size_t i = 0; i < poses; i++) {
+      std::int64_t id = 0;
+      edgepose_pose pose = EDGEPOSE_POSE_INIT;
+      check(edgepose_people_pose(get(), i, &id, &pose));
+      all.push_back({id, Pose(pose)});
+    }
+    return all;
+  }
+
+  std::unique_ptr<edgepose_people, void (*)(edgepose_people*)> handle_;
 };
 
 }  // namespace v1

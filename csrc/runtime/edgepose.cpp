@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "engine.h"
+#include "people_stream.h"
 #include "stream.h"
 
 struct edgepose_engine {
@@ -21,6 +22,10 @@ struct edgepose_engine {
 
 struct edgepose_stream {
   edgepose::Stream stream;
+};
+
+struct edgepose_people {
+  edgepose::PeopleStream people;
 };
 
 namespace {
@@ -117,6 +122,20 @@ edgepose::Layout layout_of(const edgepose_layout& own) {
   return edgepose::own_layout(own.name ? own.name : "custom", own.keypoints, sources);
 }
 
+edgepose::PersonOptions options_of(const edgepose_stream_options* options) {
+  const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
+  need(asked.on_bad_time >= EDGEPOSE_REFUSE_BAD_TIME && asked.on_bad_time <= EDGEPOSE_RESET_AT_BAD_TIME,
+       ("options->on_bad_time is " + std::to_string(asked.on_bad_time)
+        + "; wanted EDGEPOSE_REFUSE_BAD_TIME, EDGEPOSE_DROP_BAD_TIME or EDGEPOSE_RESET_AT_BAD_TIME").c_str());
+  edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
+                                asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
+                                asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {}, false};
+  static_assert(EDGEPOSE_LENGTHS == edgepose::kLengthCount, "as many lengths as a person has");
+  std::copy(asked.lengths_m, asked.lengths_m + EDGEPOSE_LENGTHS, taken.lengths_m.begin());
+  std::copy(asked.gravity, asked.gravity + 3, taken.gravity.begin());
+  return taken;
+}
+
 // The layout is made after the other arguments were looked at.
 template <class MakeLayout>
 edgepose_status opened(const edgepose_engine* engine, const void* layout, double width_px, double height_px,
@@ -126,26 +145,65 @@ edgepose_status opened(const edgepose_engine* engine, const void* layout, double
     need(engine, "engine is null");
     need(layout, "layout is null");
     need(stream, "stream is null");
-    const auto asked = over<edgepose_stream_options>(EDGEPOSE_STREAM_OPTIONS_INIT, options);
-    need(asked.on_bad_time >= EDGEPOSE_REFUSE_BAD_TIME && asked.on_bad_time <= EDGEPOSE_RESET_AT_BAD_TIME,
-         ("options->on_bad_time is " + std::to_string(asked.on_bad_time)
-          + "; wanted EDGEPOSE_REFUSE_BAD_TIME, EDGEPOSE_DROP_BAD_TIME or EDGEPOSE_RESET_AT_BAD_TIME").c_str());
-    edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
-                                        asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
-                                        asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {}};
-    static_assert(EDGEPOSE_LENGTHS == edgepose::kLengthCount, "as many lengths as a person has");
-    std::copy(asked.lengths_m, asked.lengths_m + EDGEPOSE_LENGTHS, taken.lengths_m.begin());
-    std::copy(asked.gravity, asked.gravity + 3, taken.gravity.begin());
-    *stream = new edgepose_stream{{engine->engine, make_layout(), width_px, height_px, taken}};
+    const edgepose::PersonOptions person = options_of(options);
+    *stream = new edgepose_stream{{engine->engine, make_layout(), width_px, height_px, person}};
     return EDGEPOSE_OK;
   });
 }
 
-// Of a stream by the name of the kind; null: there is no such kind.
-const edgepose::Notices::One* notice_of(const edgepose_stream* stream, const char* name) {
-  for (std::size_t kind = 0; stream && name && kind < edgepose::kNoticeKinds; kind++)
-    if (std::strcmp(name, edgepose::kNoticeNames[kind]) == 0) return &stream->stream.notices()[kind];
+template <class MakeLayout>
+edgepose_status opened(const edgepose_engine* engine, const void* layout, double width_px, double height_px,
+                       const edgepose_stream_options* stream_options, const edgepose_people_options* options, edgepose_people** people,
+                       MakeLayout make_layout) {
+  if (people) *people = nullptr;
+  return guarded([&] {
+    need(engine, "engine is null");
+    need(layout, "layout is null");
+    need(people, "people is null");
+    const edgepose::PersonOptions person = options_of(stream_options);
+    const auto asked = over<edgepose_people_options>(EDGEPOSE_PEOPLE_OPTIONS_INIT, options);
+    *people = new edgepose_people{{engine->engine, make_layout(), width_px, height_px, person, {asked.most_people, asked.return_s}}};
+    return EDGEPOSE_OK;
+  });
+}
+
+// The poses that `call` finds.
+template <class Call>
+edgepose_status counted(edgepose_people* people, size_t* poses, Call call) {
+  if (poses) *poses = 0;
+  return guarded([&] {
+    need(people, "people is null");
+    need(poses, "poses is null");
+    *poses = call(people->people).size();
+    return *poses ? EDGEPOSE_OK : EDGEPOSE_NO_POSE;
+  });
+}
+
+// By the name of the kind; null: there is no such kind.
+const edgepose::Notices::One* notice_of(const edgepose::Notices& notices, const char* name) {
+  for (std::size_t kind = 0; name && kind < edgepose::kNoticeKinds; kind++)
+    if (std::strcmp(name, edgepose::kNoticeNames[kind]) == 0) return &notices[kind];
   return nullptr;
+}
+
+const edgepose::Notices::One* notice_of(const edgepose_stream* stream, const char* name) {
+  return stream ? notice_of(stream->stream.notices(), name) : nullptr;
+}
+
+const edgepose::Notices::One* notice_of(const edgepose_people* people, const char* name) {
+  return people ? notice_of(people->people.notices(), name) : nullptr;
+}
+
+template <class Handle>
+uint64_t notice_count(const Handle* handle, const char* name) {
+  const auto* notice = notice_of(handle, name);
+  return notice ? notice->times : 0;
+}
+
+template <class Handle>
+const char* notice_text(const Handle* handle, const char* name) {
+  const auto* notice = notice_of(handle, name);
+  return notice ? notice->text.c_str() : "";
 }
 
 long whole(std::size_t count) { return (long)std::min<std::size_t>(count, LONG_MAX); }
@@ -262,15 +320,8 @@ const char* edgepose_notice_name(size_t kind) {
   return kind < edgepose::kNoticeKinds ? edgepose::kNoticeNames[kind] : nullptr;
 }
 
-uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name) {
-  const auto* notice = notice_of(stream, name);
-  return notice ? notice->times : 0;
-}
-
-const char* edgepose_stream_notice_text(const edgepose_stream* stream, const char* name) {
-  const auto* notice = notice_of(stream, name);
-  return notice ? notice->text.c_str() : "";
-}
+uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name) { return notice_count(stream, name); }
+const char* edgepose_stream_notice_text(const edgepose_stream* stream, const char* name) { return notice_text(stream, name); }
 
 edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
   return guarded([&] {
@@ -281,5 +332,63 @@ edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
 }
 
 void edgepose_stream_close(edgepose_stream* stream) { delete stream; }
+
+edgepose_status edgepose_people_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
+                                     const edgepose_stream_options* stream_options, const edgepose_people_options* options,
+                                     edgepose_people** people) {
+  return opened(engine, layout, width_px, height_px, stream_options, options, people, [&] { return edgepose::layout_named(layout); });
+}
+
+edgepose_status edgepose_people_open_layout(const edgepose_engine* engine, const edgepose_layout* layout, double width_px, double height_px,
+                                            const edgepose_stream_options* stream_options, const edgepose_people_options* options,
+                                            edgepose_people** people) {
+  return opened(engine, layout, width_px, height_px, stream_options, options, people, [&] {
+    size_of(layout, "layout");
+    return layout_of(*layout);
+  });
+}
+
+edgepose_status edgepose_people_push(edgepose_people* people, const float* keypoints_px, size_t detections, size_t keypoints, size_t columns,
+                                     double timestamp_s, const int64_t* ids, size_t* poses) {
+  return counted(people, poses, [&](edgepose::PeopleStream& of) -> const auto& {
+    need(keypoints_px || detections == 0, "keypoints_px is null");
+    return of.push(keypoints_px, whole(detections), whole(keypoints), whole(columns), timestamp_s, ids);
+  });
+}
+
+edgepose_status edgepose_people_pose(const edgepose_people* people, size_t i, int64_t* id, edgepose_pose* pose) {
+  return guarded([&] {
+    need(people, "people is null");
+    need(id, "id is null");
+    need(pose, "pose is null");
+    const std::size_t size = size_of(pose, "pose");
+    const auto& found = people->people.found();
+    need(i < found.size(), ("there is no pose " + std::to_string(i) + "; there are " + std::to_string(found.size())).c_str());
+    *id = found[i].id;
+    fill(pose, size, *found[i].pose);
+    return EDGEPOSE_OK;
+  });
+}
+
+int64_t edgepose_people_id(const edgepose_people* people, size_t detection) {
+  return people && detection < people->people.ids().size() ? people->people.ids()[detection] : edgepose::People::kNobody;
+}
+
+edgepose_status edgepose_people_flush(edgepose_people* people, size_t* poses) {
+  return counted(people, poses, [](edgepose::PeopleStream& of) -> const auto& { return of.flush(); });
+}
+
+uint64_t edgepose_people_notice_count(const edgepose_people* people, const char* name) { return notice_count(people, name); }
+const char* edgepose_people_notice_text(const edgepose_people* people, const char* name) { return notice_text(people, name); }
+
+edgepose_status edgepose_people_reset(edgepose_people* people) {
+  return guarded([&] {
+    need(people, "people is null");
+    people->people.reset();
+    return EDGEPOSE_OK;
+  });
+}
+
+void edgepose_people_close(edgepose_people* people) { delete people; }
 
 }  // extern "C"
