@@ -6,9 +6,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,21 @@ from .files.reading import SUFFIXES, read_recording
 from .files.recording import Recording
 from .filters import OneEuro
 from .npz import read_npz
+from .people import identify
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
                 "calibration": ("calibration.npz", "calibration351.npz")}
-ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m"}  # in a clip's file
+ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m", "ids"}  # of a file
 SLOWEST_HZ, FASTEST_HZ = 1, 1000  # a rate outside of these is in another unit
 RATE_SHARE = 0.1  # a file's fps and its times may differ so much: times in whole milliseconds are 4 % off at 120 Hz
 OUTSIDE_SHARE = 0.5  # with more of the keypoints outside of the picture, the size given is another picture's
+
+
+LEFT_OUT = {"duplicate_person": "more detections of somebody who was found already",
+            "across_people": "poses across two people", "most_people": "of more people than can be followed"}
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,10 @@ def read_people(path: Path, layout: str | Adapter | None = None, image_size: tup
 
     Files of other programs: see docs/files.md. Of an .npz file of ours, the
     keypoints are `keypoints`, whose layout the string `layout` or the argument says, or an array named like
-    a layout ("coco17"), of one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), each in the same place in
-    every frame. `image_size`, `fps`, `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken
-    from it where it has them. The arguments go before what the file says, fps before its times too.
+    a layout ("coco17"), of one person, (F, K, 2 or 3), or of several, (F, people, K, 2 or 3), in any order
+    unless `ids`, (people,) or (F, people), says who they are: numbers from 0, and -1 for nobody. `image_size`, `fps`,
+    `timestamps_s` (F,) and `reference_m`, (F, 17, 3) or (F, people, 17, 3), are taken from it where it has them. The
+    arguments go before what the file says, fps before its times too.
     Raises ValueError, naming the file, what is missing or odd in it, and what there is.
     """
     recording = read_recording(path, layout and adapter_of(layout).layout)
@@ -144,9 +149,27 @@ def read_people(path: Path, layout: str | Adapter | None = None, image_size: tup
         raise ValueError(f"{path}: reference_m is {reference.dtype} of shape {reference.shape}; wanted finite "
                          f"metres, {wanted}: a pose of {H36M17.name} for each frame")
     _check_pixels(path, keypoints, image_size)
-    return [Clip(path.stem, keypoints[:, person] if is_of_several else keypoints, layout, image_size, fps,
-                 reference[:, person] if is_of_several and reference is not None else reference, times_s)
-            for person in range(keypoints.shape[1] if is_of_several else 1)]
+    people = [Clip(path.stem, keypoints[:, person] if is_of_several else keypoints, layout, image_size, fps,
+                   reference[:, person] if is_of_several and reference is not None else reference, times_s)
+              for person in range(keypoints.shape[1] if is_of_several else 1)]
+    if "ids" not in arrays:
+        return people
+    ids = _ids(path, arrays["ids"], (len(keypoints), len(people)))
+    return [_of_person(people, ids, person) for person in np.unique(ids[ids >= 0]).tolist()]
+
+
+def _ids(path: Path, value: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(F, people) whose each pose is. Raises ValueError, naming the file, if two of a frame have one id."""
+    if value.dtype.kind not in "iu" or value.shape not in (shape, shape[1:]):
+        raise ValueError(f"{path}: ids is {value.dtype} of shape {value.shape}; wanted whole numbers, {shape[1:]} or "
+                         f"{shape}")
+    ids = np.broadcast_to(value.astype(np.int64), shape)
+    for frame, known in enumerate(ids):
+        names, times = np.unique(known[known >= 0], return_counts=True)
+        if (times > 1).any():
+            raise ValueError(f"{path}: ids has {names[times > 1][0]} twice in frame {frame}; wanted an id of their own "
+                             "for each person")
+    return ids
 
 
 def _people_of(path: Path, recording: Recording, layout: str | Adapter | None, image_size: tuple[float, float] | None,
@@ -192,30 +215,39 @@ def _size_and_rate(path: Path, image_size: tuple[float, float] | None, fps: floa
     return checked_image_size(image_size), checked_number(f"{path}: fps", fps, SLOWEST_HZ, FASTEST_HZ)
 
 
-def places_changed(people: Sequence[Clip]) -> np.ndarray:
-    """The frames in which people of one recording have changed places in the list, (N,) ascending.
+def by_identity(people: Sequence[Clip]) -> list[Clip]:
+    """The people of a recording as a clip each, from first to last: as they are if the file has ids, else followed from
+    frame to frame, because detectors that find several people promise no order.
 
-    Two people have where the middles of their keypoints lie each nearer to where the other's was in the frame
-    before, in sum by more than their size. Detectors that find several people promise no order.
+    Warns of poses that are nobody's and left out.
+    Raises ValueError, naming frame and person, for keypoints that a Stream does not take.
     """
-    found = [_found(clip.keypoints_px) for clip in people]
-    changed = np.zeros(len(people[0].keypoints_px) if people else 0, dtype=bool)
-    for (here, size), (there, other_size) in combinations(found, 2):
-        stays, crosses = (np.linalg.norm(a[1:] - b[:-1], axis=-1) + np.linalg.norm(c[1:] - d[:-1], axis=-1)
-                          for a, b, c, d in ((here, here, there, there), (here, there, there, here)))
-        with np.errstate(invalid="ignore"):  # NaN, where one of the two is not there, is larger than nothing
-            changed[1:] |= stays - crosses > (size + other_size)[1:] / 2
-    return np.flatnonzero(changed)
+    if len(people) < 2 or people[0].person_id is not None:
+        return list(people)
+    first = people[0]
+    everybody = np.stack([clip.keypoints_px for clip in people], axis=1)
+    ids, notices = identify(everybody, [first.time_of(frame) for frame in range(len(everybody))], first.layout,
+                            first.image_size)
+    if any(notices[kind] for kind in LEFT_OUT):
+        warnings.warn(f"{first.name}: left out " + ", ".join(f"{notices[kind]} {text}" for kind, text in
+                                                            LEFT_OUT.items() if notices[kind]), stacklevel=2)
+    return [_of_person(people, ids, person) for person in range(ids.max(initial=-1) + 1)] or [first]
 
 
-def _found(keypoints_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of the keypoints found in each frame, (F, 2) px, and the longer side of their box, (F,); NaN for
-    none."""
-    is_found = keypoints_px[..., 2] > 0 if keypoints_px.shape[-1] == 3 else keypoints_px.any(axis=-1)
-    xy = np.where(is_found[..., None], keypoints_px[..., :2], np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # nobody was found
-        return np.nanmean(xy, axis=1), np.max(np.nanmax(xy, axis=1) - np.nanmin(xy, axis=1), axis=-1)
+def _of_person(people: Sequence[Clip], ids: np.ndarray, person: int) -> Clip:
+    """One person's clip of a recording in places. ids: (F, places)."""
+    everybody = np.stack([clip.keypoints_px for clip in people], axis=1)
+    frames, places = np.nonzero(ids == person)
+    first, end = int(frames.min()), int(frames.max()) + 1
+    keypoints_px = np.zeros((end - first, *everybody.shape[2:]), everybody.dtype)
+    keypoints_px[frames - first] = everybody[frames, places]
+    reference_m = None
+    if people[0].reference_m is not None:
+        reference_m = np.full((end - first, *people[0].reference_m.shape[1:]), np.nan)
+        reference_m[frames - first] = np.stack([clip.reference_m for clip in people], axis=1)[frames, places]
+    times_s = np.array([people[0].time_of(frame) for frame in range(first, end)])
+    return replace(people[0], keypoints_px=keypoints_px, reference_m=reference_m, first_frame=first, person_id=person,
+                   timestamps_s=times_s if first or people[0].timestamps_s is not None else None)
 
 
 def _keypoints(path: Path, arrays: dict[str, Any],

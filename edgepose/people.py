@@ -10,9 +10,11 @@ import numpy as np
 from . import _native
 from .adapters import Adapter
 from .checks import checked_number
+from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 
 MOST_PEOPLE = 4096  # nobody follows more
+PLACES_A_PERSON = 4  # of a list with so many places a picture, for those who are away
 
 
 class People:
@@ -49,12 +51,7 @@ class People:
 
     @property
     def notices(self) -> dict[str, int]:
-        """Counts of what was noticed since the people were made, by kind: those of `Stream.notices`, and of detections
-        that were left out.
-
-        "duplicate_person": another detection of somebody. "across_people": joints of two people in one pose.
-        "most_people": somebody new while most_people were followed.
-        """
+        """Counts of what was noticed since the people were made, of all together: see `Stream.notices`."""
         return self._people.notices()
 
     def reset(self) -> None:
@@ -84,3 +81,32 @@ class People:
         id is negative or comes twice, there are not as many ids as people, or ids come with some frames only.
         """
         return self._people.push(self.engine.run, keypoints_px, timestamp_s, ids)
+
+
+class _NoEngine:
+    """Who somebody is does not depend on an engine."""
+
+    frames, skeleton, rate_hz = 1, H36M17, 1.0
+
+    def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        raise NotImplementedError
+
+
+def identify(keypoints_px: np.ndarray, times_s: Sequence[float], layout: str | Adapter,
+             image_size: tuple[float, float]) -> tuple[np.ndarray, dict[str, int]]:
+    """(ids, notices) of a recording without ids: (F, P) whose each detection is, -1 for nobody's, numbered as they were
+    first seen; what was noticed, as `People.notices` counts it.
+
+    keypoints_px: (F, P, K, 2 or 3), in any order of people; a row without keypoints is nobody. times_s: (F,); an
+    earlier time than the last begins another recording.
+    Raises what `People.push` raises, naming the frame.
+    """
+    places = min(MOST_PEOPLE, PLACES_A_PERSON * keypoints_px.shape[1])
+    people = People(_NoEngine(), layout, image_size, most_people=places, on_bad_time="reset")
+    ids = np.empty(keypoints_px.shape[:2], np.int64)
+    for frame, (everybody, time_s) in enumerate(zip(keypoints_px, times_s)):
+        try:
+            ids[frame] = people._people.identify(everybody, time_s)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"frame {frame}: {error}") from None
+    return ids, people.notices

@@ -145,6 +145,9 @@ class Stream:
         picture, so its size is likely wrong. "proportions": in most of 51 frames a part of the body was longer than
         people show, so the keypoints are likely in another order. "lying": the person lies in nearly all of 51 frames,
         head to the left; if not so, x and y are exchanged.
+        The others are kinds of `People`: detections that were left out.
+        "duplicate_person": another detection of somebody. "across_people": joints of two people in one pose.
+        "most_people": somebody new while most_people were followed.
         """
         return self._person.notices()
 

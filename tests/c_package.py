@@ -128,12 +128,14 @@ def library():
             ("stream_flush", ctypes.c_int, handle, ctypes.POINTER(Pose)), ("stream_reset", ctypes.c_int, handle),
             ("notice_name", ctypes.c_char_p, size), ("stream_notice_count", ctypes.c_uint64, handle, ctypes.c_char_p),
             ("stream_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p), ("stream_close", None, handle),
-            ("people_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double, ctypes.POINTER(StreamOptions),
-             ctypes.POINTER(PeopleOptions), ctypes.POINTER(handle)),
-            ("people_push", ctypes.c_int, handle, floats, size, size, size, ctypes.c_double, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(size)),
+            ("people_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double,
+             ctypes.POINTER(StreamOptions), ctypes.POINTER(PeopleOptions), ctypes.POINTER(handle)),
+            ("people_push", ctypes.c_int, handle, floats, size, size, size, ctypes.c_double,
+             ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(size)),
             ("people_pose", ctypes.c_int, handle, size, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(Pose)),
             ("people_id", ctypes.c_int64, handle, size), ("people_flush", ctypes.c_int, handle, ctypes.POINTER(size)),
-            ("people_notice_count", ctypes.c_uint64, handle, ctypes.c_char_p), ("people_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p),
+            ("people_notice_count", ctypes.c_uint64, handle, ctypes.c_char_p),
+            ("people_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p),
             ("people_reset", ctypes.c_int, handle), ("people_close", None, handle)):
         function = getattr(lib, f"edgepose_{name}")
         function.restype, function.argtypes = result, arguments
@@ -259,8 +261,9 @@ class People:
 
     def __init__(self, engine, layout, image_size, most_people=20, return_s=5.0, **options):
         self.lib, self.handle = engine.lib, ctypes.c_void_p()
-        checked(self.lib.edgepose_people_open(engine.handle, layout.encode(), *image_size, sized(StreamOptions, **{**DEFAULTS, **options}),
-                                              sized(PeopleOptions, most_people=most_people, return_s=return_s), self.handle))
+        person, asked = sized(StreamOptions, **{**DEFAULTS, **options}), sized(PeopleOptions, most_people=most_people,
+                                                                               return_s=return_s)
+        checked(self.lib.edgepose_people_open(engine.handle, layout.encode(), *image_size, person, asked, self.handle))
 
     def __del__(self):
         self.lib.edgepose_people_close(self.handle)
@@ -268,7 +271,8 @@ class People:
     def push(self, keypoints_px, timestamp_s, ids=None):
         keypoints_px, count = np.ascontiguousarray(keypoints_px, np.float32), ctypes.c_size_t(99)
         ids = None if ids is None else (ctypes.c_int64 * len(ids))(*ids)
-        status = self.lib.edgepose_people_push(self.handle, pointer(keypoints_px), *keypoints_px.shape, timestamp_s, ids, count)
+        status = self.lib.edgepose_people_push(self.handle, pointer(keypoints_px), *keypoints_px.shape, timestamp_s,
+                                               ids, count)
         return self._answer(checked(status), count.value)
 
     def flush(self):

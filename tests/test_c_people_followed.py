@@ -45,37 +45,48 @@ def test_bad_input_is_refused_and_changes_nobody(engine):  # noqa: F811
         both.push(EVERYBODY[0], 0.0, [5, 6])
     broken = EVERYBODY[1].copy()
     broken[1, 3] = [np.nan, 4, 1]
-    for frame, time_s, ids, message in ((EVERYBODY[1], 0.0, [5, 6], "timestamp_s is 0 after 0"), (broken, DT, [5, 6], "person 1: keypoint 3"),
-                                        (EVERYBODY[1], DT, [5, 5], "ids has 5 twice"), (EVERYBODY[1], DT, [5, -6], r"ids\[1\] is -6"),
-                                        (EVERYBODY[1], DT, None, "ids is missing"), (EVERYBODY[1, :, :4], DT, [5, 6], r"shape \(2, 4, 3\)")):
+    for frame, time_s, ids, message in (
+            (EVERYBODY[1], 0.0, [5, 6], "timestamp_s is 0 after 0"), (broken, DT, [5, 6], "person 1: keypoint 3"),
+            (EVERYBODY[1], DT, [5, 5], "ids has 5 twice"), (EVERYBODY[1], DT, [5, -6], r"ids\[1\] is -6"),
+            (EVERYBODY[1], DT, None, "ids is missing"),
+            (EVERYBODY[1, :, :4], DT, [5, 6], r"person 0: keypoints_px has shape \(4, 3\)")):
         with pytest.raises(Refused, match=message) as error:
             people.push(frame, time_s, ids)
         assert error.value.status == BAD_ARGUMENT
     assert_same(people.push(EVERYBODY[1], DT, [5, 6]), twins.push(EVERYBODY[1], DT, [5, 6]))
 
 
-def test_most_people_are_counted_and_null_is_refused(engine):  # noqa: F811
+def test_most_people_are_counted(engine):  # noqa: F811
     lib, people = engine.lib, c.People(engine, "coco17", SIZE, most_people=1)
     people.push(EVERYBODY[0], 0.0)
     assert people.ids(2) == [0, -1]
     assert lib.edgepose_people_notice_count(people.handle, b"most_people") == 1
     assert b"1 people are followed already" in lib.edgepose_people_notice_text(people.handle, b"most_people")
-    handle, count, name, floats = ctypes.c_void_p(), ctypes.c_size_t(7), ctypes.c_int64(), np.zeros((17, 3), np.float32)
-    for status, message in (
-            (lib.edgepose_people_open(None, b"coco17", 640, 480, None, None, handle), "engine is null"),
-            (lib.edgepose_people_open(engine.handle, b"coco17", 640, 480, None, None, None), "people is null"),
-            (lib.edgepose_people_open(engine.handle, b"coco17", 640, 480, StreamOptions(size=3), None, handle), "options->size is 3"),
-            (lib.edgepose_people_open(engine.handle, b"coco17", 640, 480, None, PeopleOptions(size=3), handle), "options->size is 3"),
-            (lib.edgepose_people_open(engine.handle, b"coco17", 640, 480, None, sized(PeopleOptions, most_people=0), handle), "most_people is 0")):
-        assert status == BAD_ARGUMENT and message in c.error() and handle.value is None
-    for status, message in (
-            (lib.edgepose_people_push(None, c.pointer(floats), 1, 17, 3, 1.0, None, count), "people is null"),
-            (lib.edgepose_people_push(people.handle, None, 1, 17, 3, 1.0, None, count), "keypoints_px is null"),
-            (lib.edgepose_people_push(people.handle, c.pointer(floats), 1, 17, 3, 1.0, None, None), "poses is null"),
-            (lib.edgepose_people_pose(people.handle, 0, None, sized(Pose)), "id is null"),
-            (lib.edgepose_people_pose(people.handle, 9, name, sized(Pose)), "there is no pose 9; there are 1")):
-        assert status == BAD_ARGUMENT and message in c.error()
+    assert lib.edgepose_people_reset(people.handle) == 0 and people.flush() == [] and people.ids(2) == [-1, -1]
+
+
+def refused(status, message):
+    assert status == BAD_ARGUMENT and message in c.error()
+
+
+def test_null_and_options_out_of_range_are_refused(engine):  # noqa: F811
+    lib, people = engine.lib, c.People(engine, "coco17", SIZE)
+    opened, count, name, floats = ctypes.c_void_p(), ctypes.c_size_t(7), ctypes.c_int64(), np.zeros((17, 3), np.float32)
+    whom = (b"coco17", 640, 480)
+    refused(lib.edgepose_people_open(None, *whom, None, None, opened), "engine is null")
+    refused(lib.edgepose_people_open(engine.handle, *whom, None, None, None), "people is null")
+    for person, options, message in ((StreamOptions(size=3), None, "options->size is 3"),
+                                     (None, PeopleOptions(size=3), "options->size is 3"),
+                                     (None, sized(PeopleOptions, most_people=0), "most_people is 0"),
+                                     (None, sized(PeopleOptions, most_people=1, return_s=-1), "return_s is -1")):
+        refused(lib.edgepose_people_open(engine.handle, *whom, person, options, opened), message)
+        assert opened.value is None
+    refused(lib.edgepose_people_push(None, c.pointer(floats), 1, 17, 3, 1.0, None, count), "people is null")
+    refused(lib.edgepose_people_push(people.handle, None, 1, 17, 3, 1.0, None, count), "keypoints_px is null")
+    refused(lib.edgepose_people_push(people.handle, c.pointer(floats), 1, 17, 3, 1.0, None, None), "poses is null")
+    people.push(EVERYBODY[0, :1], 0.0)
+    refused(lib.edgepose_people_pose(people.handle, 0, None, sized(Pose)), "id is null")
+    refused(lib.edgepose_people_pose(people.handle, 9, name, sized(Pose)), "there is no pose 9; there are 1")
     assert lib.edgepose_people_push(people.handle, None, 0, 0, 0, 9.0, None, count) == NO_POSE and count.value == 0
-    assert lib.edgepose_people_reset(people.handle) == 0 and people.flush() == []
     assert lib.edgepose_people_id(None, 0) == -1 and lib.edgepose_people_notice_text(None, b"lying") == b""
     lib.edgepose_people_close(None)

@@ -9,7 +9,7 @@ from archives import contents, lift, recorded
 from people import SIZE, hard_clip, person_of
 
 import edgepose
-from edgepose.clip import Clip, places_changed
+from edgepose.clip import Clip
 from edgepose.commands import lift as lift_command
 from edgepose.filters import SMOOTH
 from edgepose.stream import Stream
@@ -81,31 +81,34 @@ def test_people_of_a_recording_are_lifted_apart(tmp_path):
             assert all(np.array_equal(x, y) for x, y in zip(a[1:], b[1:]))
 
 
-def test_people_who_change_places_in_the_list_are_warned_of_and_keep_their_poses(tmp_path, capfd):
+def test_people_who_change_places_in_the_list_are_followed_and_keep_all_their_poses(tmp_path, capfd):
     people = np.stack([person_of("coco17", seed=seed) + [[[200.0 * seed, 0, 0]]] for seed in range(2)], axis=1)
+    recorded(tmp_path / "in/sorted.npz", people)
     people[10:20] = people[10:20, ::-1]
+    people[25:, ::-1] = people[25:].copy()
+    people[30, 0] = 0  # the first in the list is missing: the other keeps its place
     recorded(tmp_path / "in/all.npz", people)
     assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 0
-    assert ("all: people change places in the list at frame 10, and 1 times more: each place is lifted as one person"
-            in capfd.readouterr().err)
-    poses = poses_of(tmp_path / "out/all.npz")
-    assert [sum(pose[0] == person for pose in poses) for person in range(2)] == [40, 40]
+    assert "warning" not in capfd.readouterr().err.lower()
+    mine, theirs = poses_of(tmp_path / "out/all.npz"), poses_of(tmp_path / "out/sorted.npz")
+    assert len(mine) == len(theirs) == 80
+    differing = [a[:2] for a, b in zip(mine, theirs) if not all(np.array_equal(x, y) for x, y in zip(a, b))]
+    assert differing == [(1, 0.6)], "the pose of the one who was missing in frame 30 is repeated"
 
 
-def test_people_who_pass_each_other_come_late_or_stand_alone_have_not_changed_places():
-    def walking(start_px, speed_px):
-        return person_of("coco17") + [[[start_px, 0, 0]]] + speed_px * np.arange(40)[:, None, None] * [1, 0, 0]
-
-    def clip(keypoints_px):
-        return Clip("c", keypoints_px, "coco17", (2000, 1000), 50.0)
-
-    late = walking(600, 0)
-    late[:15] = 0
-    for people in ((walking(0, 10), walking(400, -10)), (walking(0, 0), late), (walking(0, 0),), ()):
-        assert not len(places_changed([clip(person) for person in people]))
-    swapped = [clip(person.copy()) for person in (walking(0, 0), walking(400, 0))]
-    swapped[0].keypoints_px[7:], swapped[1].keypoints_px[7:] = walking(400, 0)[7:], walking(0, 0)[7:]
-    assert places_changed(swapped).tolist() == [7]
+def test_ids_in_a_file_are_taken_and_two_of_one_id_are_refused(tmp_path, capfd):
+    people = np.stack([person_of("coco17", seed=seed) + [[[200.0 * seed, 0, 0]]] for seed in range(2)], axis=1)
+    ids = np.tile([7, 3], (40, 1))
+    ids[20:], people[20:] = ids[20:, ::-1], people[20:, ::-1].copy()
+    recorded(tmp_path / "in/a.npz", people, ids=ids)
+    recorded(tmp_path / "in/b.npz", people[:20], ids=np.array([7, 3]))
+    ids[4] = 7
+    recorded(tmp_path / "bad/c.npz", people, ids=ids)
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1) == 0
+    assert [sum(pose[0] == person for pose in poses_of(tmp_path / "out/a.npz")) for person in (3, 7)] == [40, 40]
+    assert {pose[0] for pose in poses_of(tmp_path / "out/b.npz")} == {3, 7}
+    assert lift("--input", tmp_path / "bad", "--output", tmp_path / "worse", "--processes", 1) == 1
+    assert "ids has 7 twice in frame 4" in capfd.readouterr().err
 
 
 def test_a_result_explains_itself(recordings, tmp_path):
@@ -350,7 +353,7 @@ def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, t
     for line, message in zip(lines[1:], (
             "a.npz is no .npz file", "gone.npz is no .npz file of arrays .*No such file",
             "late.npz: timestamps_s goes from 0 to 0 and never forward",
-            r"nan.npz: person 1, frame 7: keypoint 3 is \(nan, 5, 1\)",
+            r"nan.npz: frame 7: person 1: keypoint 3 is \(nan, 5, 1\)",
             r"other.npz: frame 0: keypoints_px has shape \(16, 3\)")):
         assert re.search(message, line), line
     with np.load(tmp_path / "out/nobody.npz") as result:

@@ -74,7 +74,7 @@ def test_nobody_and_rows_without_keypoints_are_no_people():
     (lambda k, t, i: (np.where(np.arange(17)[:, None] == 3, [np.inf, 1, 1], k), t, i), ValueError,
      "person 0: keypoint 3 is"),
     (lambda k, t, i: (k[:, :5], t, i), ValueError,
-     r"keypoints_px has shape \(2, 5, 3\); layout \"coco17\" needs \(2, 17, 2\)"),
+     r"person 0: keypoints_px has shape \(5, 3\); layout \"coco17\" needs \(17, 2\)"),
     (lambda k, t, i: (k[0], t, i), ValueError, r"shape \(17, 3\); wanted \(N, K, 2\) or \(N, K, 3\)"),
     (lambda k, t, i: (k / 1e4, t, i), ValueError, "person 0: keypoints_px are all within"),
     (lambda k, t, i: (k, t - 1, i), ValueError, "timestamp_s is -0.97"),

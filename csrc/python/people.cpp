@@ -64,6 +64,8 @@ py::list answered(PyPeople& people, const py::object& run, const std::vector<std
   return found;
 }
 
+Array<People::Id> ids(const PyPeople& people) { return Array<People::Id>((py::ssize_t)people.ids().size(), people.ids().data()); }
+
 }  // namespace
 
 void bind_people(py::module_& m) {
@@ -76,6 +78,12 @@ void bind_people(py::module_& m) {
         warn(people.notices(), kCallersLevel);
         return answered(people, run, asking);
       }, py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"), py::arg("ids"))
+      .def("identify", [](PyPeople& people, const py::object& keypoints_px, const py::object& timestamp_s) {
+        const Person::Claim claim = people.claim();
+        check(people, keypoints_px, timestamp_s, py::none());
+        people.take();
+        return ids(people);
+      }, py::arg("keypoints_px"), py::arg("timestamp_s"), "Whose each detection is, without poses.")
       .def("flush", [](PyPeople& people, const py::object& run) {
         const Person::Claim claim = people.claim();
         return answered(people, run, people.flush());
@@ -84,7 +92,7 @@ void bind_people(py::module_& m) {
         const Person::Claim claim = people.claim();
         people.reset();
       })
-      .def("ids", [](const PyPeople& people) { return Array<People::Id>((py::ssize_t)people.ids().size(), people.ids().data()); })
+      .def("ids", &ids)
       .def("notices", [](const PyPeople& people) { return counts_of(people.notices()); });
 }
 

@@ -21,14 +21,12 @@ const PeopleOptions& checked(const PeopleOptions& options) {
 }  // namespace
 
 People::People(const Lifter& lifter, const Layout& layout, double width_px, double height_px, PersonOptions person, const PeopleOptions& options)
-    : keypoint_count_(layout.keypoints.size()),
-      joints_((std::size_t)lifter.skeleton.joints),
+    : joints_((std::size_t)lifter.skeleton.joints),
       max_gap_s_(person.max_gap_s),
       return_s_(std::max(checked(options).return_s, person.max_gap_s)),
-      picture_{width_px, height_px},
       adapter_(layout, lifter.skeleton),
       clock_(person.on_bad_time),
-      tracker_(lifter.skeleton, options.most_people, person.seen_above) {
+      tracker_(lifter.skeleton, options.most_people, person.seen_above == kModelSeenAbove ? kSureAbove : person.seen_above) {
   person.is_one_person = true;
   for (int i = 0; i < options.most_people; i++)
     places_.push_back(std::make_unique<Place>(lifter, layout, width_px, height_px, person, &notices_));
@@ -39,27 +37,23 @@ template <class Real>
 void People::check(const Real* keypoints_px, long detections, long keypoints, long columns, double timestamp_s, const Id* ids) {
   if (is_flushing_) throw std::invalid_argument("the people are being flushed; flush them until there is no pose, or reset them");
   clock_.check(timestamp_s);
-  if (detections > 0 && (keypoints != (long)keypoint_count_ || (columns != 2 && columns != 3))) {
-    const std::string k = std::to_string(keypoint_count_), n = std::to_string(detections);
-    throw std::invalid_argument("keypoints_px has shape (" + n + ", " + std::to_string(keypoints) + ", " + std::to_string(columns)
-                                + "); layout \"" + adapter_.layout() + "\" needs (" + n + ", " + k + ", 2) or (" + n + ", " + k + ", 3)");
-  }
   if (detections > kMostPeople)
     throw std::invalid_argument("keypoints_px has " + std::to_string(detections) + " people; wanted " + std::to_string(kMostPeople) + " at most");
   check_ids(detections, ids);
-  const std::size_t count = (std::size_t)detections, one = keypoint_count_ * (std::size_t)columns;
-  keypoints_.resize(3 * keypoint_count_), raw_.resize(count * one), joints_px_.resize(2 * joints_ * count), confidence_.resize(joints_ * count);
+  const std::size_t count = (std::size_t)detections, one = (std::size_t)(keypoints * columns);
+  Person& any = places_[0]->person;  // what one refuses, all do
+  raw_.resize(count * one), joints_px_.resize(2 * joints_ * count), confidence_.resize(joints_ * count);
   for (std::size_t d = 0; d < count; d++) {
     try {
-      read_keypoints(keypoints_px + d * one, (int)keypoints, (int)columns, picture_, keypoints_.data());
+      any.check(keypoints_px + d * one, keypoints, columns, timestamp_s);
     } catch (const std::invalid_argument& error) {
       throw std::invalid_argument("person " + std::to_string(d) + ": " + error.what());
     }
-    adapter_(keypoints_.data(), joints_px_.data() + 2 * joints_ * d, confidence_.data() + joints_ * d);
+    adapter_(any.checked_px(), joints_px_.data() + 2 * joints_ * d, confidence_.data() + joints_ * d);
   }
   std::copy(keypoints_px, keypoints_px + count * one, raw_.begin());
   checked_ids_.assign(ids, ids + (ids ? detections : 0)), ids_.reserve(count), found_.reserve(count);
-  detections_ = detections, columns_ = columns, checked_at_s_ = timestamp_s, comes_with_ids_ = ids;
+  detections_ = detections, keypoints_ = keypoints, columns_ = columns, checked_at_s_ = timestamp_s, comes_with_ids_ = ids;
 }
 
 template void People::check(const float*, long, long, long, double, const Id*);
@@ -105,8 +99,8 @@ const std::vector<std::size_t>& People::take() {
   }
   for (const std::size_t i : present_) {
     Place& place = *places_[i];
-    const double* raw = place.detection < 0 ? nullptr : raw_.data() + (std::size_t)place.detection * keypoint_count_ * (std::size_t)columns_;
-    place.person.check(raw, (long)keypoint_count_, columns_, checked_at_s_);
+    const double* raw = place.detection < 0 ? nullptr : raw_.data() + place.detection * keypoints_ * columns_;
+    place.person.check(raw, keypoints_, columns_, checked_at_s_);
     if (place.person.take()) asking_.push_back(i);
   }
   return asking_;

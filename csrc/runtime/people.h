@@ -31,7 +31,7 @@ class People {
   // The right to use them, for one caller at a time. Throws Busy.
   Person::Claim claim() { return Person::Claim(places_[0]->person); }
 
-  // A frame that take() will take: keypoints_px[detections][keypoints][columns], as Person::check says, and the id of each detection or null.
+  // A frame that take() will take: keypoints_px[detections][keypoints][columns], as Person::check says for each, and the id of each detection or null.
   // A detection without keypoints is nobody's. Throws std::invalid_argument for what Person refuses, an id that is negative or comes twice,
   // and ids that come in some frames only: nobody is changed then.
   template <class Real>
@@ -76,9 +76,8 @@ class People {
   void follow_by_tracker();
   void note_left_out(int detection, int reason);
 
-  const std::size_t keypoint_count_, joints_;
+  const std::size_t joints_;
   const double max_gap_s_, return_s_;
-  const Picture picture_;
   const Adapter adapter_;
   Notices notices_;
   Clock clock_;
@@ -89,10 +88,10 @@ class People {
   bool has_started_ = false, has_ids_ = false, is_flushing_ = false;
 
   // The checked frame.
-  std::vector<double> raw_, keypoints_, joints_px_, confidence_;
+  std::vector<double> raw_, joints_px_, confidence_;
   std::vector<Id> checked_ids_, ids_;
   std::vector<int> found_;  // for each detection its place, or what Tracker says
-  long detections_ = 0, columns_ = 0;
+  long detections_ = 0, keypoints_ = 0, columns_ = 0;
   double checked_at_s_ = 0;
   bool comes_with_ids_ = false;
 };

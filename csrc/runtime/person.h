@@ -87,6 +87,9 @@ class Person {
   template <class Real>
   void check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s);
 
+  // The keypoints of the frame just checked, (K, 3): px and confidence, 0 where one was not found.
+  const double* checked_px() const { return keypoints_.data(); }
+
   // Brings the window up to date with the frame just checked; whether there is a question, which window() and those below then are
   // until the next take() or flush().
   bool take();

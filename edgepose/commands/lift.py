@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ import numpy as np
 from ..adapters import Adapter, adapter_of
 from ..camera import checked_image_size
 from ..checks import WRITERS, check_output, checked_number, listed, need_library, read_json
-from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, places_changed, read_people
+from ..clip import FASTEST_HZ, SLOWEST_HZ, Clip, by_identity, read_people
 from ..engine import Engine, load
 from ..enginefile import EngineError, part_of, write_atomically
 from ..files.writing import SUFFIXES, write_motions
@@ -72,19 +71,15 @@ class Outcome:
 
 def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dict[str, np.ndarray]:
     """The poses that a Stream of its own gives for each person of a recording, person by person and in the order of
-    time.
+    time. people: by a file's ids, or in the places of a detector's list, where they are followed from frame to frame.
 
-    Arrays: person (N,), the file's id, or which of `people`; frame (N,), the recording's nearest in time; timestamps_s
-    (N,); joints_m (N, J, 3) float32, metres from the root, camera axes; confidence (N, J); is_seen (N, J); was_reset
-    (N,): see Pose.
+    Arrays: person (N,), the file's id, or the number by which they were first seen; frame (N,), the recording's
+    nearest in time; timestamps_s (N,); joints_m (N, J, 3) float32, metres from the root, camera axes; confidence (N,
+    J); is_seen (N, J); was_reset (N,): see Pose.
     Raises ValueError, numbering frame and person, for what a Stream does not take.
     """
     joints = len(engine.skeleton)
-    changed = places_changed(people) if people[0].person_id is None else ()
-    if len(changed):
-        warnings.warn(f"{people[0].name}: people change places in the list at frame {changed[0]}"
-                      f"{f', and {len(changed) - 1} times more' * (len(changed) > 1)}: each place is lifted as one "
-                      "person, so its poses are of several; give each person one place", stacklevel=2)
+    people = by_identity(people)
     tables = [_table([], 0, people[0], joints)]
     for person, clip in enumerate(people):
         stream = Stream(engine, clip.layout, clip.image_size, delay_frames=options.delay_frames,
