@@ -31,8 +31,6 @@ ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s",
 SLOWEST_HZ, FASTEST_HZ = 1, 1000  # a rate outside of these is in another unit
 RATE_SHARE = 0.1  # a file's fps and its times may differ so much: times in whole milliseconds are 4 % off at 120 Hz
 OUTSIDE_SHARE = 0.5  # with more of the keypoints outside of the picture, the size given is another picture's
-
-
 LEFT_OUT = {"duplicate_person": "more detections of somebody who was found already",
             "across_people": "poses across two people", "most_people": "of more people than can be followed"}
 
@@ -155,6 +153,8 @@ def read_people(path: Path, layout: str | Adapter | None = None, image_size: tup
     if "ids" not in arrays:
         return people
     ids = _ids(path, arrays["ids"], (len(keypoints), len(people)))
+    if not (ids >= 0).any():
+        raise ValueError(f"{path}: ids says of nobody who they are; wanted numbers from 0")
     return [_of_person(people, ids, person) for person in np.unique(ids[ids >= 0]).tolist()]
 
 
