@@ -17,8 +17,9 @@ NOD_RAD = (math.radians(10), math.radians(20))  # mean and deviation of the neck
 class Bodies:
     """Ranges that people's bodies are drawn from; pairs are ends of a uniform range.
 
-    sizes: of the whole person; the subjects stand 1.53 to 1.80 m tall. proportions: a bone is longer or shorter by up to this part,
-    left and right alike. trunk: the spine and the thorax's bone, over that. hips: the hips' width, over that.
+    sizes: of the whole person; the subjects stand 1.53 to 1.80 m tall. proportions: a bone is longer or shorter by up
+    to this part, left and right alike. trunk: the spine and the thorax's bone, over that. hips: the hips' width, over
+    that.
     """
 
     sizes: tuple[float, float]
@@ -34,8 +35,9 @@ STRANGERS = Bodies((0.82, 1.18), 0.10, (0.97, 1.22), (0.9, 1.15))  # with the tr
 def vary_bodies(motion_m: torch.Tensor, generator: torch.Generator, bodies: Bodies = SUBJECTS) -> torch.Tensor:
     """The same motion by other people: (B, T, 17, 3) m, world axes, floor at y = 0 -> the same.
 
-    Half of the windows are mirrored; all is scaled, and every bone by itself; the head is bent forward or back (NOD_RAD): people at
-    work look at their hands and feet, captured actors ahead. The lowest joint of a window stays at its height times the size.
+    Half of the windows are mirrored; all is scaled, and every bone by itself; the head is bent forward or back
+    (NOD_RAD): people at work look at their hands and feet, captured actors ahead. The lowest joint of a window stays at
+    its height times the size.
     """
     batch, joints, mirror = len(motion_m), len(H36M17), list(H36M17.mirror)
 

@@ -21,10 +21,11 @@ ARM_SPREAD_RAD = math.radians(15)  # deviation of a camera that stands where an 
 class Rig:
     """Where cameras stand, what lenses they have, and how they move.
 
-    aspects: widths over heights. focal: over the picture's longer side. height_m: above the floor; distance_m: along it.
-    roll_rad: standard deviation. tilt_rad: standard deviation of a further turn up or down, in half of the windows. cut: part of the
-    windows whose person may be cut off by the picture's edge. facing: part of the windows with an arm that points to or away from the
-    camera. pan_rad_s, walk_m_s: standard deviations of the speeds at which half of the cameras turn and move.
+    aspects: widths over heights. focal: over the picture's longer side. height_m: above the floor; distance_m: along
+    it. roll_rad: standard deviation. tilt_rad: standard deviation of a further turn up or down, in half of the windows.
+    cut: part of the windows whose person may be cut off by the picture's edge. facing: part of the windows with an arm
+    that points to or away from the camera. pan_rad_s, walk_m_s: standard deviations of the speeds at which half of the
+    cameras turn and move.
     """
 
     aspects: tuple[float, ...]
@@ -42,7 +43,8 @@ class Rig:
 # 85 to 35 degrees of view along the longer side; one of three calibrated cameras on real clips is rolled by 13 degrees.
 ANYWHERE = Rig((16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16), (0.55, 1.6), (0.3, 3.0), (2.0, 8.0), math.radians(8))
 # Phones on the floor, ceilings, people far away or half in the picture, hands and gimbals that move the camera.
-IN_THE_WILD = Rig(ANYWHERE.aspects, (0.5, 1.8), (0.1, 3.0), (1.8, 14.0), math.radians(8), math.radians(7), 0.08, 0.2, math.radians(15), 0.3)
+IN_THE_WILD = Rig(ANYWHERE.aspects, (0.5, 1.8), (0.1, 3.0), (1.8, 14.0), math.radians(8), math.radians(7),
+                  0.08, 0.2, math.radians(15), 0.3)
 STUDIO = Rig((1.0,), (1.12, 1.17), (1.35, 1.75), (4.0, 6.0), math.radians(1))  # as Human3.6M's four cameras stand
 
 
@@ -70,8 +72,8 @@ def random_cameras(target_m: torch.Tensor, generator: torch.Generator, rig: Rig 
                    arm_m: torch.Tensor | None = None) -> Cameras:
     """One camera for each person, who stands anywhere in its picture, whole if upright (but for rig.cut).
 
-    target_m: (B, 3) world, the point aimed at (the pelvis of the middle frame). arm_m: (B, 3) world, from a shoulder to its wrist, which
-    rig.facing needs.
+    target_m: (B, 3) world, the point aimed at (the pelvis of the middle frame). arm_m: (B, 3) world, from a shoulder to
+    its wrist, which rig.facing needs.
     """
     batch = len(target_m)
 

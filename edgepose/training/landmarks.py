@@ -43,8 +43,9 @@ SKULL_BASE, CROWN = 0.45, 0.79  # between the detector's upper neck and top of t
 class Placement:
     """Where detectors put their points, drawn once a window; pairs are ends of a uniform range.
 
-    hip_width, shoulder_width: the detector's over motion capture's. deviation_m: standard deviation of a limb joint's own place along
-    each axis. face_up_m, face_forward_m: how far the face's points stand above and before those of FACE. face_size: its width over FACE's.
+    hip_width, shoulder_width: the detector's over motion capture's. deviation_m: standard deviation of a limb joint's
+    own place along each axis. face_up_m, face_forward_m: how far the face's points stand above and before those of
+    FACE. face_size: its width over FACE's.
     """
 
     hip_width: tuple[float, float]
@@ -56,8 +57,9 @@ class Placement:
 
 
 OPENPOSE = Placement((1.0, 1.45), (0.84, 1.0), 0.01)
-# OpenPose, MediaPipe and AIST++'s detector: eyes 14 to 18 cm above the middle of the shoulders along the trunk (11 to 15 for the nose), ears
-# 9.5 to 18 cm apart, hips 19 to 25 cm; `tests/test_detector_fit.py` holds the ranges against what each of them measures.
+# OpenPose, MediaPipe and AIST++'s detector: eyes 14 to 18 cm above the middle of the shoulders along the trunk (11 to
+# 15 for the nose), ears 9.5 to 18 cm apart, hips 19 to 25 cm; `tests/test_detector_fit.py` holds the ranges against
+# what each of them measures.
 WHERE_DETECTORS_POINT = Placement((0.95, 1.6), (0.8, 1.08), 0.018, (-0.01, 0.09), (-0.03, 0.03), (0.6, 1.2))
 
 
@@ -65,8 +67,10 @@ def _unit(v: torch.Tensor) -> torch.Tensor:
     return v / v.norm(dim=-1, keepdim=True).clamp(min=1e-6)
 
 
-def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tensor, size: torch.Tensor, moved_m: torch.Tensor) -> torch.Tensor:
-    """The five points of the face: (B, T, 17, 3) m; look_aside, look_up (B, 1) rad; size (B, 1, 1); moved_m (B, 1, 3) left, up, forward."""
+def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tensor, size: torch.Tensor,
+          moved_m: torch.Tensor) -> torch.Tensor:
+    """The five points of the face: (B, T, 17, 3) m; look_aside, look_up (B, 1) rad; size (B, 1, 1); moved_m (B, 1, 3)
+    left, up, forward."""
     base, crown, left, right = (joints_m[..., H36M17.index(j), :] for j in ("nose", "head", "left_shoulder",
                                                                            "right_shoulder"))
     up = _unit(crown - base)
@@ -82,10 +86,12 @@ def _face(joints_m: torch.Tensor, look_aside: torch.Tensor, look_up: torch.Tenso
     return base[..., None, :] + local @ torch.stack([lateral, up, forward], -2)
 
 
-def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator | None, placement: Placement = OPENPOSE) -> torch.Tensor:
+def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator | None,
+                   placement: Placement = OPENPOSE) -> torch.Tensor:
     """Where a COCO detector sees the joints of these bodies: (B, T, 17, 3) -> the same shape and (right-handed) axes.
 
-    What is drawn at random (widths, placement, the look) is drawn once a window; without a generator all of it is its mean.
+    What is drawn at random (widths, placement, the look) is drawn once a window; without a generator all of it is its
+    mean.
     """
     batch = len(joints_m)
 
@@ -98,7 +104,8 @@ def coco_landmarks(joints_m: torch.Tensor, generator: torch.Generator | None, pl
         return torch.zeros(batch, *shape) if generator is None else torch.randn(batch, *shape, generator=generator)
 
     aside, up = LOOK_ASIDE_RAD * normal(1), LOOK_UP_RAD * normal(1)
-    limbs = joints_m[..., [H36M17.index(joint) for joint in LIMBS], :] + placement.deviation_m * normal(1, len(LIMBS), 3)
+    limbs = joints_m[..., [H36M17.index(joint) for joint in LIMBS],
+                     :] + placement.deviation_m * normal(1, len(LIMBS), 3)
     widths = uniform(placement.hip_width), uniform(placement.shoulder_width)
     moved = torch.cat([torch.zeros(batch, 1, 1), uniform(placement.face_up_m), uniform(placement.face_forward_m)], -1)
     face = _face(joints_m, aside, up, uniform(placement.face_size), moved)

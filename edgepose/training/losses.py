@@ -1,4 +1,4 @@
-"""What supervised training minimises."""
+"""The losses of supervised training."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ LOSSES = {"distance": mean_distance, "squared": squared_error}
 def frame_weights(frames: int, target: int) -> torch.Tensor:
     """alpha_t of the full-to-single loss (Strided Transformer with sparse attention, eq. 15): (T,), mean 1.
 
-    Largest at the target and falling to the ends; its figure is lost, decided: 0.25 + 0.75 exp(-(t - c)^2 / (2 (T/6)^2)).
+    Largest at the target and falling to the ends; its figure is lost, decided:
+    0.25 + 0.75 exp(-(t - c)^2 / (2 (T/6)^2)).
     """
     t = torch.arange(frames, dtype=torch.float32) - target
     weights = 0.25 + 0.75 * torch.exp(-t**2 / (2 * (frames / 6) ** 2))
     return weights / weights.mean()
 
 
-ERROR_QUANTILE = 0.683  # part of the joints that lie within the error a model predicts: one standard deviation of a normal
+# Part of the joints that lie within the error a model predicts: one standard deviation of a normal distribution.
+ERROR_QUANTILE = 0.683
 
 
 def error_loss(error_m: torch.Tensor, distance_m: torch.Tensor) -> torch.Tensor:
-    """The negative log-likelihood of the distances under an asymmetric Laplace distribution whose ERROR_QUANTILE is the error, a scalar.
+    """The negative log-likelihood of the distances under an asymmetric Laplace distribution whose ERROR_QUANTILE is the
+    error, a scalar.
 
-    error_m, distance_m: (..., J). Least where that part of the joints lies within the error. Source: Koenker and Bassett 1978 (the
-    quantile's loss), Yu and Moyeed 2001 (as a likelihood).
+    error_m, distance_m: (..., J). Least where that part of the joints lies within the error. Source: Koenker and
+    Bassett 1978 (the quantile's loss), Yu and Moyeed 2001 (as a likelihood).
     """
     over = distance_m - error_m
     return torch.maximum(ERROR_QUANTILE * over, (ERROR_QUANTILE - 1) * over).mean()
@@ -48,12 +51,13 @@ def error_loss(error_m: torch.Tensor, distance_m: torch.Tensor) -> torch.Tensor:
 class Objective(nn.Module):
     """A lifter and its loss as one module, so that compiling it and sharing it among GPUs take both.
 
-    keypoints (B, T, J, C), joints of every frame (B, T, J, 3) m, a teacher's answer (B, J, 3) m or None -> (loss, mean joint distance
-    of the answer), scalars in m.
-    The loss is the mean joint distance of the answer (MPJPE: it is what is reported, and a depth that the picture leaves open does not
-    rule it), or with loss="squared" the mean squared error of its coordinates; where there is a teacher, the mean of that to the truth
-    and to the teacher's answer, which does not err where the picture leaves the depth open; for a model with a `full_to_single` pass that of every frame is added,
-    weighted by frame_weights, both parts alike (eq. 17 with both lambdas 1); for one that predicts its error, error_loss is added.
+    keypoints (B, T, J, C), joints of every frame (B, T, J, 3) m, a teacher's answer (B, J, 3) m or None -> (loss, mean
+    joint distance of the answer), scalars in m.
+    The loss is the mean joint distance of the answer (MPJPE: it is what is reported, and a depth that the picture
+    leaves open does not rule it), or with loss="squared" the mean squared error of its coordinates. With a teacher it
+    is the mean of the losses to the truth and to the teacher's answer, which does not err where the picture leaves the
+    depth open. For a model with a `full_to_single` pass the loss of every frame is added, weighted by frame_weights,
+    both parts alike (eq. 17 with both lambdas 1); for one that predicts its error, error_loss is added.
     """
 
     def __init__(self, lifter: nn.Module, loss: str = "distance"):

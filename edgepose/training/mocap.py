@@ -1,10 +1,10 @@
 """Motion capture clips: reading, the split into training and validation, and drawing windows from them.
 
 Format: one `.npz` a subject, `positions` (F, 17, 3) float32 metres at 60 Hz, world axes with y up and the floor near
-y = 0, `clip_starts`, `clip_names`, `clip_descriptions`, `joint_names`, `fps`. A file is named <source>_<subject>. Sources: CMU
-Graphics Lab Motion Capture Database (mocap.cs.cmu.edu), HDM05 (Müller et al. 2007), UI-PRMD (Vakanski et al. 2018). Their joints are
-the body's: "nose" (joint 9) is the base of the skull and "head" a point near the crown, as in Human3.6M. What a 2D detector reports
-for the same person stands in `landmarks`.
+y = 0, `clip_starts`, `clip_names`, `clip_descriptions`, `joint_names`, `fps`. A file is named <source>_<subject>.
+Sources: CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu), HDM05 (Müller et al. 2007), UI-PRMD (Vakanski et
+al. 2018). Their joints are the body's: "nose" (joint 9) is the base of the skull and "head" a point near the crown, as
+in Human3.6M. What a 2D detector reports for the same person stands in `landmarks`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Motion:
 def read_motion(directory: str | Path, split: str) -> Motion:
     """All clips of a split, "training" or "validation"; the split is by subject.
 
-    Raises ValueError for another split, for no clips, or for a file that is damaged, lacks a key, or has other joints, units,
-    clips or another frame rate, naming the file and the key.
+    Raises ValueError for another split, for no clips, or for a file that is damaged, lacks a key, or has other joints,
+    units, clips or another frame rate, naming the file and the key.
     """
     if split not in ("training", "validation"):
         raise ValueError(f"unknown split {split!r}; there are training, validation")
@@ -67,24 +67,29 @@ def read_motion(directory: str | Path, split: str) -> Motion:
 
 def _checked_subject(file: Path) -> tuple[np.ndarray, list[int], list[str], float]:
     """(positions_m, clip_starts, clip_names, fps) of a subject. Raises ValueError, naming the file and the key."""
-    positions, starts, names, fps, joints = load_npz(file, "positions", "clip_starts", "clip_names", "fps", "joint_names")
+    positions, starts, names, fps, joints = load_npz(file, "positions", "clip_starts", "clip_names",
+                                                     "fps", "joint_names")
 
     def need(holds: bool, key: str, wanted: str) -> None:
         if not holds:
             raise ValueError(f"{file}: {key} is not as wanted: {wanted}")
 
     for key, array in (("clip_starts", starts), ("clip_names", names), ("joint_names", joints)):
-        need(isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in ("iu" if key == "clip_starts" else "U"), key,
-             f"a list of {'whole numbers' if key == 'clip_starts' else 'text'}; it is {getattr(array, 'dtype', type(array).__name__)}")
+        need(isinstance(array, np.ndarray) and array.ndim == 1
+             and array.dtype.kind in ("iu" if key == "clip_starts" else "U"), key,
+             f"a list of {'whole numbers' if key == 'clip_starts' else 'text'}; it is "
+             f"{getattr(array, 'dtype', type(array).__name__)}")
     need(isinstance(fps, np.ndarray) and fps.size == 1 and fps.dtype.kind in "fiu", "fps", "one number above 0")
     numbers = isinstance(positions, np.ndarray) and positions.dtype.kind == "f"
-    need(numbers and positions.ndim == 3 and positions.shape[1:] == (len(H36M17), 3) and len(positions) > 0, "positions",
-         f"shape (F, {len(H36M17)}, 3), F above 0, floating point; it has {getattr(positions, 'shape', type(positions).__name__)}")
+    need(numbers and positions.ndim == 3 and positions.shape[1:] == (len(H36M17), 3) and len(positions) > 0,
+         "positions", f"shape (F, {len(H36M17)}, 3), F above 0, floating point; it has "
+         f"{getattr(positions, 'shape', type(positions).__name__)}")
     need(bool(np.isfinite(positions).all()), "positions", "no NaN and no infinity")
     need(len(joints) == len(H36M17), "joint_names", f"the {len(H36M17)} joints of Human3.6M")
     left, right = (next((i for i, name in enumerate(joints) if str(name).lower() in names), -1)
                    for names in (("lhip", "left_hip"), ("rhip", "right_hip")))
-    need((left, right) in ((4, 1), (-1, -1)), "joint_names", "Human3.6M's order: the right hip is joint 1, the left one 4")
+    need((left, right) in ((4, 1), (-1, -1)), "joint_names",
+         "Human3.6M's order: the right hip is joint 1, the left one 4")
     size = np.linalg.norm(positions[:, H36M17.index("head")] - positions[:, H36M17.root], axis=-1).mean()
     need(0.2 < size < 2, "positions", f"metres; pelvis and head are {size:.3g} apart")
     starts = starts.tolist()
@@ -118,8 +123,9 @@ def only_source(motion: Motion, source: str) -> Motion:
 def clip_weights(motion: Motion) -> torch.Tensor:
     """Weights by which clips are drawn, (clips,) float64 of any scale.
 
-    Within a source by the square root of its length, which evens out subjects (three of CMU's own half of its frames) without drowning
-    the long ones; each source has its part of SOURCE_SHARES, one that is not there as much as the least of them.
+    Within a source by the square root of its length, which evens out subjects (three of CMU's own half of its frames)
+    without drowning the long ones; each source has its part of SOURCE_SHARES, one that is not there as much as the
+    least of them.
     """
     weights = (motion.clip_bounds[1:] - motion.clip_bounds[:-1]).double().sqrt()
     sources = [source_of(name) for name in motion.clip_names]
@@ -133,8 +139,9 @@ def draw_windows(motion: Motion, count: int, frames: int, generator: torch.Gener
                  speeds: tuple[float, float] = (1.0, 1.0)) -> torch.Tensor:
     """`count` random windows of `frames` frames at 50 Hz: (count, frames, 17, 3) metres, world axes.
 
-    Clips are drawn by clip_weights; the place in the clip is uniform. speeds: the motion is played so many times as fast, uniform
-    in its logarithm. A window does not leave its clip; one longer than the clip repeats the clip's first and last frame.
+    Clips are drawn by clip_weights; the place in the clip is uniform. speeds: the motion is played so many times as
+    fast, uniform in its logarithm. A window does not leave its clip; one longer than the clip repeats the clip's first
+    and last frame.
     """
     lengths = (motion.clip_bounds[1:] - motion.clip_bounds[:-1]).double()
     clip = torch.multinomial(clip_weights(motion), count, replacement=True, generator=generator)
@@ -148,11 +155,12 @@ def draw_windows(motion: Motion, count: int, frames: int, generator: torch.Gener
     return window_at(motion, clip, centre, frames, speed)
 
 
-def window_at(motion: Motion, clip: torch.Tensor, centre: torch.Tensor, frames: int, speed: torch.Tensor | None = None) -> torch.Tensor:
+def window_at(motion: Motion, clip: torch.Tensor, centre: torch.Tensor, frames: int,
+              speed: torch.Tensor | None = None) -> torch.Tensor:
     """The windows around given moments: (B, frames, 17, 3) metres, linearly interpolated at 50 Hz.
 
-    clip: (B,) indices. centre: (B,) position of the middle frame, in frames of the clip, not necessarily whole. speed: (B,) how many
-    times as fast the motion is played; None: as captured.
+    clip: (B,) indices. centre: (B,) position of the middle frame, in frames of the clip, not necessarily whole. speed:
+    (B,) how many times as fast the motion is played; None: as captured.
     """
     first, last = motion.clip_bounds[clip], motion.clip_bounds[clip + 1] - 1
     steps = (torch.arange(frames, dtype=torch.double) - frames // 2) * motion.fps / WINDOW_HZ

@@ -1,12 +1,13 @@
-"""A detector's errors on the points it should have found: jitter, a bias, left and right exchanged, lost joints, confidence.
+"""A detector's errors on the points it should have found: jitter, a bias, left and right exchanged, lost joints,
+confidence.
 
 Jitter is proportional to the person's size in the picture (the longer side of the box around the points) and follows a
 bivariate Student t with two degrees of freedom: half of the errors are small, one in a hundred is ten times as large,
 as in real detections. From frame to frame it is an autoregressive process of order one; how bad a joint is stays the
 same through a window.
 
-A lost joint is where the runtime puts it (`Hold`): at its parent if it was never seen, else at its last offset from its parent. A pelvis
-that is lost stands at the hip that is seen, else below the shoulders.
+A lost joint is where the runtime puts it (`Hold`): at its parent if it was never seen, else at its last offset from its
+parent. A pelvis that is lost stands at the hip that is seen, else below the shoulders.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from ..adapters import ADAPTERS
 from ..skeleton import H36M17
 from .landmarks import COCO_JOINTS
 
-# Jitter's scale in percent of the person's size: Pose2Sim's balance clips, cameras 1 and 2 (OpenPose, 1088 x 1920), as first calibrated.
-# What `python -m edgepose.training.detector_fit` measures with better cameras, on three detectors, stands in ANY_DETECTOR.
+# Jitter's scale in percent of the person's size: Pose2Sim's balance clips, cameras 1 and 2 (OpenPose, 1088 x 1920), as
+# first calibrated. What `python -m edgepose.training.detector_fit` measures with better cameras, on three detectors,
+# stands in ANY_DETECTOR.
 JITTER_PERCENT = {"nose": 0.42, "eye": 0.45, "ear": 1.19, "shoulder": 1.1, "elbow": 1.21, "wrist": 1.17, "hip": 1.19,
                   "knee": 1.23, "ankle": 1.0}
 FRAME_CORRELATION = 0.85  # the jitter in one frame with that in the next, at 50 Hz; same clips
 WORST = 10.0  # the longest jitter over its scale
-# A pelvis without hips stands so far below the middle of the shoulders: the larger of the shoulders' width and the distance of the nose from
-# their middle, each times the median in the motion capture.
+# A pelvis without hips stands so far below the middle of the shoulders: the larger of the shoulders' width and the
+# distance of the nose from their middle, each times the median in the motion capture.
 TRUNK_OVER_SHOULDERS, TRUNK_OVER_NOSE = 1.4, 2.2
 LEAST_CONFIDENCE = 0.05  # for a joint that was found
 FACE = 5  # the first points of COCO-17: nose, eyes, ears
 _HEAD = [H36M17.index("nose"), H36M17.index("head")]
-# An honest confidence for a joint whose error has the scale of s percent: exp(-(s / FADING)^1.5). AIST++'s detector, median error by
-# confidence: 0.35 % at 0.97, 0.65 % at 0.85, 1.0 % at 0.7, 1.5 % at 0.3.
+# An honest confidence for a joint whose error has the scale of s percent: exp(-(s / FADING)^1.5). AIST++'s detector,
+# median error by confidence: 0.35 % at 0.97, 0.65 % at 0.85, 1.0 % at 0.7, 1.5 % at 0.3.
 FADING_PERCENT = 1.2
 OPENPOSE_TOP = 0.68  # its limbs' usual confidence
 HONEST, OPENPOSE_LIKE = 0.35, 0.3  # parts of the windows; the rest are as MediaPipe, near 1 whatever the error
@@ -44,11 +46,13 @@ HONEST, OPENPOSE_LIKE = 0.35, 0.3  # parts of the windows; the rest are as Media
 class Detector:
     """A detector's errors; chances are for a window.
 
-    jitter: its scale in percent of the person's size, by the last part of a joint's name. bias: the same, the deviation along each axis
-    of an error that lasts the whole window; empty: none. levels: a window's jitter, and its bias, over the tables', uniform. pixel: largest deviation of jitter that does not shrink with the person, in normalised coordinates. confused: a hand taken
-    for the other one. lost: of a joint by itself, by the last part of its name. lost_face: nose and head, from behind. lost_legs: knees
-    and ankles, behind a table. lost_hips: these and the hips. lost_hip: one of them. spread: a child is lost with its parent. held: a lost
-    joint was seen before. passing: a loss does not last the whole window. swapped: both arms, or both legs, are exchanged.
+    jitter: its scale in percent of the person's size, by the last part of a joint's name. bias: the same, the deviation
+    along each axis of an error that lasts the whole window; empty: none. levels: a window's jitter, and its bias, over
+    the tables', uniform. pixel: largest deviation of jitter that does not shrink with the person, in normalised
+    coordinates. confused: a hand taken for the other one. lost: of a joint by itself, by the last part of its name.
+    lost_face: nose and head, from behind. lost_legs: knees and ankles, behind a table. lost_hips: these and the hips.
+    lost_hip: one of them. spread: a child is lost with its parent. held: a lost joint was seen before. passing: a loss
+    does not last the whole window. swapped: both arms, or both legs, are exchanged.
     """
 
     jitter: Mapping[str, float]
@@ -67,11 +71,15 @@ class Detector:
     passing: float = 0.0
 
 
-STEADY = Detector(JITTER_PERCENT, (0.0, 1.5), {"knee": 0.01, "ankle": 0.02, "elbow": 0.01, "wrist": 0.02, "head": 0.02}, 0.05, 0.02, 0.01)
+STEADY = Detector(JITTER_PERCENT, (0.0, 1.5), {"knee": 0.01, "ankle": 0.02, "elbow": 0.01, "wrist": 0.02, "head": 0.02},
+                  0.05, 0.02, 0.01)
 # Jitter and bias: about the largest that `detector_fit` measures for OpenPose, MediaPipe and AIST++'s detector.
 ANY_DETECTOR = Detector(
-    {"nose": 1.0, "eye": 0.9, "ear": 0.9, "shoulder": 0.75, "elbow": 0.9, "wrist": 0.9, "hip": 0.9, "knee": 0.8, "ankle": 0.55}, (0.0, 1.5), {"hip": 0.005, "knee": 0.02, "ankle": 0.03, "shoulder": 0.005, "elbow": 0.03, "wrist": 0.04, "head": 0.02}, 0.10, 0.04, 0.01,
-    bias={"nose": 1.1, "eye": 0.6, "ear": 1.2, "shoulder": 0.6, "elbow": 0.6, "wrist": 0.6, "hip": 1.1, "knee": 0.6, "ankle": 0.35}, pixel=0.0015, confused=0.01, lost_hips=0.03, lost_hip=0.02, spread=0.6, held=0.5, passing=0.5)
+    {"nose": 1.0, "eye": 0.9, "ear": 0.9, "shoulder": 0.75, "elbow": 0.9, "wrist": 0.9, "hip": 0.9,
+     "knee": 0.8, "ankle": 0.55}, (0.0, 1.5), {"hip": 0.005, "knee": 0.02, "ankle": 0.03, "shoulder": 0.005,
+                                               "elbow": 0.03, "wrist": 0.04, "head": 0.02}, 0.10, 0.04, 0.01,
+    bias={"nose": 1.1, "eye": 0.6, "ear": 1.2, "shoulder": 0.6, "elbow": 0.6, "wrist": 0.6, "hip": 1.1, "knee": 0.6,
+          "ankle": 0.35}, pixel=0.0015, confused=0.01, lost_hips=0.03, lost_hip=0.02, spread=0.6, held=0.5, passing=0.5)
 
 
 def _joint(name: str) -> int:
@@ -88,8 +96,10 @@ def _by_joint(percent: Mapping[str, float]) -> torch.Tensor:
     return torch.tensor([[percent[joint.split("_")[-1]] / 100] for joint in COCO_JOINTS])
 
 
-def add_jitter(points: torch.Tensor, generator: torch.Generator, detector: Detector = STEADY) -> tuple[torch.Tensor, torch.Tensor]:
-    """The points with a detector's errors, and their scale over the person's size: (B, T, 17, 2) COCO -> the same, (B, 1, 17)."""
+def add_jitter(points: torch.Tensor, generator: torch.Generator,
+               detector: Detector = STEADY) -> tuple[torch.Tensor, torch.Tensor]:
+    """The points with a detector's errors, and their scale over the person's size: (B, T, 17, 2) COCO -> the same, (B,
+    1, 17)."""
     batch, frames, joints, _ = points.shape
     low, high = detector.levels
     level = low + (high - low) * torch.rand(batch, 1, 1, 1, generator=generator)
@@ -112,17 +122,21 @@ def add_jitter(points: torch.Tensor, generator: torch.Generator, detector: Detec
 
 
 def confidences(scale: torch.Tensor, frames: int, generator: torch.Generator) -> torch.Tensor:
-    """Confidences that a detector gives points whose errors have this scale: (B, 1, 17) over the person's size -> (B, T, 17)."""
+    """Confidences that a detector gives points whose errors have this scale: (B, 1, 17) over the person's size -> (B,
+    T, 17)."""
     batch = len(scale)
     honest = torch.exp(-(100 * scale / FADING_PERCENT) ** 1.5)
     kind, sureness = torch.rand(2, batch, 1, 1, generator=generator)
-    confidence = torch.where(kind < HONEST + OPENPOSE_LIKE, OPENPOSE_TOP * honest**0.4, 1 - 0.15 * sureness * torch.ones_like(honest))
+    confidence = torch.where(kind < HONEST + OPENPOSE_LIKE, OPENPOSE_TOP * honest**0.4,
+                             1 - 0.15 * sureness * torch.ones_like(honest))
     confidence = torch.where(kind < HONEST, honest, confidence)
-    return (confidence + 0.07 * torch.randn(batch, frames, scale.shape[-1], generator=generator)).clamp(LEAST_CONFIDENCE, 1)
+    return (confidence + 0.07 * torch.randn(batch, frames, scale.shape[-1],
+                                            generator=generator)).clamp(LEAST_CONFIDENCE, 1)
 
 
 def swap_sides(points: torch.Tensor, generator: torch.Generator, detector: Detector = STEADY) -> torch.Tensor:
-    """The points with arms or legs of some windows exchanged, or one hand taken for the other: (B, T, 17, 2) COCO -> the same."""
+    """The points with arms or legs of some windows exchanged, or one hand taken for the other: (B, T, 17, 2) COCO ->
+    the same."""
     points = points.clone()
     for limbs in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
         left, right = ([_joint(f"{side}_{limb}") for limb in limbs] for side in ("left", "right"))
@@ -174,7 +188,8 @@ def draw_lost(batch: int, frames: int, generator: torch.Generator, detector: Det
     return lost
 
 
-def place_lost(keypoints: torch.Tensor, lost: torch.Tensor, generator: torch.Generator, held: float = 0.0) -> torch.Tensor:
+def place_lost(keypoints: torch.Tensor, lost: torch.Tensor, generator: torch.Generator,
+               held: float = 0.0) -> torch.Tensor:
     """The keypoints with lost joints where the runtime puts them: (B, T, 17, 2) H36M, (B, T, 17) bool -> (B, T, 17, 2).
 
     held: part of the windows in which a joint that is lost from the first frame on was seen before.
@@ -193,7 +208,8 @@ def place_lost(keypoints: torch.Tensor, lost: torch.Tensor, generator: torch.Gen
         placed[:, :, root] = torch.where(lost[..., root, None], torch.where(none, below, hip), keypoints[:, :, root])
     time = torch.arange(frames)[:, None]
     seen_at = torch.where(lost, -1, time).cummax(1).values  # (B, T, 17), -1: not in this window
-    before = (torch.rand(batch, 1, 1, generator=generator) < held) if held else torch.zeros(batch, 1, 1, dtype=torch.bool)
+    before = (torch.rand(batch, 1, 1, generator=generator)
+              < held) if held else torch.zeros(batch, 1, 1, dtype=torch.bool)
     for parent, joint in H36M17.bones:
         offset = keypoints[:, :, joint] - keypoints[:, :, parent]
         at = seen_at[..., joint, None]
@@ -204,14 +220,16 @@ def place_lost(keypoints: torch.Tensor, lost: torch.Tensor, generator: torch.Gen
 
 
 def adapted(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """COCO-17 to the joints of H36M-17 as at run time: (B, T, 17, 2), or 3 with confidence -> (B, T, 17, 2), (B, T, 17)."""
+    """COCO-17 to the joints of H36M-17 as at run time: (B, T, 17, 2), or 3 with confidence -> (B, T, 17, 2), (B, T,
+    17)."""
     joints, confidence = ADAPTERS["coco17"](points.numpy())
     return torch.from_numpy(joints).float(), torch.from_numpy(confidence).float()
 
 
 def detect(points: torch.Tensor, generator: torch.Generator, detector: Detector = STEADY,
            is_outside: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The model's input for these points: (B, T, 17, 2) COCO, normalised -> (B, T, 17, 2) H36M, normalised, (B, T, 17) confidence.
+    """The model's input for these points: (B, T, 17, 2) COCO, normalised -> (B, T, 17, 2) H36M, normalised, (B, T, 17)
+    confidence.
 
     is_outside: (B, T, 17) bool, points that the picture does not show.
     """
@@ -224,6 +242,7 @@ def detect(points: torch.Tensor, generator: torch.Generator, detector: Detector 
         confidence = confidence * ~is_outside
     confidence[..., :FACE] *= ~lost[..., _HEAD].all(-1, keepdim=True)
     keypoints, confidence = adapted(torch.cat([jittered, confidence[..., None]], -1))
-    lost[..., _HEAD] &= ~lost[..., _HEAD].all(-1, keepdim=True)  # the adapter may know a place for a face that is not seen
+    # The adapter may know a place for a face that is not seen.
+    lost[..., _HEAD] &= ~lost[..., _HEAD].all(-1, keepdim=True)
     lost |= confidence == 0
     return place_lost(keypoints, lost, generator, detector.held), confidence * ~lost

@@ -1,7 +1,8 @@
-"""Windows of a person's motion as a model is given them, and what is true: bodies, poses, cameras and detectors put together.
+"""Windows of a person's motion as a model is given them, and what is true: bodies, poses, cameras and detectors put
+together.
 
-`AS_CAPTURED` is what models are scored on and stays as it is, so that figures of different years compare; `WILD` is what they
-are trained on: more poses, more bodies, every detector at hand, cameras that move.
+`AS_CAPTURED` is what models are scored on and stays as it is, so that figures of different years compare; `WILD` is
+what they are trained on: more poses, more bodies, every detector at hand, cameras that move.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from .noise import ANY_DETECTOR, STEADY, Detector, adapted, detect
 from .poses import vary_poses
 
 LENGTH_ERROR = 0.06  # largest deviation of a known length from the true one, over it
-# A depth camera: Nguyen et al. 2012, "Modeling Kinect sensor noise", axial noise; the rest is ours, no real recording was at hand.
+# A depth camera: Nguyen et al. 2012, "Modeling Kinect sensor noise", axial noise; the rest is ours, no real recording
+# was at hand.
 SURFACE_M = (0.02, 0.10)  # how far the surface is before the joint
 HIDDEN, HIDDEN_M = 0.12, (0.05, 0.6)  # chance that something is before a joint, and how far
-BACKGROUND, BACKGROUND_M = 0.06, (0.3, 3.0)  # chance that the background beside it is measured instead, and how far behind
+# Chance that the background beside it is measured instead, and its distance behind.
+BACKGROUND, BACKGROUND_M = 0.06, (0.3, 3.0)
 HOLES = (0.0, 0.3)  # part of the joints without a measurement
 MOST_DEPTH_M = 1.5  # a depth is clamped to this from the median, as at run time
 GRAVITY_ERROR_RAD, FOCAL_ERROR = 0.01, 0.03  # deviations of an IMU's gravity and of a lens's focal length
@@ -34,8 +37,8 @@ GRAVITY_ERROR_RAD, FOCAL_ERROR = 0.01, 0.03  # deviations of an IMU's gravity an
 class Recipe:
     """The way windows are made of motion.
 
-    speeds: how many times as fast motion is played. poses: limbs are crossed and turned. known: part of the windows in which what a
-    model may be told beside keypoints is known: length, depth, elevation.
+    speeds: how many times as fast motion is played. poses: limbs are crossed and turned. known: part of the windows
+    with values beside the keypoints: length, depth, elevation.
     """
 
     bodies: Bodies
@@ -48,7 +51,8 @@ class Recipe:
 
 
 AS_CAPTURED = Recipe(SUBJECTS, ANYWHERE, OPENPOSE, STEADY)
-WILD = Recipe(STRANGERS, IN_THE_WILD, WHERE_DETECTORS_POINT, ANY_DETECTOR, (0.67, 1.5), True, {"length": 0.5, "depth": 0.2, "elevation": 0.3})
+WILD = Recipe(STRANGERS, IN_THE_WILD, WHERE_DETECTORS_POINT, ANY_DETECTOR, (0.67, 1.5), True,
+              {"length": 0.5, "depth": 0.2, "elevation": 0.3})
 
 
 def knowing(recipe: Recipe, *names: str) -> Recipe:
@@ -69,8 +73,8 @@ def observe_frames(motion_m: torch.Tensor, generator: torch.Generator, noisy: bo
                    inputs: Sequence[str] = PUBLISHED_INPUTS) -> tuple[torch.Tensor, torch.Tensor]:
     """Windows of motion as a model meets them: what to give it and what is true in every frame.
 
-    motion_m: (B, T, 17, 3) world axes, y up. Returns the model's columns `inputs`, (B, T, 17, C), seen by a random camera of the recipe
-    each, and the joints (B, T, 17, 3) in metres from each frame's pelvis, in that camera's axes.
+    motion_m: (B, T, 17, 3) world axes, y up. Returns the model's columns `inputs`, (B, T, 17, C), seen by a random
+    camera of the recipe each, and the joints (B, T, 17, 3) in metres from each frame's pelvis, in that camera's axes.
     Without noise the detector finds exactly what it looks for, and what is known is exact.
     """
     middle, pelvis = motion_m.shape[1] // 2, H36M17.root
@@ -80,12 +84,14 @@ def observe_frames(motion_m: torch.Tensor, generator: torch.Generator, noisy: bo
     points = seen_by.project(coco_landmarks(joints, generator, recipe.placement))
     from_root = joints - joints[:, :, pelvis:pelvis + 1]
     if noisy:
-        keypoints, confidence = detect(points, generator, recipe.detector, _outside(points, seen_by) if recipe.rig.cut else None)
+        keypoints, confidence = detect(points, generator, recipe.detector, _outside(points, seen_by)
+                                       if recipe.rig.cut else None)
     else:
         keypoints, _ = adapted(points)
         confidence = torch.ones(keypoints.shape[:-1])
     columns = {"x": keypoints[..., 0], "y": keypoints[..., 1], "confidence": confidence}
-    for name, measure in (("length", lambda: _lengths(joints, generator, noisy)), ("depth", lambda: _depths(joints, generator, noisy)),
+    for name, measure in (("length", lambda: _lengths(joints, generator, noisy)),
+                          ("depth", lambda: _depths(joints, generator, noisy)),
                           ("elevation", lambda: _elevations(keypoints, seen_by, generator, noisy))):
         if name in inputs:
             value, known = measure()
@@ -157,7 +163,8 @@ def _depths(joints_m: torch.Tensor, generator: torch.Generator, noisy: bool) -> 
     return (depth - middle).clamp(-MOST_DEPTH_M, MOST_DEPTH_M), known
 
 
-def _elevations(keypoints: torch.Tensor, seen_by: Cameras, generator: torch.Generator, noisy: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _elevations(keypoints: torch.Tensor, seen_by: Cameras, generator: torch.Generator,
+                noisy: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The column `elevation`, (B, T, 17), and that it is known."""
     focal, up = seen_by.focal, seen_by.rotation @ torch.tensor([0.0, 1.0, 0.0])
     if noisy:

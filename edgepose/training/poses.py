@@ -1,9 +1,10 @@
-"""More poses out of the same motion: limbs of other people's moments, limbs and trunk turned, bodies tilted and laid down.
+"""More poses out of the same motion: limbs of other people's moments, limbs and trunk turned, bodies tilted and laid
+down.
 
-The nearest training pose lies 41 mm from a pose of the validation subjects and 70 to 110 mm from those of dancers and of a
-man on a beam: captured actors walk and stand. What is drawn here is drawn once a window, so that windows stay smooth in time.
-Source of the exchange and of the small turns: Li et al. 2020, "Cascaded deep monocular 3D human pose estimation with
-evolutionary training data" (EvoSkeleton).
+The nearest training pose lies 41 mm from a pose of the validation subjects and 70 to 110 mm from those of dancers and
+of a man on a beam: captured actors walk and stand. What is drawn here is drawn once a window, so that windows stay
+smooth in time. Source of the exchange and of the small turns: Li et al. 2020, "Cascaded deep monocular 3D human pose
+estimation with evolutionary training data" (EvoSkeleton).
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ LIMB_CROSSED = 0.5  # chance of each limb in them
 TURNED = 0.6  # part of the windows whose joints are turned, and the chance of each limb in them
 TURN_RAD = math.radians(15)  # deviation of a shoulder's or a hip's turn; an elbow's or a knee's: 0.6 of it
 BEND_RAD = math.radians(8)  # deviation of the upper body's turn about the spine
-TILT_RAD, TILTED = math.radians(12), 0.5  # deviation of the whole body's lean, and the part of the turned windows that lean
+# Deviation of the whole body's lean, and the part of the turned windows that lean.
+TILT_RAD, TILTED = math.radians(12), 0.5
 LAID_DOWN, LYING_RAD = 0.06, math.pi / 2  # part of the turned windows that are tilted by up to this much more
 MOST_BEND_RAD = math.radians(150)  # an elbow's or a knee's, between the two bones' directions
 FLOOR_M = 0.03  # no joint is below this
 
-_ARMS = tuple(tuple(H36M17.index(f"{side}_{part}") for part in ("shoulder", "elbow", "wrist")) for side in ("left", "right"))
+_ARMS = tuple(tuple(H36M17.index(f"{side}_{part}") for part in ("shoulder", "elbow", "wrist"))
+              for side in ("left", "right"))
 _LEGS = tuple(tuple(H36M17.index(f"{side}_{part}") for part in ("hip", "knee", "ankle")) for side in ("left", "right"))
 _SPINE, _THORAX = H36M17.index("spine"), H36M17.index("thorax")
 _UPPER = [j for j in range(len(H36M17)) if j >= _THORAX]

@@ -2,9 +2,9 @@
 
 A folder of .npz files, one a camera. A clip has the detector's points, `coco17` (F, 17, 3) px and confidence, or
 `keypoints` in a `layout` of `adapters`; `fps` and `image_size`; its camera, `camera_K`, `camera_dist` (k1 k2 p1 p2),
-`camera_R`, `camera_t` (x_cam = R x_world + t, metres, the world's z up); and `reference_coco17_world_m` (F, 17, 3), NaN where a joint is
-not known. Without a reference, CLIP_cam<n>.npz takes camera n and the reference from CLIP_refined.npz, where that is
-beside it. Several people have `coco17_by_person` (P, F, 17, 3), `person_names` and a reference each.
+`camera_R`, `camera_t` (x_cam = R x_world + t, metres, the world's z up); and `reference_coco17_world_m` (F, 17, 3), NaN
+where a joint is not known. Without a reference, CLIP_cam<n>.npz takes camera n and the reference from CLIP_refined.npz,
+where that is beside it. Several people have `coco17_by_person` (P, F, 17, 3), `person_names` and a reference each.
 `mediapipe_world_m` is the detector's own 3D.
 
 References are triangulated from detections and good to some 30 mm: no figure below that means anything.
@@ -41,8 +41,8 @@ class RealClip:
     reference_m: (F, 12, 3) the joints of LIMBS in metres from the middle of the hips, camera axes; NaN in the whole of
     a frame in which one of them is not known. own_m: the same by the detector's own 3D, where the file has it.
     lens, distortion, gravity: the camera; lens and gravity as `Stream` takes them, k1 k2 p1 p2.
-    detected_coco17: (F, 17, 3) what the detector found, in px and confidence, in COCO's order. reference_coco17_m: (F, 17, 3) the
-    reference of the detector's points in the world, NaN where it is not known.
+    detected_coco17: (F, 17, 3) what the detector found, in px and confidence, in COCO's order. reference_coco17_m: (F,
+    17, 3) the reference of the detector's points in the world, NaN where it is not known.
     """
 
     name: str
@@ -68,8 +68,8 @@ class RealClip:
 
 
 def lengths_of(points_m: np.ndarray) -> dict[str, float]:
-    """The lengths of columns.LENGTHS of a person, in m: medians of the detector's points in 3D, (F, 17, 3) COCO, NaN where one is not
-    known."""
+    """The lengths of columns.LENGTHS of a person, in m: medians of the detector's points in 3D, (F, 17, 3) COCO, NaN
+    where one is not known."""
     def place(joint: str) -> np.ndarray:
         return points_m[:, COCO17.index(joint)]
 
@@ -84,7 +84,8 @@ def lengths_of(points_m: np.ndarray) -> dict[str, float]:
 
     return {"upper_arm": limb("shoulder", "elbow"), "forearm": limb("elbow", "wrist"), "thigh": limb("hip", "knee"),
             "shank": limb("knee", "ankle"), "shoulder_width": median(place("left_shoulder") - place("right_shoulder")),
-            "hip_width": median(place("left_hip") - place("right_hip")), "trunk": median(middle("shoulder") - middle("hip"))}
+            "hip_width": median(place("left_hip") - place("right_hip")),
+            "trunk": median(middle("shoulder") - middle("hip"))}
 
 
 def project_distorted(world_m: np.ndarray, camera: Mapping[str, np.ndarray]) -> np.ndarray:

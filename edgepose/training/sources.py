@@ -1,7 +1,7 @@
 """Where supervised training has its windows from: motion capture through random cameras, or a labelled data set.
 
-A source draws random windows to train on and gives the same ones each time to validate on: keypoints_norm (N, T, 17, C) and the
-joints of every frame, (N, T, 17, 3) m from its own root, in camera axes.
+A source draws random windows to train on and gives the same ones each time to validate on: keypoints_norm (N, T, 17, C)
+and the joints of every frame, (N, T, 17, 3) m from its own root, in camera axes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SOURCES = ("mocap", *DATASETS)
 
 
 class Source(Protocol):
-    """credit: whose data it is, for the checkpoint. rate_hz: how many frames of its windows make a second. inputs: the columns of its
-    windows. windows: how many different ones there are; 0: without end."""
+    """credit: whose data it is, for the checkpoint. rate_hz: how many frames of its windows make a second. inputs: the
+    columns of its windows. windows: how many different ones there are; 0: without end."""
 
     credit: str
     rate_hz: float
@@ -55,8 +55,8 @@ def cut_short(keypoints: torch.Tensor, target: int, generator: torch.Generator) 
 
 
 class MotionCapture:
-    """Other people's poses and bodies (observation.WILD), seen by random cameras and a detector that errs; validation on other
-    subjects, as captured."""
+    """Other people's poses and bodies (observation.WILD), seen by random cameras and a detector that errs; validation
+    on other subjects, as captured."""
 
     credit = "CMU Graphics Lab Motion Capture Database, HDM05, UI-PRMD"
     rate_hz = WINDOW_HZ
@@ -71,7 +71,8 @@ class MotionCapture:
         return cut_short(keypoints, self._target, generator), joints
 
     def validation(self, count: int, generator: torch.Generator) -> Windows:
-        return observe_frames(draw_windows(self._validation, count, self._frames, generator), generator, True, AS_CAPTURED, self.inputs)
+        return observe_frames(draw_windows(self._validation, count, self._frames, generator),
+                              generator, True, AS_CAPTURED, self.inputs)
 
 
 class Labelled:
@@ -86,7 +87,8 @@ class Labelled:
         self._frames, self._target, self.rate_hz = frames, target, common_rate_hz(self._training)
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:
-        return draw_labelled(self._training, count, self._frames, generator, flip=True, target=self._target, rate_hz=self.rate_hz)
+        return draw_labelled(self._training, count, self._frames, generator, flip=True, target=self._target,
+                             rate_hz=self.rate_hz)
 
     def validation(self, count: int, generator: torch.Generator) -> Windows:
         return draw_labelled(self._test, count, self._frames, generator, target=self._target, rate_hz=self.rate_hz)
@@ -94,11 +96,14 @@ class Labelled:
 
 def open_source(data: str, path: str | Path, keypoints: str, frames: int, target: int,
                 inputs: Sequence[str] = PUBLISHED_INPUTS) -> Source:
-    """The source `data`, one of SOURCES, that lies in `path`, for windows of `frames` frames that are answered at `target`.
+    """The source `data`, one of SOURCES, that lies in `path`, for windows of `frames` frames that are answered at
+    `target`.
 
-    keypoints: which 2D of a labelled data set. inputs: the columns of the windows; a labelled data set has x and y alone.
+    keypoints: which 2D of a labelled data set. inputs: the columns of the windows; a labelled data set has x and y
+    alone.
     Raises ValueError for other columns of a labelled data set, and what read_motion and read_dataset raise.
     """
     if data != "mocap" and tuple(inputs) != PUBLISHED_INPUTS:
         raise ValueError(f"{data} has x and y alone; the model takes {' '.join(inputs)}: --option inputs=\"x y\"")
-    return MotionCapture(path, frames, inputs, target) if data == "mocap" else Labelled(data, path, keypoints, frames, target)
+    return MotionCapture(path, frames, inputs,
+                         target) if data == "mocap" else Labelled(data, path, keypoints, frames, target)

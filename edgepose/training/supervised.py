@@ -30,12 +30,12 @@ from .runs import (Report, StepReport, Trainer, add_option_argument, add_run_arg
 from .schedules import OURS, RECIPES, Schedule, schedule_of
 from .sources import SOURCES, Source, open_source
 
-STEPS = 40_000  # for a run that was not told how many
+STEPS = 40_000  # without --steps or --minutes
 BATCH = 128  # windows of one frame; AMPose, section 4.2
 BATCH_FRAMES = 1728  # a batch of longer windows has about so many frames, and at least LEAST_BATCH windows
 LEAST_BATCH = 8
 CLIP_NORM = 1.0
-AVERAGING = 0.999  # of the weights that are kept, per step
+AVERAGING = 0.999  # the share of the averaged weights that stays in a step
 VALIDATION_WINDOWS = 1024
 VALIDATION_BATCH = 64
 STATISTICS_WINDOWS = 20_000  # for models that standardise their input and output
@@ -84,7 +84,8 @@ class LifterTrainer(Trainer):
     """A lifter in training. source: has the columns that the model and its teacher take, or more."""
 
     def __init__(self, model: str, frames: int, source: Source, steps: int, seed: int, precision: str = "float32",
-                 compiled: bool = False, device: str = "cpu", start: str | Path | None = None, options: Mapping[str, Any] = {},
+                 compiled: bool = False, device: str = "cpu", start: str | Path | None = None,
+                 options: Mapping[str, Any] = {},
                  batch: int | None = None, schedule: Schedule = OURS, teacher: Teacher | None = None):
         torch.manual_seed(seed)
         module = zoo.build(model, frames, **options)
@@ -109,7 +110,8 @@ class LifterTrainer(Trainer):
     def own(self, keypoints: torch.Tensor, lifter: nn.Module | Teacher) -> torch.Tensor:
         """The columns that a lifter takes of the source's: (..., C) -> (..., C')."""
         wanted = inputs_of(lifter)
-        return keypoints if wanted == tuple(self.source.inputs) else keypoints[..., [self.source.inputs.index(name) for name in wanted]]
+        return keypoints if wanted == tuple(
+            self.source.inputs) else keypoints[..., [self.source.inputs.index(name) for name in wanted]]
 
     def rates(self) -> dict[str, float]:
         return {"optimiser": self.schedule.rate(self.done, self.steps, self.an_epoch)}
@@ -138,8 +140,8 @@ def checkpoint_file(out: str | Path, model: str, frames: int | None) -> Path:
     return Path(out) / f"{checkpoint_name(model, zoo.frames_of(model, frames))}.safetensors"
 
 
-def open_setup(model: str, path: str | Path, data: str, keypoints: str, frames: int, options: Mapping[str, Any], device: str,
-               teacher: str | Path | None) -> tuple[Source, Teacher | None]:
+def open_setup(model: str, path: str | Path, data: str, keypoints: str, frames: int, options: Mapping[str, Any],
+               device: str, teacher: str | Path | None) -> tuple[Source, Teacher | None]:
     """(the source of windows for a model and its teacher, that teacher)."""
     untrained = zoo.build(model, frames, **options)
     answered = zoo.target_frame(untrained)
@@ -149,21 +151,22 @@ def open_setup(model: str, path: str | Path, data: str, keypoints: str, frames: 
 
 
 def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: str = "mocap", keypoints: str = "gt",
-          frames: int | None = None, options: Mapping[str, Any] = {}, seed: int = 0, precision: str = "float32", compiled: bool = False,
-          device: str = "cpu", every: int = 500, batch: int | None = None, recipe: str = "ours", resume: bool = False,
-          start: str | Path | None = None, teacher: str | Path | None = None,
+          frames: int | None = None, options: Mapping[str, Any] = {}, seed: int = 0, precision: str = "float32",
+          compiled: bool = False, device: str = "cpu", every: int = 500, batch: int | None = None, recipe: str = "ours",
+          resume: bool = False, start: str | Path | None = None, teacher: str | Path | None = None,
           command: str = "", report: Report | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
-    data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. options: of the model, as zoo.build
-    takes them. Every `every` steps and at the end the averaged weights are scored on windows of other subjects and written to the
-    checkpoint, and what is needed to resume to a file beside it.
+    data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. options: of the model, as
+    zoo.build takes them. Every `every` steps and at the end the averaged weights are scored on windows of other
+    subjects and written to the checkpoint, and what is needed to resume to a file beside it.
     recipe: one of RECIPES. teacher: a checkpoint whose poses are half of what the model learns, see `Objective`.
-    start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another number of
-    steps stretches the rest of the schedule. report: called after each step; its loss is the mean joint distance in mm.
-    Raises ValueError for an unknown model, option, frame count, precision or source, a state of another run, or a checkpoint that is
-    there already and not resumed; TypeError for an option of another kind; FileNotFoundError if there is nothing to resume or to
-    start from.
+    start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another
+    number of steps stretches the rest of the schedule. report: called after each step; its loss is the mean joint
+    distance in mm.
+    Raises ValueError for an unknown model, option, frame count, precision or source, a state of another run, or a
+    checkpoint that is there already and not resumed; TypeError for an option of another kind; FileNotFoundError if
+    there is nothing to resume or to start from.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
@@ -173,10 +176,12 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     zoo.build(model, frames, **options)  # what cannot be built is refused before anything is written
     reserve(file, resume)
     source, taught_by = open_setup(model, path, data, keypoints, frames, options, device, teacher)
-    trainer = LifterTrainer(model, frames, source, steps, seed, precision, compiled, device, start, options, batch, schedule, taught_by)
+    trainer = LifterTrainer(model, frames, source, steps, seed, precision, compiled, device,
+                            start, options, batch, schedule, taught_by)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
-    identity = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data, "keypoints": keypoints,
+    identity = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data,
+                "keypoints": keypoints,
                 "precision": precision, "processes": processes(), "batch": trainer.batch, "recipe": recipe}
     if teacher:
         identity["teacher"] = Path(teacher).name
@@ -189,7 +194,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
 def usual_steps(model: str, path: str | Path, *, recipe: str = "ours", batch: int | None = None, data: str = "mocap",
                 keypoints: str = "gt", frames: int | None = None, options: Mapping[str, Any] = {}, device: str = "cpu",
                 teacher: str | Path | None = None, **_: Any) -> int:
-    """The steps of a run that was not told how many: STEPS, or a paper's epochs.
+    """The steps of a run without --steps or --minutes: STEPS, or a paper's epochs.
 
     Raises ValueError for a paper's epochs of motion capture, which has none.
     """
@@ -198,23 +203,25 @@ def usual_steps(model: str, path: str | Path, *, recipe: str = "ours", batch: in
         return STEPS
     source, _ = open_setup(model, path, data, keypoints, zoo.frames_of(model, frames), options, device, teacher)
     if not source.windows:
-        raise ValueError("a paper's recipe counts in epochs of its data set, and motion capture has none: --data h36m, or --steps N")
+        raise ValueError(
+            "a paper's recipe counts in epochs of its data set, and motion capture has none: --data h36m, or --steps N")
     return schedule.epochs * math.ceil(source.windows / (batch or schedule.batch))
 
 
 def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str = "mocap", keypoints: str = "gt",
                      frames: int | None = None, options: Mapping[str, Any] = {}, recipe: str = "ours",
                      teacher: str | Path | None = None, **setup: Any) -> int:
-    """How many steps of this model take about `minutes` of this machine, from PROBE_STEPS of them that are thrown away.
+    """The number of steps of this model that take about `minutes` of this machine, from PROBE_STEPS that are thrown
+    away.
 
-    On a CPU it is processor time that counts, so that a busy neighbour does not change the budget. Of several processes all get
-    the first one's number: they must stop at the same step.
+    On a CPU it is processor time that counts, so that a busy neighbour does not change the budget. Of several processes
+    all get the first one's number: they must stop at the same step.
     """
     clock = time.process_time if setup.get("device", "cpu") == "cpu" else time.perf_counter
     frames = zoo.frames_of(model, frames)
     source, taught_by = open_setup(model, path, data, keypoints, frames, options, setup.get("device", "cpu"), teacher)
-    trainer = LifterTrainer(model, frames, source, PROBE_STEPS + 1, 0, options=options, schedule=schedule_of(recipe, model), teacher=taught_by,
-                      **setup)
+    trainer = LifterTrainer(model, frames, source, PROBE_STEPS + 1, 0, options=options,
+                            schedule=schedule_of(recipe, model), teacher=taught_by, **setup)
     durations = []
     for _ in range(PROBE_STEPS):
         began = clock()
@@ -228,30 +235,41 @@ def affordable_steps(minutes: float, model: str, path: str | Path, *, data: str 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose train`."""
-    parser.add_argument("--model", default="ampose", choices=zoo.MODELS, metavar="NAME", help="a model of the zoo (default ampose)")
+    parser.add_argument("--model", default="ampose", choices=zoo.MODELS, metavar="NAME",
+                        help="a model of the zoo (default ampose)")
     parser.add_argument("--frames", type=int, metavar="T", help="window length (default: the model's usual one)")
     add_option_argument(parser)
-    parser.add_argument("--data", default="mocap", choices=SOURCES, help="what to train on (default: mocap, one .npz a subject)")
+    parser.add_argument("--data", default="mocap", choices=SOURCES,
+                        help="what to train on (default: mocap, one .npz a subject)")
     parser.add_argument("--path", required=True, metavar="DIR", help="where that lies")
     add_run_arguments(parser, every=500)
-    parser.add_argument("--keypoints", default="gt", metavar="KIND", help="which 2D of a labelled data set: gt, cpn (h36m), ... (default gt)")
+    parser.add_argument("--keypoints", default="gt", metavar="KIND",
+                        help="which 2D of a labelled data set: gt, cpn (h36m), ... (default gt)")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--steps", type=int, metavar="N", help=f"of one batch each (default {STEPS}, or a paper's epochs)")
-    budget.add_argument("--minutes", type=float, metavar="M", help="as many steps as take about M minutes here (of processor time)")
-    parser.add_argument("--batch", type=int, metavar="N", help="windows of a step (default: 128 of one frame, fewer longer ones)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: a GPU if there is one")
+    budget.add_argument("--steps", type=int, metavar="N",
+                        help=f"of one batch each (default {STEPS}, or a paper's epochs)")
+    budget.add_argument("--minutes", type=float, metavar="M",
+                        help="as many steps as take about M minutes here (of processor time)")
+    parser.add_argument("--batch", type=int, metavar="N",
+                        help="windows of a step (default: 128 of one frame, fewer longer ones)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="default: a GPU if there is one")
     parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of the matrix products")
     parser.add_argument("--compile", action="store_true", help="compile the model first (needs a C++ compiler)")
-    parser.add_argument("--start", metavar="FILE", help="a checkpoint whose weights to begin with (ampose's for ampose-refined)")
-    parser.add_argument("--teacher", metavar="FILE", help="a checkpoint of one frame, or of as many, whose poses to learn from as well")
-    parser.add_argument("--recipe", default="ours", choices=RECIPES, help="paper: the optimiser, batch and epochs of the model's authors")
+    parser.add_argument("--start", metavar="FILE",
+                        help="a checkpoint whose weights to begin with (ampose's for ampose-refined)")
+    parser.add_argument("--teacher", metavar="FILE",
+                        help="a checkpoint of one frame, or of as many, whose poses to learn from as well")
+    parser.add_argument("--recipe", default="ours", choices=RECIPES,
+                        help="paper: the optimiser, batch and epochs of the model's authors")
 
 
 def _command(args: argparse.Namespace) -> str:
-    """What to type to get the same weights; the folders are the reader's own."""
+    """The command that gives the same weights; the folders are the reader's own."""
     program = ["torchrun", "--nproc-per-node", str(processes()), "-m", "edgepose"] if processes() > 1 else ["edgepose"]
     words = [*program, "train", "--path", "DIR", "--out", "DIR"]
-    for option in ("model", "data", "keypoints", "frames", "steps", "batch", "seed", "threads", "precision", "every", "recipe"):
+    for option in ("model", "data", "keypoints", "frames", "steps", "batch", "seed", "threads",
+                   "precision", "every", "recipe"):
         if getattr(args, option) is not None:
             words += [f"--{option}", str(getattr(args, option))]
     for option in ("start", "teacher"):
@@ -281,7 +299,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
         raise ValueError(f"--device is {args.device!r}; here there is cpu" + ", cuda" * torch.cuda.is_available())
     if args.data == "mocap" and args.keypoints != "gt":
-        raise ValueError(f"--keypoints {args.keypoints} is for labelled data sets; motion capture is seen by a simulated detector")
+        raise ValueError(
+            f"--keypoints {args.keypoints} is for labelled data sets; motion capture is seen by a simulated detector")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -292,8 +311,9 @@ def main(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     args.options = read_options(args.model, args.option)
     device = _join_processes(args.device)
-    setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "options": args.options, "precision": args.precision,
-             "compiled": args.compile, "device": device, "batch": args.batch, "teacher": args.teacher, "recipe": args.recipe}
+    setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "options": args.options,
+             "precision": args.precision, "compiled": args.compile, "device": device, "batch": args.batch,
+             "teacher": args.teacher, "recipe": args.recipe}
     if args.minutes:
         args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
     elif args.steps is None:
@@ -304,7 +324,8 @@ def main(args: argparse.Namespace) -> int:
         return f"loss {step.means['loss']:.1f} mm  validation {validation:.1f} mm  {step.left} left"
 
     print_run(checkpoint_name(args.model, args.frames), args.steps, words,
-              lambda report: train(args.model, args.path, args.out, args.steps, seed=args.seed, every=args.every, resume=args.resume,
+              lambda report: train(args.model, args.path, args.out, args.steps, seed=args.seed,
+                                   every=args.every, resume=args.resume,
                                    command=_command(args), report=report, start=args.start, **setup))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
