@@ -44,7 +44,7 @@ from edgepose import _native, enginefile, timing, zoo
 from edgepose.benchmarks import peers
 from edgepose.build_engines import export, quantise
 from edgepose.build_engines.budgets import BUDGETS, errors_mm
-from edgepose.build_engines.compile import build
+from edgepose.build_engines.build import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.build_engines.lower import executed_macs, lower
 from edgepose.build_engines.report import wide_console

@@ -27,7 +27,7 @@ from rich.progress import Progress
 import edgepose
 from edgepose import enginefile, timing, zoo
 from edgepose.benchmarks.run import eight_bit_scales
-from edgepose.build_engines.compile import build
+from edgepose.build_engines.build import build
 from edgepose.build_engines.lifters import NamedModule, load_lifter
 from edgepose.columns import inputs_of
 from edgepose.zoo.checkpoints import check_metadata, load_checkpoint, read_tensors

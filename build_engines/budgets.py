@@ -1,4 +1,4 @@
-"""The distance that a product's poses may have from those of the model it was made of, and from the truth."""
+"""The distance that an engine's poses may have from those of its model, and from the truth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAIL = 99.9  # percentile
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a product may lose. mean_mm: mean distance of its joints to float32; tail_mm: 99.9 % of them are
+    """The most that an engine may lose. mean_mm: mean distance of its joints to float32; tail_mm: 99.9 % of them are
     nearer; truth_mm: growth of MPJPE."""
 
     mean_mm: float

@@ -1,5 +1,5 @@
-"""edgepose compile-detector: a trained detector becomes the ONNX files that edgepose.pictures.detector runs, each compared
-with torch on random crops."""
+"""edgepose compile-detector: a trained detector becomes the ONNX files that edgepose.pictures.detector runs, each
+compared with torch on random crops."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
 
 
 def export_detector(module: torch.nn.Module, size: tuple[int, int], path: str | Path, precision: str = "fp32") -> float:
-    """Writes a detector's ONNX file and returns its error: the largest difference of a heatmap's pixel to torch's on random
-    crops, over the largest pixel.
+    """Writes a detector's ONNX file and returns its error: the largest difference of a heatmap's pixel to torch's on
+    random crops, over the largest pixel.
 
-    size: height and width of the crops. Raises ValueError if they are no multiples of 32, or if the error is over its BUDGET; the
-    file is not written then.
+    size: height and width of the crops. Raises ValueError if they are no multiples of 32, or if the error is over its
+    BUDGET; the file is not written then.
     """
     import onnxruntime
 
@@ -68,8 +68,8 @@ def export_detector(module: torch.nn.Module, size: tuple[int, int], path: str | 
     crops = torch.randn(CHECKED_CROPS, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         wanted = module.eval()(crops).numpy()
-    given = np.concatenate([session.run(None, {"crop": crop[None]})[0] for crop in crops.numpy()])
-    error = float(np.abs(given - wanted).max() / np.abs(wanted).max())
+    heatmaps = np.concatenate([session.run(None, {"crop": crop[None]})[0] for crop in crops.numpy()])
+    error = float(np.abs(heatmaps - wanted).max() / np.abs(wanted).max())
     if not error <= BUDGET[precision]:  # NaN is over every budget
         raise ValueError(f"{path} is refused: its heatmaps differ from torch's by {error:.2g} of the largest pixel; "
                          f"the budget of {precision} is {BUDGET[precision]:g}")
@@ -100,7 +100,8 @@ def compile_detector(model: str, out: Path, precisions: list[str], size: tuple[i
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `edgepose compile-detector`."""
-    parser.add_argument("model", metavar="MODEL", help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.DETECTORS)}")
+    parser.add_argument("model", metavar="MODEL",
+                        help=f"a checkpoint (.safetensors), or one of {', '.join(zoo.DETECTORS)}")
     parser.add_argument("--published", metavar="FILE.pth", help="weights by the authors of MODEL")
     parser.add_argument("--untrained", action="store_true", help="seeded random weights, for timing")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),

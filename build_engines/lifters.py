@@ -18,8 +18,11 @@ UNTRAINED_SEED = 0
 
 @dataclass(frozen=True)
 class NamedModule:
-    """A zoo module to compile: what zoo.build was given for it, whether its weights are more than random, what its checkpoint
-    is called where that is not as the model is, and the frames a second that it was trained on where the checkpoint says them."""
+    """A zoo module to compile.
+
+    is_trained: False for random weights. options: those it was built with. checkpoint: the stem of its file, where that
+    is not the model's name. rate_hz: the frames a second that it was trained on, where the checkpoint says them.
+    """
 
     name: str
     module: nn.Module
@@ -41,7 +44,7 @@ class NamedModule:
 
     @property
     def changed_options(self) -> dict[str, Any]:
-        """Those of its options that its model's name does not say."""
+        """The options that its model's name does not say."""
         return zoo.changed_options(self.name, self.options) if self.name in zoo.MODELS else self.options
 
 
@@ -52,7 +55,8 @@ def _in_a_file_name(option: str, value: Any) -> str:
     return option + re.sub(r"[^A-Za-z0-9.]+", "-", f" {value}" if isinstance(value, str) else str(value))
 
 
-def load_lifter(model: str, frames: int | None = None, untrained: bool = False, published: str | None = None) -> NamedModule:
+def load_lifter(model: str, frames: int | None = None, untrained: bool = False,
+                published: str | None = None) -> NamedModule:
     """The lifter named `model`: a checkpoint file, or a zoo name whose weights ship with edgepose.
 
     untrained: a zoo name with seeded random weights instead, for timing. published: a .pth file by the model's authors.
@@ -64,7 +68,8 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
     if untrained:
         torch.manual_seed(UNTRAINED_SEED)
         module = zoo.build(model, frames).eval()
-        return NamedModule(model, module, False, checkpoint=f"{checkpoints.checkpoint_name(model, module.frames)}-untrained")
+        return NamedModule(model, module, False,
+                           checkpoint=f"{checkpoints.checkpoint_name(model, module.frames)}-untrained")
     if published:
         takes = [name for name, entry in zoo.MODELS.items() if published_weights.can_take(entry.build, entry.options)]
         if model in zoo.MODELS and model not in takes:
@@ -75,7 +80,8 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
         except ValueError as error:
             raise ValueError(f"{published}: {error}") from None
         if zoo.MODELS.get(model) != zoo.Entry(type(module), {"attention": "dense"}, (module.frames,)):
-            raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model strided{module.frames}-dense, not {model}")
+            raise ValueError(f"{published} is a Strided Transformer of {module.frames} frames: --model "
+                             f"strided{module.frames}-dense, not {model}")
         zoo.frames_of(model, frames)
         return NamedModule(model, module, True, {"norm": "sample"})
     path = checkpoints.find_checkpoint(model, frames)
@@ -84,7 +90,7 @@ def load_lifter(model: str, frames: int | None = None, untrained: bool = False, 
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """SHA-256 of a module's state: which training a product came from."""
+    """SHA-256 of a module's state: which training an engine came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

@@ -1,6 +1,7 @@
 """Records a model's lower() as a native plan: steps, and weights in the engine's precision.
 
-The model says what is computed, this file in which order; csrc/placement.cpp decides where it lies, when the engine is loaded.
+The model says what is computed, this file in which order; csrc/placement.cpp decides where it lies, when the engine is
+loaded.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ class Value:
 
 
 class PlanBuilder:
-    """What a model's lower() calls: each method appends a step and returns the value it writes.
+    """The list of steps that a model's lower() writes: each method appends a step and returns the value it writes.
 
-    frames, joints: of the model. precision: a key of PRECISIONS, for the weights; biases stay float32. inputs, outputs: the names of its
-    columns, C and D of them.
+    frames, joints: of the model. precision: a key of PRECISIONS, for the weights; biases stay float32. inputs, outputs:
+    the names of its columns, C and D of them.
     """
 
     def __init__(self, frames: int, joints: int, precision: str, inputs: Sequence[str] = PUBLISHED_INPUTS,
@@ -47,7 +48,8 @@ class PlanBuilder:
         return self._step("tokens", self.joints, len(self.inputs) * self.frames)
 
     def frame_tokens(self) -> Value:
-        """The keypoints as a token a frame, (T, JC): the joints of a frame side by side, the columns of each together."""
+        """The keypoints as a token a frame, (T, JC): the joints of a frame side by side, the columns of each
+        together."""
         return self._step("frames", self.frames, len(self.inputs) * self.joints)
 
     def reshape(self, x: Value, rows: int) -> Value:
@@ -62,7 +64,8 @@ class PlanBuilder:
         """x | other, side by side."""
         return self._step("concat", x.rows, x.columns + other.columns, x=x, residual=other)
 
-    def linear(self, x: Value, w: np.ndarray, b: np.ndarray, activation: str | None = None, residual: Value | None = None) -> Value:
+    def linear(self, x: Value, w: np.ndarray, b: np.ndarray, activation: str | None = None,
+               residual: Value | None = None) -> Value:
         """activation(x @ w + b) + residual; w (k, n), b (n,)."""
         return self._step("linear", x.rows, w.shape[1], x=x, residual=residual, activation=activation, weight=w, bias=b)
 
@@ -81,17 +84,18 @@ class PlanBuilder:
             before = len(rows) < len(columns)
             gather.append(matrix[rows] if before else identity[columns])
             scatter.append(identity[:, rows] if before else matrix[:, columns])
-        return self._step("graph_conv", x.rows, w.shape[2], x=x, residual=residual, activation=activation, weight=w, bias=b,
-                          gather=np.concatenate(gather), scatter=np.concatenate(scatter, axis=1),
+        return self._step("graph_conv", x.rows, w.shape[2], x=x, residual=residual, activation=activation,
+                          weight=w, bias=b, gather=np.concatenate(gather), scatter=np.concatenate(scatter, axis=1),
                           group_rows=[len(rows) for rows in gather])
 
     def conv(self, x: Value, w: np.ndarray, b: np.ndarray, first: int, stride: int, residual: Value) -> Value:
-        """y[t] = sum_i x[first + stride t + i] @ w[i] + b + residual[t]; w (taps, k, n), b (n,). Rows x does not have are zero;
-        taps that meet no row at all are left out."""
+        """y[t] = sum_i x[first + stride t + i] @ w[i] + b + residual[t]; w (taps, k, n), b (n,). Rows x does not have
+        are zero; taps that meet no row at all are left out."""
         rows = residual.rows
         meets = [i for i in range(len(w)) if any(0 <= first + i + stride * t < x.rows for t in range(rows))]
         w, first = w[meets[0]:meets[-1] + 1], first + meets[0]
-        return self._step("conv", rows, w.shape[2], x=x, residual=residual, weight=w, bias=b, first=first, stride=stride, taps=len(w))
+        return self._step("conv", rows, w.shape[2], x=x, residual=residual, weight=w, bias=b,
+                          first=first, stride=stride, taps=len(w))
 
     def multiply(self, x: Value, other: Value, activation: str | None = None) -> Value:
         """activation(x * other), element by element."""
@@ -105,8 +109,10 @@ class PlanBuilder:
         """Each row less its mean, over its standard deviation: LayerNorm before its gain and bias."""
         return self._step("normalize", x.rows, x.columns, x=x, epsilon=epsilon)
 
-    def attention(self, qkv: Value, heads: int, span: int | None = None, is_causal: bool = False, gate: Value | None = None) -> Value:
-        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C); span, is_causal as in layers.AttentionPattern.
+    def attention(self, qkv: Value, heads: int, span: int | None = None, is_causal: bool = False,
+                  gate: Value | None = None) -> Value:
+        """Multi-head softmax(q k^T) v of qkv (N, 3C) = q | k | v -> (N, C); span, is_causal as in
+        layers.AttentionPattern.
 
         gate (1, 2 heads) = g | b: the heads give g softmax(q k^T) v + (1 - b) g v.
         """
@@ -115,11 +121,12 @@ class PlanBuilder:
 
     def plan(self) -> dict:
         """The finished plan, as the engine file stores it. The last step's value is the answer, (J, D)."""
-        return {"frames": self.frames, "joints": self.joints, "inputs": list(self.inputs), "outputs": list(self.outputs), "steps": self._steps,
+        return {"frames": self.frames, "joints": self.joints, "inputs": list(self.inputs),
+                "outputs": list(self.outputs), "steps": self._steps,
                 "buffers": [[value.rows, value.columns] for value in self._values]}
 
-    def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, residual: Value | None = None, gate: Value | None = None,
-              activation: str | None = None, **rest) -> Value:
+    def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, residual: Value | None = None,
+              gate: Value | None = None, activation: str | None = None, **rest) -> Value:
         now = len(self._steps)
         step: dict = {"op": op, "y": now}
         for name, value in (("x", x), ("residual", residual), ("gate", gate)):
@@ -156,8 +163,8 @@ def lower(model: nn.Module, precision: str) -> tuple[dict, dict[str, np.ndarray]
 
 
 def executed_macs(plan: dict, steps: Collection[int] | None = None) -> int:
-    """The multiply-accumulates a plan, or some of its steps, run for one window: products of weights and of attention, zero rows
-    left out."""
+    """The multiply-accumulates a plan, or some of its steps, run for one window: products of weights and of attention,
+    zero rows left out."""
     buffers, total = plan["buffers"], 0
     for step in plan["steps"] if steps is None else [plan["steps"][number] for number in steps]:
         rows, columns = buffers[step["y"]][:2]

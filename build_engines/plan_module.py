@@ -1,7 +1,7 @@
 """A native plan as a torch module: what the engine computes, step by step, in any precision.
 
-For calibration, to see what the products multiply and what rounding costs them, and for ncnn, whose converter knows fewer of torch's
-operators than the models have.
+For calibration, to see what the products multiply and what rounding costs them, and for ncnn, whose converter knows
+fewer of torch's operators than the models have.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class PlanModule(nn.Module):
     watch: called with (step number, x) for each product, x (B, rows, k) being what its weights multiply.
     """
 
-    def __init__(self, plan: dict, tensors: dict[str, np.ndarray], watch: Callable[[int, torch.Tensor], None] | None = None):
+    def __init__(self, plan: dict, tensors: dict[str, np.ndarray],
+                 watch: Callable[[int, torch.Tensor], None] | None = None):
         super().__init__()
         self.plan, self.watch = plan, watch
         self.frames, self.skeleton = plan["frames"], _skeleton_of(plan["joints"])
@@ -54,7 +55,8 @@ class PlanModule(nn.Module):
                 y = (keypoints_norm if op == "frames" else x).reshape(-1, rows, columns)
             elif op == "pick":
                 within = step["first"] % step["stride"]  # a reshape: some converters know no slice with a step
-                blocks = x[:, step["first"] - within:][:, :rows * step["stride"]].reshape(-1, rows, step["stride"], columns)
+                blocks = x[:, step["first"] - within:][:, :rows * step["stride"]].reshape(
+                    -1, rows, step["stride"], columns)
                 y = blocks[:, :, within]
             elif op == "concat":
                 y = torch.cat([x, residual], -1)
@@ -122,7 +124,10 @@ class PlanModule(nn.Module):
 
 
 def _round_rows(x: torch.Tensor, levels: int) -> torch.Tensor:
-    """Each row of x (..., k) in steps of its own, `levels` of them from its least to its largest number: csrc/kernels.h."""
+    """Each row of x (..., k) in steps of its own, `levels` of them from its least number to its largest.
+
+    As csrc/kernels.h has it.
+    """
     least, largest = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
     step = largest / levels - least / levels
     inverse = torch.where(step < LEAST_STEP, 0.0, 1 / step)

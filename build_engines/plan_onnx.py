@@ -1,13 +1,14 @@
 """A native plan as an ONNX graph, computed in float32: the ONNX engines, and what TensorRT builds its engines from.
 
-It is written from the plan, not exported from torch, since a plan already says what runtimes fuse best: LayerNorm is one node
-whose gain and shift lie in the next product's weights (SampleLayerNorm too, as the standard one), attention's scale lies in q's
-weights, before the product, BatchNorm in the product before it, q, k and v are one product that is split on its channels, and no
-shape is computed. Nodes bear their step's name ("012.attention/softmax"), and a tensor that of the node which writes it.
+It is written from the plan, not exported from torch, since a plan already says what runtimes fuse best: LayerNorm is
+one node whose gain and shift lie in the next product's weights (SampleLayerNorm too, as the standard one), attention's
+scale lies in q's weights, before the product, BatchNorm in the product before it, q, k and v are one product that is
+split on its channels, and no shape is computed. Nodes bear their step's name ("012.attention/softmax"), and a tensor
+that of the node which writes it.
 
-Two steps are not as the CPU kernels have them: a graph convolution is one product for all groups of neighbours, then one that mixes
-them (two kernels instead of eight), so that its x is rounded before the mixing; a convolution has two dimensions, the second of
-size one.
+Two steps are not as the CPU kernels have them: a graph convolution is one product for all groups of neighbours, then
+one that mixes them (two kernels instead of eight), so that its x is rounded before the mixing; a convolution has two
+dimensions, the second of size one.
 """
 
 from __future__ import annotations
@@ -28,21 +29,24 @@ IR_VERSIONS = {17: 8, 19: 9}  # of the opsets: the oldest that has it
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid"}
 
 
-def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int | None, opset: int, stores_int8: bool) -> onnx.ModelProto:
-    """(batch, T, J, C) -> (batch, J, D), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around what the plan has in
-    eight bits; weights in half precision are widened by a Cast. batch: None for any. stores_int8: weights in eight bits are stored so;
-    else in float32, before a QuantizeLinear (all that TensorRT 8 takes)."""
+def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int | None, opset: int,
+                 stores_int8: bool) -> onnx.ModelProto:
+    """(batch, T, J, C) -> (batch, J, D), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around
+    what the plan has in eight bits; weights in half precision are widened by a Cast. batch: None for any. stores_int8:
+    weights in eight bits are stored so; else in float32, before a QuantizeLinear (all that TensorRT 8 takes)."""
     writer = _Writer(plan, tensors, batch, stores_int8)
     for number, step in enumerate(plan["steps"]):
         writer.step(number, step)
     writer.nodes[-1].output[0] = OUTPUT
     people = PEOPLE if batch is None else batch
-    shapes = {INPUT: (people, plan["frames"], plan["joints"], len(plan["inputs"])), OUTPUT: (people, plan["joints"], len(plan["outputs"]))}
+    shapes = {INPUT: (people, plan["frames"], plan["joints"], len(plan["inputs"])),
+              OUTPUT: (people, plan["joints"], len(plan["outputs"]))}
     infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
     used = {name for node in writer.nodes for name in node.input}
     constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
     graph = helper.make_graph(writer.nodes, "edgepose", [infos[INPUT]], [infos[OUTPUT]], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSIONS[opset], producer_name="edgepose")
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSIONS[opset],
+                             producer_name="edgepose")
 
 
 class _Writer:
@@ -65,11 +69,13 @@ class _Writer:
             y = self._activated(name, y, step)
             y = y if residual is None else self._node("Add", f"{name}/residual", [y, residual])
         elif op == "tokens":
-            y = self._reshape(f"{name}/reshape", self._node("Transpose", f"{name}/transpose", [INPUT], perm=[0, 2, 1, 3]), *shape)
+            y = self._reshape(f"{name}/reshape",
+                              self._node("Transpose", f"{name}/transpose", [INPUT], perm=[0, 2, 1, 3]), *shape)
         elif op in ("frames", "reshape"):
             y = self._reshape(f"{name}/reshape", INPUT if op == "frames" else x, *shape)
         elif op == "pick":
-            y = self._rows(f"{name}/slice", x, step["first"], step["first"] + step["stride"] * (shape[0] - 1) + 1, step["stride"])
+            y = self._rows(f"{name}/slice", x, step["first"], step["first"] + step["stride"] * (shape[0] - 1) + 1,
+                           step["stride"])
         elif op == "concat":
             y = self._node("Concat", f"{name}/concat", [x, residual], axis=2)
         elif op == "multiply":
@@ -77,7 +83,8 @@ class _Writer:
         elif op == "add":
             y = self._node("Add", f"{name}/add", [x, self._stored(name, step, "bias")])
         elif op == "normalize":
-            gain, shift = (self._constant(f"{name}/{what}", np.full(shape[1], of)) for what, of in (("gain", 1.0), ("shift", 0.0)))
+            gain, shift = (self._constant(f"{name}/{what}", np.full(shape[1], of))
+                           for what, of in (("gain", 1.0), ("shift", 0.0)))
             y = self._node("LayerNormalization", f"{name}/norm", [x, gain, shift], axis=-1, epsilon=step["epsilon"])
         elif op == "attention":
             y = self._attention(name, step, x, gate)
@@ -93,7 +100,8 @@ class _Writer:
         joints, columns = self.plan["buffers"][step["y"]][:2]
         groups = len(step["group_rows"])
         y = self._node("MatMul", f"{name}/product", [self._seen(name, step, x), self._matrix(name, step)])
-        y = self._reshape(f"{name}/reshape", y, joints * groups, columns)  # row j * groups + g: joint j with the weights of group g
+        # Row j * groups + g is joint j with the weights of group g.
+        y = self._reshape(f"{name}/reshape", y, joints * groups, columns)
         ends = np.cumsum(step["group_rows"])[:-1]
         gather, scatter = np.split(self.tensors[step["gather"]], ends), np.split(self.tensors[step["scatter"]], ends, 1)
         mix = np.stack([after @ before for after, before in zip(scatter, gather)], -1).reshape(joints, joints * groups)
@@ -108,11 +116,14 @@ class _Writer:
         begin, end = max(0, first), min(x_rows, reach)
         if (begin, end) != (0, x_rows):
             x = self._rows(f"{name}/slice", x, begin, end, 1)
-        x = self._node("Transpose", f"{name}/channels_first", [self._reshape(f"{name}/picture", x, end - begin, 1, x_columns)], perm=[0, 3, 1, 2])
+        x = self._node("Transpose", f"{name}/channels_first",
+                       [self._reshape(f"{name}/picture", x, end - begin, 1, x_columns)], perm=[0, 3, 1, 2])
         w = self._weight(name, step, lambda w: w.transpose(2, 1, 0)[..., None])
-        y = self._node("Conv", f"{name}/product", [self._seen(name, step, x, is_picture=True), w, self._stored(name, step, "bias")],
+        y = self._node("Conv", f"{name}/product",
+                       [self._seen(name, step, x, is_picture=True), w, self._stored(name, step, "bias")],
                        kernel_shape=[taps, 1], strides=[stride, 1], pads=[begin - first, 0, reach - end, 0])
-        return self._reshape(f"{name}/rows", self._node("Transpose", f"{name}/channels_last", [y], perm=[0, 2, 3, 1]), rows, columns)
+        return self._reshape(f"{name}/rows", self._node("Transpose", f"{name}/channels_last", [y], perm=[0, 2, 3, 1]),
+                             rows, columns)
 
     def _attention(self, name: str, step: dict, x: str, gate: str | None) -> str:
         heads, (tokens, channels) = step["heads"], self.plan["buffers"][step["y"]][:2]
@@ -123,15 +134,18 @@ class _Writer:
         scores = self._node("MatMul", f"{name}/scores", [q, k])
         pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
         if pattern != AttentionPattern():  # layers that see alike share the matrix: 4 MB for 351 frames
-            hidden = self._constant(f"hidden/{heads}/{tokens}/{pattern.span}/{pattern.is_causal}", np.where(pattern.mask(tokens, heads).numpy(), 0.0, MASKED))
+            hidden = self._constant(f"hidden/{heads}/{tokens}/{pattern.span}/{pattern.is_causal}",
+                                    np.where(pattern.mask(tokens, heads).numpy(), 0.0, MASKED))
             scores = self._node("Add", f"{name}/mask", [scores, hidden])
         y = self._node("MatMul", f"{name}/context", [self._node("Softmax", f"{name}/softmax", [scores], axis=-1), v])
         if gate is not None:  # g y + (1 - b) g v
-            g, b = (self._reshape(f"{part}/heads", part, heads, 1, 1) for part in self._split(f"{name}/gate", gate, {"g": heads, "b": heads}))
+            g, b = (self._reshape(f"{part}/heads", part, heads, 1, 1)
+                    for part in self._split(f"{name}/gate", gate, {"g": heads, "b": heads}))
             kept = self._node("Sub", f"{name}/kept", [self._constant(f"{name}/one", 1.0), b])
             own = self._node("Mul", f"{name}/own", [self._node("Mul", f"{name}/share", [kept, g]), v])
             y = self._node("Add", f"{name}/gated", [self._node("Mul", f"{name}/others", [g, y]), own])
-        return self._reshape(f"{name}/merge", self._node("Transpose", f"{name}/transpose", [y], perm=[0, 2, 1, 3]), tokens, channels)
+        return self._reshape(f"{name}/merge", self._node("Transpose", f"{name}/transpose", [y], perm=[0, 2, 1, 3]),
+                             tokens, channels)
 
     def _activated(self, name: str, x: str, step: dict) -> str:
         activation = step.get("activation", "none")
@@ -141,12 +155,14 @@ class _Writer:
             return self._node(ACTIVATIONS[activation], f"{name}/{activation}", [x])
         # The form that torch exports, which TensorRT knows; an operator of its own it is in opset 20 only.
         y = self._node("Div", f"{name}/gelu_div", [x, self._constant(f"{name}/root_two", math.sqrt(2))])
-        y = self._node("Add", f"{name}/gelu_add", [self._node("Erf", f"{name}/gelu_erf", [y]), self._constant(f"{name}/one", 1.0)])
+        y = self._node("Add", f"{name}/gelu_add",
+                       [self._node("Erf", f"{name}/gelu_erf", [y]), self._constant(f"{name}/one", 1.0)])
         y = self._node("Mul", f"{name}/gelu_mul", [x, y])
         return self._node("Mul", f"{name}/gelu", [y, self._constant(f"{name}/one_half", 0.5)])
 
     def _seen(self, name: str, step: dict, x: str, is_picture: bool = False) -> str:
-        """x as the weights see it: rounded to int8 where the plan says so; products that round a tensor the same share it.
+        """x as the weights see it: rounded to int8 where the plan says so; products that round a tensor the same share
+        it.
         is_picture: x is (B, k, rows, 1)."""
         if "x_scale" not in step:
             return x
@@ -156,7 +172,8 @@ class _Writer:
             unit = _unit(multiplier)
             if not (multiplier == multiplier[0]).all():  # how the columns differ is multiplied in before
                 equaliser = multiplier * unit
-                equaliser = self._constant(f"{name}/equaliser", equaliser.reshape(-1, 1, 1) if is_picture else equaliser)
+                equaliser = self._constant(f"{name}/equaliser", equaliser.reshape(-1, 1, 1)
+                                           if is_picture else equaliser)
                 x = self._node("Mul", f"{name}/equalise", [x, equaliser])
             scale, zero = self._constant(f"{name}/x_scale", unit), self._constant(f"{name}/x_zero", np.int8(0))
             x = self._node("QuantizeLinear", f"{name}/quantise_x", [x, scale, zero])
@@ -164,20 +181,23 @@ class _Writer:
         return self._rounded[key]
 
     def _matrix(self, name: str, step: dict) -> str:
-        """The weights as (k, n); of a graph_conv the groups side by side. In eight bits they are stored as (n, k): the axis of their
-        scales is the first, which TensorRT wants, and it folds the transposition."""
+        """The weights as (k, n); of a graph_conv the groups side by side. In eight bits they are stored as (n, k): the
+        axis of their scales is the first, which TensorRT wants, and it folds the transposition."""
         if "scale" not in step:
             return self._weight(name, step, _side_by_side)
-        return self._node("Transpose", f"{name}/weight_transpose", [self._weight(name, step, lambda w: _side_by_side(w).T)], perm=[1, 0])
+        return self._node("Transpose", f"{name}/weight_transpose",
+                          [self._weight(name, step, lambda w: _side_by_side(w).T)], perm=[1, 0])
 
     def _weight(self, name: str, step: dict, arranged) -> str:
         """The weights of a product as `arranged` makes them of the plan's, in eight bits with output channels first."""
         w = arranged(self.tensors[step["weight"]])
         if "scale" not in step:
             weight = self._constant(f"{name}/weight", w)
-            return self._node("Cast", f"{name}/widen", [weight], to=TensorProto.FLOAT) if w.dtype == np.float16 else weight
+            return self._node("Cast", f"{name}/widen", [weight],
+                              to=TensorProto.FLOAT) if w.dtype == np.float16 else weight
         scale = self.tensors[step["scale"]].reshape(-1) / _unit(self.tensors[step["x_scale"]])
-        constants = self._constant(f"{name}/weight_scale", scale), self._constant(f"{name}/weight_zero", np.zeros(len(scale), np.int8))
+        constants = (self._constant(f"{name}/weight_scale", scale),
+                     self._constant(f"{name}/weight_zero", np.zeros(len(scale), np.int8)))
         if self.stores_int8:
             weight = self._constant(f"{name}/weight", w)
         else:
@@ -190,10 +210,12 @@ class _Writer:
 
     def _rows(self, name: str, x: str, begin: int, end: int, stride: int) -> str:
         limits = {"begin": [begin], "end": [end], "axis": [1], "stride": [stride]}
-        return self._node("Slice", name, [x, *(self._constant(f"{name}/{what}", np.array(at, np.int64)) for what, at in limits.items())])
+        return self._node("Slice", name, [x, *(self._constant(f"{name}/{what}", np.array(at, np.int64))
+                                               for what, at in limits.items())])
 
     def _reshape(self, name: str, x: str, *shape: int) -> str:
-        return self._node("Reshape", name, [x, self._constant(f"{name}/shape", np.array([self.batch, *shape], np.int64))])
+        return self._node("Reshape", name,
+                          [x, self._constant(f"{name}/shape", np.array([self.batch, *shape], np.int64))])
 
     def _split(self, name: str, x: str, parts: dict[str, int]) -> list[str]:
         """x cut along its last axis into `parts`, name -> columns."""
@@ -213,7 +235,8 @@ class _Writer:
 
 
 def _unit(multiplier: np.ndarray) -> np.float32:
-    """The step between x's whole numbers, once its columns (k,) are equalised: to about the size they had, since FP16 is short of range."""
+    """The step between x's whole numbers, once its columns (k,) are equalised: to about the size they had, since FP16
+    is short of range."""
     if (multiplier == multiplier[0]).all():
         return 1 / multiplier[0]
     return np.float32(np.exp(-np.log(multiplier.astype(np.float64)).mean()))

@@ -1,5 +1,5 @@
-"""From a training run to what ships: half-precision weights with their figures inside, their card, and the native engine
-that edgepose.load finds by the model's name.
+"""From a training run to what ships: half-precision weights with their figures inside, their card, and the native
+engine that edgepose.load finds by the model's name.
 
     python -m edgepose.build_engines.publish --checkpoint RUN/ampose.safetensors --path DIR --out edgepose/weights
 """
@@ -50,8 +50,8 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 {real}
 ## What it does not know
 
-- People of the training data walk, run, dance, climb, exercise, work with their hands and play. Few lie or sit, nobody is
-  a child, nobody holds a large object.
+- People of the training data walk, run, dance, climb, exercise, work with their hands and play. Few lie or sit, nobody
+  is a child, nobody holds a large object.
 - It has seen lenses of {lenses} along the longer side of the picture, people {nearest} and more away, cameras
   {heights} above the floor. Undistort wider lenses first.
 - Legs out of the picture are guessed from the rest; `Pose.is_seen` says which joints are.
@@ -66,12 +66,15 @@ Lifts 2D keypoints (COCO-17 through the adapter `coco17`, or any layout that giv
 """
 
 CREDITS = {  # by what the checkpoint's metadata calls a source
-    "CMU": """The data used in this project was obtained from mocap.cs.cmu.edu. The database was created with funding from NSF
+    "CMU": """\
+The data used in this project was obtained from mocap.cs.cmu.edu. The database was created with funding from NSF
 EIA-0196217. It is free for all uses; the weights may be shipped and sold, the recordings may not be sold as data.""",
-    "HDM05": """The data used in this project was obtained from HDM05. M. Müller, T. Röder, M. Clausen, B. Eberhardt, B. Krüger, A. Weber,
-"Documentation Mocap Database HDM05", Technical report CG-2007-2, Universität Bonn, 2007; Creative Commons
+    "HDM05": """\
+The data used in this project was obtained from HDM05. M. Müller, T. Röder, M. Clausen, B. Eberhardt, B. Krüger, A.
+Weber, "Documentation Mocap Database HDM05", Technical report CG-2007-2, Universität Bonn, 2007; Creative Commons
 Attribution-ShareAlike 3.0. The weights hold none of the recordings; we take them for no adaptation.""",
-    "UI-PRMD": """A. Vakanski, H. Jun, D. Paul, R. Baker, "A Data Set of Human Body Movements for Physical Rehabilitation Exercises",
+    "UI-PRMD": """\
+A. Vakanski, H. Jun, D. Paul, R. Baker, "A Data Set of Human Body Movements for Physical Rehabilitation Exercises",
 Data 3(1):2, 2018 (UI-PRMD); public domain (Open Data Commons).""",
     "h36m": "Human3.6M: its licence does not let weights trained on it be shipped.",
 }
@@ -86,38 +89,44 @@ REAL = """
 ## Real clips
 
 `edgepose evaluate --model {name} --data real --path DIR`: twelve limb joints from the middle of the hips, means of each
-group's clips, through `Stream` without smoothing; perfect 2D is the reference in the picture, unknown are poses without one.
+group's clips, through `Stream` without smoothing; perfect 2D is the reference in the picture, unknown are poses
+without one.
 
 {table}
 """
 
 
 def card(name: str, metadata: dict[str, Any]) -> str:
-    """The card of weights whose metadata has the figures of `evaluate`, as Markdown; `real`, where it is there, those of real clips."""
+    """The card of weights whose metadata has the figures of `evaluate`, as Markdown; `real`, where it is there, those
+    of real clips."""
     real = REAL.format(name=name, table=_table(metadata["real"])) if metadata.get("real") else ""
     coverage = metadata.get("error_coverage", {})
-    parts = " and ".join(f"{part:.1f} % of {'all joints' if joints == 'all' else f'those {joints}'}" for joints, part in coverage.items())
+    parts = " and ".join(f"{part:.1f} % of {'all joints' if joints == 'all' else f'those {joints}'}"
+                         for joints, part in coverage.items())
     rig = IN_THE_WILD if "rate_hz" in metadata else ANYWHERE  # checkpoints without a rate are of the first recipe
     narrow, wide = (round(2 * math.degrees(math.atan(0.5 / focal))) for focal in reversed(rig.focal))
-    facts = {"lenses": f"{narrow} to {wide} degrees", "nearest": f"{rig.distance_m[0]:g} m", "heights": "{:g} to {:g} m".format(*rig.height_m),
+    facts = {"lenses": f"{narrow} to {wide} degrees", "nearest": f"{rig.distance_m[0]:g} m",
+             "heights": "{:g} to {:g} m".format(*rig.height_m),
              "credits": "\n\n".join(credit for source, credit in CREDITS.items() if source in metadata["data"])}
-    return CARD.format(name=name, **{"note": "", **metadata, **facts, "figures": _table(metadata["figures"]), "real": real,
-                                        "error": ERROR.format(parts=parts) if coverage else ""})
+    return CARD.format(name=name, **{"note": "", **metadata, **facts, "figures": _table(metadata["figures"]),
+                                     "real": real, "error": ERROR.format(parts=parts) if coverage else ""})
 
 
 def _table(rows: dict[str, dict[str, float]]) -> str:
     columns = list(next(iter(rows.values())))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    lines += [f"| {row} | " + " | ".join(f"{value:.1f}" if isinstance(value, float) else str(value) for value in figures.values())
-              + " |" for row, figures in rows.items()]
+    lines += [f"| {row} | " + " | ".join(f"{value:.1f}" if isinstance(value, float) else str(value)
+                                         for value in figures.values()) + " |" for row, figures in rows.items()]
     return "\n".join(lines)
 
 
-def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str = "", real: str | Path | None = None) -> Path:
+def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str = "",
+            real: str | Path | None = None) -> Path:
     """Writes OUT/<name>.safetensors in float16, OUT/<name>.md, its card, and OUT/<name>_fp16.epose, its engine; returns
     the path of the weights. note: what the card should say of the run beside its command.
 
-    checkpoint: a file of `supervised.train`. data: a folder as `mocap` describes, for the figures; real: one as real_clips does.
+    checkpoint: a file of `supervised.train`. data: a folder as `mocap` describes, for the figures; real: one as
+    real_clips does.
     Raises what load_checkpoint, and with real what read_real_clips raises.
     """
     module, metadata = load_checkpoint(checkpoint)

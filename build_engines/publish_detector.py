@@ -1,7 +1,7 @@
 """From a training run of `heatmaps` to what ships: half-precision weights with their figures inside, the ONNX file that
 edgepose.open_detector("shipped") runs, and their card.
 
-    python -m edgepose.build_engines.publish_detector --checkpoint RUN/hrnet-w8.safetensors --path DIR --out edgepose/weights
+    python -m edgepose.build_engines.publish_detector --checkpoint RUN/hrnet-w8.safetensors --path DIR --out DIR
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ FILMS, FRAMES, SIZE = 12, 41, (192, 256)  # videos from the picture to 3D: frame
 CARD = """# {name}
 
 Finds one person's COCO-17 keypoints in a picture: the small HRNet behind `edgepose stream --video FILE`. **It is a
-demonstration. It has seen rendered people only, never a photograph**: capsules along the bones of real motion, in random
-colours, before noise. On real pictures use weights trained on them: `--detector hrnet-w32_256x192.onnx` (compiled from the
-authors' checkpoint by `edgepose compile-detector hrnet-w32 --published FILE.pth`), `mediapipe` or `rtmlib`.
+demonstration. It has seen rendered people only, never a photograph**: capsules along the bones of real motion, in
+random colours, before noise. On real pictures use weights trained on them: `--detector hrnet-w32_256x192.onnx`
+(compiled from the authors' checkpoint by `edgepose compile-detector hrnet-w32 --published FILE.pth`), `mediapipe` or
+`rtmlib`.
 
 | | |
 |---|---|
@@ -48,16 +49,16 @@ authors' checkpoint by `edgepose compile-detector hrnet-w32 --published FILE.pth
 
 ## Figures
 
-`python -m edgepose.build_engines.publish_detector --checkpoint FILE --path DIR --out DIR`, on rendered pictures of the five people of
-the validation set
+`python -m edgepose.build_engines.publish_detector --checkpoint FILE --path DIR --out DIR`, on rendered pictures of the
+five people of the validation set
 
 {figures}
 
-- Crops: {pictures} pictures as in training, people of {zoom} times the box, a few behind bars. Found: within {near} % of the crop's
-  height.
-- Films: up to {films} videos of {frames} frames, {film_height}x{film_width}, found in the whole picture and followed by the last
-  keypoints, then lifted by the shipped `ampose`. The mean pose is the floor; perfect keypoints are what the lifter alone would
-  reach.
+- Crops: {pictures} pictures as in training, people of {zoom} times the box, a few behind bars. Found: within
+  {near} % of the crop's height.
+- Films: up to {films} videos of {frames} frames, {film_height}x{film_width}, found in the whole picture and followed by
+  the last keypoints, then lifted by the shipped `ampose`. The mean pose is the floor; perfect keypoints are what the
+  lifter alone would reach.
 
 ## What it does not know
 
@@ -87,7 +88,8 @@ def on_films(detector: HRNetDetector, data: str | Path) -> dict[str, float]:
         found = [detector(image) for image in film.frames.numpy()]
         truth_px, truth_m = film.keypoints_px.numpy(), 1e3 * film.joints_m.numpy()
         height = np.ptp(truth_px[..., 1], axis=1)[:, None]
-        distances += [np.linalg.norm(f[:, :2] - t, axis=1) / h for f, t, h in zip(found, truth_px, height) if f is not None]
+        distances += [np.linalg.norm(f[:, :2] - t, axis=1) / h for f, t, h in zip(found, truth_px, height)
+                      if f is not None]
         frames += len(found)
         nobody = np.zeros((len(COCO17), 3))
         kinds = {"found": np.stack([nobody if f is None else f for f in found]), "perfect": truth_px}
@@ -98,9 +100,11 @@ def on_films(detector: HRNetDetector, data: str | Path) -> dict[str, float]:
         poses["mean"].append((np.broadcast_to(1e3 * mean_m, truth_m.shape), truth_m))
     figures = {"films: frames with somebody, %": 100 * len(distances) / frames,
                "films: median error of a keypoint, % of the person's height": 100 * float(np.median(distances))}
-    for kind, text in (("found", "from the pictures"), ("perfect", "from perfect keypoints"), ("mean", "the mean pose")):
+    for kind, text in (("found", "from the pictures"), ("perfect", "from perfect keypoints"),
+                       ("mean", "the mean pose")):
         predicted, target = (np.concatenate(part) for part in zip(*poses[kind]))
-        figures |= {f"films: MPJPE mm, {text}": mpjpe(predicted, target), f"films: P-MPJPE mm, {text}": p_mpjpe(predicted, target)}
+        figures |= {f"films: MPJPE mm, {text}": mpjpe(predicted, target),
+                    f"films: P-MPJPE mm, {text}": p_mpjpe(predicted, target)}
     return {what: round(float(value), 1) for what, value in figures.items()}
 
 
@@ -108,9 +112,11 @@ def card(name: str, metadata: dict[str, Any], module: torch.nn.Module) -> str:
     """The card of a detector's weights, as Markdown."""
     height, width = metadata["size"]
     rows = "\n".join(["| | |", "|---|---|"] + [f"| {what} | {value} |" for what, value in metadata["figures"].items()])
-    return CARD.format(**{**metadata, "name": name, "zoom": "{} to {}".format(*ZOOM), "near": round(100 * NEAR), "height": height, "width": width, "figures": rows, "pictures": PICTURES,
+    return CARD.format(**{**metadata, "name": name, "zoom": "{} to {}".format(*ZOOM), "near": round(100 * NEAR),
+                          "height": height, "width": width, "figures": rows, "pictures": PICTURES,
                           "films": FILMS, "frames": FRAMES, "film_height": SIZE[0], "film_width": SIZE[1],
-                          "parameters": f"{parameters(module) / 1e6:.2f} M", "macs": f"{conv_macs(module, (height, width)) / 1e9:.2f}e9"})
+                          "parameters": f"{parameters(module) / 1e6:.2f} M",
+                          "macs": f"{conv_macs(module, (height, width)) / 1e9:.2f}e9"})
 
 
 def publish_detector(checkpoint: str | Path, data: str | Path, out: str | Path, note: str = "") -> Path:
@@ -125,10 +131,12 @@ def publish_detector(checkpoint: str | Path, data: str | Path, out: str | Path, 
     save_detector(path, module, metadata, torch.float16)
     module, _ = load_detector(str(path))  # as it was rounded
     export_detector(module, metadata["size"], path.with_suffix(".onnx"), "fp16")
-    validation = draw_pictures(read_motion(data, "validation"), PICTURES, metadata["size"], torch.Generator().manual_seed(SEED))
+    validation = draw_pictures(read_motion(data, "validation"), PICTURES, metadata["size"],
+                               torch.Generator().manual_seed(SEED))
     on_crops = validate(module, *validation)
     figures = {"crops: found, %": on_crops["found_percent"],
-               "crops: found, left for right allowed, %": on_crops["found_either_side_percent"], "crops: mean error, % of the crop's height": on_crops["mean_error_percent"],
+               "crops: found, left for right allowed, %": on_crops["found_either_side_percent"],
+               "crops: mean error, % of the crop's height": on_crops["mean_error_percent"],
                **on_films(HRNetDetector(path.with_suffix(".onnx")), data)}
     metadata = {**metadata, "note": note, "figures": figures}
     save_detector(path, module, metadata, torch.float16)

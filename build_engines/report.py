@@ -1,4 +1,4 @@
-"""What a build made: report.json, and the table that is printed."""
+"""The report of a build: report.json, and the table that is printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLE_COLUMNS = 128
 
 @dataclass
 class Row:
-    """One product in report.json: the keys of a benchmark row that apply, then the build's own."""
+    """One engine in report.json: the keys of a benchmark row that apply, then the build's own."""
 
     model: str
     runtime: str
@@ -51,16 +51,18 @@ class Row:
 
 
 def write_report(out: Path, rows: list[Row], say: Callable[[str], None] = print) -> None:
-    """Writes the rows to report.json, beside those of engines that these are not about; a report that cannot be read is set aside."""
+    """Writes the rows to report.json, beside those of engines that these are not about; a report that cannot be read is
+    set aside."""
     report = {"machine": timing.machine(), "command": timing.command(),
               "rows": _rows_of_others(out / "report.json", rows, say) + [asdict(row) for row in rows]}
     enginefile.write_atomically(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
 
 
 def _rows_of_others(report: Path, rows: list[Row], say: Callable[[str], None]) -> list[dict]:
-    """What an earlier report says of engines that these rows are not about."""
+    """The rows of an earlier report whose engines have no new row."""
     def about(row: dict) -> tuple:
-        return (*(row[key] for key in ("model", "frames", "runtime", "precision", "batch")), str(row.get("options", {})))
+        return (*(row[key] for key in ("model", "frames", "runtime", "precision", "batch")),
+                str(row.get("options", {})))
 
     try:
         earlier = read_json(report.read_bytes())["rows"]
@@ -89,16 +91,19 @@ def plainly(console: Console) -> Callable[[str], None]:
 def print_rows(rows: list[Row], out: Path, console: Console) -> None:
     """The rows as a table; latencies are of a call, of `batch` people."""
     options = "".join(f", {option}={value}" for option, value in rows[0].options.items())
-    table = Table(title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}{options}: engines in {out}/")
-    for heading in ("engine", "error to torch, mm\nmean / p99.9 / max", "MPJPE mm\n(torch)", "latency ms\np50 / p99", "size MB", ""):
-        table.add_column(heading, justify="left" if heading in ("engine", "") else "right", no_wrap=heading != "engine", overflow="fold")
+    table = Table(
+        title=f"{rows[0].model}, {rows[0].frames} frame{'s' * (rows[0].frames > 1)}{options}: engines in {out}/")
+    for heading in ("engine", "error to torch, mm\nmean / p99.9 / max", "MPJPE mm\n(torch)",
+                    "latency ms\np50 / p99", "size MB", ""):
+        table.add_column(heading, justify="left" if heading in ("engine", "") else "right",
+                         no_wrap=heading != "engine", overflow="fold")
     for row in rows:
         latency = f"{row.median_ms:.3f} / {row.p99_ms:.3f}" if row.median_ms else "-"
         accuracy = f"{row.mpjpe_mm:.2f} ({row.torch_mpjpe_mm:.2f})" if row.mpjpe_mm is not None else "untrained"
         verdict = "ok" if row.is_kept else f"[red]refused: {row.refusal}[/red]"
-        product = f"{row.runtime} {row.precision}" + f", batch {row.batch}" * (row.batch > 1)
+        variant = f"{row.runtime} {row.precision}" + f", batch {row.batch}" * (row.batch > 1)
         errors = f"{row.mean_error_mm:.4f} / {row.tail_error_mm:.2f} / {row.max_error_mm:.2f}"
-        table.add_row(row.file or product, errors, accuracy,
+        table.add_row(row.file or variant, errors, accuracy,
                       latency, f"{row.weight_bytes / 1e6:.2f}", verdict)
     console.print(table)
     for row in rows:

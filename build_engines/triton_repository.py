@@ -1,11 +1,14 @@
 """A Triton Inference Server model repository, for those who serve many cameras: edgepose compile --triton DIR.
 
-    DIR/ampose_fp16/config.pbtxt    tensors, batching, where it runs (triton-inference-server/common, protobuf/model_config.proto)
+    DIR/ampose_fp16/config.pbtxt    tensors, batching, where it runs
     DIR/ampose_fp16/1/model.onnx    a compile that changes the model adds version 2, 3, ...; the newest is served
 
-An ONNX product takes any number of people, so Triton gathers the windows of many requests into one batch. A TensorRT plan has one
-batch size: Triton batches only what has a first axis that can vary, so it gets max_batch_size 0 and the whole shape, and a request
-must fill the batch. (The file is not called triton.py: torch imports a library of that name.)
+The configuration is a message of protobuf/model_config.proto in triton-inference-server/common.
+
+An ONNX engine takes any number of people, so Triton gathers the windows of many requests into one batch. A TensorRT
+plan has one batch size: Triton batches only what has a first axis that can vary, so it gets max_batch_size 0 and the
+whole shape, and a request must fill the batch. (The file is not called triton.py: torch imports a library of that
+name.)
 """
 
 from __future__ import annotations
@@ -20,14 +23,16 @@ from typing import Any
 
 from edgepose import enginefile
 
-SERVED = {"onnx": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}  # its platform and file in Triton
+# Backend: its platform and file in Triton.
+SERVED = {"onnx": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}
 MAX_BATCH = 64
 PREFERRED_BATCHES = [8, 16, 32, 64]  # sent at once; a smaller batch waits for more
 QUEUE_DELAY_US = 1000  # for so long: a thirtieth of a frame at 30 Hz
 CONFIG = "config.pbtxt"
 YOURS = "# Yours to change, down to the next comment: kept when the model is compiled again. KIND_GPU runs on a GPU.\n"
 ONE_LINE = 100  # characters
-INT8 = "# int8 on an x86 server without VNNI: add optimization { graph { level: 2 } }, or its sums saturate and poses are wrong.\n"
+INT8 = ("# int8 on an x86 server without VNNI: add optimization { graph { level: 2 } }, or its sums saturate and poses "
+        "are wrong.\n")
 OURS = "# Written by edgepose compile --triton, anew each time.\n"
 
 
@@ -37,8 +42,8 @@ class Name(str):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """An engine as Triton takes it. settings: its operator's part of the configuration; tensors: what a client relies on;
-    parameters: what it is."""
+    """An engine as Triton takes it. settings: its operator's part of the configuration; tensors: what a client relies
+    on; parameters: what it is."""
 
     name: str
     file: str
@@ -49,9 +54,11 @@ class ServedModel:
 
 
 def check_repository(repository: Path, backends: Iterable[str]) -> None:
-    """Before any work is done: raises ValueError if nothing of `backends` can be served, or no model be written to `repository`."""
+    """Before any work is done: raises ValueError if nothing of `backends` can be served, or no model be written to
+    `repository`."""
     if not set(backends) & set(SERVED):
-        raise ValueError(f"--triton serves {' and '.join(SERVED)} engines, not {', '.join(backends)}: add --backend onnx")
+        raise ValueError(
+            f"--triton serves {' and '.join(SERVED)} engines, not {', '.join(backends)}: add --backend onnx")
     there = next(path for path in (repository, *repository.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ValueError(f"--triton {repository}: {there} is a file; wanted a folder")
@@ -60,7 +67,8 @@ def check_repository(repository: Path, backends: Iterable[str]) -> None:
 
 
 def check_model(repository: Path, backend: str, engine_file: str) -> None:
-    """Before any work is done: raises ValueError if what lies in the place of an engine's model cannot take another version."""
+    """Before any work is done: raises ValueError if what lies in the place of an engine's model cannot take another
+    version."""
     if backend not in SERVED:
         return
     folder = repository / served_name(backend, engine_file)
@@ -74,7 +82,8 @@ def check_model(repository: Path, backend: str, engine_file: str) -> None:
 def publish(repository: Path, engine_files: Iterable[Path], say: Callable[[str], None]) -> list[Path]:
     """Adds those of the engines that Triton can serve to a model repository; the folders of their versions.
 
-    All are read and held against what is there before any is written. Raises what served_model, config_text and add_version raise.
+    All are read and held against what is there before any is written. Raises what served_model, config_text and
+    add_version raise.
     """
     models = [model for model in map(served_model, engine_files) if model]
     configs = [config_text(repository, model) for model in models]
@@ -89,8 +98,8 @@ def publish(repository: Path, engine_files: Iterable[Path], say: Callable[[str],
 
 
 def served_model(engine_file: Path) -> ServedModel | None:
-    """What Triton needs of an engine file; None for a backend that only edgepose runs, and for the plans of Torch-TensorRT, which name
-    their tensors otherwise. Its name is the file's, without "_onnx".
+    """An engine file's part of a Triton model; None for a backend that only edgepose runs, and for the plans of
+    Torch-TensorRT, which name their tensors otherwise. Its name is the file's, without "_onnx".
 
     Raises EngineError if the file cannot be read, ValueError if it has no payload.
     """
@@ -102,8 +111,9 @@ def served_model(engine_file: Path) -> ServedModel | None:
         raise ValueError(f"{engine_file}: no tensor 'payload', only {', '.join(tensors) or 'none'}")
     name = served_name(backend, engine_file.name)
     platform, file = SERVED[backend]
-    shapes = {key: (tensor, list(shape[1:])) for key, tensor, shape in zip(("input", "output"), ("keypoints_norm", "pose_m"),
-                                                                         enginefile.shapes(header, 1))}
+    shapes = {key: (tensor, list(shape[1:]))
+              for key, tensor, shape in zip(("input", "output"), ("keypoints_norm", "pose_m"),
+                                            enginefile.shapes(header, 1))}
     settings: dict[str, Any] = {"version_policy": {"latest": {"num_versions": 1}}}
     described: dict[str, Any] = {"name": name, "platform": platform}
     if backend == "tensorrt":
@@ -112,7 +122,8 @@ def served_model(engine_file: Path) -> ServedModel | None:
         settings["instance_group"] = [{"count": 1, "kind": Name("KIND_GPU")}]
     else:
         settings["max_batch_size"] = MAX_BATCH
-        settings["dynamic_batching"] = {"preferred_batch_size": PREFERRED_BATCHES, "max_queue_delay_microseconds": QUEUE_DELAY_US}
+        settings["dynamic_batching"] = {"preferred_batch_size": PREFERRED_BATCHES,
+                                        "max_queue_delay_microseconds": QUEUE_DELAY_US}
         settings["instance_group"] = [{"count": 1, "kind": Name("KIND_CPU")}]
         settings["parameters"] = _parameters({"intra_op_thread_count": 1})
     for key, (tensor, dims) in shapes.items():
@@ -120,8 +131,8 @@ def served_model(engine_file: Path) -> ServedModel | None:
     said = {key: header[key] for key in ("model", "precision", "frames", "skeleton", "units", "weights_sha256")}
     said |= {key: str(header.get(key, False)).lower() for key in ("is_causal", "is_trained")}
     advice = INT8 if (backend, header["precision"]) == ("onnx", "int8") else ""
-    return ServedModel(name, file, tensors["payload"].tobytes(), YOURS + advice + text_format(settings), text_format(described),
-                       text_format({"parameters": _parameters(said)}))
+    return ServedModel(name, file, tensors["payload"].tobytes(), YOURS + advice + text_format(settings),
+                       text_format(described), text_format({"parameters": _parameters(said)}))
 
 
 def served_name(backend: str, engine_file: str) -> str:
@@ -145,26 +156,30 @@ def config_text(repository: Path, model: ServedModel) -> bytes:
         settings, described = earlier
         if not described.startswith(model.tensors):
             theirs, ours = (" ".join(text.partition("parameters")[0].split()) for text in (described, model.tensors))
-            raise ValueError(f"{path} is of another model: {theirs}; this one is {ours}. Move {path.parent} away, or take another --triton DIR")
+            raise ValueError(f"{path} is of another model: {theirs}; this one is {ours}. Move {path.parent} "
+                             "away, or take another --triton DIR")
     return (settings + OURS + model.tensors + model.parameters).encode("utf-8", "surrogateescape")
 
 
 def _split_config(path: Path) -> tuple[str, str] | None:
-    """(the operator's part, ours) of a config.pbtxt; None if there is none. Raises ValueError if it is not by edgepose."""
+    """(the operator's part, ours) of a config.pbtxt; None if there is none. Raises ValueError if it is not by
+    edgepose."""
     if not path.exists():
         return None
     settings, mark, described = path.read_text("utf-8", "surrogateescape").partition(OURS)
     if not mark:
-        raise ValueError(f"{path} was not written by edgepose: it has no line {OURS.strip()!r}. Move it away, or take another --triton DIR")
+        raise ValueError(f"{path} was not written by edgepose: it has no line {OURS.strip()!r}. Move "
+                         "it away, or take another --triton DIR")
     return settings, described
 
 
 def add_version(repository: Path, model: ServedModel, config: bytes) -> tuple[Path, bool]:
-    """(its folder, whether it is new): a version of the model after those that are there, unless the newest is the same to the byte.
+    """(its folder, whether it is new): a version of the model after those that are there, unless the newest is the same
+    to the byte.
 
-    A server that polls sees the whole version or none of it: it is written under a name that Triton takes for no version (it would
-    any that begins with a digit), then the configuration is exchanged, then the version gets its number. Raises OSError, with the
-    path, if the disk does not take it; what was there is then as it was.
+    A server that polls sees the whole version or none of it: it is written under a name that Triton takes for no
+    version (it would any that begins with a digit), then the configuration is exchanged, then the version gets its
+    number. Raises OSError, with the path, if the disk does not take it; what was there is then as it was.
     """
     folder = repository / model.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +206,8 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def text_format(message: Mapping[str, Any], indent: str = "") -> str:
-    """Protobuf's text format of a message: a list is a repeated field, a dict a message inside, on one line if it is short.
+    """Protobuf's text format of a message: a list is a repeated field, a dict a message inside, on one line if it is
+    short.
 
     Source: protobuf.dev, "Text Format Language Specification".
     """
@@ -202,10 +218,12 @@ def text_format(message: Mapping[str, Any], indent: str = "") -> str:
             for one in values:
                 body = text_format(one, indent + "  ")
                 flat = " ".join(line.lstrip() for line in body.splitlines())
-                lines.append(f"{indent}{key} {{ {flat} }}\n" if len(flat) <= ONE_LINE else f"{indent}{key} {{\n{body}{indent}}}\n")
+                lines.append(f"{indent}{key} {{ {flat} }}\n" if len(flat) <= ONE_LINE
+                             else f"{indent}{key} {{\n{body}{indent}}}\n")
         else:
             scalars = [str(one) if isinstance(one, (Name, int)) else _quoted(one) for one in values]
-            lines.append(f"{indent}{key}: {'[' + ', '.join(scalars) + ']' if isinstance(value, list) else scalars[0]}\n")
+            lines.append(
+                f"{indent}{key}: {'[' + ', '.join(scalars) + ']' if isinstance(value, list) else scalars[0]}\n")
     return "".join(lines)
 
 

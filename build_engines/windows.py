@@ -1,4 +1,4 @@
-"""The windows that ship, as a model wants them: to check its products, and to calibrate them."""
+"""The windows that ship, as a model wants them: to check its engines, and to calibrate them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ CALIBRATION_FRAMES = 4096  # of real detections, in all windows together
 
 
 def evaluation_windows(module: nn.Module | Engine) -> tuple[np.ndarray, np.ndarray]:
-    """The shipped windows for a module or an engine: keypoints_norm (N, T, J, C) float32, target_m (N, J, 3) of the frame it answers for."""
+    """The shipped windows for a module or an engine: keypoints_norm (N, T, J, C) float32, target_m (N, J, 3) of the
+    frame it answers for."""
     keypoints, target = load_windows(module.frames, getattr(module, "is_causal", False))
     joints = _joints(module.skeleton)
     return with_all_columns(np.ascontiguousarray(keypoints[:, :, joints]), module), target[:, joints]
 
 
 def calibration_windows(module: nn.Module) -> np.ndarray:
-    """What a module will be fed: windows of real detections as Stream makes them, and windows of training subjects through a
-    simulated detector. keypoints_norm (N, T, J, C) float32."""
+    """Windows like those a module will be fed: of real detections as Stream makes them, and of training subjects
+    through a simulated detector. keypoints_norm (N, T, J, C) float32."""
     real = np.concatenate([_streamed(load_clip(name), module) for name in REAL_CLIPS])
     every = max(1, -(-len(real) * module.frames // CALIBRATION_FRAMES))
     simulated, _ = load_windows(module.frames, getattr(module, "is_causal", False), use="calibration")

@@ -153,7 +153,6 @@ PYBIND11_MODULE(_native, m) {
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&make_plan), py::arg("plan"), py::arg("tensors"), py::arg("isa") = "")
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
-      .def_property_readonly("packed_bytes", &Plan::packed_bytes)
       .def_property_readonly("buffers", [](const Plan& p) {
         std::vector<std::array<long, 4>> placed;
         for (const Buffer& b : p.buffers()) placed.push_back({b.rows, b.columns, b.ld, b.offset});

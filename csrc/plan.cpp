@@ -209,7 +209,6 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       runs_.push_back(std::move(run));
     }
     if (!fill) packed_ = aligned_block(used + 64);
-    packed_bytes_ = used;
   }
   scratch_ = (scratch_ + 31) / 16 * 16;
 }

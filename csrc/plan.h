@@ -101,7 +101,6 @@ class Plan {
   int inputs() const { return inputs_; }
   int outputs() const { return outputs_; }
   const std::vector<Buffer>& buffers() const { return buffers_; }
-  std::size_t packed_bytes() const { return packed_bytes_; }
 
  private:
   friend class Context;
@@ -110,7 +109,6 @@ class Plan {
   const Kernels& kernels_;
   int frames_, joints_, inputs_, outputs_;
   long arena_, scratch_;  // floats: a person's, a thread's
-  std::size_t packed_bytes_ = 0;
   Block packed_;
   std::vector<Buffer> buffers_;
   std::vector<Run> runs_;

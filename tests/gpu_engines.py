@@ -58,7 +58,7 @@ def windows(people, seed=0):
 
 def a_source(precision="fp16", rung=None, batch=1, kept=(), **options):
     rung = rung or ("strong-fp16" if precision == "fp16" else "strong-fp16-qdq")
-    return builder.Source(graph(batch, is_quantised=precision == "int8", **options), precision,
+    return builder.TensorRTGraph(graph(batch, is_quantised=precision == "int8", **options), precision,
                           rung, batch, tuple(kept))
 
 

@@ -48,9 +48,10 @@ def test_a_graph_over_its_budget_is_not_written(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("options, message", [
     (["--backend", "native"], "--for-board writes TensorRT engines and builds none"),
     (["--allow-rung"], "--for-board writes TensorRT engines and builds none"),
+    (["--threads", "2"], "--for-board writes TensorRT engines and builds none"),
     (["--for-board", "strong-fp32-qdq"],
      "fp16 has no rung strong-fp32-qdq, only strong-fp16, legacy-fp16; --precision"),
-    (["--precision", "w8"], "TensorRT has no product in w8; it has fp16, int8"),])
+    (["--precision", "w8"], "TensorRT does not come in w8; it comes in fp16, int8"),])
 def test_a_wrong_request_is_answered(tmp_path, capsys, options, message):
     assert main([*WRITE, str(tmp_path), "--for-board", "legacy", *options]) == 1
     assert message in capsys.readouterr().err

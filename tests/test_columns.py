@@ -1,4 +1,4 @@
-"""Lifters that take more columns than x and y and answer with more than x, y and z, in every product."""
+"""Lifters that take more columns than x and y and answer with more than x, y and z, in every variant."""
 
 import json
 
@@ -15,7 +15,7 @@ from edgepose.build_engines import compile as compiler, quantise
 from edgepose.build_engines.budgets import BUDGETS, over_budget
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.lower import lower
-from edgepose.build_engines.products import PRODUCTS
+from edgepose.build_engines.variants import VARIANTS
 from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
 from edgepose.columns import INPUTS, OUTPUTS, with_all_columns
@@ -25,7 +25,7 @@ from edgepose.training.protocols import run_flipped
 
 MODELS = {f"{kind.__name__}, {frames} frames": (kind, frames) for kind in (models.ErrorLifter, models.ErrorJointLifter)
           for frames in (1, 9)}
-EVERY_PRODUCT = [(backend, precision) for backend, precisions in PRODUCTS.items() for precision in precisions]
+EVERY_VARIANT = [(backend, precision) for backend, precisions in VARIANTS.items() for precision in precisions]
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -37,8 +37,8 @@ def lifter(request):
     return NamedModule("tiny", module, False), models.eight_bit_scales(calibration)
 
 
-@pytest.mark.parametrize("backend, precision", EVERY_PRODUCT, ids=["-".join(product) for product in EVERY_PRODUCT])
-def test_every_product_takes_and_answers_all_columns(lifter, backend, precision, tmp_path, on_emulated_gpu):
+@pytest.mark.parametrize("backend, precision", EVERY_VARIANT, ids=["-".join(variant) for variant in EVERY_VARIANT])
+def test_every_variant_takes_and_answers_all_columns(lifter, backend, precision, tmp_path, on_emulated_gpu):
     named, scales = lifter
     enginefile.write(tmp_path / "a.epose", *compiler.build(named, backend, precision, scales))
     engine = edgepose.load(tmp_path / "a.epose", trust=True)
@@ -80,7 +80,7 @@ def test_a_tensorrt_graph_is_the_model_and_keeps_both_heads_in_float32(lifter, r
     assert not heads & {label for _, label, _ in quantise.products(plan)}
 
 
-def test_compile_makes_every_product_on_the_windows_that_ship(tmp_path):
+def test_compile_makes_every_variant_on_the_windows_that_ship(tmp_path):
     lifter = NamedModule("tiny", models.person_sized(models.randomised(models.ErrorLifter())), True)
     rows = compiler.compile_lifter(lifter, ["native", "onnx", "torchscript"], ["fp32", "fp16", "w8", "int8"],
                                    tmp_path, 1, Console(quiet=True), keep_slower=True)

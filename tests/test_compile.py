@@ -12,7 +12,7 @@ import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import compile as compiler
 from edgepose.build_engines.budgets import Budget
-from edgepose.build_engines.lifters import NamedModule
+from edgepose.build_engines.lifters import NamedModule, weights_sha256
 from edgepose.build_engines.report import Row, write_report
 from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
@@ -29,7 +29,7 @@ def built(tmp_path_factory):
     return out
 
 
-def test_every_product_is_there_and_loads(built):
+def test_every_variant_is_there_and_loads(built):
     names = {"native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"}
     assert {file.name for file in built.iterdir()} == {f"ampose_{name}.epose" for name in names} | {"report.json"}
     for name in names:
@@ -37,7 +37,7 @@ def test_every_product_is_there_and_loads(built):
         assert f"{engine.backend}_{engine.precision}" == name and engine.model == "ampose" and engine.frames == 1
 
 
-def test_the_report_has_a_row_a_product_within_its_budget(built):
+def test_the_report_has_a_row_an_engine_within_its_budget(built):
     report = json.loads((built / "report.json").read_text())
     assert len(report["rows"]) == 5 and report["machine"]["instruction_sets"]
     for row in report["rows"]:
@@ -48,9 +48,9 @@ def test_the_report_has_a_row_a_product_within_its_budget(built):
         assert row["parameters"] == zoo.parameters(zoo.build("ampose"))
 
 
-@pytest.mark.parametrize("product", ["native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"])
-def test_each_product_agrees_with_torch(built, product):
-    engine = edgepose.load(built / f"ampose_{product}.epose", trust=True)
+@pytest.mark.parametrize("variant", ["native_fp32", "native_fp16", "onnx_fp32", "onnx_fp16", "torchscript_fp32"])
+def test_each_variant_agrees_with_torch(built, variant):
+    engine = edgepose.load(built / f"ampose_{variant}.epose", trust=True)
     x = np.random.default_rng(3).uniform(-0.5, 0.5, (5, 1, 17, 2)).astype(np.float32)
     with torch.inference_mode():
         reference = compiler.load_lifter("ampose").module(torch.from_numpy(x)).numpy()
@@ -61,7 +61,7 @@ def test_each_product_agrees_with_torch(built, product):
 def test_the_header_says_what_the_file_is(built):
     header, _ = enginefile.read(built / "ampose_native_fp16.epose")
     assert header["skeleton"] == "h36m17" and "metres" in header["units"] and header["is_trained"]
-    assert header["weights_sha256"] == compiler.weights_sha256(compiler.load_lifter("ampose").module)
+    assert header["weights_sha256"] == weights_sha256(compiler.load_lifter("ampose").module)
 
 
 @pytest.mark.parametrize("rate_hz", [60.0, None])
@@ -84,8 +84,8 @@ def test_half_precision_weights_take_half_the_bytes(built):
     assert sizes["native_fp16"] < 0.55 * sizes["native_fp32"] and sizes["onnx_fp16"] < 0.55 * sizes["onnx_fp32"]
 
 
-def test_a_product_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, capsys):
-    (tmp_path / "ampose_native_fp32.epose").write_bytes(b"an older product")
+def test_an_engine_over_its_budget_is_not_left_behind(tmp_path, monkeypatch, capsys):
+    (tmp_path / "ampose_native_fp32.epose").write_bytes(b"an older engine")
     monkeypatch.setitem(compiler.BUDGETS, "fp32", Budget(1e-9))
     assert main(["compile", "--model", "ampose", "--backend", "native", "--precision", "fp32",
                  "--out", str(tmp_path)]) == 1
@@ -157,7 +157,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
     (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
     (["--model", "ampose", "--frames", "3", "--untrained"], "takes 1, 9, 27 frames, not 3"),
     (["--model", "ampose", "--backend", "torchscript", "--precision", "fp16"],
-     "none of torchscript has a product in fp16"),])
+     "none of torchscript comes in fp16"),])
 def test_a_wrong_request_is_answered_with_what_there_is(arguments, message, tmp_path, capsys):
     assert main(["compile", *arguments, "--out", str(tmp_path)]) == 1
     assert re.search(message, capsys.readouterr().err)
@@ -228,10 +228,10 @@ def in_eight_bits(tmp_path_factory):
     return out
 
 
-def test_products_in_eight_bits_are_within_their_budget_and_beside_their_scales(in_eight_bits):
-    products = {"native_w8", "native_int8", "onnx_int8"}
+def test_engines_in_eight_bits_are_within_their_budget_and_beside_their_scales(in_eight_bits):
+    variants = {"native_w8", "native_int8", "onnx_int8"}
     assert {file.name for file in in_eight_bits.iterdir()} == {
-        f"martinez-s_{name}.epose" for name in products} | {"report.json", "martinez-s_scales.json"}
+        f"martinez-s_{name}.epose" for name in variants} | {"report.json", "martinez-s_scales.json"}
     for row in json.loads((in_eight_bits / "report.json").read_text())["rows"]:
         assert row["is_kept"] and 0 < row["mean_error_mm"] <= row["budget_mm"] == 1.0
         assert row["mean_error_mm"] < row["tail_error_mm"] < min(10, row["max_error_mm"])
@@ -280,7 +280,7 @@ SHIPPED = sorted(file.stem for file in checkpoints.SHIPPED.glob("*.safetensors")
 def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
     header, tensors = enginefile.read(checkpoints.SHIPPED / f"{name}_fp16.epose")
     lifter = compiler.load_lifter(name)
-    assert header["weights_sha256"] == compiler.weights_sha256(lifter.module)
+    assert header["weights_sha256"] == weights_sha256(lifter.module)
     again, fresh = compiler.build(lifter, "native", "fp16")
     if header["format"] == 1:  # this format has the places of the buffers and no names of columns
         header["plan"] = {**header["plan"], "buffers": [buffer[:2] for buffer in header["plan"]["buffers"]]}

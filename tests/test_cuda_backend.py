@@ -14,7 +14,7 @@ import pytest
 
 import edgepose
 from edgepose import EngineError, backends, enginefile, gpu, timing
-from edgepose.build_engines import compile as compiler
+from edgepose.build_engines import build, compile as compiler
 from edgepose.cli import main
 
 try:
@@ -91,8 +91,8 @@ COMPILE = ["compile", "--model", "martinez-s", "--out"]
 @pytest.fixture
 def few_windows(monkeypatch):
     """The evaluation windows, few of them: the emulated kernels are slow."""
-    every = compiler.evaluation_windows
-    monkeypatch.setattr(compiler, "evaluation_windows",
+    every = build.evaluation_windows
+    monkeypatch.setattr(build, "evaluation_windows",
                         lambda module: tuple(np.ascontiguousarray(part[::64]) for part in every(module)))
     monkeypatch.setattr(compiler.timing, "interleaved",
                         lambda engines, rounds, calls: dict.fromkeys(engines, timing.Timing(np.ones(1), 1.0)))

@@ -25,7 +25,7 @@ def test_what_stays_in_float32_does_so_for_a_reason(monkeypatch):
 
     def broken():
         graph = tensorrt_graph(model, ALL_RUNGS["strong-fp16"], 1, None, windows)
-        return list(broken_rules(graph.onnx, graph.rung, shapes_of("ampose", 1)))
+        return list(broken_rules(graph.onnx, ALL_RUNGS[graph.rung], shapes_of("ampose", 1)))
 
     assert broken() == []
     steps = float32_steps(lower(model, "fp32")[0])
@@ -110,7 +110,7 @@ def test_a_column_of_next_to_no_weight_has_a_scale_in_fp16():
     with torch.no_grad():
         model.tower.blocks[0][2].linear.weight[5] *= 1e-6
     graph = tensorrt_graph(model, ALL_RUNGS["strong-fp16-qdq"], 4, scales, windows)
-    assert list(broken_rules(graph.onnx, graph.rung, shapes_of("martinez", 4))) == []
+    assert list(broken_rules(graph.onnx, ALL_RUNGS[graph.rung], shapes_of("martinez", 4))) == []
     plain = tensorrt_graph(model, ALL_RUNGS["strong-fp32-qdq"], 4, scales, windows)
     assert distances_mm(run(graph.onnx, windows[:4]), run(plain.onnx, windows[:4])).mean() < 1
 

@@ -7,7 +7,7 @@ from tiny_real_clips import write_folder
 import edgepose
 from edgepose import zoo
 from edgepose.build_engines import publish
-from edgepose.build_engines.compile import weights_sha256
+from edgepose.build_engines.lifters import weights_sha256
 from edgepose.training import evaluate
 from edgepose.zoo.checkpoints import load_checkpoint, save_checkpoint
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgepose.build_engines.compile import load_lifter
+from edgepose.build_engines.lifters import load_lifter
 from edgepose.zoo import published
 
 STRIDES = {27: (3, 3, 3), 351: (3, 9, 13)}

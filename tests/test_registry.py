@@ -1,4 +1,4 @@
-"""Promises of every model of the registry: all products within their budgets, Stream equal to the off-line run."""
+"""Promises of every model of the registry: all variants within their budgets, Stream equal to the off-line run."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from edgepose.build_engines.budgets import BUDGETS
 from edgepose.build_engines.compile import build, why_not_here
 from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.lower import lower
-from edgepose.build_engines.products import PRODUCTS
+from edgepose.build_engines.variants import VARIANTS
 from edgepose.columns import joints_of, with_all_columns
 from edgepose.training.losses import Objective
 
@@ -30,7 +30,7 @@ def one_thread():
 
 
 @each_model
-def test_every_product_is_within_its_error_budget(tmp_path, name, frames):
+def test_every_variant_is_within_its_error_budget(tmp_path, name, frames):
     module = person_sized(randomised(small(name, frames)))  # budgets hold for poses of people's size
     x = keypoints(module, 3)
     expected = torch_poses(module, x)
@@ -39,7 +39,7 @@ def test_every_product_is_within_its_error_budget(tmp_path, name, frames):
     scales = eight_bit_scales(calibration)
     # A build keeps some steps in half precision; here all are in eight bits, within a twentieth of the pose.
     budget_mm = {precision: budget.mean_mm for precision, budget in BUDGETS.items()} | {"w8": 25.0, "int8": 25.0}
-    for backend, precisions in PRODUCTS.items():
+    for backend, precisions in VARIANTS.items():
         if why_not_here(backend):  # test_cuda_kernels.py has the emulated kernels
             continue
         for precision in precisions:

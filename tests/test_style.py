@@ -18,16 +18,6 @@ NOT_DONE = set("""
 edgepose/adapters.py edgepose/backends/__init__.py edgepose/backends/cuda.py edgepose/backends/native.py
 edgepose/backends/tensorrt.py edgepose/engine.py edgepose/enginefile.py edgepose/filters.py edgepose/gpu.py
 edgepose/npz.py edgepose/pyinstaller/__init__.py edgepose/pyinstaller/hook-edgepose.py edgepose/stream.py
-edgepose/training/bodies.py edgepose/training/cameras.py edgepose/training/detector_fit.py
-edgepose/training/evaluate.py edgepose/training/landmarks.py edgepose/training/losses.py edgepose/training/mocap.py
-edgepose/training/noise.py edgepose/training/observation.py edgepose/training/poses.py edgepose/training/real_clips.py
-edgepose/training/schedules.py edgepose/training/sources.py edgepose/training/supervised.py
-build_engines/compile.py build_engines/compile_detector.py build_engines/export.py build_engines/lifters.py
-build_engines/lower.py build_engines/plan_module.py build_engines/plan_onnx.py build_engines/products.py
-build_engines/publish.py build_engines/publish_detector.py build_engines/report.py
-build_engines/tensorrt/boards.py build_engines/tensorrt/builder.py build_engines/tensorrt/graph.py
-build_engines/tensorrt/half_graph.py build_engines/tensorrt/rebuild.py build_engines/tensorrt/torch_tensorrt.py
-build_engines/triton_repository.py build_engines/windows.py
 """.split())
 
 

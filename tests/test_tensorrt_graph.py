@@ -20,8 +20,8 @@ from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_graph_keeps_to_the_rules_of_its_rung(name, rung, batch):
     graph = graph_of(name, rung, batch)
-    assert (graph.rung, graph.batch) == (ALL_RUNGS[rung], batch)
-    assert list(broken_rules(graph.onnx, graph.rung, shapes_of(name, batch), graph.keep_float32)) == []
+    assert (graph.rung, graph.batch) == (rung, batch)
+    assert list(broken_rules(graph.onnx, ALL_RUNGS[graph.rung], shapes_of(name, batch), graph.keep_float32)) == []
 
 
 def node_of(model, op, place=0):
@@ -104,7 +104,8 @@ def test_a_graph_that_breaks_a_rule_is_told_so(rung, mutate, message):
     model = onnx.load_from_string(graph.onnx)
     mutate(model)
     try:
-        broken = list(broken_rules(model.SerializeToString(), graph.rung, shapes_of("ampose", 1), graph.keep_float32))
+        broken = list(broken_rules(model.SerializeToString(), ALL_RUNGS[graph.rung], shapes_of("ampose", 1),
+                                   graph.keep_float32))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         broken = [f"checker: {error}"]
     assert any(re.search(message, rule) for rule in broken), broken

@@ -70,7 +70,7 @@ def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtime
 
     from edgepose import enginefile
     from edgepose.benchmarks.run import eight_bit_scales, trained_or_seeded
-    from edgepose.build_engines.compile import build, tensorrt_header
+    from edgepose.build_engines.build import build, tensorrt_header
     from edgepose.build_engines.tensorrt import boards
     from edgepose.build_engines.windows import calibration_windows, evaluation_windows
     from edgepose.zoo import checkpoints
@@ -93,9 +93,9 @@ def prepare(folder: Path, models: Sequence[str], batches: Sequence[int], runtime
         calibration = calibration_windows(module)
         for precision in sorted({precision for runtime, precision in runtimes if runtime.startswith("tensorrt")}):
             for batch, flavour in ((batch, flavour) for batch in batches for flavour in flavours):
-                source = boards.source_for_board(lifter, precision, batch, flavour, scales, calibration)
+                graph = boards.graph_for_board(lifter, precision, batch, flavour, scales, calibration)
                 boards.write_unbuilt(model.tensorrt(precision, batch, flavour),
-                                     tensorrt_header(lifter, precision, scales), source)
+                                     tensorrt_header(lifter, precision, scales), graph)
         prepared.append(model)
     rows = [[model.name, model.frames, model.is_trained] for model in prepared]
     enginefile.write_atomically(folder / CONTENTS, (json.dumps(rows) + "\n").encode())

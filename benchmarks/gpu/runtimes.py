@@ -84,7 +84,7 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
     GPU is missing, or it does not build or run; nothing is held to a budget."""
     if reason := gpu.tensorrt_missing():
         raise EngineError(reason)
-    from edgepose.build_engines.tensorrt.builder import Builder, engine_parts, is_offered, source_of
+    from edgepose.build_engines.tensorrt.builder import Builder, engine_parts, graph_of, is_offered
 
     prepared = [model.tensorrt(precision, batch, flavour) for flavour in FLAVOURS if is_offered(flavour)]
     path = next(filter(Path.exists, prepared), None)
@@ -96,8 +96,8 @@ def open_tensorrt(model: Model, precision: str, batch: int, work: Path, tactic_s
     facts = {"rung": header["rung"]}
     if not built.exists():
         start = time.perf_counter()
-        source = source_of(header, tensors)
-        of_plan, tensors = engine_parts(source, Builder(work, tactic_sources, messages.append).build(source))
+        graph = graph_of(header, tensors)
+        of_plan, tensors = engine_parts(graph, Builder(work, tactic_sources, messages.append).build(graph))
         enginefile.write(built, {**header, **of_plan}, tensors)
         facts["build_s"] = time.perf_counter() - start
     with warnings.catch_warnings(record=True) as records:  # for example: it runs without a CUDA graph

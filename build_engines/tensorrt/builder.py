@@ -1,7 +1,9 @@
-"""A static ONNX graph -> a TensorRT plan for the GPU of this machine. Needs the library tensorrt (8.6 to 11) and PyCUDA, no torch.
+"""A static ONNX graph -> a TensorRT plan for the GPU of this machine. Needs the library tensorrt (8.6 to 11) and
+PyCUDA, no torch.
 
-What differs between versions is asked of the library with hasattr, never read off its version number. How precision gets into a plan is
-its rung: on a "strong" one the graph says it all, on a "legacy" one builder flags do, within the float32 that `keep_float32` asks for.
+What differs between versions is asked of the library with hasattr, never read off its version number. How precision
+gets into a plan is its rung: on a "strong" one the graph says it all, on a "legacy" one builder flags do, within the
+float32 that `keep_float32` asks for.
 """
 
 from __future__ import annotations
@@ -32,9 +34,12 @@ class NotBuilt(EngineError):
 
 
 @dataclass(frozen=True)
-class Source:
-    """A graph to build and how. onnx: (batch, T, J, 2) -> (batch, J, 3), static. rung: the flavour is its first word.
-    keep_float32: the nodes that must compute in float32, on a legacy rung."""
+class TensorRTGraph:
+    """A graph to build. onnx: "keypoints_norm" (batch, T, J, C) -> "pose_m" (batch, J, D), float32, static.
+
+    rung: its name, whose first word is the flavour. keep_float32: the names of the nodes that must compute in float32
+    on a legacy rung; a strong graph has it as casts.
+    """
 
     onnx: bytes
     precision: str
@@ -44,13 +49,13 @@ class Source:
 
     @property
     def is_strong(self) -> bool:
-        """Whether the types in the graph are all that decides what computes in which precision."""
+        """True if the types in the graph alone decide what computes in which precision."""
         return self.rung.startswith("strong")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What TensorRT built. layers: what it made of the graph, the inspector's JSON. machine: where it runs (gpu.machine)."""
+class TensorRTPlan:
+    """A plan that TensorRT built. layers: the inspector's JSON of its layers. machine: where it runs (gpu.machine)."""
 
     payload: bytes
     layers: str
@@ -59,49 +64,50 @@ class Plan:
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds plans on this machine. folder: of the timing cache, which makes a second build quick and choose the same kernels.
-    tactic_sources: names of TensorRT's enumeration, where cuBLAS or cuDNN are not installed; None: its own choice.
+    """Builds plans on this machine.
 
-    say: is told what is worth a line.
+    folder: of the timing cache, which makes a second build quick and choose the same kernels. tactic_sources: names of
+    TensorRT's enumeration, where cuBLAS or cuDNN are not installed; None: its own choice. say: prints a line.
     """
 
     folder: Path
     tactic_sources: Sequence[str] | None = None
     say: Callable[[str], None] = print
 
-    def build(self, source: Source) -> Plan:
-        """The plan of a graph. Raises ImportError without the libraries; NotBuilt if TensorRT does not take the graph, or builds nothing of it;
-        EngineError if this TensorRT is not one that edgepose knows; ValueError for an unknown tactic source."""
+    def build(self, graph: TensorRTGraph) -> TensorRTPlan:
+        """The plan of a graph. Raises ImportError without the libraries; NotBuilt if TensorRT does not take the graph,
+        or builds nothing of it; EngineError if this TensorRT is not one that edgepose knows; ValueError for an unknown
+        tactic source."""
         import tensorrt as trt
 
         gpu = open_gpu()
         with gpu.current(), _known(trt):
             cache = self.folder / f"{trt.__version__}-{re.sub(r'[^A-Za-z0-9]+', '-', gpu.name).strip('-')}.cache"
-            return self._build(trt, source, gpu.machine(trt), cache)
+            return self._build(trt, graph, gpu.machine(trt), cache)
 
-    def _build(self, trt: Any, source: Source, machine: dict[str, str], cache: Path) -> Plan:
+    def _build(self, trt: Any, graph: TensorRTGraph, machine: dict[str, str], cache: Path) -> TensorRTPlan:
         logger = listener(trt)
         builder = trt.Builder(logger)
-        network = builder.create_network(_network_flags(trt, source))
+        network = builder.create_network(_network_flags(trt, graph))
         parser = trt.OnnxParser(network, logger)
-        if not parser.parse(source.onnx):
+        if not parser.parse(graph.onnx):
             errors = [str(parser.get_error(number)) for number in range(parser.num_errors)]
             raise NotBuilt(f"TensorRT {trt.__version__} does not take the graph: {listed(errors, '; ') or heard(trt)}")
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         config.clear_flag(trt.BuilderFlag.TF32)  # what the graph keeps in float32 it keeps for its accuracy
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector tells which layers became one
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector then says which layers became one
         if self.tactic_sources is not None:
             config.set_tactic_sources(_tactic_sources(trt, self.tactic_sources))
-        if not source.is_strong:
-            _set_precision(trt, network, config, source)
+        if not graph.is_strong:
+            _set_precision(trt, network, config, graph)
         self._read_cache(trt, config, cache)
         heard(trt)
         payload = builder.build_serialized_network(network, config)
         if payload is None:
             raise NotBuilt(f"TensorRT {trt.__version__} builds no engine: {heard(trt)}")
         enginefile.write_atomically(cache, bytes(config.get_timing_cache().serialize()))
-        return Plan(bytes(payload), _layers(trt, payload), machine)
+        return TensorRTPlan(bytes(payload), _layers(trt, payload), machine)
 
     def _read_cache(self, trt: Any, config: Any, cache: Path) -> None:
         earlier = cache.read_bytes() if cache.is_file() else b""
@@ -115,57 +121,65 @@ class Builder:
                 self.say(f"{cache} is damaged or of another machine ({heard(trt)}): the timings start anew")
             config.set_timing_cache(config.create_timing_cache(b""), False)
 
-    def build_first(self, sources: Sequence[tuple[str, Callable[[], Source]]], allow_lower: bool) -> tuple[Source, Plan]:
-        """The plan of the first (rung, what makes its source) that builds.
+    def build_first(self, graphs: Sequence[tuple[str, Callable[[], TensorRTGraph]]],
+                    allow_lower: bool) -> tuple[TensorRTGraph, TensorRTPlan]:
+        """The plan of the first (rung, what writes its graph) that builds.
 
-        allow_lower: goes on to the next where one does not, and says so; else raises NotBuilt with the reason and the next rung's name.
+        allow_lower: goes on to the next where one does not, and says so; else raises NotBuilt with the reason and the
+        next rung's name.
         """
-        for number, (rung, source_of) in enumerate(sources):
-            source = source_of()
+        for number, (rung, write) in enumerate(graphs):
+            graph = write()
             try:
-                return source, self.build(source)
+                return graph, self.build(graph)
             except NotBuilt as error:
-                following = [name for name, _ in sources[number + 1:]]
+                following = [name for name, _ in graphs[number + 1:]]
                 if not following:
                     raise NotBuilt(f"rung {rung} does not build, and it is the last one: {error}") from error
                 if not allow_lower:
-                    raise NotBuilt(f"rung {rung} does not build; --allow-rung goes on to {following[0]}: {error}") from error
+                    raise NotBuilt(
+                        f"rung {rung} does not build; --allow-rung goes on to {following[0]}: {error}") from error
                 self.say(f"rung {rung} does not build, going on to {following[0]}: {error}")
         raise NotBuilt("this TensorRT has no rung for that precision")
 
 
 def is_offered(rung: str) -> bool:
-    """Whether this machine's TensorRT has a rung of that name: strong from 10 on, legacy before 11. Raises ImportError without it."""
+    """True if this machine's TensorRT has a rung of that name: strong from 10 on, legacy before 11.
+
+    Raises ImportError without TensorRT.
+    """
     import tensorrt as trt
 
     with _known(trt):
-        owner, name = (trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") if rung.startswith("strong") else (trt.BuilderFlag, "FP16")
+        owner, name = (trt.NetworkDefinitionCreationFlag,
+                       "STRONGLY_TYPED") if rung.startswith("strong") else (trt.BuilderFlag, "FP16")
         return hasattr(owner, name)
 
 
-def inspected(payload: bytes) -> Plan:
+def inspected(payload: bytes) -> TensorRTPlan:
     """A plan that was built here by other means. Raises NotBuilt if TensorRT does not take it."""
     import tensorrt as trt
 
     gpu = open_gpu()
     with gpu.current(), _known(trt):
-        return Plan(payload, _layers(trt, payload), gpu.machine(trt))
+        return TensorRTPlan(payload, _layers(trt, payload), gpu.machine(trt))
 
 
-def engine_parts(source: Source, plan: Plan | None) -> tuple[dict, dict[str, np.ndarray]]:
-    """What an engine file has of a plan: (header's entries, tensors). None: it is still to be built."""
-    header = {"backend": "tensorrt", "precision": source.precision, "batch": source.batch, "rung": source.rung,
-              "machine": plan.machine if plan else {}, "keep_float32": list(source.keep_float32),
-              "onnx_sha256": hashlib.sha256(source.onnx).hexdigest()}
-    payloads = {"onnx": source.onnx, **({"payload": plan.payload} if plan else {})}
+def engine_parts(graph: TensorRTGraph, plan: TensorRTPlan | None) -> tuple[dict, dict[str, np.ndarray]]:
+    """A plan's part of an engine file: (header's entries, tensors). plan: None if it is still to be built."""
+    header = {"backend": "tensorrt", "precision": graph.precision, "batch": graph.batch, "rung": graph.rung,
+              "machine": plan.machine if plan else {}, "keep_float32": list(graph.keep_float32),
+              "onnx_sha256": hashlib.sha256(graph.onnx).hexdigest()}
+    payloads = {"onnx": graph.onnx, **({"payload": plan.payload} if plan else {})}
     return header, {name: np.frombuffer(payload, np.uint8) for name, payload in payloads.items()}
 
 
-def source_of(header: dict, tensors: dict[str, np.ndarray]) -> Source:
-    """The source that an engine file holds. Raises EngineError if it holds none, another than its header says, or one
+def graph_of(header: dict, tensors: dict[str, np.ndarray]) -> TensorRTGraph:
+    """The graph that an engine file holds. Raises EngineError if it holds none, another than its header says, or one
     that reads other files."""
     if "onnx" not in tensors:
-        raise EngineError(f"it holds no graph to build from; build it with edgepose compile --model {header['model']} --backend {header['rung']}")
+        raise EngineError("it holds no graph to build from; build it with edgepose compile --model "
+                          f"{header['model']} --backend {header['rung']}")
     onnx, kept = tensors["onnx"].tobytes(), header.get("keep_float32")
     if not isinstance(kept, list) or not all(isinstance(name, str) for name in kept):
         raise EngineError(f"the header's 'keep_float32' is {kept!r}; it needs a list of names")
@@ -175,21 +189,23 @@ def source_of(header: dict, tensors: dict[str, np.ndarray]) -> Source:
         check_has_no_external_data(onnx)
     except ValueError as error:
         raise EngineError(str(error)) from error
-    return Source(onnx, header["precision"], header["rung"], header["batch"], tuple(kept))
+    return TensorRTGraph(onnx, header["precision"], header["rung"], header["batch"], tuple(kept))
 
 
 def write_layers(path: Path, layers: str) -> None:
     """Writes what TensorRT made of the graph beside the engine file at `path`: NAME.layers.json."""
-    enginefile.write_atomically(path.with_suffix(".layers.json"), (json.dumps(json.loads(layers), indent=1) + "\n").encode())
+    enginefile.write_atomically(path.with_suffix(".layers.json"),
+                                (json.dumps(json.loads(layers), indent=1) + "\n").encode())
 
 
 @contextlib.contextmanager
 def _known(trt: Any) -> Iterator[None]:
-    """Within it, a name that the library does not have is an EngineError that says so."""
+    """A context in which a name that the library lacks becomes an EngineError that says so."""
     try:
         yield
     except AttributeError as error:
-        raise EngineError(f"TensorRT {getattr(trt, '__version__', '?')} is none that edgepose builds with (8.6 to 11): {error}") from error
+        raise EngineError(f"TensorRT {getattr(trt, '__version__', '?')} is none that edgepose builds "
+                          f"with (8.6 to 11): {error}") from error
 
 
 def _layers(trt: Any, payload: Any) -> str:
@@ -200,30 +216,31 @@ def _layers(trt: Any, payload: Any) -> str:
     return engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
 
 
-def _network_flags(trt: Any, source: Source) -> int:
+def _network_flags(trt: Any, graph: TensorRTGraph) -> int:
     flag = trt.NetworkDefinitionCreationFlag
-    if source.is_strong and not hasattr(flag, "STRONGLY_TYPED"):
-        raise NotBuilt(f"TensorRT {trt.__version__} has no strongly typed networks, which rung {source.rung} needs")
-    wanted = ["EXPLICIT_BATCH", *(["STRONGLY_TYPED"] if source.is_strong else [])]  # 11 has no EXPLICIT_BATCH: all are
+    if graph.is_strong and not hasattr(flag, "STRONGLY_TYPED"):
+        raise NotBuilt(f"TensorRT {trt.__version__} has no strongly typed networks, which rung {graph.rung} needs")
+    wanted = ["EXPLICIT_BATCH", *(["STRONGLY_TYPED"] if graph.is_strong else [])]  # 11 has no EXPLICIT_BATCH: all are
     return sum(1 << int(getattr(flag, name)) for name in wanted if hasattr(flag, name))
 
 
-def _set_precision(trt: Any, network: Any, config: Any, source: Source) -> None:
-    if source.precision == "fp32":
+def _set_precision(trt: Any, network: Any, config: Any, graph: TensorRTGraph) -> None:
+    if graph.precision == "fp32":
         return
     if not hasattr(trt.BuilderFlag, "FP16"):
-        raise NotBuilt(f"TensorRT {trt.__version__} has no builder flags for precision, which rung {source.rung} needs")
-    for name in ["FP16", *(["INT8"] if source.precision == "int8" else []), "OBEY_PRECISION_CONSTRAINTS"]:
+        raise NotBuilt(f"TensorRT {trt.__version__} has no builder flags for precision, which rung {graph.rung} needs")
+    for name in ["FP16", *(["INT8"] if graph.precision == "int8" else []), "OBEY_PRECISION_CONSTRAINTS"]:
         config.set_flag(getattr(trt.BuilderFlag, name))
     layers: dict[str, list[Any]] = {}  # of the node's name: a parser that makes several calls them NAME, NAME_1, NAME_2
     for layer in map(network.get_layer, range(network.num_layers)):
         layers.setdefault(re.sub(r"_\d+$", "", layer.name), []).append(layer)
-    for name in source.keep_float32:
+    for name in graph.keep_float32:
         if name not in layers:
             raise NotBuilt(f"the network has no layer {name!r}, which must compute in float32{near(name, layers)}")
         for layer in layers[name]:
             outputs = range(layer.num_outputs)
-            if all(layer.get_output(number).dtype in (trt.float32, trt.float16) for number in outputs):  # not of shapes and indices
+            # Shapes and indices are whole numbers.
+            if all(layer.get_output(number).dtype in (trt.float32, trt.float16) for number in outputs):
                 layer.precision = trt.float32
                 for number in outputs:
                     layer.set_output_type(number, trt.float32)
@@ -240,5 +257,6 @@ def _tactic_sources(trt: Any, names: Sequence[str]) -> int:
     known = trt.TacticSource.__members__
     for name in names:
         if name.upper() not in known:
-            raise ValueError(f"tactic source {name!r}; TensorRT {trt.__version__} has {', '.join(known).lower()}{near(name.upper(), known)}")
+            raise ValueError(f"tactic source {name!r}; TensorRT {trt.__version__} has "
+                             f"{', '.join(known).lower()}{near(name.upper(), known)}")
     return sum(1 << int(getattr(trt.TacticSource, name)) for name in {name.upper() for name in names})

@@ -1,7 +1,8 @@
-"""Half precision as casts: which nodes of a float32 ONNX graph must stay in float32, and the same graph with the others in FP16.
+"""Half precision as casts: which nodes of a float32 ONNX graph must stay in float32, and the same graph with the others
+in FP16.
 
-TensorRT's strongly typed networks compute each node in the type of its inputs, so the graph says all. A weakly typed network (TensorRT
-8) is given the float32 graph and the names of the nodes that stay.
+TensorRT's strongly typed networks compute each node in the type of its inputs, so the graph says all. A weakly typed
+network (TensorRT 8) is given the float32 graph and the names of the nodes that stay.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def magnitudes(model: onnx.ModelProto, windows: np.ndarray) -> dict[str, float]:
-    """The largest magnitude of each float32 tensor that a graph of batch 1 makes of `windows`, keypoints_norm (N, T, J, C); NaN if
-    one is.
+    """The largest magnitude of each float32 tensor that a graph of batch 1 makes of `windows`, keypoints_norm (N, T, J,
+    C); NaN if one is.
 
     Raises RuntimeError if ONNX Runtime does not take the graph.
     """
     import onnxruntime
 
-    made = {model.graph.input[0].name}
+    computed = {model.graph.input[0].name}
     for node in model.graph.node:
-        made.update(node.output if made.intersection(node.input) else ())
+        computed.update(node.output if computed.intersection(node.input) else ())
     watched = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     watched.graph.output.extend(info for info in watched.graph.value_info
-                                if info.name in made and info.type.tensor_type.elem_type == TensorProto.FLOAT)
+                                if info.name in computed and info.type.tensor_type.elem_type == TensorProto.FLOAT)
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else it saturates in 16 bits on many processors
+    # Else it saturates in 16 bits on many processors.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -52,9 +54,9 @@ def magnitudes(model: onnx.ModelProto, windows: np.ndarray) -> dict[str, float]:
 
 
 def float32_nodes(model: onnx.ModelProto, steps: Collection[str], largest: dict[str, float]) -> set[str]:
-    """The names of the nodes that must compute in float32: those of `steps`, sums of squares and exponentials, the residual sums that
-    LayerNorm and those steps read (a third of a transformer's rounding error, and one cast fewer), and those that touch a number which
-    FP16 has not, be it a constant or one seen among the `magnitudes`."""
+    """The names of the nodes that must compute in float32: those of `steps`, sums of squares and exponentials, the
+    residual sums that LayerNorm and those steps read (a third of a transformer's rounding error, and one cast fewer),
+    and those that touch a number which FP16 has not, be it a constant or one seen among the `magnitudes`."""
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
     too_much = {name for name, value in constants.items() if not _fits(value)}
     too_much |= {name for name, value in largest.items() if not value <= LARGEST_ACTIVATION}
@@ -74,14 +76,16 @@ def float32_nodes(model: onnx.ModelProto, steps: Collection[str], largest: dict[
 
 
 def _residual_sums(graph: onnx.GraphProto, steps: Collection[str]) -> set[str]:
-    """The additions, but for those of biases, that end in a LayerNorm or one of `steps` with nothing but additions between."""
+    """The additions, but for those of biases, that end in a LayerNorm or one of `steps` with nothing but additions
+    between."""
     products = {name for node in graph.node if node.op_type == "MatMul" for name in node.output}
     sums: set[str] = set()
     stream: set[str] = set()
     for node in reversed(graph.node):
         if node.op_type == "LayerNormalization" or node.name.split("/")[0] in steps:
             stream.update(node.input)
-        elif stream.intersection(node.output) and (node.op_type in MOVES or (node.op_type == "Add" and not products.intersection(node.input))):
+        elif stream.intersection(node.output) and (
+                node.op_type in MOVES or (node.op_type == "Add" and not products.intersection(node.input))):
             stream.update(node.input)
             sums.update([node.name] if node.op_type == "Add" else [])
     return sums
@@ -93,8 +97,8 @@ def _fits(value: np.ndarray) -> bool:
 
 
 def in_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """The graph with every node in FP16 but those named in `kept`; a tensor that is wanted in another type than it has is cast once.
-    Input and output stay float32. Scales have the type of what they scale."""
+    """The graph with every node in FP16 but those named in `kept`; a tensor that is wanted in another type than it has
+    is cast once. Input and output stay float32. Scales have the type of what they scale."""
     halved = onnx.ModelProto()
     halved.CopyFrom(model)
     graph, caster = halved.graph, _Caster(halved.graph)
@@ -121,7 +125,8 @@ def in_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
 
 
 def _with_rounding(graph: onnx.GraphProto, kept: Collection[str]) -> dict[str, bool]:
-    """Name of each node -> whether it stays in float32: rounding is of the type of what reads it, half precision if anything is."""
+    """Name of each node -> whether it stays in float32: rounding is of the type of what reads it, half precision if
+    anything is."""
     is_kept = {node.name: node.name in kept for node in graph.node}
     readers: dict[str, list[str]] = {}
     for node in graph.node:
@@ -129,14 +134,15 @@ def _with_rounding(graph: onnx.GraphProto, kept: Collection[str]) -> dict[str, b
             readers.setdefault(name, []).append(node.name)
     operators = {node.name: node.op_type for node in graph.node}
     for node in reversed(graph.node):
-        if node.op_type in ROUNDS or (node.op_type == "Transpose" and operators.get(node.input[0]) == "DequantizeLinear"):
+        if node.op_type in ROUNDS or (node.op_type == "Transpose" and operators.get(node.input[0])
+                                      == "DequantizeLinear"):
             is_kept[node.name] |= all(is_kept[reader] for name in node.output for reader in readers[name])
     return is_kept
 
 
 def _raise_scales(graph: onnx.GraphProto, is_kept: dict[str, bool]) -> None:
-    """Weights in eight bits whose column is so small that FP16 has no scale for it are rounded to the smallest one; beside the other
-    columns they are next to nothing."""
+    """Weights in eight bits whose column is so small that FP16 has no scale for it are rounded to the smallest one;
+    beside the other columns they are next to nothing."""
     constants = {t.name: t for t in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in constants and not is_kept[node.name]:

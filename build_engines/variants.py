@@ -1,4 +1,5 @@
-"""What `edgepose compile` can make of a lifter: an engine file for each backend, precision and, for TensorRT, batch size."""
+"""The variants of a lifter that `edgepose compile` can make: an engine file for each backend, precision and, for
+TensorRT, batch size."""
 
 from __future__ import annotations
 
@@ -9,14 +10,16 @@ from pathlib import Path
 from edgepose import enginefile
 from edgepose.build_engines.lifters import NamedModule
 
-PRODUCTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"), "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
-TENSORRT_PRODUCTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}  # for one batch size and one machine
+VARIANTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "w8", "int8"),
+            "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
+# These are for one batch size and one machine.
+TENSORRT_VARIANTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 EIGHT_BITS = ("w8", "int8")
 
 
 @dataclass(frozen=True, order=True)
-class Product:
+class Variant:
     """One engine file to build. batch: the people of a call, with TensorRT; elsewhere any number goes."""
 
     backend: str
@@ -24,7 +27,7 @@ class Product:
     batch: int = 1
 
     def file_name(self, lifter: NamedModule) -> str:
-        """What the engine is kept as."""
+        """The name of its engine file."""
         return f"{lifter.file_stem}_{self.backend}_{self.precision}{f'_b{self.batch}' * (self.batch > 1)}.epose"
 
     def scales(self) -> str | None:
@@ -33,16 +36,17 @@ class Product:
             return None
         return "w8" if self.precision == "w8" else "rows" if self.backend == "native" else "steps"
 
-    def yardstick(self) -> Product | None:
-        """The product that this one must be faster than, if there is one."""
+    def yardstick(self) -> Variant | None:
+        """The variant that this one must be faster than, if there is one."""
         precision = YARDSTICK.get(self.precision)
         return precision and replace(self, precision=precision)
 
 
-def products_of(backends: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Product]:
-    """Every product of `backends` x `precisions` that exists, in that order."""
-    return [Product(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions) if p in (PRODUCTS | TENSORRT_PRODUCTS)[b]
-            for batch in (dict.fromkeys(batches) if b in TENSORRT_PRODUCTS else [1])]
+def variants_of(backends: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Variant]:
+    """Every variant of `backends` x `precisions` that exists, in that order."""
+    return [Variant(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions)
+            if p in (VARIANTS | TENSORRT_VARIANTS)[b]
+            for batch in (dict.fromkeys(batches) if b in TENSORRT_VARIANTS else [1])]
 
 
 def write_graph(engine: Path, say: Callable[[str], None]) -> None:
@@ -60,7 +64,7 @@ def remove(engine: Path) -> None:
 
 
 def remove_older(engine: Path, say: Callable[[str], None]) -> None:
-    """Removes an engine of the name of one that was refused, which it would be taken for."""
+    """Removes an older engine of the same name as a refused one, which it would be taken for."""
     if engine.exists():
         remove(engine)
         say(f"removed {engine}: an older engine of that name")
