@@ -1,6 +1,7 @@
 """The C functions on engines: answers, refusals with their texts, and calls from several threads."""
 
 import ctypes
+import io
 import json
 import random
 import threading
@@ -9,14 +10,17 @@ import c_package as c
 import fuzz_engine
 import numpy as np
 import pytest
+import torch
 from c_package import BAD_ARGUMENT, BAD_ENGINE, EngineOptions, Pose, Refused, StreamOptions, library, sized
 from fuzz_seeds import write_seeds
 from models import REQUIRED, WANTED, engine_header, keypoints, tiny_lifter, write_engine
 from safetensors.numpy import save
+from safetensors.torch import save as save_torch
 
 import edgepose
 from edgepose import _native, enginefile
 from edgepose.build_engines.lower import lower
+from edgepose.engine import SHIPPED
 from edgepose.skeleton import H36M17
 
 MODEL = tiny_lifter()
@@ -137,7 +141,7 @@ def test_a_missing_file_says_how_to_build_one(tmp_path):
 
 OTHER = [b"", b"\0", b"\0" * 8, b"\0" * 4096, b"\xff" * 64, b"no engine at all\n" * 50,
          (2).to_bytes(8, "little") + b"[]", (1 << 62).to_bytes(8, "little") + b"{}" * 20,
-         (100).to_bytes(8, "little") + b"{" * 100, b"PK\x03\x04" + b"\0" * 100]
+         (100).to_bytes(8, "little") + b"{" * 100]
 
 
 @pytest.mark.parametrize("content", OTHER, ids=lambda content: f"{len(content)} bytes {content[:6]!r}")
@@ -146,10 +150,55 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, content):
     refused(tmp_path / "other.epose", r"not an engine file, or damaged \(")
 
 
+def torch_bytes(**options):
+    file = io.BytesIO()
+    torch.save({"weight": torch.zeros(3)}, file, **options)
+    return file.getvalue()
+
+
+COMPILE = "edgepose compile --model"
+OTHER_KINDS = {  # name -> a file, the message
+    "mine.pth": (torch_bytes, f"no engine but a zip archive, as torch.save .*{COMPILE} NAME --published FILE.pth"),
+    "old.pth": (lambda: torch_bytes(_use_new_zipfile_serialization=False),
+                f"no engine but a pickle.*{COMPILE} NAME --published FILE.pth"),
+    "clip.npz": ((SHIPPED.parent / "clips/balance_cam1.npz").read_bytes,
+                 "no engine but a zip archive, .*numpy .*edgepose lift"),
+    "mine.onnx": ((SHIPPED / "hrnet-w8.onnx").read_bytes, f"perhaps an ONNX graph.*--detector.*{COMPILE} NAME"),
+    "mine.tflite": (lambda: b"\x1c\0\0\0TFL3" + bytes(99), f"no engine but a TensorFlow Lite model.*{COMPILE} NAME"),
+    "mine.engine": (lambda: b"ftrt" + bytes(99), "a bare TensorRT plan.*--backend tensorrt"),
+    "mine.xml": (lambda: b'<?xml version="1.0"?><net name="a"></net>', "no engine but XML or a web page"),
+    "pointer.epose": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+                      "a pointer of Git LFS.*git lfs pull"),
+    # This one's counters are int64, which no engine has.
+    "martinez-s.safetensors": ((SHIPPED / "martinez-s.safetensors").read_bytes,
+                               f"{COMPILE} .*martinez-s.safetensors"),
+    "half.safetensors": (lambda: save_torch({"a": torch.zeros(2, dtype=torch.bfloat16)}),
+                         f"{COMPILE} .*half.safetensors")}
+
+
+@pytest.mark.parametrize("name", OTHER_KINDS)
+def test_a_file_of_a_known_kind_says_what_to_do_with_it(tmp_path, name):
+    content, message = OTHER_KINDS[name]
+    (tmp_path / name).write_bytes(content())
+    refused(tmp_path / name, f"{name}: .*{message}")
+    with pytest.raises(edgepose.EngineError, match=f"{name}: .*{message}"):
+        edgepose.load(tmp_path / name)
+
+
+def test_an_engine_whose_length_begins_as_an_onnx_graph_does_is_an_engine(tmp_path):
+    for padding in range(256):
+        data = sealed(tmp_path / "odd.epose", "[]" + " " * padding).read_bytes()
+        if data[0] == 0x08:
+            break
+    assert data[0] == 0x08
+    refused(tmp_path / "odd.epose", "the header is not an object")
+
+
 def raw(header, data=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data
+    if not isinstance(header, bytes):
+        header = json.dumps({"__metadata__": {"edgepose": "", "sha256": ""}, **header}).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data
 
 
 def entry(begin, end, dtype="F32", shape=(1,)):

@@ -155,12 +155,52 @@ PlanSpec plan_of(const EngineFile& engine, const Value& header, std::string_view
   return spec;
 }
 
-// The layout of a file of `file_bytes`. read(n): its first n bytes, or all it has.
-template <class Read>
-Safetensors layout_of(std::uint64_t file_bytes, Read read) {
+// A kind of file that is taken for an engine: its bytes from `at` on, and what to do with it.
+struct OtherKind {
+  std::size_t at;
+  std::string_view bytes;
+  const char* text;
+};
+
+constexpr std::size_t kMarkBytes = 32;  // all marks end before
+constexpr OtherKind kOtherKinds[] = {
+  {0, "PK\3\4", "no engine but a zip archive, as torch.save (.pth, .pt) and numpy (.npz) write. Weights that a model's authors "
+                "published become an engine with: edgepose compile --model NAME --published FILE.pth. Recorded keypoints go "
+                "through one with: edgepose lift"},
+  {0, "\x80", "no engine but a pickle, as torch.save wrote (.pth, .pt). Weights that a model's authors published become an "
+              "engine with: edgepose compile --model NAME --published FILE.pth"},
+  {0, "\x08", "no engine, but perhaps an ONNX graph. A detector's goes to open_detector, or --detector. A lifter becomes an "
+              "engine from its weights: edgepose compile --model NAME, or FILE.safetensors"},
+  {4, "TFL3", "no engine but a TensorFlow Lite model. A lifter becomes an engine from its weights: edgepose compile "
+              "--model NAME, or FILE.safetensors"},
+  {0, "ftrt", "no engine of edgepose but a bare TensorRT plan. An engine that holds one is built by: edgepose compile "
+              "--model NAME --backend tensorrt"},
+  {0, "version https://git-lfs", "no engine but a pointer of Git LFS to it, which fetches the file with: git lfs pull"},
+  {0, "<", "no engine but XML or a web page: if it was downloaded, fetch the file itself"},
+};
+
+// As head_bytes. Throws EngineError for a file of another kind that is known.
+std::uint64_t head_of(std::string_view first, std::uint64_t file_bytes) {
   try {
-    const std::uint64_t head = head_bytes(read(kLengthBytes), file_bytes);
-    return read_safetensors(read(head), file_bytes);
+    return head_bytes(first, file_bytes);
+  } catch (const std::invalid_argument&) {
+    for (const OtherKind& kind : kOtherKinds)
+      if (first.size() > kind.at && first.substr(kind.at, kind.bytes.size()) == kind.bytes) throw EngineError(kind.text);
+    throw;
+  }
+}
+
+// The layout of a file of `file_bytes` under a name for the messages. read(n): its first n bytes, or all it has.
+template <class Read>
+Safetensors layout_of(const std::string& name, std::uint64_t file_bytes, Read read) {
+  try {
+    const std::uint64_t head = head_of(read(kMarkBytes), file_bytes);
+    const Value header = safetensors_header(read(head));
+    const Value* metadata = header.find("__metadata__");
+    if (!metadata || !entry(*metadata, "edgepose") || !entry(*metadata, "sha256"))
+      throw EngineError("a safetensors file, but no engine: it has no edgepose header. A checkpoint becomes an engine with: "
+                        "edgepose compile --model " + name);
+    return read_safetensors(header, head, file_bytes);
   } catch (const std::invalid_argument& error) {
     throw EngineError(std::string("not an engine file, or damaged (") + error.what() + ")");
   }
@@ -194,7 +234,7 @@ Bytes read_bytes(const std::string& path) {
   };
   std::string head;
   try {  // before the file is read whole
-    layout_of(size, [&](std::uint64_t bytes) {
+    layout_of(path, size, [&](std::uint64_t bytes) {
       head.resize(std::min(bytes, size));
       read(head.data(), head.size());
       return std::string_view(head);
@@ -209,11 +249,8 @@ Bytes read_bytes(const std::string& path) {
 
 EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_sealed) {
   try {
-    Safetensors file = layout_of(bytes.size(), [&](std::uint64_t count) { return bytes.substr(0, count); });
+    Safetensors file = layout_of(name, bytes.size(), [&](std::uint64_t count) { return bytes.substr(0, count); });
     const std::string *text = entry(file.metadata, "edgepose"), *sum = entry(file.metadata, "sha256");
-    if (!text || !sum)
-      throw EngineError("a safetensors file, but no engine: it has no edgepose header. A checkpoint becomes an engine with: "
-                        "edgepose compile --model " + name);
     if (checksum(*text, file.tensors, bytes) != *sum && is_sealed)
       throw EngineError("damaged: its contents do not match its checksum. Copy or build it again");
     const Value header = header_of(*text);

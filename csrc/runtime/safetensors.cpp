@@ -46,13 +46,17 @@ std::uint64_t head_bytes(std::string_view first, std::uint64_t file_bytes) {
   if (first.size() < kLengthBytes) damaged("it is too short");
   std::uint64_t length = 0;
   for (int i = kLengthBytes - 1; i >= 0; i--) length = length << 8 | (unsigned char)first[i];
-  if (length > kMaxHeader || length > file_bytes - kLengthBytes) damaged("its header would be " + std::to_string(length) + " bytes long");
+  if (length > kMaxHeader || length > file_bytes - kLengthBytes) damaged("it does not begin as a safetensors file does");
   return kLengthBytes + length;
 }
 
-Safetensors read_safetensors(std::string_view head, std::uint64_t file_bytes) {
-  const Value header = json::parse(head.substr(kLengthBytes));
+Value safetensors_header(std::string_view head) {
+  Value header = json::parse(head.substr(kLengthBytes));
   if (header.kind != Kind::object) damaged("its header is no object");
+  return header;
+}
+
+Safetensors read_safetensors(const Value& header, std::uint64_t first, std::uint64_t file_bytes) {
   Safetensors file;
   for (std::size_t i = 0; i < header.keys.size(); i++) {
     if (header.keys[i] == "__metadata__") file.metadata = header.items[i];
@@ -61,7 +65,6 @@ Safetensors read_safetensors(std::string_view head, std::uint64_t file_bytes) {
   std::sort(file.tensors.begin(), file.tensors.end(), [](const StoredTensor& a, const StoredTensor& b) {
     return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
   });
-  const std::uint64_t first = head.size();
   std::uint64_t at = 0;
   for (StoredTensor& tensor : file.tensors) {
     if (tensor.begin != at) damaged("tensor " + tensor.name + " does not begin where the one before it ends");

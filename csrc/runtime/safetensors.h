@@ -37,7 +37,10 @@ constexpr std::uint64_t kLengthBytes = 8;
 // Here and below: throws std::invalid_argument if the file is damaged or something else.
 std::uint64_t head_bytes(std::string_view first, std::uint64_t file_bytes);
 
-// The layout of a file of `file_bytes`, from the bytes before its tensors.
-Safetensors read_safetensors(std::string_view head, std::uint64_t file_bytes);
+// The header of a file, from the bytes before its tensors.
+json::Value safetensors_header(std::string_view head);
+
+// The layout of a file of `file_bytes` whose tensors begin at byte `first`.
+Safetensors read_safetensors(const json::Value& header, std::uint64_t first, std::uint64_t file_bytes);
 
 }  // namespace edgepose
