@@ -121,6 +121,22 @@ def test_a_file_that_lacks_an_array_or_is_damaged_is_named(tmp_path):
         real_clips.read_real_clips(tmp_path)
 
 
+@pytest.mark.parametrize("arrays, message", [
+    ({"coco17": np.zeros((8, 5, 3))}, r"coco17 is float64 of shape \(8, 5, 3\); wanted numbers, \(8, 17, 3\)"),
+    ({"coco17": np.zeros((3, 17, 3))}, r"coco17 .*wanted numbers, \(8, 17, 3\)"),
+    ({"fps": np.float32([30, 60])}, r"fps is float32 of shape \(2,\); wanted numbers, \(1\)"),
+    ({"image_size": np.array("wide")}, r"image_size is <U4 of shape \(\); wanted numbers, \(2\)"),
+    ({"camera_K": np.eye(4)}, r"camera_K is float64 of shape \(4, 4\); wanted numbers, \(3, 3\)"),
+    ({"camera_dist": np.zeros(5)}, r"camera_dist .*wanted numbers, \(4\)"),
+    ({"mediapipe_world_m": np.zeros((8, 17, 3))}, r"mediapipe_world_m .*wanted numbers, \(8, 33, 3\)"),
+    ({"coco17_by_person": np.zeros((1, 8, 17, 3)), "person_names": np.array(["a", "b"])}, "person_names has shape .* 1 people"),
+    ({"coco17_by_person": np.zeros(3)}, r"coco17_by_person .*wanted numbers, \(any, any, 17, 3\)")])
+def test_an_array_of_another_shape_is_named(tmp_path, arrays, message):
+    write_clip(tmp_path / "a_cam1.npz", camera(0), **arrays)
+    with pytest.raises(ValueError, match=f"a_cam1.npz: {message}"):
+        real_clips.read_real_clips(tmp_path)
+
+
 def test_a_model_that_errs_by_its_size_alone_has_no_error_after_scaling(folder):
     model = Knows([camera(degrees) for degrees in (30, -40, 0, 60, 160, 10)], scale=0.5)
     scores = real_scores.score_all(*real_scores.answers_of_folder(model, folder))

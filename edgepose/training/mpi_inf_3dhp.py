@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import first_line
 from ..skeleton import H36M17
 from .datasets import LabelledClip, assemble
 from .npz import entries, entry, load_npz, points
@@ -54,6 +55,7 @@ SEQUENCES = {  # subject and sequence -> frames that have a picture, and their r
     ("S5", "Seq1"): (12820, 50), ("S5", "Seq2"): (12312, 50), ("S6", "Seq1"): (6188, 25), ("S6", "Seq2"): (6145, 25),
     ("S7", "Seq1"): (6239, 25), ("S7", "Seq2"): (6320, 25), ("S8", "Seq1"): (6468, 25), ("S8", "Seq2"): (6054, 25)}
 TRAINING_SIZE = (2048, 2048)
+ANNOT_DATA = ("annot2", "univ_annot3", "valid_frame", "activity_annotation")
 
 
 def read(path: Path, split: str, keypoints: str, cameras: Sequence[int] = CAMERAS) -> list[LabelledClip]:
@@ -88,13 +90,12 @@ def _read_annot_data(file: Path, name: str) -> list[LabelledClip]:
         raise ValueError(f"{file} is missing")
     try:
         with h5py.File(file) as data:
-            arrays = {}
-            for key in ("annot2", "univ_annot3", "valid_frame", "activity_annotation"):
-                if key not in data:
-                    raise ValueError(f"{file} has no {key!r}; it has {', '.join(data)}")
-                arrays[key] = np.asarray(data[key])
-    except OSError as error:
-        raise ValueError(f"{file} is no HDF5 file (Matlab 7.3): {error}") from error
+            names, arrays = list(data), {key: np.asarray(data[key]) for key in ANNOT_DATA if key in data}
+    except Exception as error:  # whatever h5py makes of damaged bytes: OSError, RuntimeError, KeyError, ...
+        raise ValueError(f"{file} is no HDF5 file (Matlab 7.3), or damaged: {first_line(error)}") from error
+    for key in ANNOT_DATA:
+        if key not in arrays:
+            raise ValueError(f"{file} has no {key!r}; it has {', '.join(names)}")
     for key, last in (("annot2", 2), ("univ_annot3", 3)):
         if arrays[key].ndim != 4 or arrays[key].shape[1:] != (1, len(JOINTS17), last):
             raise ValueError(f"{file}: {key} has shape {arrays[key].shape}; wanted (F, 1, {len(JOINTS17)}, {last})")
@@ -104,14 +105,13 @@ def _read_annot_data(file: Path, name: str) -> list[LabelledClip]:
 
 def _read_annot(file: Path, subject: str, sequence: str, cameras: Sequence[int]) -> list[LabelledClip]:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     if not file.is_file():
         raise ValueError(f"{file} is missing")
     try:
         data = loadmat(file, variable_names=["annot2", "univ_annot3"])
-    except (MatReadError, NotImplementedError, ValueError, TypeError, OSError) as error:
-        raise ValueError(f"{file} is no Matlab file of version 5 to 7: {error}") from error
+    except Exception as error:  # whatever scipy makes of damaged bytes: MatReadError, zlib.error, IndexError, ...
+        raise ValueError(f"{file} is no Matlab file of version 5 to 7: {first_line(error)}") from error
     frames, fps = SEQUENCES[subject, sequence]
     clips = []
     for camera in cameras:

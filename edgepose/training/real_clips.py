@@ -27,7 +27,8 @@ LIMBS = COCO17.joints[COCO17.index("left_shoulder"):]  # shoulders, elbows, wris
 # By how a file's name begins; the first that fits.
 GROUPS = {"pose2sim_balance_mediapipe": "beam, MediaPipe", "pose2sim_balance": "beam, OpenPose",
           "pose2sim_multi": "several people, MediaPipe", "aist": "AIST++"}
-CAMERA_KEYS = ("camera_K", "camera_dist", "camera_R", "camera_t")
+CAMERA_SHAPES = {"camera_K": (3, 3), "camera_dist": (4,), "camera_R": (3, 3), "camera_t": (3,)}
+CAMERA_KEYS = tuple(CAMERA_SHAPES)
 DOWN = np.array([0.0, 0.0, -1.0])  # in the world
 UNDISTORT_ROUNDS = 10  # each takes the rest of the error times the distortion's slope: 1e-9 px at a slope of 0.1
 _HIPS = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
@@ -143,7 +144,8 @@ def from_hips(joints_m: np.ndarray) -> np.ndarray:
 def read_real_clips(folder: str | Path) -> tuple[list[RealClip], dict[str, str]]:
     """(the clips of a folder that have a reference, {file: why it was left out}).
 
-    Raises ValueError, naming the folder, if there is none, and naming the file if one is damaged or lacks an array.
+    Raises ValueError, naming the folder, if there is none, and naming the file if one is damaged, or an array is
+    missing or of another shape.
     """
     clips, left_out = [], {}
     for path in sorted(Path(folder).glob("*.npz")):
@@ -157,6 +159,8 @@ def read_real_clips(folder: str | Path) -> tuple[list[RealClip], dict[str, str]]
             clips += _people(path.stem, arrays) if is_of_several else [_clip(path.stem, path.stem, arrays)]
         except KeyError as error:
             raise ValueError(f"{path} has no {error}; it has {', '.join(arrays)}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     if not clips:
         raise ValueError(f"{folder}: there is no clip with a reference in it; wanted .npz files with "
                          f"reference_coco17_world_m, {', '.join(CAMERA_KEYS)} and coco17")
@@ -170,7 +174,8 @@ def _with_reference(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.n
     if "reference_coco17_world_m" in arrays or not refined or not refined.is_file():
         return arrays
     shared, camera = read_npz(refined), int(of_camera[2]) - 1
-    if not 0 <= camera < len(shared["camera_R"]):
+    if "reference_coco17_world_m" not in shared or not all(
+            key in shared and 0 <= camera < len(np.atleast_1d(shared[key])) for key in CAMERA_KEYS):
         return arrays
     return {**arrays, "reference_coco17_world_m": shared["reference_coco17_world_m"],
             **{key: shared[key][camera] for key in CAMERA_KEYS}}
@@ -178,6 +183,12 @@ def _with_reference(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.n
 
 def _people(stem: str, arrays: dict[str, np.ndarray]) -> Iterator[RealClip]:
     """A clip for each person of a file whom the detector found in any frame."""
+    people = len(_numbers(arrays, "coco17_by_person", None, None, len(COCO17), 3))
+    by_person = [key for key in ("person_names", "reference_coco17_world_m", "mediapipe_world_m_by_person")
+                 if key != "mediapipe_world_m_by_person" or key in arrays]
+    for key in by_person:
+        if arrays[key].shape[:1] != (people,):
+            raise ValueError(f"{key} has shape {arrays[key].shape}; wanted an entry for each of {people} people")
     for i, person in enumerate(arrays["person_names"].tolist()):
         if not arrays["coco17_by_person"][i, ..., 2].any():
             continue
@@ -195,21 +206,38 @@ def _as_coco17(arrays: dict[str, np.ndarray], key: str, layout: str) -> np.ndarr
     return arrays[key][:, [ADAPTERS[layout].layout.index(joint) for joint in COCO17.joints]]
 
 
+def _numbers(arrays: Mapping[str, np.ndarray], key: str, *shape: int | None) -> np.ndarray:
+    """The array under a key, as float64. shape: None for any extent. Raises KeyError without it, ValueError, with the
+    key, if it is of another shape or no numbers."""
+    array = arrays[key]
+    if (array.dtype.kind not in "fiu" or array.ndim != len(shape)
+            or any(wanted not in (None, extent) for wanted, extent in zip(shape, array.shape))):
+        wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)
+        raise ValueError(f"{key} is {array.dtype} of shape {array.shape}; wanted numbers, ({wanted})")
+    return array.astype(float)
+
+
 def _clip(name: str, stem: str, arrays: dict[str, np.ndarray]) -> RealClip:
-    world_m = arrays["reference_coco17_world_m"].astype(float)
-    in_camera = world_m @ arrays["camera_R"].T + arrays["camera_t"].ravel()
+    world_m = _numbers(arrays, "reference_coco17_world_m", None, len(COCO17), 3)
+    arrays = {**arrays, "camera_t": arrays["camera_t"].ravel()}
+    arrays |= {key: _numbers(arrays, key, *shape) for key, shape in CAMERA_SHAPES.items()}
+    in_camera = world_m @ arrays["camera_R"].T + arrays["camera_t"]
     is_known = np.isfinite(world_m).all(axis=-1)
     layout = str(arrays.get("layout", COCO17.name))
     detected = ("keypoints", layout) if layout in ADAPTERS and "keypoints" in arrays else ("coco17", COCO17.name)
-    size, fps = tuple(arrays["image_size"].astype(float).tolist()), float(arrays["fps"])
+    for key, joints in (detected[0], len(ADAPTERS[detected[1]].layout)), ("coco17", len(COCO17)):
+        _numbers(arrays, key, len(world_m), joints, 3)
+    (fps,), size = _numbers({"fps": arrays["fps"].ravel()}, "fps", 1), tuple(_numbers(arrays, "image_size", 2).tolist())
     perfect_px = np.where(is_known[..., None], project_distorted(world_m, arrays), 0.0)
-    own, matrix = arrays.get("mediapipe_world_m"), arrays["camera_K"].astype(float)
+    own = (_numbers(arrays, "mediapipe_world_m", len(world_m), len(MEDIAPIPE33), 3)
+           if "mediapipe_world_m" in arrays else None)
+    matrix = arrays["camera_K"]
     rows = [MEDIAPIPE33.index(joint) for joint in LIMBS]
     group = next((group for start, group in GROUPS.items() if stem.startswith(start)), re.sub(r"_cam\d+$", "", stem))
-    return RealClip(name, group, Clip(name, arrays[detected[0]].astype(float), detected[1], size, fps),
-                    Clip(name, np.concatenate([perfect_px, is_known[..., None]], -1), COCO17.name, size, fps),
+    return RealClip(name, group, Clip(name, arrays[detected[0]].astype(float), detected[1], size, float(fps)),
+                    Clip(name, np.concatenate([perfect_px, is_known[..., None]], -1), COCO17.name, size, float(fps)),
                     from_hips(in_camera[:, [COCO17.index(joint) for joint in LIMBS]]),
                     (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]), arrays["camera_dist"],
                     tuple((arrays["camera_R"] @ DOWN).tolist()),
                     _as_coco17(arrays, *detected).astype(float), world_m,
-                    None if own is None else from_hips(own.astype(float)[:, rows]))
+                    None if own is None else from_hips(own[:, rows]))
