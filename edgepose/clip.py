@@ -259,18 +259,19 @@ def _keypoints(path: Path, arrays: dict[str, Any],
     """
     by_layout = {name: arrays[name] for name in ADAPTERS if name in arrays}
     in_file = arrays["layout"].tolist() if "layout" in arrays else None
-    if isinstance(in_file, str) and in_file in ADAPTERS:
+    known = in_file if isinstance(in_file, str) and in_file in ADAPTERS else None
+    if known is not None:
         if "keypoints" in arrays:
-            by_layout[in_file] = arrays["keypoints"]
-        elif in_file not in by_layout and layout is None:
+            by_layout[known] = arrays["keypoints"]
+        elif known not in by_layout and layout is None:
             raise ValueError(f"{path} says layout {in_file!r} and has the arrays {', '.join(arrays)}; "
                              "wanted `keypoints` of that layout")
     elif in_file is not None and layout is None and not by_layout:
         raise ValueError(f"{path}: layout is {in_file!r}; wanted one of {', '.join(ADAPTERS)}")
     if layout is not None and layout not in by_layout:
         return layout, _as_layout(path, arrays, by_layout, layout)
-    if layout is None and in_file in by_layout:
-        layout = in_file
+    if layout is None and known in by_layout:
+        layout = known
     if layout is None and len(by_layout) > 1:
         raise ValueError(f"{path} has keypoints of the layouts {', '.join(by_layout)}: choose one with --layout")
     if not by_layout and "keypoints" in arrays:
@@ -279,7 +280,7 @@ def _keypoints(path: Path, arrays: dict[str, Any],
         raise ValueError(f"{path} has the arrays {', '.join(arrays)}; wanted one named "
                          f"{', '.join(ADAPTERS)}, or `keypoints`")
     layout = layout or next(iter(by_layout))
-    if in_file is not None and in_file not in ADAPTERS:
+    if in_file is not None and known is None:
         warnings.warn(f"{path}: its layout {in_file!r} is not known; its array {layout!r} is taken", stacklevel=4)
     return layout, by_layout[layout]
 

@@ -116,6 +116,7 @@ def test_a_file_says_the_layout_of_its_keypoints(tmp_path, arrays, layout_option
      "clip.npz: --layout says 'body25', of 25 keypoints; the file has 17 of h36m17"),
     (MINE, "body25", "clip.npz: --layout says 'body25', of 25 keypoints; the file has 17 of coco17"),
     ({**MINE, **H36M}, "body25", "clip.npz has the arrays coco17, .*; wanted 'body25' or `keypoints`"),
+    ({**MINE, **H36M, "layout": ["coco17"]}, None, "of the layouts coco17, h36m17: choose one"),
     ({**MINE, **H36M, "layout": "BODY_25B"}, None, "of the layouts coco17, h36m17: choose one"),
     ({**MINE, **H36M}, None, "clip.npz has keypoints of the layouts coco17, h36m17: choose one with --layout"),
     ({**PLAIN, "layout": "coco"}, None, "clip.npz: layout is 'coco'; wanted one of coco17,"),

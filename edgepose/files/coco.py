@@ -43,6 +43,6 @@ def read_results(path: Path, entries: list[Any]) -> Recording:
 
 def _id(value: Any, source: str) -> int:
     number = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not float(number).is_integer():
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or number % 1:  # NaN for infinity
         raise ValueError(f"{source} is {value!r}; wanted a whole number")
     return int(number)

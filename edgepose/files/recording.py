@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 MOST_FRAMES = 10_000_000  # a larger number in a name or a field counts no frames of a film: two days at 50 Hz
-NUMBER = re.compile(r"(\d+)\D*$")  # the last number of a name
+MOST_EMPTY = 100_000, 1000  # frames in which nobody was found: in any film, and more for each one with somebody
+NUMBER = re.compile(r"(\d{1,18})\D*$")  # the last number of a name
 LAYOUTS = {17: "coco17", 26: "halpe26", 133: "wholebody133"}  # of detectors that count their keypoints as COCO does
 
 
@@ -86,7 +87,7 @@ def keypoints_of(flat: Any, columns: int, source: str) -> np.ndarray:
     """(K, columns) of a list of numbers, nested or not. Raises ValueError, naming the source, if it is none."""
     try:
         numbers = np.array(flat, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{source} is {_said(flat)}; wanted numbers") from None
     if not numbers.size or numbers.size % columns:
         raise ValueError(f"{source} has {numbers.size} numbers; wanted {columns} for each keypoint")
@@ -118,10 +119,11 @@ def frames_of(numbers: Sequence[int], source: Path, first: int | None = 0) -> tu
     Numbers that are too large for that are counted from the least too. Raises ValueError, naming the source, if they
     are no frames of one film.
     """
-    if first is None or max(numbers) >= MOST_FRAMES or min(numbers) < first:
+    most = min(MOST_FRAMES, MOST_EMPTY[0] + MOST_EMPTY[1] * len(numbers))
+    if first is None or max(numbers) >= most or min(numbers) < first:
         first = min(numbers)
     frames = max(numbers) - first + 1
-    if frames > MOST_FRAMES:
+    if frames > most:
         raise ValueError(f"{source}: the frames are numbered from {min(numbers)} to {max(numbers)}; wanted the numbers "
                          "of one film's frames")
     return [number - first for number in numbers], frames

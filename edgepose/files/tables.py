@@ -57,6 +57,8 @@ def read_csv(path: Path, layout: Skeleton | None) -> Recording:
             raise ValueError(f"{path} has the heading of DeepLabCut, but not that of one animal or person")
         rows = [["frame", *(f"{part}_{axis}" for part, axis in zip(names["bodyparts"], names["coords"]))], *rows[3:]]
     heading = None if _is_number(rows[0][0]) or rows[0][0] == "" else [name.strip().lower() for name in rows.pop(0)]
+    if not rows:
+        raise ValueError(f"{path} has a heading and no rows")
     return _without_heading(path, rows, layout) if heading is None else _with_heading(path, rows, heading, layout)
 
 
@@ -88,7 +90,7 @@ def _with_heading(path: Path, rows: list[list[str]], heading: list[str], layout:
     for column in (frame, person, time):
         if column is not None and not np.isfinite(numbers[:, column]).all():
             raise ValueError(f"{path}: a cell of the column {heading[column]!r} is empty; wanted a number in each row")
-    frames, count = frames_of(numbers[:, frame].astype(int).tolist() if frame is not None else range(len(rows)), path)
+    frames, count = frames_of(list(map(int, numbers[:, frame])) if frame is not None else range(len(rows)), path)
     people = [Found(i, row[columns], 0 if person is None else int(row[person])) for i, row in zip(frames, numbers)]
     check_one_count(people, path)
     times_s = None
