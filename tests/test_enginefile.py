@@ -84,7 +84,8 @@ def test_a_name_that_is_no_file_lists_what_ships():
 @pytest.mark.parametrize("content", [
     b"", b"\0", b"\0" * 7, b"\0" * 8, b"\0" * 4096, b"\xff" * 8, b"\xff" * 64, b"{}", b"no engine at all\n" * 50,
     (2).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]", (1 << 62).to_bytes(8, "little") + b"{}" * 20,
-    (100).to_bytes(8, "little") + b"{" * 100, *[np.random.default_rng(seed).bytes(1000) for seed in range(20)]], ids=lambda c: f"{len(c)} bytes {c[:6]!r}")
+    (100).to_bytes(8, "little") + b"{" * 100, *[np.random.default_rng(seed).bytes(1000) for seed in range(20)]],
+    ids=lambda c: f"{len(c)} bytes {c[:6]!r}")
 def test_a_file_that_is_something_else_is_an_engine_error(tmp_path, content):
     path = tmp_path / "other.epose"
     path.write_bytes(content)

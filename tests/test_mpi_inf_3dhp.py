@@ -97,7 +97,8 @@ def test_what_is_wrong_with_the_test_is_named(tmp_path, spoil, message):
 @pytest.mark.parametrize("write, split, name, at, damage", [
     (write_3dhp_test, "test", "TS1/annot_data.mat", 840, b"\x7f" * 8),  # KeyError of h5py
     (write_3dhp_test, "test", "TS1/annot_data.mat", 1080, b"\x7f" * 8),  # RuntimeError
-    (write_3dhp_training, "training", "S1/Seq1/annot.mat", 128, b"\x0f\0\0\0\x20\0\0\0" + b"x" * 32)])  # zlib.error of scipy
+    # zlib.error of scipy
+    (write_3dhp_training, "training", "S1/Seq1/annot.mat", 128, b"\x0f\0\0\0\x20\0\0\0" + b"x" * 32)])
 def test_a_damaged_matlab_file_is_named_whatever_its_library_makes_of_it(tmp_path, write, split, name, at, damage):
     file = write(tmp_path) / name
     whole = file.read_bytes()
