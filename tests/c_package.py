@@ -1,21 +1,19 @@
 """csrc/ built and installed with CMake, once a test run, and its C functions called from Python."""
 
-import contextlib
 import ctypes
 import functools
 import shutil
 import subprocess
 import sysconfig
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from run_folder import built_once
 
 CSRC = Path(__file__).parent.parent / "csrc"
 OK, NO_POSE, BAD_ARGUMENT, BAD_ENGINE, NO_MEMORY, FAILED, BUSY = 0, 1, -1, -2, -3, -4, -5
-_FOLDERS = contextlib.ExitStack()  # removed when the process ends
 
 
 def tool(name):
@@ -37,10 +35,6 @@ def run(*command, **options):
     return process
 
 
-def folder():
-    return Path(_FOLDERS.enter_context(tempfile.TemporaryDirectory()))
-
-
 def build(source, into, *options):
     """Configure and build a CMake project. Warnings are errors."""
     need("cmake", "ninja")
@@ -55,10 +49,13 @@ def build(source, into, *options):
 @functools.cache
 def installed(*options):
     """The folder into which `cmake --install` put the package."""
-    root = folder()
-    build(CSRC, root / "build", *options)
-    run(tool("cmake"), "--install", root / "build", "--prefix", root / "package")
-    return root / "package"
+    need("cmake", "ninja")
+
+    def build_and_install(root):
+        build(CSRC, root / "build", *options)
+        run(tool("cmake"), "--install", root / "build", "--prefix", root / "package")
+
+    return built_once(" ".join(("package", *options)).replace("/", "_"), build_and_install) / "package"
 
 
 class EngineOptions(ctypes.Structure):

@@ -3,9 +3,14 @@ import sys
 
 import emulated
 import pytest
+from run_folder import run_folder
 
 import edgepose
 from edgepose.clip import CLIPS
+
+
+def pytest_configure():
+    run_folder()  # before pytest-xdist starts others
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import functools
 import importlib.util
 import subprocess
 import sysconfig
-import tempfile
 import threading
 import time
 import types
 from pathlib import Path
 
 import numpy as np
+from run_folder import built_once
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/placement.cpp", "csrc/plan_check.cpp",
@@ -19,19 +19,21 @@ SOURCES = ["tests/cuda_emulated.cpp", "csrc/cuda/program.cpp", "csrc/placement.c
 
 @functools.cache
 def module():
-    """The module, compiled once a process."""
+    """The module, compiled once a test run."""
     import pybind11
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
+    name = f"cuda_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+    def build(folder):
         subprocess.run(["g++", "-std=c++17", "-O2", "-fno-strict-aliasing", "-Wall", "-Werror", "-Wno-unknown-pragmas",
                         "-fPIC", "-shared", "-fvisibility=hidden", f"-I{pybind11.get_include()}",
-                        f"-I{sysconfig.get_paths()['include']}", "-Itests", *SOURCES, "-o", str(path)],
+                        f"-I{sysconfig.get_paths()['include']}", "-Itests", *SOURCES, "-o", str(folder / name)],
                        cwd=ROOT, check=True)
-        spec = importlib.util.spec_from_file_location("cuda_emulated", path)
-        loaded = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded)
-        return loaded
+
+    spec = importlib.util.spec_from_file_location("cuda_emulated", built_once("cuda_emulated", build) / name)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 class Emulated:

@@ -130,8 +130,10 @@ def test_a_joint_that_a_detector_does_not_give_is_not_seen(engine, path):
     for n, keypoints_px in enumerate(person_of("h36m17")[:, columns].astype(np.float32)):
         pose = stream.push(keypoints_px, n * DT)
         assert_same(pose, theirs.push(keypoints_px, n * DT))
-        unseen = {joint for joint, is_seen in zip(H36M17.joints, pose.is_seen) if not is_seen}
-        assert unseen == {joint for joint, *_ in hidden}
+        assert (pose is None) == n % 2  # the engine's grid has 25 frames a second
+        if pose:
+            unseen = {joint for joint, is_seen in zip(H36M17.joints, pose.is_seen) if not is_seen}
+            assert unseen == {joint for joint, *_ in hidden}
 
 
 def test_the_nose_may_be_left_out(engine, path):

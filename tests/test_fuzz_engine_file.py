@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import fuzz_engine
 import numpy as np
 import pytest
-from c_package import CSRC, folder, run, tool
+from c_package import CSRC, run, tool
 from fuzz_seeds import SEEDS, engine, in_parts, write_seeds
 from models import write_engine
+from run_folder import new_folder
 from test_fuzz import MODELS
 
 import edgepose
@@ -44,7 +45,7 @@ def sanitized():
     """(compiler, true if it has libFuzzer, the objects of csrc/ without the C functions)."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         pytest.skip("written for Linux on x86-64")
-    into = folder()
+    into = new_folder()
     clang = next(filter(tool, ("clang++", *(f"clang++-{version}" for version in range(22, 12, -1)))), None)
     is_fuzzer = bool(clang) and has_libfuzzer(tool(clang), into)
     compiler = tool(clang) if is_fuzzer else tool("g++")
