@@ -170,10 +170,34 @@ def motion_errors(gap_s: float) -> tuple[np.ndarray, np.ndarray]:
     return np.array(places), np.array(poses)
 
 
+def plot_ids(path: Path) -> None:
+    """A picture of five people who cross: where each is over time, coloured by the place in the list and by the id."""
+    import matplotlib.pyplot as plt
+
+    rng, rate_hz = np.random.default_rng(4), 30
+    everybody, people = crowd(rng, 5, rate_hz, True), People(NoLifter(), "h36m17", PICTURE)
+    rows: list[tuple[float, float, int, int]] = []  # time, x in sizes, place, id
+    for n, (found, joints) in enumerate(detections(rng, everybody)):
+        people.push(joints, n / rate_hz)
+        rows += [(n / rate_hz, x / SIZE_PX, place, identity)
+                 for place, (x, identity) in enumerate(zip(joints[:, 0, 0], people.ids.tolist()))]
+    times_s, x, places, ids = np.array(rows).T
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
+    titles = "by the place in the detector's list", "by the id of People"
+    for axis, colours, title in zip(axes, (places, ids), titles):
+        axis.scatter(times_s, x - x.mean(), s=6, c=colours, cmap="tab10", vmin=0, vmax=9)
+        axis.set(title=title, xlabel="s")
+    axes[0].set_ylabel("from left to right, heights")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this program."""
     parser.add_argument("--recordings", nargs="+", type=Path, default=[], metavar="FILE.npz",
                         help="recordings whose people are known")
+    parser.add_argument("--plot", type=Path, metavar="FILE",
+                        help="a picture of five people who cross (matplotlib)")
     parser.add_argument("--motion", action="store_true", help="how far people and poses go in a time: the tracker's "
                                                               "constants")
 
@@ -194,7 +218,9 @@ def main() -> None:
             person = keypoints.replace("keypoints", "person")
             if person in names:
                 print(f"{path.name} {keypoints}: {recorded(path, keypoints, person)}")
-    if not (arguments.motion or arguments.recordings):
+    if arguments.plot:
+        plot_ids(arguments.plot)
+    if not (arguments.motion or arguments.recordings or arguments.plot):
         for people, scenes in SCENES.items():
             for rate_hz in (30, 60):
                 for is_crossing in (True, False):

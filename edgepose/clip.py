@@ -101,16 +101,22 @@ class Clip:
 
 def load_clip(clip: str, layout: str | Adapter | None = None, image_size: tuple[float, float] | None = None,
               fps: float | None = None) -> Clip:
-    """A shipped clip by its name, or a file of one person: see read_people, which it raises the errors of."""
+    """A shipped clip by its name, or a file of one person: see load_people, which it raises the errors of."""
+    people = load_people(clip, layout, image_size, fps)
+    if len(people) != 1:
+        raise ValueError(f"{clip} has {len(people)} people; wanted one, (frames, K, 2 or 3). "
+                         "edgepose stream and edgepose lift take them all")
+    return people[0]
+
+
+def load_people(clip: str, layout: str | Adapter | None = None, image_size: tuple[float, float] | None = None,
+                fps: float | None = None) -> list[Clip]:
+    """The people of a shipped clip by its name, or of a file: see read_people, which it raises the errors of."""
     path = Path(clip) if clip.endswith(SUFFIXES) or Path(clip).exists() else CLIPS / f"{clip}.npz"
     if not path.exists():
         shipped = sorted(file.stem for file in CLIPS.glob("*.npz") if file.name not in sum(WINDOW_FILES.values(), ()))
         raise ValueError(f"no clip {clip!r}: neither a file nor one of those that ship ({', '.join(shipped)})")
-    people = read_people(path, layout, image_size, fps)
-    if len(people) != 1:
-        raise ValueError(f"{path} has {len(people)} people; wanted one, (frames, K, 2 or 3). "
-                         "edgepose lift takes them all")
-    return people[0]
+    return read_people(path, layout, image_size, fps)
 
 
 def read_people(path: Path, layout: str | Adapter | None = None, image_size: tuple[float, float] | None = None,

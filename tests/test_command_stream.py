@@ -30,6 +30,25 @@ def test_the_command_writes_poses_and_a_picture(tmp_path, capsys):
     assert picture.read_bytes()[:4] == b"\x89PNG" and "p99" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("suffix", ["npz", "jsonl"])
+def test_people_without_ids_are_followed_and_written_apart(tmp_path, capsys, suffix):
+    left, right = (load_clip(name).keypoints_px for name in ("balance_cam2", "balance_cam3"))
+    everybody = np.stack([left, right + [1088, 0, 0]], axis=1)
+    everybody[1::2] = everybody[1::2, ::-1].copy()
+    np.savez(tmp_path / "two.npz", coco17=everybody, fps=60, image_size=(2176, 1920))
+    command = ["stream", "--clip", str(tmp_path / "two.npz"), "--engine", "dln-s"]
+    assert main([*command, "--out", str(tmp_path / f"poses.{suffix}")]) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"person (\d): frames 0 to 99 at 60 Hz -> 100 poses by .*; resets: 0", said) == ["0", "1"]
+    if suffix == "npz":
+        with np.load(tmp_path / "poses.npz") as poses:
+            assert poses["person"].tolist() == [0] * 100 + [1] * 100 and poses["joints_m"].shape == (200, 17, 3)
+    else:
+        assert len((tmp_path / "poses.jsonl").read_text().splitlines()) == 200
+    assert main([*command, "--plot", str(tmp_path / "two.png")]) != 0
+    assert "--plot shows one person; two has 2" in capsys.readouterr().err
+
+
 def test_a_clip_of_another_detector_streams_by_its_layout(tmp_path, capsys):
     random = np.random.default_rng(0)
     keypoints = np.concatenate([random.uniform(100, 400, (5, 25, 2)), random.uniform(0.5, 1, (5, 25, 1))], -1)

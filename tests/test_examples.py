@@ -65,6 +65,11 @@ def test_several_people_are_lifted_in_every_picture():
     assert lines[0].startswith(f"frame 0: head {-pose.joints_m[pose.skeleton.index('head')][1]:.2f} m above")
 
 
+def test_who_is_who_follows_both_people_through_a_shuffled_list():
+    lines = output_of("who_is_who.py")
+    assert len(lines) == 100 and all(re.findall(r"person (\d+)", line) == ["0", "1"] for line in lines)
+
+
 def test_own_layout_gives_a_pose_for_every_frame():
     lines = output_of("own_layout.py")
     assert len(lines) == 100

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ..adapters import ADAPTERS, Adapter, adapter_of
 from ..camera import checked_image_size
 from ..checks import PICTURES, check_output, checked_number, need_library
-from ..clip import Clip, load_clip, reference_of, stream_clip
+from ..clip import Clip, by_identity, load_people, reference_of, stream_clip
 from ..engine import load
 from ..files.writing import write_motions
 from ..filters import SMOOTH, OneEuro
@@ -140,12 +141,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="show the poses in the rerun viewer, or write them for it")
 
 
-def _clip_of(arguments: argparse.Namespace) -> Clip:
+def _people_of(arguments: argparse.Namespace) -> list[Clip]:
+    """The people of what the arguments name; a video has one."""
     if arguments.video is None:
         if arguments.flip_test or arguments.detector:
             raise ValueError("--detector and --flip-test are for --video and --camera; a clip has its keypoints")
-        return load_clip(arguments.clip, arguments.layout, arguments.image_size and tuple(arguments.image_size),
-                         arguments.fps)
+        return by_identity(load_people(arguments.clip, arguments.layout,
+                                       arguments.image_size and tuple(arguments.image_size), arguments.fps))
     if arguments.image_size:
         raise ValueError("--image-size is for clips of keypoints; a video has its own")
     need_library("cv2", "reading pictures")
@@ -155,7 +157,7 @@ def _clip_of(arguments: argparse.Namespace) -> Clip:
     found = sum(clip.seen_in(i) is not None for i in range(len(times_ms)))
     print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector or 'shipped'}, "
           f"p50 {np.percentile(times_ms, 50):.1f} ms, p99 {np.percentile(times_ms, 99):.1f} ms")
-    return clip
+    return [clip]
 
 
 def _detector_of(arguments: argparse.Namespace) -> Detector:
@@ -195,6 +197,34 @@ def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | N
     return 0
 
 
+def _stream_several(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
+                    people: Sequence[Clip]) -> int:
+    options = [option for option in ("plot", "save", "live") if getattr(arguments, option) is not None]
+    if options:
+        raise ValueError(f"--{options[0]} shows one person; {people[0].name} has {len(people)}")
+    motions = []
+    for clip in people:
+        poses, _ = stream_clip(engine, clip, arguments.delay, smoothing)
+        print(f"{clip.name}, person {clip.person_id}: frames {clip.first_frame} to "
+              f"{clip.first_frame + len(clip.keypoints_px) - 1} at {clip.fps:g} Hz -> {len(poses)} poses by {engine}; "
+              f"resets: {max(sum(pose.was_reset for pose in poses) - 1, 0)}")
+        if poses:
+            frames = clip.first_frame + clip.frames_at(np.array([pose.timestamp_s for pose in poses]))
+            motions.append(replace(motion_of(poses, frames), person=clip.person_id))
+    if not motions:
+        raise ValueError(f"clip {people[0].name}: no frame gave a pose of anybody")
+    if arguments.out and arguments.out.suffix == ".npz":
+        columns = {name: np.concatenate([getattr(motion, name) for motion in motions])
+                   for name in ("frame", "timestamps_s", "joints_m", "confidence", "is_seen")}
+        person = np.repeat([motion.person for motion in motions], [len(motion.frame) for motion in motions])
+        np.savez(arguments.out, person=person, **columns, joint_names=motions[0].skeleton.joints)
+    elif arguments.out:
+        write_motions(arguments.out, motions)
+    if arguments.out:
+        print(f"  poses         {arguments.out}")
+    return 0
+
+
 def _reason_for_none(clip: Clip) -> str:
     """The likely reason for a clip of which no frame gives a pose."""
     detected = sum(clip.seen_in(frame) is not None for frame in range(len(clip.keypoints_px)))
@@ -224,7 +254,10 @@ def main(arguments: argparse.Namespace) -> int:
     live = None if arguments.live is None else lambda image_size: Viewer(image_size, live_file)
     if arguments.camera is not None:
         return _watch(arguments, engine, smoothing, live)
-    clip = _clip_of(arguments)
+    people = _people_of(arguments)
+    if len(people) > 1:
+        return _stream_several(arguments, engine, smoothing, people)
+    clip = people[0]
     with live(clip.image_size) if live else nullcontext() as viewer:
         poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
     if not poses:
