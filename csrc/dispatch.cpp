@@ -73,7 +73,8 @@ const Kernels& kernels(const char* isa) {
     if (std::string(isa) == found[i]->isa) return *found[i];
     names += std::string(i ? ", " : "") + found[i]->isa;
   }
-  throw std::invalid_argument(std::string("instruction set \"") + isa + "\" is not one this CPU runs; it runs " + names);
+  throw std::invalid_argument(std::string("instruction set \"") + isa + "\" is not one this CPU runs; it runs "
+                              + names);
 }
 
 }  // namespace edgepose

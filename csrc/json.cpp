@@ -174,7 +174,10 @@ class Parser {
     std::uint32_t value = 0;
     for (int i = 0; i < 4; i++, at_++) {
       const char c = here();
-      const int digit = is_digit() ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int digit = is_digit()             ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
       if (digit < 0) fail("wanted four hexadecimal digits");
       value = value << 4 | (std::uint32_t)digit;
     }
@@ -192,7 +195,10 @@ class Parser {
       if ((next & 0xc0) != 0x80) fail("bytes that are not UTF-8");
       code = code << 6 | (next & 0x3f);
     }
-    if (code < (more == 3 ? 0x10000u : more == 2 ? 0x800u : 0x80u) || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
+    if (code < (more == 3   ? 0x10000u
+                : more == 2 ? 0x800u
+                            : 0x80u)
+        || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
       fail("bytes that are not UTF-8");
     to.append(text_.substr(at_, more + 1));
     at_ += more + 1;

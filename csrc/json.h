@@ -24,8 +24,9 @@ struct Value {
   const Value* find(std::string_view key) const;
 };
 
-// Throws std::invalid_argument, with the byte, for anything that RFC 8259 does not allow, and for what it leaves open: a key
-// that stands twice, bytes that are not UTF-8, half a surrogate pair, a number beyond double, more than 64 levels.
+// Throws std::invalid_argument, with the byte, for anything that RFC 8259 does not allow, and for what it leaves open:
+// a key that stands twice, bytes that are not UTF-8, half a surrogate pair, a number beyond double, more than 64
+// levels.
 Value parse(std::string_view text);
 
 }  // namespace edgepose::json

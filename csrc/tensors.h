@@ -28,7 +28,8 @@ inline float element(const Tensor& tensor, long i) {
 }
 
 // The non-zero entries of a matrix, row by row.
-inline void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& index, std::vector<float>& coefficient) {
+inline void compress(const Tensor& matrix, std::vector<int>& start, std::vector<int>& index,
+                     std::vector<float>& coefficient) {
   start = {0}, index.clear(), coefficient.clear();
   for (int r = 0; r < matrix.shape[0]; r++) {
     for (int c = 0; c < matrix.shape[1]; c++) {

@@ -17,7 +17,8 @@ namespace edgepose {
 
 namespace {
 
-constexpr int kBarrierSpins = 256;  // about 5 us: longer than two members' shares of a step differ, shorter than a time slice
+// About 5 us: longer than two members' shares of a step differ, shorter than a time slice.
+constexpr int kBarrierSpins = 256;
 constexpr int kIdleSpins = 2048;    // about 40 us: between two frames of a stream that waits for nothing else
 
 inline void pause() {
@@ -143,8 +144,8 @@ class Workers {
     } catch (const std::system_error& error) {
       const std::string started = std::to_string(count_.load());
       if (!teams_) stop();
-      throw std::runtime_error("only " + started + " of " + std::to_string(count) + " threads could be started (" + error.what()
-                               + "); ask for fewer");
+      throw std::runtime_error("only " + started + " of " + std::to_string(count) + " threads could be started ("
+                               + error.what() + "); ask for fewer");
     }
     teams_++;
   }
@@ -159,7 +160,9 @@ class Workers {
     int running = running_.fetch_add(1) + 1;  // the caller
     const int count = count_.load(std::memory_order_acquire);
     for (int i = 0; i < count && (int)taken.size() < wanted && running < limit; i++) {
-      if (workers_[i]->is_taken.load(std::memory_order_relaxed) || workers_[i]->is_taken.exchange(true, std::memory_order_acquire)) continue;
+      if (workers_[i]->is_taken.load(std::memory_order_relaxed)
+          || workers_[i]->is_taken.exchange(true, std::memory_order_acquire))
+        continue;
       running = running_.fetch_add(1) + 1;
       taken.push_back(workers_[i]);
     }

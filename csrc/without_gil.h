@@ -13,9 +13,9 @@ namespace edgepose {
   for (;;) std::this_thread::sleep_for(std::chrono::hours(24));
 }
 
-// Not py::gil_scoped_release: until Python 3.13 a daemon thread that takes the lock back while the interpreter ends is ended by
-// pthread_exit, whose unwinding may not leave a destructor: the whole process would abort. This one stops the thread here, as
-// Python 3.14 does: the process goes on to its end without it.
+// Not py::gil_scoped_release: until Python 3.13 a daemon thread that takes the lock back while the interpreter ends is
+// ended by pthread_exit, whose unwinding may not leave a destructor: the whole process would abort. This one stops the
+// thread here, as Python 3.14 does: the process goes on to its end without it.
 class WithoutGil {
  public:
   WithoutGil() : state_(PyEval_SaveThread()) {}

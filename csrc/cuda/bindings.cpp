@@ -27,16 +27,19 @@ class ArrayContext : public cuda::Context {
   std::shared_ptr<cuda::Plan> plan_;
 };
 
-void attention_newest(const Floats& q, const Floats& keys, const Floats& values, Floats& y, int newest, int count, int heads, int span) {
+void attention_newest(const Floats& q, const Floats& keys, const Floats& values, Floats& y, int newest, int count,
+                      int heads, int span) {
   const py::buffer_info ring = keys.request();
-  if (ring.ndim != 3 || heads < 1 || ring.shape[2] % heads) throw std::invalid_argument("keys is not (people, capacity, channels) of the heads");
+  if (ring.ndim != 3 || heads < 1 || ring.shape[2] % heads)
+    throw std::invalid_argument("keys is not (people, capacity, channels) of the heads");
   need_shape(values.request(), ring.shape, "values");
   need_shape(q.request(), {ring.shape[0], ring.shape[2]}, "q");
   need_shape(y.request(), {ring.shape[0], ring.shape[2]}, "y");
   const int people = (int)ring.shape[0], capacity = (int)ring.shape[1], d = (int)ring.shape[2] / heads;
   if (newest < 0 || newest >= capacity || count < 1 || count > capacity || span < 0 || d > cuda::kHeadWidth)
     throw std::invalid_argument("newest, count, span or the heads' width is out of range");
-  cuda::run_attention_newest(q.data(), keys.data(), values.data(), y.mutable_data(), people, capacity, newest, count, heads, d, span);
+  cuda::run_attention_newest(q.data(), keys.data(), values.data(), y.mutable_data(), people, capacity, newest, count,
+                             heads, d, span);
 }
 
 }  // namespace
@@ -50,14 +53,17 @@ PYBIND11_MODULE(_cuda, m) {
     py::list all;
     for (const cuda::Device& d : cuda::devices()) {
       using namespace pybind11::literals;
-      all.append(py::dict("name"_a = d.name, "compute_capability"_a = d.compute_capability, "multiprocessors"_a = d.multiprocessors,
-                          "memory_bytes"_a = d.memory_bytes, "l2_bytes"_a = d.l2_bytes, "is_integrated"_a = d.is_integrated));
+      all.append(py::dict("name"_a = d.name, "compute_capability"_a = d.compute_capability,
+                          "multiprocessors"_a = d.multiprocessors, "memory_bytes"_a = d.memory_bytes,
+                          "l2_bytes"_a = d.l2_bytes, "is_integrated"_a = d.is_integrated));
     }
     return all;
   });
   m.def("architectures", cuda::architectures);
   py::class_<cuda::Plan, std::shared_ptr<cuda::Plan>>(m, "Plan")
-      .def(py::init([](const py::dict& plan, const Arrays& tensors) { return std::make_shared<cuda::Plan>(spec_of(plan, tensors)); }))
+      .def(py::init([](const py::dict& plan, const Arrays& tensors) {
+        return std::make_shared<cuda::Plan>(spec_of(plan, tensors));
+      }))
       .def_property_readonly("steps", &cuda::Plan::steps)
       .def_property_readonly("uses_tensor_cores", &cuda::Plan::uses_tensor_cores)
       .def_property_readonly("constant_bytes", &cuda::Plan::constant_bytes);

@@ -25,7 +25,8 @@ struct Launch {
   unsigned* passed;
 };
 
-// A block's shared memory: a product's x, its sums and a graph convolution's rows, or an attention's keys, values and queries.
+// A block's shared memory: a product's x, its sums and a graph convolution's rows, or an attention's keys, values and
+// queries.
 struct Shared {
   union {
     struct {
@@ -72,7 +73,8 @@ EP_DEVICE void store(const Launch& launch, const Step& s, int row, int c, float 
 // The items of a step that this block owns: [first, last) of `items`, side by side.
 struct Items {
   long first, last;
-  EP_DEVICE explicit Items(long items) : first(items * blockIdx.x / gridDim.x), last(items * (blockIdx.x + 1) / gridDim.x) {}
+  EP_DEVICE explicit Items(long items)
+      : first(items * blockIdx.x / gridDim.x), last(items * (blockIdx.x + 1) / gridDim.x) {}
 };
 
 }  // namespace edgepose::cuda

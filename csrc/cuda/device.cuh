@@ -1,5 +1,5 @@
-// What the kernels need of the GPU: threads, barriers, tensor cores. The only file with PTX. Without nvcc the same names come from
-// cuda_emulated.h (tests/), where a block's threads take turns on a CPU.
+// What the kernels need of the GPU: threads, barriers, tensor cores. The only file with PTX. Without nvcc the same
+// names come from cuda_emulated.h (tests/), where a block's threads take turns on a CPU.
 #pragma once
 
 #include <cstdint>
@@ -36,14 +36,16 @@ EP_DEVICE int dot4(uint32_t a, uint32_t b, int c) { return __dp4a((int)a, (int)b
 EP_DEVICE void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
 }
 // c[16][8] += a[16][32] b[32][8], int8; the fragments of mma.m16n8k32.
 EP_DEVICE void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
 }
 
@@ -51,7 +53,10 @@ EP_DEVICE void wait_for_block() { __syncthreads(); }
 
 EP_DEVICE unsigned arrive(unsigned* counter) {
   unsigned before;
-  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(__cvta_generic_to_global(counter)) : "memory");
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"
+               : "=r"(before)
+               : "l"(__cvta_generic_to_global(counter))
+               : "memory");
   return before;
 }
 EP_DEVICE unsigned read(const unsigned* word) {
@@ -63,8 +68,8 @@ EP_DEVICE void publish(unsigned* word, unsigned value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" : : "l"(__cvta_generic_to_global(word)), "r"(value) : "memory");
 }
 
-// All blocks of the grid arrive before one goes on, and see what the others wrote. All of them must run at once (cooperative launch).
-// arrived, passed: zero before the first launch; arrived is zero again after each.
+// All blocks of the grid arrive before one goes on, and see what the others wrote. All of them must run at once
+// (cooperative launch). arrived, passed: zero before the first launch; arrived is zero again after each.
 EP_DEVICE void wait_for_grid(unsigned* arrived, unsigned* passed) {
   __syncthreads();
   if (threadIdx.x == 0) {

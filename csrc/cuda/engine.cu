@@ -58,7 +58,8 @@ class OnDevice {
   int before_;
 };
 
-// Waits for a stream. At first without giving the processor away: on a Jetson a wait that sleeps costs more than the pose.
+// Waits for a stream. At first without giving the processor away: on a Jetson a wait that sleeps costs more than the
+// pose.
 void wait_for(cudaStream_t stream) {
   const auto start = std::chrono::steady_clock::now();
   cudaError_t status;
@@ -79,8 +80,8 @@ __global__ void __launch_bounds__(kThreads, 1) run_plan(Launch launch) {
 #endif
 }
 
-__global__ void newest_tokens(const float* q, const float* keys, const float* values, float* y, int people, int capacity,
-                                     int newest, int count, int heads, int d, int span) {
+__global__ void newest_tokens(const float* q, const float* keys, const float* values, float* y, int people,
+                              int capacity, int newest, int count, int heads, int d, int span) {
   attention_newest(q, keys, values, y, people, capacity, newest, count, heads, d, span);
 }
 
@@ -134,8 +135,8 @@ std::vector<Device> devices() {
   for (int i = 0; i < count; i++) {
     cudaDeviceProp p;
     check(cudaGetDeviceProperties(&p, i), "cudaGetDeviceProperties");
-    found.push_back({p.name, std::to_string(p.major) + "." + std::to_string(p.minor), p.multiProcessorCount, (long)p.totalGlobalMem,
-                     (long)p.l2CacheSize, p.integrated != 0});
+    found.push_back({p.name, std::to_string(p.major) + "." + std::to_string(p.minor), p.multiProcessorCount,
+                     (long)p.totalGlobalMem, (long)p.l2CacheSize, p.integrated != 0});
   }
   return found;
 }
@@ -147,12 +148,15 @@ std::vector<int> architectures() {
 }
 
 Plan::Plan(const PlanSpec& spec)
-    : device_(current_device()), uses_tensor_cores_(has_tensor_cores()), program_(make_program(spec, uses_tensor_cores_)) {
+    : device_(current_device()),
+      uses_tensor_cores_(has_tensor_cores()),
+      program_(make_program(spec, uses_tensor_cores_)) {
   constant_bytes_ = (long)program_.constants.size();
   const std::size_t step_bytes = program_.steps.size() * sizeof(Step);
   DeviceMemory steps(step_bytes), constants(program_.constants.size());
   check(cudaMemcpy(steps.bytes, program_.steps.data(), step_bytes, cudaMemcpyHostToDevice), "copying the plan");
-  check(cudaMemcpy(constants.bytes, program_.constants.data(), program_.constants.size(), cudaMemcpyHostToDevice), "copying the weights");
+  check(cudaMemcpy(constants.bytes, program_.constants.data(), program_.constants.size(), cudaMemcpyHostToDevice),
+        "copying the weights");
   check(cudaStreamSynchronize(cudaStreamLegacy), "copying the plan");  // a small copy may return before it is there
   std::vector<unsigned char>().swap(program_.constants);
   steps_ = steps.keep(), constants_ = constants.keep();
@@ -166,9 +170,11 @@ Plan::~Plan() {
 Context::Context(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)) {
   const OnDevice here(plan_->device_);
   if (!attribute(cudaDevAttrCooperativeLaunch)) throw std::runtime_error("this device has no cooperative launches");
-  check(cudaFuncSetAttribute(run_plan, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)), "shared memory for the kernel");
+  check(cudaFuncSetAttribute(run_plan, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)),
+        "shared memory for the kernel");
   int a_multiprocessor = 0;
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&a_multiprocessor, run_plan, kThreads, sizeof(Shared)), "occupancy");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&a_multiprocessor, run_plan, kThreads, sizeof(Shared)),
+        "occupancy");
   if (a_multiprocessor < 1) throw std::runtime_error("the kernel does not fit this device's multiprocessors");
   multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
   try {
@@ -176,7 +182,8 @@ Context::Context(std::shared_ptr<const Plan> plan) : plan_(std::move(plan)) {
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
     stream_ = stream;
     DeviceMemory turns(2 * sizeof(unsigned));
-    check(cudaMemsetAsync(turns.bytes, 0, 2 * sizeof(unsigned), stream), "cudaMemsetAsync");  // before the launches on this stream
+    // It is done before the launches on this stream.
+    check(cudaMemsetAsync(turns.bytes, 0, 2 * sizeof(unsigned), stream), "cudaMemsetAsync");
     turns_ = turns.keep();
     reserve(1);
   } catch (...) {
@@ -219,8 +226,9 @@ void Context::reserve(int people) {
 
 void Context::launch(int people) {
   auto* turns = static_cast<unsigned*>(turns_);
-  Launch launch = {static_cast<const Step*>(plan_->steps_), plan_->steps(), static_cast<const unsigned char*>(plan_->constants_),
-                   static_cast<float*>(arena_), static_cast<const float*>(mapped_input_), static_cast<float*>(input_),
+  Launch launch = {static_cast<const Step*>(plan_->steps_), plan_->steps(),
+                   static_cast<const unsigned char*>(plan_->constants_), static_cast<float*>(arena_),
+                   static_cast<const float*>(mapped_input_), static_cast<float*>(input_),
                    static_cast<float*>(mapped_answer_), people, plan_->frames(), plan_->joints(), plan_->inputs(),
                    turns, turns + 1};
   void* arguments[] = {&launch};
@@ -235,14 +243,16 @@ void Context::run(const float* keypoints_norm, float* pose_m, int people) {
   const OnDevice here(plan_->device_);
   reserve(people);
   people_ = people;
-  std::memcpy(host_input_, keypoints_norm, (std::size_t)people * plan_->frames() * plan_->joints() * plan_->inputs() * sizeof(float));
+  std::memcpy(host_input_, keypoints_norm,
+              (std::size_t)people * plan_->frames() * plan_->joints() * plan_->inputs() * sizeof(float));
   launch(people);
   wait_for(static_cast<cudaStream_t>(stream_));
   std::memcpy(pose_m, host_answer_, (std::size_t)people * plan_->joints() * plan_->outputs() * sizeof(float));
 }
 
 float Context::device_ms(int launches) {
-  if (people_ < 1 || launches < 1) throw std::invalid_argument("device_ms needs a run() before it and at least one launch");
+  if (people_ < 1 || launches < 1)
+    throw std::invalid_argument("device_ms needs a run() before it and at least one launch");
   const OnDevice here(plan_->device_);
   const auto stream = static_cast<cudaStream_t>(stream_);
   Event first, last;
@@ -278,18 +288,19 @@ Graph::~Graph() {
 }
 
 void Graph::launch(std::uintptr_t stream) const {
-  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_), reinterpret_cast<cudaStream_t>(stream)), "cudaGraphLaunch");
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_), reinterpret_cast<cudaStream_t>(stream)),
+        "cudaGraphLaunch");
 }
 
-void run_attention_newest(const float* q, const float* keys, const float* values, float* y, int people, int capacity, int newest, int count,
-                      int heads, int d, int span) {
+void run_attention_newest(const float* q, const float* keys, const float* values, float* y, int people, int capacity,
+                          int newest, int count, int heads, int d, int span) {
   const std::size_t row = (std::size_t)people * heads * d * sizeof(float), ring = row * capacity;
   const DeviceMemory dq(row), dk(ring), dv(ring), dy(row);
   check(cudaMemcpy(dq.bytes, q, row, cudaMemcpyHostToDevice), "cudaMemcpy");
   check(cudaMemcpy(dk.bytes, keys, ring, cudaMemcpyHostToDevice), "cudaMemcpy");
   check(cudaMemcpy(dv.bytes, values, ring, cudaMemcpyHostToDevice), "cudaMemcpy");
-  newest_tokens<<<(people * heads + kWarps - 1) / kWarps, kThreads>>>(dq.as<float>(), dk.as<float>(), dv.as<float>(),
-                                                                            dy.as<float>(), people, capacity, newest, count, heads, d, span);
+  newest_tokens<<<(people * heads + kWarps - 1) / kWarps, kThreads>>>(
+      dq.as<float>(), dk.as<float>(), dv.as<float>(), dy.as<float>(), people, capacity, newest, count, heads, d, span);
   check(cudaGetLastError(), "launching attention_newest");
   check(cudaMemcpy(y, dy.bytes, row, cudaMemcpyDeviceToHost), "attention_newest");
 }

@@ -24,7 +24,8 @@ std::vector<Device> devices();
 // The GPUs whose machine code is in here: 75 for sm_75.
 std::vector<int> architectures();
 
-// A program in the memory of the device that was current. Immutable; shared by any number of contexts, which run on that device. In this file everything throws std::runtime_error if CUDA fails.
+// A program in the memory of the device that was current. Immutable; shared by any number of contexts, which run on
+// that device. In this file everything throws std::runtime_error if CUDA fails.
 class Plan {
  public:
   // Throws what make_program throws. spec.tensors' data may be freed afterwards.
@@ -54,7 +55,8 @@ class Context {
   explicit Context(std::shared_ptr<const Plan> plan);
   ~Context();
 
-  // pose_m[people][J][outputs] from keypoints_norm[people][T][J][inputs]: one launch, which reads and writes page-locked memory of the host.
+  // pose_m[people][J][outputs] from keypoints_norm[people][T][J][inputs]: one launch, which reads and writes
+  // page-locked memory of the host.
   void run(const float* keypoints_norm, float* pose_m, int people);
 
   // The time on the device of one launch for as many people as run() had last, mean of `launches` in a row, in ms.
@@ -72,10 +74,12 @@ class Context {
   int capacity_ = 0, people_ = 0, multiprocessors_ = 0;
 };
 
-// The CUDA graph of what `enqueue` puts on a stream: for engines of other libraries, whose launches are replayed as one.
+// The CUDA graph of what `enqueue` puts on a stream: for engines of other libraries, whose launches are replayed as
+// one.
 class Graph {
  public:
-  // stream: a cudaStream_t (or CUstream) as a number, not the default one. Throws if enqueue gives false or its work cannot be captured.
+  // stream: a cudaStream_t (or CUstream) as a number, not the default one. Throws if enqueue gives false or its work
+  // cannot be captured.
   Graph(std::uintptr_t stream, const std::function<bool()>& enqueue);
   ~Graph();
   void launch(std::uintptr_t stream) const;
@@ -85,10 +89,11 @@ class Graph {
 };
 
 // attention_newest of kernels.cuh, for tests: arrays on the host.
-void run_attention_newest(const float* q, const float* keys, const float* values, float* y, int people, int capacity, int newest, int count,
-                      int heads, int d, int span);
+void run_attention_newest(const float* q, const float* keys, const float* values, float* y, int people, int capacity,
+                          int newest, int count, int heads, int d, int span);
 
-// Milliseconds to read `bytes` once, all multiprocessors together, the mean of `times` in a row: from L2 if they fit there.
+// Milliseconds to read `bytes` once, all multiprocessors together, the mean of `times` in a row: from L2 if they fit
+// there.
 float read_ms(long bytes, int times);
 
 }  // namespace edgepose::cuda

@@ -1,16 +1,19 @@
-// The persistent kernel: a block runs its share of every step, and waits for the others between two steps. Each function is one kernel of
-// csrc/kernels.h, with the same contract; its comment adds what a block owns. All threads of a block call it.
+// The persistent kernel: a block runs its share of every step, and waits for the others between two steps. Each
+// function is one kernel of csrc/kernels.h, with the same contract; its comment adds what a block owns. All threads of
+// a block call it.
 #pragma once
 
 #include "products.cuh"
 
 namespace edgepose::cuda {
 
-// A query's softmax over its keys as they come, 32 at a time: what it has seen so far. A lane owns every 32nd channel of y.
+// A query's softmax over its keys as they come, 32 at a time: what it has seen so far. A lane owns every 32nd channel
+// of y.
 struct Attended {
   float top = kUnseen, total = 0, y[kHeadWidth / 32] = {};
 
-  // score: of the lane's key, kUnseen where it is not seen. value(key): where the value of each of the `count` keys lies.
+  // score: of the lane's key, kUnseen where it is not seen. value(key): where the value of each of the `count` keys
+  // lies.
   template <class Value>
   EP_DEVICE void add(float score, int count, int d, Value value) {
     const float above = max_of_warp(score), now = above > top ? above : top;
@@ -40,7 +43,8 @@ struct Attended {
 // An item: 8 queries of one person's head, a warp each, all in one of the sequences of tokens that see each other.
 EP_DEVICE void attention(const Launch& launch, const Step& s, Shared& shared) {
   const int N = s.rows, C = s.columns, H = s.heads, d = C / H, ld = d + 1;
-  const int sequences = s.span && H > 1 ? (s.span < N ? s.span : N) : 1;  // of an odd head; tokens of different ones do not meet
+  // The sequences of an odd head: tokens of different ones do not meet.
+  const int sequences = s.span && H > 1 ? (s.span < N ? s.span : N) : 1;
   const int local = (N + kWarps - 1) / kWarps, strided = ((N + sequences - 1) / sequences + kWarps - 1) / kWarps;
   float *keys = shared.attention, *values = keys + kKeys * ld, *queries = values + kKeys * ld + warp() * kHeadWidth;
   const Items mine((long)launch.people * H * s.parts);
@@ -86,16 +90,17 @@ EP_DEVICE void attention(const Launch& launch, const Step& s, Shared& shared) {
   }
 }
 
-// The streaming form: y[people][C] = attention of the newest token of each person, whose keys and values lie in rings. q: (people, C);
-// keys, values: (people, capacity, C), row `newest` the newest token's; the `count` newest rows are tokens. span, heads: as in attention,
-// which is causal here. A warp owns one person's head.
-EP_DEVICE void attention_newest(const float* q, const float* keys, const float* values, float* y, int people, int capacity, int newest,
-                                int count, int heads, int d, int span) {
+// The streaming form: y[people][C] = attention of the newest token of each person, whose keys and values lie in rings.
+// q: (people, C); keys, values: (people, capacity, C), row `newest` the newest token's; the `count` newest rows are
+// tokens. span, heads: as in attention, which is causal here. A warp owns one person's head.
+EP_DEVICE void attention_newest(const float* q, const float* keys, const float* values, float* y, int people,
+                                int capacity, int newest, int count, int heads, int d, int span) {
   const int C = heads * d;
   for (int item = blockIdx.x * kWarps + warp(); item < people * heads; item += gridDim.x * kWarps) {
     const int person = item / heads, head = item % heads;
     const bool is_strided = span && head % 2;
-    const int step = is_strided ? span : 1, reach = span && !is_strided && span + 1 < count ? span + 1 : count;  // in age
+    // Both count in age.
+    const int step = is_strided ? span : 1, reach = span && !is_strided && span + 1 < count ? span + 1 : count;
     const int seen = (reach + step - 1) / step;
     const long at = (long)person * capacity * C + head * d;
     Attended attended;
@@ -154,7 +159,8 @@ EP_DEVICE void elements(const Launch& launch, const Step& s) {
 
 template <bool kTensorCores>
 EP_DEVICE void run_step(const Launch& launch, const Step& shared_step, Shared& shared) {
-  const Step s = shared_step;  // in registers: stores to shared memory might change it, so it would be read again after each
+  // A copy in registers: stores to shared memory might change it, so it would be read again after each.
+  const Step s = shared_step;
   switch (s.op) {
     case Op::linear: case Op::conv: linear<kTensorCores>(launch, s, shared); break;
     case Op::graph_conv: graph_conv<kTensorCores>(launch, s, shared); break;
@@ -170,7 +176,8 @@ EP_DEVICE void load_step(const Launch& launch, int i, Shared& shared) {
   for (int word = threadIdx.x; word < (int)(sizeof(Step) / 4); word += kThreads) to[word] = from[word];
 }
 
-// The whole plan. The input is read from the host once, side by side; the next step's description is there before the wait is over.
+// The whole plan. The input is read from the host once, side by side; the next step's description is there before the
+// wait is over.
 template <bool kTensorCores>
 EP_DEVICE void run(const Launch& launch, Shared& shared) {
   const long floats = (long)launch.people * launch.frames * launch.joints * launch.inputs;

@@ -1,4 +1,5 @@
-// Products with packed weights: linear, conv and graph_conv of csrc/kernels.h, in every precision, on tensor cores or without.
+// Products with packed weights: linear, conv and graph_conv of csrc/kernels.h, in every precision, on tensor cores or
+// without.
 #pragma once
 
 #include "block.cuh"
@@ -72,8 +73,8 @@ struct GatheredRows {  // of one person
   EP_DEVICE GatheredRow row(int r) const {
     const int start = sums.start[first + r], end = sums.start[first + r + 1];
     const bool is_empty = start == end;
-    return {x, x + (is_empty ? 0 : sums.index[start] * ld), is_empty ? 0.f : sums.coefficient[start], sums.index + start, sums.index + end,
-            sums.coefficient + start, ld};
+    return {x, x + (is_empty ? 0 : sums.index[start] * ld), is_empty ? 0.f : sums.coefficient[start],
+            sums.index + start, sums.index + end, sums.coefficient + start, ld};
   }
 };
 
@@ -103,7 +104,8 @@ EP_DEVICE int bytes_of_x(Precision precision) {
 
 // Elements [from, from + count) of m rows of x, as the products take them; zero up to the next 32.
 template <bool kTensorCores, class Left>
-EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, int m, int from, int count, Shared& shared) {
+EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, int m, int from, int count,
+                         Shared& shared) {
   const int padded = (count + 31) / 32 * 32, size = bytes_of_x<kTensorCores>(s.precision);
   for (int r = warp(); r < m; r += kWarps) {
     unsigned char* to = shared.x + r * kRowStride;
@@ -133,9 +135,11 @@ EP_DEVICE float weight_at(const unsigned char* panel, Precision precision, long 
   return reinterpret_cast<const int8_t*>(panel)[i];
 }
 
-// The multiply-adds of one chunk without tensor cores: thread (slice, column) takes every 16th element of a row for its column.
+// The multiply-adds of one chunk without tensor cores: thread (slice, column) takes every 16th element of a row for its
+// column.
 template <class Sum>
-EP_DEVICE void accumulate_plainly(const Step& s, const unsigned char* panel, int from, int count, Sum (&sums)[kTileRows], Shared& shared) {
+EP_DEVICE void accumulate_plainly(const Step& s, const unsigned char* panel, int from, int count,
+                                  Sum (&sums)[kTileRows], Shared& shared) {
   const int column = threadIdx.x % kPanelColumns, slices = kThreads / kPanelColumns;
   if (s.precision == Precision::i8) {
     const uint32_t* w = reinterpret_cast<const uint32_t*>(panel) + (long)from / 4 * kPanelColumns + column;
@@ -171,8 +175,8 @@ EP_DEVICE void load_fragment(const unsigned char* panel, Precision precision, lo
 
 // The multiply-adds of one chunk on tensor cores: warp w takes every 8th fragment, for all rows.
 template <class Sum>
-EP_DEVICE void accumulate_fragments(const Step& s, const unsigned char* panel, int from, int count, Sum (&sums)[kTileRows / 8][4],
-                                    Shared& shared) {
+EP_DEVICE void accumulate_fragments(const Step& s, const unsigned char* panel, int from, int count,
+                                    Sum (&sums)[kTileRows / 8][4], Shared& shared) {
   const int span = s.precision == Precision::i8 ? 32 : 16;
   for (int tile = warp(); tile * span < count; tile += kWarps) {
     uint32_t a[4];
@@ -187,11 +191,12 @@ EP_DEVICE void accumulate_fragments(const Step& s, const unsigned char* panel, i
   }
 }
 
-// emit(r, c, sum): rows of x (m at most kTileRows) times one panel, for the elements of the calling thread. A block owns the whole of
-// k: its warps each take a part, and their sums are added in one order. is_loaded: x is in shared memory from the call before.
+// emit(r, c, sum): rows of x (m at most kTileRows) times one panel, for the elements of the calling thread. A block
+// owns the whole of k: its warps each take a part, and their sums are added in one order. is_loaded: x is in shared
+// memory from the call before.
 template <bool kTensorCores, class Sum, class Left, class Emit>
-EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float* scale, const float* x_scale, const Left& left, int m,
-                          bool is_loaded, Shared& shared, Emit emit) {
+EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float* scale, const float* x_scale,
+                          const Left& left, int m, bool is_loaded, Shared& shared, Emit emit) {
   const int chunk = kRowBytes / bytes_of_x<kTensorCores>(s.precision);
   const bool uses_fragments = kTensorCores && s.precision != Precision::f32;
   Sum plain[kTileRows] = {}, fragments[kTileRows / 8][4] = {};
@@ -228,9 +233,10 @@ EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float
 }
 
 template <bool kTensorCores, class Left, class Emit>
-EP_DEVICE void product(const Step& s, const unsigned char* panel, const float* scale, const float* x_scale, const Left& left, int m,
-                       bool is_loaded, Shared& shared, Emit emit) {
-  if (s.precision == Precision::i8) product_as<kTensorCores, int>(s, panel, scale, x_scale, left, m, is_loaded, shared, emit);
+EP_DEVICE void product(const Step& s, const unsigned char* panel, const float* scale, const float* x_scale,
+                       const Left& left, int m, bool is_loaded, Shared& shared, Emit emit) {
+  if (s.precision == Precision::i8)
+    product_as<kTensorCores, int>(s, panel, scale, x_scale, left, m, is_loaded, shared, emit);
   else product_as<kTensorCores, float>(s, panel, scale, x_scale, left, m, is_loaded, shared, emit);
 }
 
@@ -241,17 +247,20 @@ EP_DEVICE void linear(const Launch& launch, const Step& s, Shared& shared) {
   const bool fits = s.k * bytes_of_x<kTensorCores>(s.precision) <= kRowBytes;
   const unsigned char* weights = constants<unsigned char>(launch, s.weight);
   const float *bias = constants<float>(launch, s.bias), *scales = constants<float>(launch, s.scale);
-  const float *x_scale = constants<float>(launch, s.x_scale), *x = s.source == Source::rows ? rows(launch, s.x) : nullptr;
+  const float *x_scale = constants<float>(launch, s.x_scale),
+              *x = s.source == Source::rows ? rows(launch, s.x) : nullptr;
   const Items mine((long)tiles * panels);
   int loaded = -1;
   for (long item = mine.first; item < mine.last; item++) {
-    const int tile = (int)(item / panels), panel = (int)(item % panels), first = tile * kTileRows, c0 = panel * kPanelColumns;
+    const int tile = (int)(item / panels), panel = (int)(item % panels), first = tile * kTileRows,
+              c0 = panel * kPanelColumns;
     const int count = m - first < kTileRows ? m - first : kTileRows;
     const auto run = [&](const auto& left) {
-      product<kTensorCores>(s, weights + panel * s.panel, scales ? scales + c0 : nullptr, x_scale, left, count, fits && tile == loaded,
-                            shared, [&](int r, int c, float sum) {
-        if (c0 + c < s.columns) store(launch, s, first + r, c0 + c, activate(sum + bias[c0 + c], s.activation));
-      });
+      product<kTensorCores>(s, weights + panel * s.panel, scales ? scales + c0 : nullptr, x_scale, left, count,
+                            fits && tile == loaded, shared, [&](int r, int c, float sum) {
+                              if (c0 + c < s.columns)
+                                store(launch, s, first + r, c0 + c, activate(sum + bias[c0 + c], s.activation));
+                            });
     };
     if (s.source != Source::rows) run(InputRows{launch, s.source == Source::frames, first});
     else if (s.op == Op::conv) run(TapRows{x, s, first, s.k / s.taps});
@@ -277,7 +286,8 @@ EP_DEVICE void graph_conv(const Launch& launch, const Step& s, Shared& shared) {
     const int person = (int)(item / panels), panel = (int)(item % panels), c0 = panel * kPanelColumns;
     const float* x = rows(launch, s.x) + (long)person * s.x_rows * s.ldx;
     for (int group = 0; group < s.groups; group++) {
-      const unsigned char* weights = constants<unsigned char>(launch, s.weight) + panel * s.panel + group * (s.panel / s.groups);
+      const unsigned char* weights =
+          constants<unsigned char>(launch, s.weight) + panel * s.panel + group * (s.panel / s.groups);
       const float* scale = scales ? scales + (long)group * s.ldb + c0 : nullptr;
       for (int first = group_rows[group]; first < group_rows[group + 1]; first += kTileRows) {
         const int count = group_rows[group + 1] - first < kTileRows ? group_rows[group + 1] - first : kTileRows;
@@ -292,7 +302,8 @@ EP_DEVICE void graph_conv(const Launch& launch, const Step& s, Shared& shared) {
       float sum = 0;
       for (int e = scatter.start[joint]; e < scatter.start[joint + 1]; e++)
         sum += scatter.coefficient[e] * shared.z[scatter.index[e] * kPanelColumns + c];
-      store(launch, s, person * s.rows + joint, c0 + c, activate(sum + bias[(long)joint * s.ldb + c0 + c], s.activation));
+      store(launch, s, person * s.rows + joint, c0 + c,
+            activate(sum + bias[(long)joint * s.ldb + c0 + c], s.activation));
     }
   }
 }

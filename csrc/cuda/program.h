@@ -1,4 +1,5 @@
-// A plan for the GPU: its steps, some of them fused, and its weights in one block, as plain data that the persistent kernel reads.
+// A plan for the GPU: its steps, some of them fused, and its weights in one block, as plain data that the persistent
+// kernel reads.
 #pragma once
 
 #include <vector>
@@ -8,11 +9,13 @@
 namespace edgepose::cuda {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;  // of a block
-constexpr int kTileRows = 24;      // rows of x that share one pass over the weights: three tensor core tiles, the joints of a person
+// Rows of x that share one pass over the weights: three tensor core tiles, the joints of a person.
+constexpr int kTileRows = 24;
 constexpr int kRowBytes = 1024;    // of a row of x in shared memory at once: 256 floats, 512 halves or 1024 int8
 constexpr int kHeadWidth = 192;    // channels of an attention head, at most: what fits beside 32 keys in shared memory
 
-enum class Source { rows, tokens, frames };  // where a product's x lies: in the arena, or in the input, read as those steps would
+// Where a product's x lies: in the arena, or in the input, read as those steps would.
+enum class Source { rows, tokens, frames };
 
 // One step. Arena offsets are in floats a person; offsets of constants in bytes; -1 where there is none.
 struct Step {
@@ -26,10 +29,12 @@ struct Step {
   bool normalizes = false;                // each row of x is normalised before its product
   float epsilon = 0;
   Precision precision = Precision::f32;
-  long weight = -1, panel = 0, scale = -1, x_scale = -1, bias = -1, position = -1;  // panel: bytes of one, of all groups
+  // panel: the bytes of one panel of all groups.
+  long weight = -1, panel = 0, scale = -1, x_scale = -1, bias = -1, position = -1;
   int ldb = 0, ldp = 0;
   Activation activation = Activation::none;
-  int heads = 0, span = 0, parts = 0;     // parts: items of an attention head, each of kWarps queries that see each other
+  // parts: items of an attention head, each of kWarps queries that see each other.
+  int heads = 0, span = 0, parts = 0;
   bool is_causal = false;
   int taps = 1, first = 0, stride = 1;
   int groups = 0;
@@ -38,9 +43,10 @@ struct Step {
   long scatter_start = -1, scatter_index = -1, scatter_coefficient = -1;
 };
 
-// y = activation(product) + residual[first + stride t] + position. Fused into the products around them: tokens, frames and normalize that
-// feed nothing but linears, an add behind a product, a pick that is the residual of one, the reshape that gives the answer.
-// Nothing that a step writes is read by the same step, but its own element of a residual: blocks need no order within a step.
+// y = activation(product) + residual[first + stride t] + position. Fused into the products around them: tokens, frames
+// and normalize that feed nothing but linears, an add behind a product, a pick that is the residual of one, the reshape
+// that gives the answer. Nothing that a step writes is read by the same step, but its own element of a residual: blocks
+// need no order within a step.
 struct Program {
   int frames = 0, joints = 0, inputs = 0, outputs = 0;
   long arena = 0;  // floats a person

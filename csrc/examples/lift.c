@@ -1,7 +1,7 @@
 /* Lifts a recording: lift ENGINE LAYOUT WIDTH HEIGHT FPS < keypoints.txt
  *
- * keypoints.txt: a line a frame, x y confidence of each keypoint of the layout in pixels; an empty line where nobody was found.
- * Prints a line a pose: its time in seconds, then x y z of each joint in metres from the pelvis. */
+ * keypoints.txt: a line a frame, x y confidence of each keypoint of the layout in pixels; an empty line where nobody
+ * was found. Prints a line a pose: its time in seconds, then x y z of each joint in metres from the pelvis. */
 #include <edgepose.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +46,8 @@ int main(int argc, char** argv) {
   for (long frame = 0; fgets(line, sizeof line, stdin); frame++) {
     const size_t count = numbers_of(line, keypoints_px);
     edgepose_pose pose = EDGEPOSE_POSE_INIT;
-    const edgepose_status status = edgepose_stream_push(stream, count ? keypoints_px : NULL, count / 3, 3, (double)frame / fps, &pose);
+    const edgepose_status status =
+        edgepose_stream_push(stream, count ? keypoints_px : NULL, count / 3, 3, (double)frame / fps, &pose);
     if (status < 0) return failed("a frame");
     if (status == EDGEPOSE_NO_POSE) continue;
     printf("%.6f", pose.timestamp_s);

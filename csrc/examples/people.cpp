@@ -1,8 +1,9 @@
 // Follows several people: people ENGINE LAYOUT WIDTH HEIGHT JOINT < detections.csv
 //
-// detections.csv: a line a frame, people side by side in the order of a tracker, "seconds; x, y, confidence, x, ...; x, y, ...": an
-// empty field where somebody was not found, and as many fields in every line. All of a frame go through the engine in one call. Prints
-// for each person where the joint is: "seconds person x y z", metres from that person's pelvis.
+// detections.csv: a line a frame, people side by side in the order of a tracker, "seconds; x, y, confidence, x, ...; x,
+// y, ...": an empty field where somebody was not found, and as many fields in every line. All of a frame go through the
+// engine in one call. Prints for each person where the joint is: "seconds person x y z", metres from that person's
+// pelvis.
 #include <cstdio>
 #include <deque>
 #include <edgepose.hpp>

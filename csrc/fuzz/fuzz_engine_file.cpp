@@ -1,13 +1,14 @@
 // libFuzzer's entry: any bytes as an engine file; what is read of them is run, and streamed through.
 //
 //   python tests/fuzz_seeds.py seeds
-//   clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Wno-psabi csrc/fuzz/fuzz_engine_file.cpp
+//   clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Wno-psabi
+//   csrc/fuzz/fuzz_engine_file.cpp
 //       $(ls csrc/*.cpp csrc/runtime/*.cpp | grep -v -e bindings -e edgepose.cpp) -o fuzz
 //   ./fuzz -dict=csrc/fuzz/engine_file.dict -max_len=8192 -timeout=20 seeds
 //
-// An input that starts with { is three parts, so that no change of one breaks another: the engine's header in one line, the
-// safetensors header without its metadata in the next, and the tensors. Another input is the file as it is. The checksum is
-// computed, but does not count.
+// An input that starts with { is three parts, so that no change of one breaks another: the engine's header in one line,
+// the safetensors header without its metadata in the next, and the tensors. Another input is the file as it is. The
+// checksum is computed, but does not count.
 #include <cstring>
 
 #include "../json.h"
@@ -24,7 +25,8 @@ std::string quoted(std::string_view text) {
   std::string to = "\"";
   char escape[8];
   for (const unsigned char c : text) {
-    if (c < 0x20 || c == '"' || c == '\\') to.append(escape, (std::size_t)std::snprintf(escape, sizeof escape, "\\u%04x", c));
+    if (c < 0x20 || c == '"' || c == '\\')
+      to.append(escape, (std::size_t)std::snprintf(escape, sizeof escape, "\\u%04x", c));
     else to += (char)c;
   }
   return to + '"';
@@ -34,7 +36,8 @@ std::string quoted(std::string_view text) {
 std::vector<char> assembled(std::string_view parts) {
   const std::size_t first = parts.find('\n'), second = parts.find('\n', first + 1);
   if (first == parts.npos || second == parts.npos) return {};
-  const std::string_view header = parts.substr(0, first), tensors = parts.substr(first + 1, second - first - 1), bytes = parts.substr(second + 1);
+  const std::string_view header = parts.substr(0, first), tensors = parts.substr(first + 1, second - first - 1),
+                         bytes = parts.substr(second + 1);
   std::string text = "{\"__metadata__\":{\"edgepose\":" + quoted(header) + ",\"sha256\":\"\"}";
   if (tensors.size() > 2) text += ",", text += tensors.substr(1);
   else text += "}";
@@ -64,7 +67,8 @@ void run(const EngineFile& file, std::string_view data) {
   const bool is_odd = data.size() % 2;
   // The reading is what is looked at; tests/test_fuzz.py looks at threads and at the kernels of each instruction set.
   const auto engine = std::make_shared<const Engine>(file, 1, "generic");
-  const std::size_t joints = (std::size_t)file.skeleton->joints, frames = (std::size_t)file.frames, people = 1 + data.size() % 3;
+  const std::size_t joints = (std::size_t)file.skeleton->joints, frames = (std::size_t)file.frames,
+                    people = 1 + data.size() % 3;
   std::vector<float> x(people * frames * joints * file.inputs.size()), pose_m(people * joints * file.outputs.size());
   for (std::size_t i = 0; i < x.size(); i++) x[i] = 2.f * (float)i / (float)x.size() - 1.f;
   Engine::Turn(*engine)->run(x.data(), pose_m.data(), (int)people);
@@ -77,7 +81,8 @@ void run(const EngineFile& file, std::string_view data) {
   Stream stream(engine, layout, 640, 480, options);
   std::vector<float> keypoints_px(layout.keypoints.size() * 3);
   double time_s = 0;
-  for (std::size_t frame = 0, at = 0; frame < 2 * frames + 8; frame++) {  // the bytes of the input, over and over, are the person
+  // The person is made of the input's bytes, over and over.
+  for (std::size_t frame = 0, at = 0; frame < 2 * frames + 8; frame++) {
     for (float& value : keypoints_px) value = (float)(signed char)data[at++ % data.size()];
     for (std::size_t k = 2; k < keypoints_px.size(); k += 3) keypoints_px[k] = std::fabs(keypoints_px[k]) / 128;
     time_s += (double)(unsigned char)data[at % data.size()] / 2000 + 1e-6;

@@ -10,8 +10,8 @@
 
 namespace edgepose {
 
-// Notes times that are no seconds, keypoints that lie mostly outside of the picture, people with impossible proportions and people who
-// always lie, as they do where x and y are exchanged. Nothing in here changes a pose.
+// Notes times that are no seconds, keypoints that lie mostly outside of the picture, people with impossible proportions
+// and people who always lie, as they do where x and y are exchanged. Nothing in here changes a pose.
 class Doubts {
  public:
   Doubts(const Skeleton& skeleton, const Picture& picture);

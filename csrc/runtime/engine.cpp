@@ -38,7 +38,8 @@ void Engine::give(std::unique_ptr<Context> context) const {
 
 void Engine::Turn::reserve(int people) {
   context_->reserve(people);
-  windows_.resize((std::size_t)people * (std::size_t)(engine_.frames_ * engine_.skeleton_->joints) * engine_.inputs_.size());
+  windows_.resize((std::size_t)people * (std::size_t)(engine_.frames_ * engine_.skeleton_->joints)
+                  * engine_.inputs_.size());
 }
 
 void Engine::Turn::run(const Person* const* people, int n, float* answers) {
@@ -50,13 +51,16 @@ void Engine::Turn::run(const Person* const* people, int n, float* answers) {
 }
 
 std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus) {
-  if (threads < 1 || threads > 256) throw std::invalid_argument("threads is " + std::to_string(threads) + "; it needs 1 to 256");
+  if (threads < 1 || threads > 256)
+    throw std::invalid_argument("threads is " + std::to_string(threads) + "; it needs 1 to 256");
   if (cpus.size() > (std::size_t)threads - 1)
-    throw std::invalid_argument(std::to_string(cpus.size()) + " cpus for " + std::to_string(threads - 1) + " threads but the caller's; wanted at most one each");
+    throw std::invalid_argument(std::to_string(cpus.size()) + " cpus for " + std::to_string(threads - 1)
+                                + " threads but the caller's; wanted at most one each");
   const Bytes bytes = read_bytes(path);
   const EngineFile file = read_engine(path, bytes);
   if (file.backend != "native")
-    throw EngineError(path + ": it is for the " + file.backend + " backend, which needs Python; the runtime without it runs native engines: "
+    throw EngineError(path + ": it is for the " + file.backend
+                      + " backend, which needs Python; the runtime without it runs native engines: "
                       "edgepose compile --model " + file.model + " --backend native");
   try {
     return std::make_shared<const Engine>(file, threads, isa, std::move(cpus));

@@ -14,13 +14,14 @@ namespace edgepose {
 
 class Engine {
  public:
-  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the best. cpus: where the
-  // others are pinned, one each. The file's bytes may be freed afterwards. Throws what Plan, kernels() and Context throw.
+  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the
+  // best. cpus: where the others are pinned, one each. The file's bytes may be freed afterwards. Throws what Plan,
+  // kernels() and Context throw.
   Engine(const EngineFile& file, int threads, const char* isa, std::vector<int> cpus = {});
   ~Engine();
 
-  // The right to run the engine, with a context of its own. Any number of threads may have one at once; a context is made,
-  // and may throw what Context throws, only where more threads run the engine than ever before.
+  // The right to run the engine, with a context of its own. Any number of threads may have one at once; a context is
+  // made, and may throw what Context throws, only where more threads run the engine than ever before.
   class Turn {
    public:
     explicit Turn(const Engine& engine) : engine_(engine), context_(engine.take()) {}
@@ -32,8 +33,8 @@ class Engine {
     // Makes room for so many people at once; run() with no more allocates nothing. Throws what Context::reserve throws.
     void reserve(int people);
 
-    // answers[n][J][outputs] to the questions that n people have. Whatever a model keeps of each person from frame to frame will be kept
-    // in Person and found here: no caller knows whether a model works on windows or has a state.
+    // answers[n][J][outputs] to the questions that n people have. Whatever a model keeps of each person from frame to
+    // frame will be kept in Person and found here: no caller knows whether a model works on windows or has a state.
     void run(const Person* const* people, int n, float* answers);
 
    private:
@@ -72,8 +73,8 @@ class Engine {
   mutable std::array<std::atomic<Context*>, 64> idle_{};
 };
 
-// The engine in a file. Throws EngineError if the file cannot be read or not be run here, std::invalid_argument for threads out
-// of range or processors that do not fit them.
+// The engine in a file. Throws EngineError if the file cannot be read or not be run here, std::invalid_argument for
+// threads out of range or processors that do not fit them.
 std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus = {});
 
 }  // namespace edgepose

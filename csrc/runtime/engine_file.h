@@ -38,13 +38,14 @@ struct Bytes {
   operator std::string_view() const { return {data.get(), size}; }
 };
 
-// The bytes of a file, which is read whole only if the sizes in its head fit. Throws EngineError if they do not, or there is no file;
-// std::bad_alloc.
+// The bytes of a file, which is read whole only if the sizes in its head fit. Throws EngineError if they do not, or
+// there is no file; std::bad_alloc.
 Bytes read_bytes(const std::string& path);
 
-// The engine in a file's bytes, which must outlive its plan's tensors and start on a boundary of 8. `name` is for the messages.
-// is_sealed: false where the checksum shall not count, for the fuzzer. Throws EngineError if they are damaged, of another kind or by a
-// newer edgepose, or a weight is NaN or infinite; whether the plan is sound is for Plan to say.
+// The engine in a file's bytes, which must outlive its plan's tensors and start on a boundary of 8. `name` is for the
+// messages. is_sealed: false where the checksum shall not count, for the fuzzer. Throws EngineError if they are
+// damaged, of another kind or by a newer edgepose, or a weight is NaN or infinite; whether the plan is sound is for
+// Plan to say.
 EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_sealed = true);
 
 }  // namespace edgepose

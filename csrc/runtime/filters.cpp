@@ -11,7 +11,8 @@ namespace edgepose {
 namespace {
 
 constexpr double kPi = 3.141592653589793;
-// For so long a hidden root is guessed from where it was: in this time people seldom bend or turn so far that shoulders tell more.
+// For so long a hidden root is guessed from where it was: in this time people seldom bend or turn so far that shoulders
+// tell more.
 constexpr double kRootHoldS = 2.0;
 
 template <class Real>
@@ -23,8 +24,13 @@ Real alpha(Real cutoff_hz, double dt_s) {
 
 template <class Real>
 OneEuro<Real>::OneEuro(double min_cutoff_hz, double beta, double d_cutoff_hz, int values)
-    : min_cutoff_hz_(min_cutoff_hz), beta_(beta), d_cutoff_hz_(d_cutoff_hz), x_((std::size_t)values), speed_((std::size_t)values) {
-  if (!(0 < min_cutoff_hz && min_cutoff_hz < HUGE_VAL && 0 < d_cutoff_hz && d_cutoff_hz < HUGE_VAL && 0 <= beta && beta < HUGE_VAL))
+    : min_cutoff_hz_(min_cutoff_hz),
+      beta_(beta),
+      d_cutoff_hz_(d_cutoff_hz),
+      x_((std::size_t)values),
+      speed_((std::size_t)values) {
+  if (!(0 < min_cutoff_hz && min_cutoff_hz < HUGE_VAL && 0 < d_cutoff_hz && d_cutoff_hz < HUGE_VAL && 0 <= beta
+        && beta < HUGE_VAL))
     throw std::invalid_argument("min_cutoff_hz, beta, d_cutoff_hz are " + text(min_cutoff_hz) + ", " + text(beta) + ", "
                                 + text(d_cutoff_hz) + "; wanted positive cutoffs and beta >= 0");
 }
@@ -50,11 +56,17 @@ template class OneEuro<float>;
 template class OneEuro<double>;
 
 Hold::Hold(const Skeleton& skeleton, double seen_above, double lost_below, double hold_s)
-    : seen_above_(seen_above), lost_below_(lost_below), hold_s_(hold_s), joints_(skeleton.joints), root_(skeleton.root()), stand_in_(skeleton) {
+    : seen_above_(seen_above),
+      lost_below_(lost_below),
+      hold_s_(hold_s),
+      joints_(skeleton.joints),
+      root_(skeleton.root()),
+      stand_in_(skeleton) {
   if (!(seen_above > 0 && seen_above <= 1))
     throw std::invalid_argument("seen_above is " + text(seen_above) + "; wanted a number above 0, at most 1");
   if (!(lost_below >= 0 && lost_below <= seen_above))
-    throw std::invalid_argument("lost_below is " + text(lost_below) + "; wanted a number from 0 to " + text(seen_above));
+    throw std::invalid_argument("lost_below is " + text(lost_below) + "; wanted a number from 0 to "
+                                + text(seen_above));
   if (!(hold_s >= 0)) throw std::invalid_argument("hold_s is " + text(hold_s) + "; wanted 0 or more");
   int deepest = 0;
   for (int j = 0; j < joints_; j++) {
@@ -124,8 +136,8 @@ bool Hold::place_root(double timestamp_s) {
 bool Hold::fill(const double* keypoints, double timestamp_s) {
   for (int i = 0; i < 2 * joints_; i++) placed_[i] = now_[i / 2] ? keypoints[i] : 0.0;
   if (!now_[root_] && !place_root(timestamp_s)) return false;
-  // A hidden joint is its nearest seen ancestor plus the offsets between. Pointer doubling climbs to it: after round r every
-  // joint has looked 2^r bones up.
+  // A hidden joint is its nearest seen ancestor plus the offsets between. Pointer doubling climbs to it: after round r
+  // every joint has looked 2^r bones up.
   for (int j = 0; j < joints_; j++) {
     const bool is_fallen = falls_back_[j] && timestamp_s - seen_at_s_[j] > hold_s_;
     for (int c = 0; c < 2; c++) climb_[2 * j + c] = now_[j] || is_fallen || j == root_ ? 0.0 : offsets_[2 * j + c];

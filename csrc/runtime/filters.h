@@ -9,14 +9,15 @@
 
 namespace edgepose {
 
-// The One Euro filter: a low-pass whose cutoff rises with speed, so that rest is calm and motion does not lag. Casiez, Roussel,
-// Vogel, CHI 2012; the speed is taken from the last filtered value, as in the authors' code since August 2023. It computes in
-// Real throughout, rounding constants first, so that its poses are the same to the bit on every machine.
+// The One Euro filter: a low-pass whose cutoff rises with speed, so that rest is calm and motion does not lag. Casiez,
+// Roussel, Vogel, CHI 2012; the speed is taken from the last filtered value, as in the authors' code since August 2023.
+// It computes in Real throughout, rounding constants first, so that its poses are the same to the bit on every machine.
 template <class Real>
 class OneEuro {
  public:
-  // min_cutoff_hz: the cutoff at rest. beta: by how much it rises with speed, Hz per unit of x a second. d_cutoff_hz: the cutoff of
-  // the speed itself. values: how many each call brings. Throws std::invalid_argument if a cutoff is not positive or beta is negative.
+  // min_cutoff_hz: the cutoff at rest. beta: by how much it rises with speed, Hz per unit of x a second. d_cutoff_hz:
+  // the cutoff of the speed itself. values: how many each call brings. Throws std::invalid_argument if a cutoff is not
+  // positive or beta is negative.
   OneEuro(double min_cutoff_hz, double beta, double d_cutoff_hz, int values);
 
   void reset() { is_fresh_ = true; }
@@ -33,11 +34,12 @@ class OneEuro {
 
 // Puts a place on every joint that the detector did not see, frame by frame, for one person.
 //
-// A joint is seen from seen_above on and stays seen until below lost_below. A hidden joint keeps its last good offset to its parent,
-// not its last place: the person moves on. After hold_s seconds hidden, knees and ankles fall back to the parent instead, so that a
-// half-body picture gives short legs rather than wild ones. A joint that was never seen sits at its parent. The root has no parent:
-// hidden, it moves as the joints still seen do on average, but never seen, or hidden for kRootHoldS, it is where PelvisStandIn puts it.
-// The fall-back of the legs is that of Strided Transformer's demo.
+// A joint is seen from seen_above on and stays seen until below lost_below. A hidden joint keeps its last good offset
+// to its parent, not its last place: the person moves on. After hold_s seconds hidden, knees and ankles fall back to
+// the parent instead, so that a half-body picture gives short legs rather than wild ones. A joint that was never seen
+// sits at its parent. The root has no parent: hidden, it moves as the joints still seen do on average, but never seen,
+// or hidden for kRootHoldS, it is where PelvisStandIn puts it. The fall-back of the legs is that of Strided
+// Transformer's demo.
 class Hold {
  public:
   // Throws std::invalid_argument unless 0 < seen_above <= 1, 0 <= lost_below <= seen_above and hold_s >= 0.
@@ -45,9 +47,9 @@ class Hold {
 
   void reset();
 
-  // Fills placed() and is_seen() from keypoints[J][2], in any unit, and confidence[J]. What a hidden joint holds is not read, it may be
-  // NaN. False, and nothing changes, if there is nothing to place the body by: no joint is seen, or the root is hidden, never had a
-  // place, and nothing stands in for it.
+  // Fills placed() and is_seen() from keypoints[J][2], in any unit, and confidence[J]. What a hidden joint holds is not
+  // read, it may be NaN. False, and nothing changes, if there is nothing to place the body by: no joint is seen, or the
+  // root is hidden, never had a place, and nothing stands in for it.
   bool operator()(const double* keypoints, const double* confidence, double timestamp_s);
 
   const double* placed() const { return last_.data(); }  // (J, 2)

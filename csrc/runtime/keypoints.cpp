@@ -12,15 +12,20 @@ namespace {
 
 constexpr double kLeastPx = 2.0;   // a person is larger
 constexpr double kBorderPx = 1.0;  // detectors count pixels from their middle, from their corner, from 0 or from 1
-// Scores reach 1.02 (AIST++), 1.1 (MMPose's heat maps) and nearly 10 (RTMPose's classifiers); per cents and pixels are larger.
+// Scores reach 1.02 (AIST++), 1.1 (MMPose's heat maps) and nearly 10 (RTMPose's classifiers); per cents and pixels are
+// larger.
 constexpr double kMostScore = 20.0;
 constexpr double kNegative = -0.01;     // a heat map's noise may be a little below 0
-constexpr double kManyNegative = 0.25;  // part of the keypoints that have a place: MediaPipe's z, which is negative before the hips
+// Part of the keypoints with a place. With more of them negative it is MediaPipe's z, which is so before the hips.
+constexpr double kManyNegative = 0.25;
 
 bool is_whole(double value) { return std::fabs(value) <= kMostPx; }
 
-// Whether a detector found the keypoint; to the last digit no keypoint lies at its marks for those that it did not find.
-bool is_place(double x, double y) { return !(x == 0 && y == 0) && !(x == -1 && y == -1) && !(std::isnan(x) && std::isnan(y)); }
+// Whether a detector found the keypoint; to the last digit no keypoint lies at its marks for those that it did not
+// find.
+bool is_place(double x, double y) {
+  return !(x == 0 && y == 0) && !(x == -1 && y == -1) && !(std::isnan(x) && std::isnan(y));
+}
 
 template <class Real>
 void check_confidences(const Real* keypoints_px, int keypoints, int columns) {
@@ -35,15 +40,17 @@ void check_confidences(const Real* keypoints_px, int keypoints, int columns) {
   }
   if (most > kMostScore || (negative > 1 && negative > kManyNegative * places))
     throw std::invalid_argument("the third column of keypoints_px goes from " + text(least) + " to " + text(most)
-                                + "; wanted confidences from 0 to 1, or two columns. MediaPipe's z is none: pass its visibility; divide per cents by 100");
+                                + "; wanted confidences from 0 to 1, or two columns. MediaPipe's z is none: pass its "
+                                  "visibility; divide per cents by 100");
 }
 
 // The depth that was measured at a keypoint; no number where none was.
 double depth_of(double said, int keypoint) {
   if (!std::isfinite(said) || said == 0) return NAN;
   if (said < 0 || said > kMostDepthM)
-    throw std::invalid_argument("the depth of keypoint " + std::to_string(keypoint) + " is " + text(said) + "; wanted metres from 0 to "
-                                + text(kMostDepthM) + ", 0 or no number where nothing was measured. Divide millimetres by 1000");
+    throw std::invalid_argument("the depth of keypoint " + std::to_string(keypoint) + " is " + text(said)
+                                + "; wanted metres from 0 to " + text(kMostDepthM)
+                                + ", 0 or no number where nothing was measured. Divide millimetres by 1000");
   return said;
 }
 
@@ -70,7 +77,8 @@ Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, con
     }
     if (!is_whole(to[0]) || !is_whole(to[1]) || !(to[2] > 0))
       throw std::invalid_argument("keypoint " + std::to_string(k) + " is (" + text(to[0]) + ", " + text(to[1])
-                                  + (columns > 2 ? ", " + text((double)from[2]) : "") + "); wanted finite pixels within " + text(kMostPx)
+                                  + (columns > 2 ? ", " + text((double)from[2]) : "")
+                                  + "); wanted finite pixels within " + text(kMostPx)
                                   + ", or confidence 0 if it was not found");
     most = std::max({most, std::fabs(to[0]), std::fabs(to[1])});
     reading.found++;
@@ -80,8 +88,9 @@ Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, con
     if (!is_inside) reading.outside++, to[2] = 0;
   }
   if (most > 0 && most <= kLeastPx)
-    throw std::invalid_argument("keypoints_px are all within " + text(kLeastPx) + " px of the corner, as normalised ones are; wanted pixels: "
-                                "coordinates from 0 to 1 times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
+    throw std::invalid_argument("keypoints_px are all within " + text(kLeastPx)
+                                + " px of the corner, as normalised ones are; wanted pixels: coordinates from 0 to 1 "
+                                  "times the picture's width and height, from -1 to 1 that after (x + 1) / 2");
   if (columns > 2) check_confidences(keypoints_px, keypoints, columns);
   return reading;
 }

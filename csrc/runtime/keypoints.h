@@ -19,8 +19,9 @@ struct Reading {
   double right_px = 0, bottom_px = 0;  // the largest x and y of those found
 };
 
-// 0 to 1. 0: the keypoint was not found. Detectors write (0, 0), (-1, -1) or no number for its place then, whatever they say of
-// their confidence, or a confidence of 0 or less. A score a little above 1, as heat maps give it, counts as 1.
+// 0 to 1. 0: the keypoint was not found. Detectors write (0, 0), (-1, -1) or no number for its place then, whatever
+// they say of their confidence, or a confidence of 0 or less. A score a little above 1, as heat maps give it, counts
+// as 1.
 double confidence_of(double x, double y, double said);
 
 // Fills to[keypoints][3], px and confidence, and depth_m[keypoints] from keypoints_px[keypoints][columns]: x, y, with 3

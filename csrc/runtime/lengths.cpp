@@ -19,8 +19,8 @@ std::vector<double> length_column(const Lengths& lengths_m, const Skeleton& skel
     const double length_m = lengths_m[i];
     if (length_m == 0) continue;
     if (!(length_m >= kLeastM && length_m <= kMostM))
-      throw std::invalid_argument(std::string("the length ") + kLengths[i].name + " is " + text(length_m) + "; wanted metres, " + text(kLeastM)
-                                  + " to " + text(kMostM));
+      throw std::invalid_argument(std::string("the length ") + kLengths[i].name + " is " + text(length_m)
+                                  + "; wanted metres, " + text(kLeastM) + " to " + text(kMostM));
     for (const char* joint : {kLengths[i].joint, kLengths[i].twin})
       if (joint && skeleton.index(joint) >= 0) column[(std::size_t)skeleton.index(joint)] = length_m;
   }

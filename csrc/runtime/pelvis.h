@@ -5,8 +5,9 @@
 
 namespace edgepose {
 
-// Where the trunk's length is a guess: so far below the middle of the shoulders, straight down in the picture, stands a pelvis of which no
-// hip is seen. The larger of the two counts. Medians of motion capture, as in edgepose/training/noise.py.
+// Where the trunk's length is a guess: so far below the middle of the shoulders, straight down in the picture, stands a
+// pelvis of which no hip is seen. The larger of the two counts. Medians of motion capture, as in
+// edgepose/training/noise.py.
 constexpr double kTrunkOverShoulders = 1.4;  // over the distance of the shoulders
 constexpr double kTrunkOverNose = 2.2;       // over that of the nose from the middle of the shoulders
 
@@ -15,7 +16,8 @@ class PelvisStandIn {
  public:
   explicit PelvisStandIn(const Skeleton& skeleton);
 
-  // Fills the root's place in placed[J][2], in which joints with is_seen[J] have theirs. False if there is nothing to place it by.
+  // Fills the root's place in placed[J][2], in which joints with is_seen[J] have theirs. False if there is nothing to
+  // place it by.
   bool operator()(const unsigned char* is_seen, double* placed) const;
 
  private:

@@ -13,12 +13,14 @@ namespace {
 
 // The first 32 bits of the fractions of the cube roots of the first 64 primes.
 alignas(16) constexpr std::uint32_t kRound[64] = {
-    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,
-    0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa,
-    0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85,
-    0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3,
-    0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
-    0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 #if defined(__x86_64__)
 bool has_sha_instructions() {
@@ -27,11 +29,13 @@ bool has_sha_instructions() {
 }
 const bool kHasSha = has_sha_instructions();
 
-// The same with the processor's instructions for it, seven times as fast. The state lies in two registers, as a b e f and c d g h from
-// their high words down.
-__attribute__((target("sha,sse4.1"))) void blocks_by_instructions(std::uint32_t* state, const unsigned char* data, std::size_t blocks) {
+// The same with the processor's instructions for it, seven times as fast. The state lies in two registers, as a b e f
+// and c d g h from their high words down.
+__attribute__((target("sha,sse4.1"))) void blocks_by_instructions(std::uint32_t* state, const unsigned char* data,
+                                                                  std::size_t blocks) {
   const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
-  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state)), high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state + 4));
+  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state)),
+                high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state + 4));
   const __m128i cdab = _mm_shuffle_epi32(low, 0xb1), efgh = _mm_shuffle_epi32(high, 0x1b);
   __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
   for (; blocks; blocks--, data += 64) {
@@ -66,7 +70,8 @@ std::uint32_t rotate(std::uint32_t x, int by) { return x >> by | x << (32 - by);
 void Sha256::block(const unsigned char* data) {
   std::uint32_t w[64], s[8];
   for (int i = 0; i < 16; i++)
-    w[i] = (std::uint32_t)data[4 * i] << 24 | (std::uint32_t)data[4 * i + 1] << 16 | (std::uint32_t)data[4 * i + 2] << 8 | data[4 * i + 3];
+    w[i] = (std::uint32_t)data[4 * i] << 24 | (std::uint32_t)data[4 * i + 1] << 16 | (std::uint32_t)data[4 * i + 2] << 8
+           | data[4 * i + 3];
   for (int i = 16; i < 64; i++) {
     const std::uint32_t a = w[i - 15], b = w[i - 2];
     w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] + (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);

@@ -16,7 +16,8 @@ class Sha256 {
   void blocks(const unsigned char* data, std::size_t count);
   void block(const unsigned char* data);
 
-  std::uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::uint32_t state_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                             0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
   unsigned char rest_[64];
   std::uint64_t bytes_ = 0;
 };
