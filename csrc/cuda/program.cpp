@@ -45,7 +45,11 @@ struct Values {
 class Maker {
  public:
   Maker(const PlanSpec& spec, bool uses_tensor_cores)
-      : spec_(spec), uses_tensor_cores_(uses_tensor_cores), values_(spec), made_(spec.steps.size()), is_gone_(spec.steps.size()),
+      : spec_(spec),
+        uses_tensor_cores_(uses_tensor_cores),
+        values_(spec),
+        made_(spec.steps.size()),
+        is_gone_(spec.steps.size()),
         answer_(count() - 1) {}
 
   Program make() {
@@ -102,17 +106,20 @@ class Maker {
     step.activation = from.activation, step.heads = from.heads, step.span = from.span, step.is_causal = from.is_causal;
     step.first = from.first, step.stride = from.stride, step.epsilon = from.epsilon;
     if (from.op == Op::attention && step.columns / step.heads > kHeadWidth)
-      throw std::invalid_argument("step " + std::to_string(i) + ": heads of " + std::to_string(step.columns / step.heads)
-                                  + " channels; the CUDA kernels take " + std::to_string(kHeadWidth) + " at most");
+      throw std::invalid_argument("step " + std::to_string(i) + ": heads of "
+                                  + std::to_string(step.columns / step.heads) + " channels; the CUDA kernels take "
+                                  + std::to_string(kHeadWidth) + " at most");
     if (from.op == Op::attention) {
       const int local = (step.rows + kWarps - 1) / kWarps;
-      const int sequences = step.span && step.heads > 1 ? (step.span < step.rows ? step.span : step.rows) : 1;  // of an odd head
+      // The sequences of an odd head.
+      const int sequences = step.span && step.heads > 1 ? (step.span < step.rows ? step.span : step.rows) : 1;
       const int strided = sequences * (((step.rows + sequences - 1) / sequences + kWarps - 1) / kWarps);
       step.parts = local > strided ? local : strided;
     }
     if (from.op == Op::add) step.ldp = row_on_gpu(step.columns), step.position = floats(from.bias, step.ldp);
     if (from.x_bits)
-      throw std::invalid_argument("step " + std::to_string(i) + ": a scale for each row of x is for CPUs, the CUDA kernels take one for all: "
+      throw std::invalid_argument("step " + std::to_string(i)
+                                  + ": a scale for each row of x is for CPUs, the CUDA kernels take one for all: "
                                   "edgepose compile --model NAME --precision int8 --backend cuda");
     if (is_product(from.op)) weights(from, step);
     return step;
@@ -141,13 +148,15 @@ class Maker {
     for (int part : from.group_rows) rows.push_back(rows.back() + part);
     step.group_rows = constant(rows);
     compress(spec_.tensors[from.gather], start, index, coefficient);
-    step.gather_start = constant(start), step.gather_index = constant(index), step.gather_coefficient = constant(coefficient);
+    step.gather_start = constant(start), step.gather_index = constant(index),
+    step.gather_coefficient = constant(coefficient);
     compress(spec_.tensors[from.scatter], start, index, coefficient);
-    step.scatter_start = constant(start), step.scatter_index = constant(index), step.scatter_coefficient = constant(coefficient);
+    step.scatter_start = constant(start), step.scatter_index = constant(index),
+    step.scatter_coefficient = constant(coefficient);
   }
 
-  // One panel of one group behind `to`, zero past k and n. Fragments: for each 16 (int8: 32) of k, each lane's part of the A matrix of
-  // mma.m16n8k16 (m16n8k32), which is the weights transposed.
+  // One panel of one group behind `to`, zero past k and n. Fragments: for each 16 (int8: 32) of k, each lane's part of
+  // the A matrix of mma.m16n8k16 (m16n8k32), which is the weights transposed.
   void pack_panel(const Tensor& weight, const Step& step, int group, int first, std::vector<unsigned char>& to) const {
     const int n = weight.shape.back();
     const auto put = [&](int i, int column) {
@@ -155,7 +164,8 @@ class Maker {
       const long from = is_there ? ((long)group * step.k + i) * n + first + column : 0;
       const int size = step.precision == Precision::f32 ? 4 : step.precision == Precision::f16 ? 2 : 1;
       to.resize(to.size() + size);
-      if (is_there) std::memcpy(&to[to.size() - size], static_cast<const unsigned char*>(weight.data) + from * size, size);
+      if (is_there)
+        std::memcpy(&to[to.size() - size], static_cast<const unsigned char*>(weight.data) + from * size, size);
     };
     const bool is_i8 = step.precision == Precision::i8;
     if (!uses_tensor_cores_ || step.precision == Precision::f32) {
@@ -177,7 +187,8 @@ class Maker {
     const int x = values_.steps[i].x;
     if (op == Op::tokens || op == Op::frames) {
       if (!values_.feeds_only(i, Op::linear, &edgepose::Step::x)) return;
-      for (const Values::Use& use : values_.uses[i]) made_[use.step].source = op == Op::tokens ? Source::tokens : Source::frames;
+      for (const Values::Use& use : values_.uses[i])
+        made_[use.step].source = op == Op::tokens ? Source::tokens : Source::frames;
       is_gone_[i] = true;
     } else if (op == Op::normalize) {
       if (!values_.feeds_only(i, Op::linear, &edgepose::Step::x)) return;
@@ -213,7 +224,9 @@ class Maker {
     for (const Values::Use& use : values_.uses[i]) {
       values_.steps[use.step].*use.slot = step;
       Step& reader = made_[use.step];
-      (use.slot == &edgepose::Step::x ? reader.x : use.slot == &edgepose::Step::residual ? reader.residual : reader.gate) = step;
+      (use.slot == &edgepose::Step::x          ? reader.x
+       : use.slot == &edgepose::Step::residual ? reader.residual
+                                               : reader.gate) = step;
     }
   }
 

@@ -57,7 +57,8 @@ struct StreamOptions : edgepose_stream_options {
 // A loaded engine; streams keep what they need of it. Movable: of one that was moved from, nothing may be asked.
 class Engine {
  public:
-  explicit Engine(const std::string& path, const EngineOptions& options = {}) : handle_(open(path, options), edgepose_engine_close) {}
+  explicit Engine(const std::string& path, const EngineOptions& options = {})
+      : handle_(open(path, options), edgepose_engine_close) {}
 
   int frames() const { return edgepose_engine_frames(get()); }
   int joints() const { return edgepose_engine_joints(get()); }
@@ -86,7 +87,8 @@ class Engine {
   // (people, J, 3) metres of (people, T, J, 2) normalised screen coordinates.
   std::vector<float> run(View<float> keypoints_norm, std::size_t people) const {
     std::vector<float> pose_m(people * static_cast<std::size_t>(joints()) * 3);
-    check(edgepose_engine_run(get(), people, keypoints_norm.data(), keypoints_norm.size(), pose_m.data(), pose_m.size()));
+    check(
+        edgepose_engine_run(get(), people, keypoints_norm.data(), keypoints_norm.size(), pose_m.data(), pose_m.size()));
     return pose_m;
   }
 
@@ -139,13 +141,16 @@ inline edgepose_layout layout_of(const Layout& own) {
 // One person before one camera. Movable.
 class Stream {
  public:
-  Stream(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& options = {})
+  Stream(const Engine& engine, const std::string& layout, double width_px, double height_px,
+         const StreamOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, options), edgepose_stream_close) {}
 
-  Stream(const Engine& engine, const Layout& layout, double width_px, double height_px, const StreamOptions& options = {})
+  Stream(const Engine& engine, const Layout& layout, double width_px, double height_px,
+         const StreamOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, options), edgepose_stream_close) {}
 
-  // keypoints_px: rows of `columns` numbers: x, y, with 3 columns the confidence, with 4 a depth camera's depth. Null where there is no new pose.
+  // keypoints_px: rows of `columns` numbers: x, y, with 3 columns the confidence, with 4 a depth camera's depth. Null
+  // where there is no new pose.
   const Pose* push(View<float> keypoints_px, double timestamp_s, std::size_t columns = 3) {
     const edgepose_frame frame = frame_of(keypoints_px, timestamp_s, columns);
     return push(frame.keypoints_px, frame.keypoints, columns, timestamp_s);
@@ -160,17 +165,20 @@ class Stream {
     return answered(edgepose_stream_flush(handle_.get(), &pose), pose);
   }
 
-  // push() for many people with one call of the engine: for each stream, in their order, its keypoints or nothing where the person was not
-  // detected, and its pose or null.
-  static std::vector<const Pose*> push_many(const std::vector<Stream*>& streams, const std::vector<std::optional<View<float>>>& keypoints_px,
+  // push() for many people with one call of the engine: for each stream, in their order, its keypoints or nothing where
+  // the person was not detected, and its pose or null.
+  static std::vector<const Pose*> push_many(const std::vector<Stream*>& streams,
+                                            const std::vector<std::optional<View<float>>>& keypoints_px,
                                             double timestamp_s, std::size_t columns = 3) {
     if (streams.size() != keypoints_px.size())
-      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " people's keypoints for " + std::to_string(streams.size()) + " streams");
+      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " people's keypoints for "
+                                  + std::to_string(streams.size()) + " streams");
     std::vector<edgepose_stream*> handles;
     std::vector<edgepose_frame> frames;
     for (std::size_t i = 0; i < streams.size(); i++) {
       handles.push_back(streams[i]->get());
-      frames.push_back(keypoints_px[i] ? frame_of(*keypoints_px[i], timestamp_s, columns) : edgepose_frame{nullptr, 0, 0, timestamp_s});
+      frames.push_back(keypoints_px[i] ? frame_of(*keypoints_px[i], timestamp_s, columns)
+                                       : edgepose_frame{nullptr, 0, 0, timestamp_s});
     }
     std::vector<edgepose_pose> poses(streams.size(), EDGEPOSE_POSE_INIT);
     check(edgepose_push_many(handles.data(), handles.size(), frames.data(), poses.data()));
@@ -195,20 +203,23 @@ class Stream {
  private:
   static edgepose_frame frame_of(View<float> keypoints_px, double timestamp_s, std::size_t columns) {
     if (columns == 0 || keypoints_px.size() % columns != 0)
-      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of " + std::to_string(columns));
+      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of "
+                                  + std::to_string(columns));
     // A vector without elements may have no address, which would mean that nobody was detected.
     static const float none = 0;
     return {keypoints_px.data() ? keypoints_px.data() : &none, keypoints_px.size() / columns, columns, timestamp_s};
   }
 
-  static edgepose_stream* open(const Engine& engine, const Layout& own, double width_px, double height_px, const StreamOptions& options) {
+  static edgepose_stream* open(const Engine& engine, const Layout& own, double width_px, double height_px,
+                               const StreamOptions& options) {
     const edgepose_layout layout = layout_of(own);
     edgepose_stream* stream = nullptr;
     check(edgepose_stream_open_layout(engine.get(), &layout, width_px, height_px, &options, &stream));
     return stream;
   }
 
-  static edgepose_stream* open(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& options) {
+  static edgepose_stream* open(const Engine& engine, const std::string& layout, double width_px, double height_px,
+                               const StreamOptions& options) {
     edgepose_stream* stream = nullptr;
     check(edgepose_stream_open(engine.get(), layout.c_str(), width_px, height_px, &options, &stream));
     return stream;
@@ -242,27 +253,27 @@ class People {
     Pose pose;
   };
 
-  People(const Engine& engine, const std::string& layout, double width_px, double height_px, const StreamOptions& stream_options = {},
-         const PeopleOptions& options = {})
+  People(const Engine& engine, const std::string& layout, double width_px, double height_px,
+         const StreamOptions& stream_options = {}, const PeopleOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, stream_options, options), edgepose_people_close) {}
 
-  People(const Engine& engine, const Layout& layout, double width_px, double height_px, const StreamOptions& stream_options = {},
-         const PeopleOptions& options = {})
+  People(const Engine& engine, const Layout& layout, double width_px, double height_px,
+         const StreamOptions& stream_options = {}, const PeopleOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, stream_options, options), edgepose_people_close) {}
 
-  // keypoints_px: of everybody, rows of `columns` numbers, person after person. ids: a tracker's, one for each; none: people are followed by
-  // where they are and how they stand. The poses are valid until the next push.
+  // keypoints_px: of everybody, rows of `columns` numbers, person after person. ids: a tracker's, one for each; none:
+  // people are followed by where they are and how they stand. The poses are valid until the next push.
   std::vector<Found> push(View<float> keypoints_px, std::size_t detections, double timestamp_s, std::size_t columns = 3,
                           const std::vector<std::int64_t>& ids = {}) {
     if (!ids.empty() && ids.size() != detections)
       throw std::invalid_argument(std::to_string(ids.size()) + " ids for " + std::to_string(detections) + " people");
     const std::size_t rows = detections * columns;
     if (rows ? keypoints_px.size() % rows != 0 : keypoints_px.size() != 0)
-      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of " + std::to_string(columns) + " of "
-                                  + std::to_string(detections) + " people");
+      throw std::invalid_argument(std::to_string(keypoints_px.size()) + " floats are no rows of "
+                                  + std::to_string(columns) + " of " + std::to_string(detections) + " people");
     std::size_t poses = 0;
-    check(edgepose_people_push(get(), keypoints_px.data(), detections, rows ? keypoints_px.size() / rows : 0, columns, timestamp_s,
-                               ids.empty() ? nullptr : ids.data(), &poses));
+    check(edgepose_people_push(get(), keypoints_px.data(), detections, rows ? keypoints_px.size() / rows : 0, columns,
+                               timestamp_s, ids.empty() ? nullptr : ids.data(), &poses));
     return found(poses);
   }
 
@@ -279,14 +290,16 @@ class People {
   void reset() { check(edgepose_people_reset(get())); }
 
   // As of a Stream, of all people together.
-  std::uint64_t notice_count(const std::string& name) const { return edgepose_people_notice_count(get(), name.c_str()); }
+  std::uint64_t notice_count(const std::string& name) const {
+    return edgepose_people_notice_count(get(), name.c_str());
+  }
   std::string notice_text(const std::string& name) const { return edgepose_people_notice_text(get(), name.c_str()); }
 
   edgepose_people* get() const { return handle_.get(); }
 
  private:
-  static edgepose_people* open(const Engine& engine, const Layout& own, double width_px, double height_px, const StreamOptions& stream_options,
-                               const PeopleOptions& options) {
+  static edgepose_people* open(const Engine& engine, const Layout& own, double width_px, double height_px,
+                               const StreamOptions& stream_options, const PeopleOptions& options) {
     const edgepose_layout layout = layout_of(own);
     edgepose_people* people = nullptr;
     check(edgepose_people_open_layout(engine.get(), &layout, width_px, height_px, &stream_options, &options, &people));

@@ -16,9 +16,11 @@ Array<People::Id> ids_of(const py::handle& ids, long people) {
   const py::array array = py::module_::import("numpy").attr("asarray")(ids);
   const char kind = array.dtype().kind();
   if (array.ndim() != 1 || array.shape(0) != people)
-    throw py::value_error("ids has shape " + shown(array.attr("shape")) + " for " + std::to_string(people) + " people; wanted one for each");
+    throw py::value_error("ids has shape " + shown(array.attr("shape")) + " for " + std::to_string(people)
+                          + " people; wanted one for each");
   const Array<People::Id> whole(array);
-  const bool is_whole = kind == 'i' || kind == 'u' || (kind == 'f' && array.attr("__eq__")(whole).attr("all")().cast<bool>());
+  const bool is_whole =
+      kind == 'i' || kind == 'u' || (kind == 'f' && array.attr("__eq__")(whole).attr("all")().cast<bool>());
   if (people > 0 && !is_whole) throw py::type_error("ids is " + shown(ids) + "; wanted whole numbers");
   return whole;
 }
@@ -28,8 +30,8 @@ class PyPeople : public People {
  public:
   // like: a person as everybody here is.
   PyPeople(const PyPerson& like, int most_people, double return_s)
-      : People(like.settings.lifter, like.settings.layout, like.settings.width_px, like.settings.height_px, like.settings.options,
-               {most_people, return_s}),
+      : People(like.settings.lifter, like.settings.layout, like.settings.width_px, like.settings.height_px,
+               like.settings.options, {most_people, return_s}),
         pose(like.pose) {}
 
   const PoseClass pose;
@@ -37,14 +39,16 @@ class PyPeople : public People {
 
 void check(People& people, const py::object& keypoints_px, const py::object& timestamp_s, const py::object& ids) {
   const double time_s = seconds(timestamp_s);
-  const py::array keypoints = keypoints_of(keypoints_px.is_none() ? py::object(py::list()) : keypoints_px, 3, "(N, K, 2) or (N, K, 3)");
+  const py::array keypoints =
+      keypoints_of(keypoints_px.is_none() ? py::object(py::list()) : keypoints_px, 3, "(N, K, 2) or (N, K, 3)");
   const bool is_nobody = keypoints.ndim() != 3;
   const long detections = is_nobody ? 0 : (long)keypoints.shape(0), rows = is_nobody ? 0 : (long)keypoints.shape(1);
   const long columns = is_nobody ? 0 : (long)keypoints.shape(2);
   std::optional<Array<People::Id>> all_ids;
   if (!ids.is_none()) all_ids.emplace(ids_of(ids, detections));
   const People::Id* known = all_ids ? all_ids->data() : nullptr;
-  if (is_float32(keypoints)) return people.check((const float*)keypoints.data(), detections, rows, columns, time_s, known);
+  if (is_float32(keypoints))
+    return people.check((const float*)keypoints.data(), detections, rows, columns, time_s, known);
   people.check(Array<double>(keypoints).data(), detections, rows, columns, time_s, known);
 }
 
@@ -59,39 +63,53 @@ py::list answered(PyPeople& people, const py::object& run, const std::vector<std
   const Array<float> answers = answers_of(any, run, windows);
   for (std::size_t n = 0; n < asking.size(); n++) {
     Person& person = people.person(asking[n]);
-    found.append(py::make_tuple(people.id(asking[n]), pose_of(person, people.pose, question_of(person), answers.data((py::ssize_t)n))));
+    found.append(py::make_tuple(people.id(asking[n]),
+                                pose_of(person, people.pose, question_of(person), answers.data((py::ssize_t)n))));
   }
   return found;
 }
 
-Array<People::Id> ids(const PyPeople& people) { return Array<People::Id>((py::ssize_t)people.ids().size(), people.ids().data()); }
+Array<People::Id> ids(const PyPeople& people) {
+  return Array<People::Id>((py::ssize_t)people.ids().size(), people.ids().data());
+}
 
 }  // namespace
 
 void bind_people(py::module_& m) {
   py::class_<PyPeople>(m, "People")
       .def(py::init<const PyPerson&, int, double>(), py::arg("like"), py::arg("most_people"), py::arg("return_s"))
-      .def("push", [](PyPeople& people, const py::object& run, const py::object& keypoints_px, const py::object& timestamp_s, const py::object& ids) {
-        const Person::Claim claim = people.claim();
-        check(people, keypoints_px, timestamp_s, ids);
-        const std::vector<std::size_t>& asking = people.take();
-        warn(people.notices(), kCallersLevel);
-        return answered(people, run, asking);
-      }, py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"), py::arg("ids"))
-      .def("identify", [](PyPeople& people, const py::object& keypoints_px, const py::object& timestamp_s) {
-        const Person::Claim claim = people.claim();
-        check(people, keypoints_px, timestamp_s, py::none());
-        people.take();
-        return ids(people);
-      }, py::arg("keypoints_px"), py::arg("timestamp_s"), "Whose each detection is, without poses.")
-      .def("flush", [](PyPeople& people, const py::object& run) {
-        const Person::Claim claim = people.claim();
-        return answered(people, run, people.flush());
-      }, py::arg("run"))
-      .def("reset", [](PyPeople& people) {
-        const Person::Claim claim = people.claim();
-        people.reset();
-      })
+      .def(
+          "push",
+          [](PyPeople& people, const py::object& run, const py::object& keypoints_px, const py::object& timestamp_s,
+             const py::object& ids) {
+            const Person::Claim claim = people.claim();
+            check(people, keypoints_px, timestamp_s, ids);
+            const std::vector<std::size_t>& asking = people.take();
+            warn(people.notices(), kCallersLevel);
+            return answered(people, run, asking);
+          },
+          py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"), py::arg("ids"))
+      .def(
+          "identify",
+          [](PyPeople& people, const py::object& keypoints_px, const py::object& timestamp_s) {
+            const Person::Claim claim = people.claim();
+            check(people, keypoints_px, timestamp_s, py::none());
+            people.take();
+            return ids(people);
+          },
+          py::arg("keypoints_px"), py::arg("timestamp_s"), "Whose each detection is, without poses.")
+      .def(
+          "flush",
+          [](PyPeople& people, const py::object& run) {
+            const Person::Claim claim = people.claim();
+            return answered(people, run, people.flush());
+          },
+          py::arg("run"))
+      .def("reset",
+           [](PyPeople& people) {
+             const Person::Claim claim = people.claim();
+             people.reset();
+           })
       .def("ids", &ids)
       .def("notices", [](const PyPeople& people) { return counts_of(people.notices()); });
 }

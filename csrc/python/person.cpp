@@ -17,7 +17,8 @@ double seconds(const py::handle& timestamp_s) {
   if (number) return PyFloat_AS_DOUBLE(number.ptr());
   const bool is_too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
   PyErr_Clear();
-  if (is_too_large) throw py::value_error("timestamp_s is too large for a number of seconds; wanted a later, finite time");
+  if (is_too_large)
+    throw py::value_error("timestamp_s is too large for a number of seconds; wanted a later, finite time");
   throw py::type_error("timestamp_s is " + shown(timestamp_s) + "; wanted a number of seconds");
 }
 
@@ -54,7 +55,8 @@ py::array keypoints_of(const py::handle& keypoints_px, py::ssize_t axes, const c
     throw py::type_error("keypoints_px has dtype " + std::string(py::str(keypoints.dtype())) + "; wanted real numbers");
   if (keypoints.ndim() != axes && !(axes == 3 && keypoints.size() == 0)) {  // nobody has no rows either
     const py::object shape = keypoints.attr("shape");
-    throw py::value_error("keypoints_px has shape " + shown(shape) + "; wanted " + (axes == 2 ? "one person, " : "") + wanted);
+    throw py::value_error("keypoints_px has shape " + shown(shape) + "; wanted " + (axes == 2 ? "one person, " : "")
+                          + wanted);
   }
   if (py::type::handle_of(keypoints).ptr() != (PyObject*)py::detail::npy_api::get().PyArray_Type_) {  // a subclass
     const py::module_ ma = py::module_::import("numpy.ma");
@@ -76,15 +78,17 @@ void check(Person& person, const py::handle& keypoints_px, const py::handle& tim
   if (keypoints_px.is_none()) return person.check<double>(nullptr, 0, 0, time_s);
   const py::array keypoints = keypoints_of(keypoints_px, 2, "(K, 2) or (K, 3)");
   const long rows = (long)keypoints.shape(0), columns = (long)keypoints.shape(1);
-  static const double none = 0;  // an array without elements may have no address, which would mean that nobody was detected
-  if (is_float32(keypoints) && keypoints.size()) return person.check((const float*)keypoints.data(), rows, columns, time_s);
+  // An array without elements may have no address, which would mean that nobody was detected.
+  static const double none = 0;
+  if (is_float32(keypoints) && keypoints.size())
+    return person.check((const float*)keypoints.data(), rows, columns, time_s);
   const Array<double> converted(keypoints);
   person.check(keypoints.size() ? converted.data() : &none, rows, columns, time_s);
 }
 
 Question question_of(const Person& person) {
-  Question question{person.timestamp_s(), person.was_reset(), Array<float>({person.joints(), 2}), Array<double>(person.joints()),
-                    Array<bool>(person.joints())};
+  Question question{person.timestamp_s(), person.was_reset(), Array<float>({person.joints(), 2}),
+                    Array<double>(person.joints()), Array<bool>(person.joints())};
   person.keypoints_norm(question.keypoints_norm.mutable_data());
   std::copy(person.confidence().begin(), person.confidence().end(), question.confidence.mutable_data());
   std::copy(person.is_seen().begin(), person.is_seen().end(), question.is_seen.mutable_data());
@@ -138,7 +142,8 @@ Array<float> answers_of(const Person& person, const py::object& run, const py::a
   if (!array) throw py::error_already_set();
   const std::vector<py::ssize_t> wanted = {windows.shape(0), person.joints(), person.outputs()};
   if (!std::equal(wanted.begin(), wanted.end(), array.shape(), array.shape() + array.ndim()))
-    throw py::value_error("the engine answered with shape " + shown(array.attr("shape")) + "; wanted " + shown(py::tuple(py::cast(wanted))));
+    throw py::value_error("the engine answered with shape " + shown(array.attr("shape")) + "; wanted "
+                          + shown(py::tuple(py::cast(wanted))));
   return array;
 }
 

@@ -29,7 +29,9 @@ struct PersonSettings {
 class PyPerson : public Person {
  public:
   PyPerson(const PersonSettings& settings, PoseClass pose)
-      : Person(settings.lifter, settings.layout, settings.width_px, settings.height_px, settings.options), settings(settings), pose(std::move(pose)) {}
+      : Person(settings.lifter, settings.layout, settings.width_px, settings.height_px, settings.options),
+        settings(settings),
+        pose(std::move(pose)) {}
 
   const PersonSettings settings;
   const PoseClass pose;
@@ -70,8 +72,8 @@ std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count);
 // What the engine answers to windows: (N, J, outputs) float32.
 Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows);
 
-// Python's warnings of what is new among notices. level: whose line a warning names, counted in Python's functions from the one that
-// called. Throws where the caller has made warnings errors.
+// Python's warnings of what is new among notices. level: whose line a warning names, counted in Python's functions from
+// the one that called. Throws where the caller has made warnings errors.
 void warn(Notices& notices, int level);
 
 py::dict counts_of(const Notices& notices);

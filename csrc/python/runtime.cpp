@@ -13,7 +13,8 @@ namespace edgepose {
 
 Skeleton skeleton_of(const py::handle& skeleton) {
   const auto names = skeleton.attr("joints").cast<std::vector<std::string>>();
-  Skeleton to{skeleton.attr("name").cast<std::string>(), (int)names.size(), names, skeleton.attr("parents").cast<std::vector<int>>()};
+  Skeleton to{skeleton.attr("name").cast<std::string>(), (int)names.size(), names,
+              skeleton.attr("parents").cast<std::vector<int>>()};
   if (to.parents.size() != names.size() || names.empty())
     throw std::invalid_argument("skeleton '" + to.name + "' has no tree; wanted a parent for each joint");
   return to;
@@ -28,7 +29,8 @@ py::object asked(const py::object& self, PyPerson& person, const py::object& run
   return pose_of(person, person.pose, question_of(person), answers.data());
 }
 
-py::object push(const py::object& self, const py::object& run, const py::object& keypoints_px, const py::object& timestamp_s) {
+py::object push(const py::object& self, const py::object& run, const py::object& keypoints_px,
+                const py::object& timestamp_s) {
   PyPerson& person = self.cast<PyPerson&>();
   const Person::Claim claim(person);
   check(person, keypoints_px, timestamp_s);
@@ -45,7 +47,8 @@ py::object flush(const py::object& self, const py::object& run) {
   return asked(self, person, run);
 }
 
-py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run, const py::list& keypoints_px, const py::list& times_s) {
+py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run, const py::list& keypoints_px,
+                   const py::list& times_s) {
   Batch people({persons.begin(), persons.end()});
   people.check([&](Person& person, std::size_t i) {
     try {
@@ -100,7 +103,8 @@ class Questions {
     const Person::Claim claim(person_);
     const py::array windows = py::array_t<float>(windows_shape(person_, questions_.size()), windows_.data());
     const Array<float> answers = answers_of(person_, run, windows);
-    for (std::size_t i = 0; i < questions_.size(); i++) poses.append(pose_of(person_, person_.pose, questions_[i], answers.data((py::ssize_t)i)));
+    for (std::size_t i = 0; i < questions_.size(); i++)
+      poses.append(pose_of(person_, person_.pose, questions_[i], answers.data((py::ssize_t)i)));
     questions_.clear(), windows_.clear();
     return poses;
   }
@@ -160,7 +164,8 @@ py::tuple alternatives_of(const std::vector<Alternatives>& all) {
 py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) {
   const Skeleton skeleton = skeleton_of(adapter.attr("skeleton"));
   const Adapter adapt(layout_of(adapter), skeleton);
-  if (keypoints_px.ndim() != 3 || keypoints_px.shape(1) != adapt.keypoints() || (keypoints_px.shape(2) != 2 && keypoints_px.shape(2) != 3))
+  if (keypoints_px.ndim() != 3 || keypoints_px.shape(1) != adapt.keypoints()
+      || (keypoints_px.shape(2) != 2 && keypoints_px.shape(2) != 3))
     throw std::invalid_argument("wanted keypoints (N, " + std::to_string(adapt.keypoints()) + ", 2 or 3)");
   const py::ssize_t frames = keypoints_px.shape(0), joints = skeleton.joints;
   Array<double> xy({frames, joints, (py::ssize_t)2}), confidence({frames, joints});
@@ -176,36 +181,45 @@ py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) 
   return py::make_tuple(xy, confidence);
 }
 
-std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& engine, const py::object& adapter, std::pair<double, double> image_size,
-                                      const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, bool is_causal,
-                                      std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz, double max_gap_s,
-                                      std::optional<double> seen_above, double hold_s, std::optional<std::array<double, 3>> smoothing, int on_bad_time,
-                                      bool mend_sides, const Lengths& lengths_m, std::optional<std::array<double, 3>> gravity) {
+std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& engine, const py::object& adapter,
+                                      std::pair<double, double> image_size, const std::vector<std::string>& inputs,
+                                      const std::vector<std::string>& outputs, bool is_causal,
+                                      std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz,
+                                      double max_gap_s, std::optional<double> seen_above, double hold_s,
+                                      std::optional<std::array<double, 3>> smoothing, int on_bad_time, bool mend_sides,
+                                      const Lengths& lengths_m, std::optional<std::array<double, 3>> gravity) {
   const py::object skeleton = engine.attr("skeleton");
   const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
   PersonOptions options;
   options.delay_frames = delay_frames, options.rate_hz = rate_hz, options.max_gap_s = max_gap_s;
-  options.seen_above = seen_above.value_or(kModelSeenAbove), options.hold_s = hold_s, options.on_bad_time = (BadTime)on_bad_time;
+  options.seen_above = seen_above.value_or(kModelSeenAbove), options.hold_s = hold_s,
+  options.on_bad_time = (BadTime)on_bad_time;
   options.mend_sides = mend_sides;
   options.lengths_m = lengths_m;
   if (gravity) options.gravity = *gravity;
-  if (smoothing) options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
-  if (camera) options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
-  return std::make_unique<PyPerson>(PersonSettings{lifter, layout_of(adapter), image_size.first, image_size.second, options}, PoseClass{pose, skeleton});
+  if (smoothing)
+    options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
+  if (camera)
+    options.fx = (*camera)[0], options.fy = (*camera)[1], options.cx = (*camera)[2], options.cy = (*camera)[3];
+  return std::make_unique<PyPerson>(
+      PersonSettings{lifter, layout_of(adapter), image_size.first, image_size.second, options},
+      PoseClass{pose, skeleton});
 }
 
 }  // namespace
 
 void bind_runtime(py::module_& m) {
   py::class_<PyPerson>(m, "Person")
-      .def(py::init(&make_person), py::arg("pose"), py::arg("engine"), py::arg("adapter"), py::arg("image_size"), py::kw_only(), py::arg("inputs"),
-           py::arg("outputs"), py::arg("is_causal"), py::arg("camera"), py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"),
-           py::arg("seen_above"), py::arg("hold_s"), py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"),
-           py::arg("lengths_m"), py::arg("gravity"))
-      .def("reset", [](PyPerson& person) {
-        const Person::Claim claim(person);
-        person.reset();
-      })
+      .def(py::init(&make_person), py::arg("pose"), py::arg("engine"), py::arg("adapter"), py::arg("image_size"),
+           py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("is_causal"), py::arg("camera"),
+           py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"), py::arg("seen_above"), py::arg("hold_s"),
+           py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"), py::arg("lengths_m"),
+           py::arg("gravity"))
+      .def("reset",
+           [](PyPerson& person) {
+             const Person::Claim claim(person);
+             person.reset();
+           })
       .def("push", &push, py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"))
       .def("flush", &flush, py::arg("run"))
       .def("notices", [](const PyPerson& person) { return counts_of(person.notices()); });

@@ -16,11 +16,12 @@ void Assignment::operator()(const double* cost, int rows, int columns, double un
       std::swap(column, column_of_[(std::size_t)at]);
     }
   }
-  for (int row = 0; row < rows; row++) columns_of[row] = column_of_[(std::size_t)row] < columns ? column_of_[(std::size_t)row] : -1;
+  for (int row = 0; row < rows; row++)
+    columns_of[row] = column_of_[(std::size_t)row] < columns ? column_of_[(std::size_t)row] : -1;
 }
 
-// The free column at the end of the shortest path from a row without one; the prices are brought up to date. There always is one: the row's
-// own without a detection.
+// The free column at the end of the shortest path from a row without one; the prices are brought up to date. There
+// always is one: the row's own without a detection.
 int Assignment::shortest_path_from(int row) {
   const std::size_t rows = row_price_.size();
   distance_.assign((std::size_t)all_columns_, HUGE_VAL), before_.assign((std::size_t)all_columns_, -1);
@@ -36,8 +37,9 @@ int Assignment::shortest_path_from(int row) {
       const double cost = column < columns_ ? cost_[(long)at * columns_ + column] : unassigned_;
       const double there = reached + cost - row_price_[(std::size_t)at] - column_price_[c];
       if (there < distance_[c]) distance_[c] = there, before_[c] = at;
-      const bool is_nearer = nearest < 0 || distance_[c] < distance_[(std::size_t)nearest]
-                             || (distance_[c] == distance_[(std::size_t)nearest] && row_of_[c] < 0 && row_of_[(std::size_t)nearest] >= 0);
+      const bool is_nearer =
+          nearest < 0 || distance_[c] < distance_[(std::size_t)nearest]
+          || (distance_[c] == distance_[(std::size_t)nearest] && row_of_[c] < 0 && row_of_[(std::size_t)nearest] >= 0);
       if (is_nearer) nearest = column;
     }
     reached = distance_[(std::size_t)nearest];

@@ -5,12 +5,13 @@
 
 namespace edgepose {
 
-// Exact, by shortest augmenting paths: Jonker and Volgenant 1987, for rectangles as in Crouse 2016 ("On implementing 2D rectangular
-// assignment algorithms"). A row may stay without a column for a price. Its memory grows with the largest problem and is then used again.
+// Exact, by shortest augmenting paths: Jonker and Volgenant 1987, for rectangles as in Crouse 2016 ("On implementing 2D
+// rectangular assignment algorithms"). A row may stay without a column for a price. Its memory grows with the largest
+// problem and is then used again.
 class Assignment {
  public:
-  // columns_of[rows]: for each row its column, or -1. cost[rows][columns]: finite, or HUGE_VAL for a pair that may not be. unassigned: the
-  // finite price of each row without a column.
+  // columns_of[rows]: for each row its column, or -1. cost[rows][columns]: finite, or HUGE_VAL for a pair that may not
+  // be. unassigned: the finite price of each row without a column.
   void operator()(const double* cost, int rows, int columns, double unassigned, int* columns_of);
 
  private:

@@ -12,7 +12,8 @@ void Clock::reset() { last_s_ = -HUGE_VAL; }
 void Clock::check(double timestamp_s) const {
   const bool is_taken = on_bad_time_ != BadTime::refuse && std::isfinite(timestamp_s);
   if (!is_taken && !(timestamp_s > last_s_ && timestamp_s < HUGE_VAL))
-    throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(last_s_) + "; wanted a later, finite time");
+    throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(last_s_)
+                                + "; wanted a later, finite time");
 }
 
 Clock::Frame Clock::take(double timestamp_s, Notices& notices) {

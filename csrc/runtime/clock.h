@@ -19,7 +19,8 @@ class Clock {
   explicit Clock(BadTime on_bad_time) : on_bad_time_(on_bad_time) { reset(); }
   void reset();
 
-  // Throws std::invalid_argument for a time that take() does not take: that is not finite or, unless on_bad_time says otherwise, not later.
+  // Throws std::invalid_argument for a time that take() does not take: that is not finite or, unless on_bad_time says
+  // otherwise, not later.
   void check(double timestamp_s) const;
 
   // What a frame of a checked time is; a bad time is noted.

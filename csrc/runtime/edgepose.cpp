@@ -92,8 +92,9 @@ const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t j
 
 // Of a pose whose caller has `size` bytes of it.
 void fill(edgepose_pose* pose, std::size_t size, const edgepose::PoseArrays& of) {
-  const edgepose_pose filled = {pose->size, (int32_t)of.is_seen.size(), of.was_reset, of.timestamp_s, of.joints_m.data(), of.keypoints_norm.data(),
-                                of.confidence.data(), of.is_seen.data(), of.error_m.empty() ? nullptr : of.error_m.data()};
+  const edgepose_pose filled = {pose->size, (int32_t)of.is_seen.size(), of.was_reset, of.timestamp_s,
+                                of.joints_m.data(), of.keypoints_norm.data(), of.confidence.data(), of.is_seen.data(),
+                                of.error_m.empty() ? nullptr : of.error_m.data()};
   std::memcpy(pose, &filled, size);
 }
 
@@ -111,7 +112,8 @@ edgepose_status answered(edgepose_stream* stream, edgepose_pose* pose, Call call
 }
 
 edgepose::Layout layout_of(const edgepose_layout& own) {
-  need(own.keypoints > 0, ("layout->keypoints is " + std::to_string(own.keypoints) + "; wanted how many the detector gives").c_str());
+  need(own.keypoints > 0,
+       ("layout->keypoints is " + std::to_string(own.keypoints) + "; wanted how many the detector gives").c_str());
   need(own.sources || own.source_count == 0, "layout->sources is null");
   std::vector<edgepose::NamedSource> sources;
   for (std::size_t i = 0; i < own.source_count; i++) {
@@ -128,8 +130,9 @@ edgepose::PersonOptions options_of(const edgepose_stream_options* options) {
        ("options->on_bad_time is " + std::to_string(asked.on_bad_time)
         + "; wanted EDGEPOSE_REFUSE_BAD_TIME, EDGEPOSE_DROP_BAD_TIME or EDGEPOSE_RESET_AT_BAD_TIME").c_str());
   edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
-                                asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz, asked.fx, asked.fy,
-                                asked.cx, asked.cy, (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {}, false};
+                                asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz,
+                                asked.fx, asked.fy, asked.cx, asked.cy,
+                                (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {}, false};
   static_assert(EDGEPOSE_LENGTHS == edgepose::kLengthCount, "as many lengths as a person has");
   std::copy(asked.lengths_m, asked.lengths_m + EDGEPOSE_LENGTHS, taken.lengths_m.begin());
   std::copy(asked.gravity, asked.gravity + 3, taken.gravity.begin());
@@ -153,8 +156,8 @@ edgepose_status opened(const edgepose_engine* engine, const void* layout, double
 
 template <class MakeLayout>
 edgepose_status opened(const edgepose_engine* engine, const void* layout, double width_px, double height_px,
-                       const edgepose_stream_options* stream_options, const edgepose_people_options* options, edgepose_people** people,
-                       MakeLayout make_layout) {
+                       const edgepose_stream_options* stream_options, const edgepose_people_options* options,
+                       edgepose_people** people, MakeLayout make_layout) {
   if (people) *people = nullptr;
   return guarded([&] {
     need(engine, "engine is null");
@@ -162,7 +165,8 @@ edgepose_status opened(const edgepose_engine* engine, const void* layout, double
     need(people, "people is null");
     const edgepose::PersonOptions person = options_of(stream_options);
     const auto asked = over<edgepose_people_options>(EDGEPOSE_PEOPLE_OPTIONS_INIT, options);
-    *people = new edgepose_people{{engine->engine, make_layout(), width_px, height_px, person, {asked.most_people, asked.return_s}}};
+    *people = new edgepose_people{
+        {engine->engine, make_layout(), width_px, height_px, person, {asked.most_people, asked.return_s}}};
     return EDGEPOSE_OK;
   });
 }
@@ -216,7 +220,8 @@ uint32_t edgepose_abi_version(void) { return EDGEPOSE_ABI_VERSION; }
 const char* edgepose_version(void) { return EDGEPOSE_VERSION; }
 const char* edgepose_error(void) { return error_text; }
 
-edgepose_status edgepose_engine_open(const char* path, const edgepose_engine_options* options, edgepose_engine** engine) {
+edgepose_status edgepose_engine_open(const char* path, const edgepose_engine_options* options,
+                                     edgepose_engine** engine) {
   if (engine) *engine = nullptr;
   return guarded([&] {
     need(path, "path is null");
@@ -236,10 +241,16 @@ int32_t edgepose_engine_frames(const edgepose_engine* engine) { return engine ? 
 int32_t edgepose_engine_joints(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().joints : 0; }
 int32_t edgepose_engine_is_causal(const edgepose_engine* engine) { return engine && engine->engine->is_causal(); }
 double edgepose_engine_rate_hz(const edgepose_engine* engine) { return engine ? engine->engine->rate_hz() : 0; }
-const char* edgepose_engine_model(const edgepose_engine* engine) { return engine ? engine->engine->model().c_str() : nullptr; }
-const char* edgepose_engine_precision(const edgepose_engine* engine) { return engine ? engine->engine->precision().c_str() : nullptr; }
+const char* edgepose_engine_model(const edgepose_engine* engine) {
+  return engine ? engine->engine->model().c_str() : nullptr;
+}
+const char* edgepose_engine_precision(const edgepose_engine* engine) {
+  return engine ? engine->engine->precision().c_str() : nullptr;
+}
 const char* edgepose_engine_isa(const edgepose_engine* engine) { return engine ? engine->engine->isa() : nullptr; }
-const char* edgepose_engine_skeleton(const edgepose_engine* engine) { return engine ? engine->engine->skeleton().name.c_str() : nullptr; }
+const char* edgepose_engine_skeleton(const edgepose_engine* engine) {
+  return engine ? engine->engine->skeleton().name.c_str() : nullptr;
+}
 
 const char* edgepose_engine_joint(const edgepose_engine* engine, int32_t joint) {
   const edgepose::Skeleton* skeleton = skeleton_with(engine, joint);
@@ -251,8 +262,8 @@ int32_t edgepose_engine_parent(const edgepose_engine* engine, int32_t joint) {
   return skeleton ? skeleton->parents[(std::size_t)joint] : -1;
 }
 
-edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people, const float* keypoints_norm, size_t keypoints_length,
-                                    float* pose_m, size_t pose_length) {
+edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people, const float* keypoints_norm,
+                                    size_t keypoints_length, float* pose_m, size_t pose_length) {
   return guarded([&] {
     need(engine, "engine is null");
     need(people <= 1 << 20, "people is more than 1048576");
@@ -260,7 +271,9 @@ edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people
     const std::size_t joints = (std::size_t)of.skeleton().joints, frames = (std::size_t)of.frames();
     const auto check = [](const char* name, const float* array, std::size_t length, std::size_t wanted) {
       need(array || wanted == 0, (std::string(name) + " is null").c_str());
-      need(length == wanted, (std::string(name) + " has " + std::to_string(length) + " floats; it needs " + std::to_string(wanted)).c_str());
+      need(length == wanted,
+           (std::string(name) + " has " + std::to_string(length) + " floats; it needs " + std::to_string(wanted))
+               .c_str());
     };
     check("keypoints_norm", keypoints_norm, keypoints_length, people * frames * joints * of.inputs().size());
     check("pose_m", pose_m, pose_length, people * joints * of.outputs().size());
@@ -269,25 +282,30 @@ edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people
   });
 }
 
-edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
-                                     const edgepose_stream_options* options, edgepose_stream** stream) {
+edgepose_status edgepose_stream_open(const edgepose_engine* engine, const char* layout, double width_px,
+                                     double height_px, const edgepose_stream_options* options,
+                                     edgepose_stream** stream) {
   return opened(engine, layout, width_px, height_px, options, stream, [&] { return edgepose::layout_named(layout); });
 }
 
-edgepose_status edgepose_stream_open_layout(const edgepose_engine* engine, const edgepose_layout* layout, double width_px, double height_px,
-                                            const edgepose_stream_options* options, edgepose_stream** stream) {
+edgepose_status edgepose_stream_open_layout(const edgepose_engine* engine, const edgepose_layout* layout,
+                                            double width_px, double height_px, const edgepose_stream_options* options,
+                                            edgepose_stream** stream) {
   return opened(engine, layout, width_px, height_px, options, stream, [&] {
     size_of(layout, "layout");
     return layout_of(*layout);
   });
 }
 
-edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints, size_t columns, double timestamp_s,
-                                     edgepose_pose* pose) {
-  return answered(stream, pose, [&](edgepose::Stream& of) { return of.push(keypoints_px, whole(keypoints), whole(columns), timestamp_s); });
+edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints,
+                                     size_t columns, double timestamp_s, edgepose_pose* pose) {
+  return answered(stream, pose, [&](edgepose::Stream& of) {
+    return of.push(keypoints_px, whole(keypoints), whole(columns), timestamp_s);
+  });
 }
 
-edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t people, const edgepose_frame* frames, edgepose_pose* poses) {
+edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t people, const edgepose_frame* frames,
+                                   edgepose_pose* poses) {
   return guarded([&] {
     if (people == 0) return EDGEPOSE_NO_POSE;
     need(people <= 1 << 20, "people is more than 1048576");
@@ -300,9 +318,11 @@ edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t peopl
     std::vector<edgepose::Frame> seen;
     for (std::size_t i = 0; i < people; i++) {
       if (!streams[i]) throw std::invalid_argument("streams[" + std::to_string(i) + "] is null");
-      if (pose(i)->size != size) throw std::invalid_argument("poses[" + std::to_string(i) + "].size is not that of poses[0]");
+      if (pose(i)->size != size)
+        throw std::invalid_argument("poses[" + std::to_string(i) + "].size is not that of poses[0]");
       together.push_back(&streams[i]->stream);
-      seen.push_back({frames[i].keypoints_px, whole(frames[i].keypoints), whole(frames[i].columns), frames[i].timestamp_s});
+      seen.push_back(
+          {frames[i].keypoints_px, whole(frames[i].keypoints), whole(frames[i].columns), frames[i].timestamp_s});
     }
     edgepose::Streams all(together);
     const std::vector<std::size_t>& answered = all.push(seen);
@@ -320,8 +340,12 @@ const char* edgepose_notice_name(size_t kind) {
   return kind < edgepose::kNoticeKinds ? edgepose::kNoticeNames[kind] : nullptr;
 }
 
-uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name) { return notice_count(stream, name); }
-const char* edgepose_stream_notice_text(const edgepose_stream* stream, const char* name) { return notice_text(stream, name); }
+uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name) {
+  return notice_count(stream, name);
+}
+const char* edgepose_stream_notice_text(const edgepose_stream* stream, const char* name) {
+  return notice_text(stream, name);
+}
 
 edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
   return guarded([&] {
@@ -333,23 +357,26 @@ edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
 
 void edgepose_stream_close(edgepose_stream* stream) { delete stream; }
 
-edgepose_status edgepose_people_open(const edgepose_engine* engine, const char* layout, double width_px, double height_px,
-                                     const edgepose_stream_options* stream_options, const edgepose_people_options* options,
-                                     edgepose_people** people) {
-  return opened(engine, layout, width_px, height_px, stream_options, options, people, [&] { return edgepose::layout_named(layout); });
+edgepose_status edgepose_people_open(const edgepose_engine* engine, const char* layout, double width_px,
+                                     double height_px, const edgepose_stream_options* stream_options,
+                                     const edgepose_people_options* options, edgepose_people** people) {
+  return opened(engine, layout, width_px, height_px, stream_options, options, people,
+                [&] { return edgepose::layout_named(layout); });
 }
 
-edgepose_status edgepose_people_open_layout(const edgepose_engine* engine, const edgepose_layout* layout, double width_px, double height_px,
-                                            const edgepose_stream_options* stream_options, const edgepose_people_options* options,
-                                            edgepose_people** people) {
+edgepose_status edgepose_people_open_layout(const edgepose_engine* engine, const edgepose_layout* layout,
+                                            double width_px, double height_px,
+                                            const edgepose_stream_options* stream_options,
+                                            const edgepose_people_options* options, edgepose_people** people) {
   return opened(engine, layout, width_px, height_px, stream_options, options, people, [&] {
     size_of(layout, "layout");
     return layout_of(*layout);
   });
 }
 
-edgepose_status edgepose_people_push(edgepose_people* people, const float* keypoints_px, size_t detections, size_t keypoints, size_t columns,
-                                     double timestamp_s, const int64_t* ids, size_t* poses) {
+edgepose_status edgepose_people_push(edgepose_people* people, const float* keypoints_px, size_t detections,
+                                     size_t keypoints, size_t columns, double timestamp_s, const int64_t* ids,
+                                     size_t* poses) {
   return counted(people, poses, [&](edgepose::PeopleStream& of) -> const auto& {
     need(keypoints_px || detections == 0, "keypoints_px is null");
     return of.push(keypoints_px, whole(detections), whole(keypoints), whole(columns), timestamp_s, ids);
@@ -363,7 +390,8 @@ edgepose_status edgepose_people_pose(const edgepose_people* people, size_t i, in
     need(pose, "pose is null");
     const std::size_t size = size_of(pose, "pose");
     const auto& found = people->people.found();
-    need(i < found.size(), ("there is no pose " + std::to_string(i) + "; there are " + std::to_string(found.size())).c_str());
+    need(i < found.size(),
+         ("there is no pose " + std::to_string(i) + "; there are " + std::to_string(found.size())).c_str());
     *id = found[i].id;
     fill(pose, size, *found[i].pose);
     return EDGEPOSE_OK;
@@ -371,15 +399,20 @@ edgepose_status edgepose_people_pose(const edgepose_people* people, size_t i, in
 }
 
 int64_t edgepose_people_id(const edgepose_people* people, size_t detection) {
-  return people && detection < people->people.ids().size() ? people->people.ids()[detection] : edgepose::People::kNobody;
+  return people && detection < people->people.ids().size() ? people->people.ids()[detection]
+                                                           : edgepose::People::kNobody;
 }
 
 edgepose_status edgepose_people_flush(edgepose_people* people, size_t* poses) {
   return counted(people, poses, [](edgepose::PeopleStream& of) -> const auto& { return of.flush(); });
 }
 
-uint64_t edgepose_people_notice_count(const edgepose_people* people, const char* name) { return notice_count(people, name); }
-const char* edgepose_people_notice_text(const edgepose_people* people, const char* name) { return notice_text(people, name); }
+uint64_t edgepose_people_notice_count(const edgepose_people* people, const char* name) {
+  return notice_count(people, name);
+}
+const char* edgepose_people_notice_text(const edgepose_people* people, const char* name) {
+  return notice_text(people, name);
+}
 
 edgepose_status edgepose_people_reset(edgepose_people* people) {
   return guarded([&] {

@@ -19,8 +19,8 @@ constexpr int kOldestFormat = 1, kFormat = 2;  // edgepose/enginefile.py
 using json::Kind;
 using json::Value;
 
-// Over the header's text and each tensor's name, type, shape and bytes, in the order of their names; as enginefile.py writes
-// them, where a tensor without axes counts as one of one element.
+// Over the header's text and each tensor's name, type, shape and bytes, in the order of their names; as enginefile.py
+// writes them, where a tensor without axes counts as one of one element.
 std::string checksum(const std::string& header, const std::vector<StoredTensor>& tensors, std::string_view bytes) {
   Sha256 digest;
   digest.update(header.data(), header.size());
@@ -68,8 +68,8 @@ std::vector<std::string> columns_of(const Value& header, const char* key, const 
   for (const std::string& name : names) came += (came.empty() ? "" : ", ") + name;
   for (const char* name : columns.names) known += (known.empty() ? "" : ", ") + std::string(name);
   throw EngineError("the header's '" + std::string(key) + "' is " + (came.empty() ? described(value) : "[" + came + "]")
-                    + "; it needs the names of columns, the first " + std::to_string(columns.published) + " and any after them of "
-                    + known + ", in this order. A newer edgepose may know more");
+                    + "; it needs the names of columns, the first " + std::to_string(columns.published)
+                    + " and any after them of " + known + ", in this order. A newer edgepose may know more");
 }
 
 EngineFile read_header(const Value& header) {
@@ -90,7 +90,8 @@ EngineFile read_header(const Value& header) {
   }
   const Value* version = needed(header, "built_with", Kind::object).find("edgepose");
   if (format < kOldestFormat || format > kFormat)
-    throw EngineError("format " + std::to_string(format) + "; this edgepose reads " + std::to_string(kOldestFormat) + " to " + std::to_string(kFormat)
+    throw EngineError("format " + std::to_string(format) + "; this edgepose reads " + std::to_string(kOldestFormat)
+                      + " to " + std::to_string(kFormat)
                       + ". Build the engine again, or install the edgepose that wrote it: " + described(version));
   engine.skeleton = &skeleton_named(skeleton);
   const Value* is_causal = header.find("is_causal");
@@ -99,12 +100,14 @@ EngineFile read_header(const Value& header) {
   engine.is_causal = is_causal && is_causal->boolean;
   engine.inputs = columns_of(header, "inputs", kInputs), engine.outputs = columns_of(header, "outputs", kOutputs);
   const Value* options = header.find("options");
-  if (options && options->kind != Kind::object) throw EngineError("the header's 'options' is " + described(options) + "; it needs an object");
+  if (options && options->kind != Kind::object)
+    throw EngineError("the header's 'options' is " + described(options) + "; it needs an object");
 
   const Value* rate_hz = header.find("rate_hz");
   if (rate_hz && rate_hz->kind != Kind::null) {
     if (rate_hz->kind != Kind::number || !(rate_hz->number > 0 && rate_hz->number <= 1000))
-      throw EngineError("the header's 'rate_hz' is " + described(rate_hz) + "; it needs a number above 0, at most 1000");
+      throw EngineError("the header's 'rate_hz' is " + described(rate_hz)
+                        + "; it needs a number above 0, at most 1000");
     engine.rate_hz = rate_hz->number;
   }
   if (frames < 1 || frames > 4096) throw EngineError(std::to_string(frames) + " frames; 1 to 4096 are possible");
@@ -147,11 +150,13 @@ PlanSpec plan_of(const EngineFile& engine, const Value& header, std::string_view
   if (!plan) throw EngineError("the header has no plan");
   PlanSpec spec = read_plan(*plan, tensors);
   if (spec.frames != engine.frames || spec.joints != engine.skeleton->joints)
-    throw EngineError("the plan is for " + std::to_string(spec.frames) + " frames of " + std::to_string(spec.joints) + " joints, the header says "
-                      + std::to_string(engine.frames) + " of " + std::to_string(engine.skeleton->joints));
+    throw EngineError("the plan is for " + std::to_string(spec.frames) + " frames of " + std::to_string(spec.joints)
+                      + " joints, the header says " + std::to_string(engine.frames) + " of "
+                      + std::to_string(engine.skeleton->joints));
   if (spec.inputs != (int)engine.inputs.size() || spec.outputs != (int)engine.outputs.size())
-    throw EngineError("the plan takes " + std::to_string(spec.inputs) + " columns and answers " + std::to_string(spec.outputs) + ", the header says "
-                      + std::to_string(engine.inputs.size()) + " and " + std::to_string(engine.outputs.size()));
+    throw EngineError("the plan takes " + std::to_string(spec.inputs) + " columns and answers "
+                      + std::to_string(spec.outputs) + ", the header says " + std::to_string(engine.inputs.size())
+                      + " and " + std::to_string(engine.outputs.size()));
   return spec;
 }
 
@@ -164,19 +169,25 @@ struct OtherKind {
 
 constexpr std::size_t kMarkBytes = 32;  // all marks end before
 constexpr OtherKind kOtherKinds[] = {
-  {0, "PK\3\4", "no engine but a zip archive, as torch.save (.pth, .pt) and numpy (.npz) write. Weights that a model's authors "
-                "published become an engine with: edgepose compile --model NAME --published FILE.pth. Recorded keypoints go "
-                "through one with: edgepose lift"},
-  {0, "\x80", "no engine but a pickle, as torch.save wrote (.pth, .pt). Weights that a model's authors published become an "
-              "engine with: edgepose compile --model NAME --published FILE.pth"},
-  {0, "\x08", "no engine, but perhaps an ONNX graph. A detector's goes to open_detector, or --detector. A lifter becomes an "
-              "engine from its weights: edgepose compile --model NAME, or FILE.safetensors"},
-  {4, "TFL3", "no engine but a TensorFlow Lite model. A lifter becomes an engine from its weights: edgepose compile "
-              "--model NAME, or FILE.safetensors"},
-  {0, "ftrt", "no engine of edgepose but a bare TensorRT plan. An engine that holds one is built by: edgepose compile "
-              "--model NAME --backend tensorrt"},
-  {0, "version https://git-lfs", "no engine but a pointer of Git LFS to it, which fetches the file with: git lfs pull"},
-  {0, "<", "no engine but XML or a web page: if it was downloaded, fetch the file itself"},
+    {0, "PK\3\4",
+     "no engine but a zip archive, as torch.save (.pth, .pt) and numpy (.npz) write. Weights that a model's authors "
+     "published become an engine with: edgepose compile --model NAME --published FILE.pth. Recorded keypoints go "
+     "through one with: edgepose lift"},
+    {0, "\x80",
+     "no engine but a pickle, as torch.save wrote (.pth, .pt). Weights that a model's authors published become an "
+     "engine with: edgepose compile --model NAME --published FILE.pth"},
+    {0, "\x08",
+     "no engine, but perhaps an ONNX graph. A detector's goes to open_detector, or --detector. A lifter becomes an "
+     "engine from its weights: edgepose compile --model NAME, or FILE.safetensors"},
+    {4, "TFL3",
+     "no engine but a TensorFlow Lite model. A lifter becomes an engine from its weights: edgepose compile "
+     "--model NAME, or FILE.safetensors"},
+    {0, "ftrt",
+     "no engine of edgepose but a bare TensorRT plan. An engine that holds one is built by: edgepose compile "
+     "--model NAME --backend tensorrt"},
+    {0, "version https://git-lfs",
+     "no engine but a pointer of Git LFS to it, which fetches the file with: git lfs pull"},
+    {0, "<", "no engine but XML or a web page: if it was downloaded, fetch the file itself"},
 };
 
 // As head_bytes. Throws EngineError for a file of another kind that is known.
@@ -185,7 +196,8 @@ std::uint64_t head_of(std::string_view first, std::uint64_t file_bytes) {
     return head_bytes(first, file_bytes);
   } catch (const std::invalid_argument&) {
     for (const OtherKind& kind : kOtherKinds)
-      if (first.size() > kind.at && first.substr(kind.at, kind.bytes.size()) == kind.bytes) throw EngineError(kind.text);
+      if (first.size() > kind.at && first.substr(kind.at, kind.bytes.size()) == kind.bytes)
+        throw EngineError(kind.text);
     throw;
   }
 }
@@ -198,8 +210,10 @@ Safetensors layout_of(const std::string& name, std::uint64_t file_bytes, Read re
     const Value header = safetensors_header(read(head));
     const Value* metadata = header.find("__metadata__");
     if (!metadata || !entry(*metadata, "edgepose") || !entry(*metadata, "sha256"))
-      throw EngineError("a safetensors file, but no engine: it has no edgepose header. A checkpoint becomes an engine with: "
-                        "edgepose compile --model " + name);
+      throw EngineError(
+          "a safetensors file, but no engine: it has no edgepose header. A checkpoint becomes an engine with: "
+          "edgepose compile --model "
+          + name);
     return read_safetensors(header, head, file_bytes);
   } catch (const std::invalid_argument& error) {
     throw EngineError(std::string("not an engine file, or damaged (") + error.what() + ")");

@@ -1,4 +1,5 @@
-// Skeletons and layouts, and keypoints in a layout -> joints of a model. Layouts are data: a table by names has those that ship.
+// Skeletons and layouts, and keypoints in a layout -> joints of a model. Layouts are data: a table by names has those
+// that ship.
 #pragma once
 
 #include <cmath>
@@ -8,7 +9,8 @@
 namespace edgepose {
 
 constexpr double kSure = HUGE_VAL;
-constexpr double kFaceSeen = 0.3;  // below this confidence a keypoint of the face is not trusted; the published demo uses 0.3 too
+// Below this confidence a keypoint of the face is not trusted; the published demo uses 0.3 too.
+constexpr double kFaceSeen = 0.3;
 
 struct Skeleton {
   std::string name;
@@ -33,8 +35,8 @@ struct JointSources {
   double most_confidence = kSure;  // a joint is never surer than this
 };
 
-// Where a joint comes from, best first: the first whose keypoints are seen from kFaceSeen on, those aside that the last needs too; else
-// the last.
+// Where a joint comes from, best first: the first whose keypoints are seen from kFaceSeen on, those aside that the last
+// needs too; else the last.
 using Alternatives = std::vector<JointSources>;
 
 // How a detector's keypoints become joints. Every joint is a weighted sum of keypoints.
@@ -57,14 +59,16 @@ struct NamedSource {
   Term term;
 };
 
-// The layout of a detector with so many keypoints. Every joint of a model has sources, whose weights sum to 1, or is not detected; the nose
-// may be left out. Throws std::invalid_argument if one is missing or unknown, or neither a hip nor both shoulders are detected.
+// The layout of a detector with so many keypoints. Every joint of a model has sources, whose weights sum to 1, or is
+// not detected; the nose may be left out. Throws std::invalid_argument if one is missing or unknown, or neither a hip
+// nor both shoulders are detected.
 Layout own_layout(const std::string& name, int keypoints, const std::vector<NamedSource>& sources);
 
 // Turns keypoints in a layout into the joints of a skeleton.
 class Adapter {
  public:
-  // Throws std::invalid_argument if the skeleton has a joint that the layout does not give, or sources are not keypoints.
+  // Throws std::invalid_argument if the skeleton has a joint that the layout does not give, or sources are not
+  // keypoints.
   Adapter(const Layout& layout, const Skeleton& skeleton);
 
   const std::string& layout() const { return layout_; }

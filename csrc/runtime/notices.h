@@ -9,7 +9,18 @@
 namespace edgepose {
 
 // A new kind is a line here, one in kNoticeNames, and one in edgepose.h, where the names are explained.
-enum class Notice { bad_time, exchanged_sides, time_unit, outside_picture, proportions, lying, duplicate_person, across_people, most_people, count };
+enum class Notice {
+  bad_time,
+  exchanged_sides,
+  time_unit,
+  outside_picture,
+  proportions,
+  lying,
+  duplicate_person,
+  across_people,
+  most_people,
+  count
+};
 
 constexpr std::size_t kNoticeKinds = (std::size_t)Notice::count;
 constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time",        "exchanged_sides",  "time_unit",

@@ -16,9 +16,10 @@ struct PeopleOptions {
   double return_s = 5;   // who comes back within this time is the same person; whoever is away for longer is forgotten
 };
 
-// Follows people by the ids that their tracker gives, or else by a Tracker of its own: all frames of one kind. The memory is that of
-// most_people persons. When all places are taken, a new person takes that of the one who has been away for longest, if for more than
-// max_gap_s; else there is none, and the new one is left out. After the constructor memory grows only with the most detections in a frame.
+// Follows people by the ids that their tracker gives, or else by a Tracker of its own: all frames of one kind. The
+// memory is that of most_people persons. When all places are taken, a new person takes that of the one who has been
+// away for longest, if for more than max_gap_s; else there is none, and the new one is left out. After the constructor
+// memory grows only with the most detections in a frame.
 class People {
  public:
   using Id = std::int64_t;
@@ -26,22 +27,25 @@ class People {
   static constexpr int kMostPeople = 1 << 12;
 
   // Throws what Person throws.
-  People(const Lifter& lifter, const Layout& layout, double width_px, double height_px, PersonOptions person, const PeopleOptions& options);
+  People(const Lifter& lifter, const Layout& layout, double width_px, double height_px, PersonOptions person,
+         const PeopleOptions& options);
 
   // The right to use them, for one caller at a time. Throws Busy.
   Person::Claim claim() { return Person::Claim(places_[0]->person); }
 
-  // A frame that take() will take: keypoints_px[detections][keypoints][columns], as Person::check says for each, and the id of each detection or null.
-  // A detection without keypoints is nobody's. Throws std::invalid_argument for what Person refuses, an id that is negative or comes twice,
-  // and ids that come in some frames only: nobody is changed then.
+  // A frame that take() will take: keypoints_px[detections][keypoints][columns], as Person::check says for each, and
+  // the id of each detection or null. A detection without keypoints is nobody's. Throws std::invalid_argument for what
+  // Person refuses, an id that is negative or comes twice, and ids that come in some frames only: nobody is changed
+  // then.
   template <class Real>
-  void check(const Real* keypoints_px, long detections, long keypoints, long columns, double timestamp_s, const Id* ids);
+  void check(const Real* keypoints_px, long detections, long keypoints, long columns, double timestamp_s,
+             const Id* ids);
 
   // Takes the frame just checked: the places of those who have a question, in the order in which they were first seen.
   const std::vector<std::size_t>& take();
 
-  // The recording has ended: as take(), for the next frame of each that delay_frames kept waiting. Where there is none any more everybody is
-  // forgotten; until then no frame passes check().
+  // The recording has ended: as take(), for the next frame of each that delay_frames kept waiting. Where there is none
+  // any more everybody is forgotten; until then no frame passes check().
   const std::vector<std::size_t>& flush();
 
   // Forgets everybody and the clock. An id is never used again.
@@ -59,7 +63,8 @@ class People {
 
  private:
   struct Place {
-    Place(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, Notices* notices)
+    Place(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options,
+          Notices* notices)
         : person(lifter, layout, width_px, height_px, options, notices) {}
     Person person;
     Id id = kNobody;  // kNobody: it is free

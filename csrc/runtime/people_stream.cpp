@@ -2,8 +2,8 @@
 
 namespace edgepose {
 
-PeopleStream::PeopleStream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px,
-                           const PersonOptions& person, const PeopleOptions& options)
+PeopleStream::PeopleStream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px,
+                           double height_px, const PersonOptions& person, const PeopleOptions& options)
     : engine_(std::move(engine)), people_(engine_->lifter(), layout, width_px, height_px, person, options) {
   const Person& any = people_.person(0);
   poses_.assign(people_.most(), PoseArrays(any));
@@ -11,8 +11,8 @@ PeopleStream::PeopleStream(std::shared_ptr<const Engine> engine, const Layout& l
   asking_.reserve(people_.most()), found_.reserve(people_.most());
 }
 
-const std::vector<PeopleStream::Found>& PeopleStream::push(const float* keypoints_px, long detections, long keypoints, long columns,
-                                                           double timestamp_s, const People::Id* ids) {
+const std::vector<PeopleStream::Found>& PeopleStream::push(const float* keypoints_px, long detections, long keypoints,
+                                                           long columns, double timestamp_s, const People::Id* ids) {
   const Person::Claim claim = people_.claim();
   people_.check(keypoints_px, detections, keypoints, columns, timestamp_s, ids);
   // Before anyone changes: nothing after it can fail.
@@ -28,7 +28,8 @@ const std::vector<PeopleStream::Found>& PeopleStream::flush() {
   return answer(turn, people_.flush());
 }
 
-const std::vector<PeopleStream::Found>& PeopleStream::answer(Engine::Turn& turn, const std::vector<std::size_t>& asking) {
+const std::vector<PeopleStream::Found>& PeopleStream::answer(Engine::Turn& turn,
+                                                             const std::vector<std::size_t>& asking) {
   asking_.clear(), found_.clear();
   for (const std::size_t place : asking) asking_.push_back(&people_.person(place));
   if (asking.empty()) return found_;

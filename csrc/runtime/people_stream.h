@@ -18,11 +18,13 @@ class PeopleStream {
   };
 
   // Throws what People throws.
-  PeopleStream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px, const PersonOptions& person,
-               const PeopleOptions& options);
+  PeopleStream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px,
+               const PersonOptions& person, const PeopleOptions& options);
 
-  // Takes one camera frame, as People::check says, with one call of the engine. The new poses, which are valid until the next call.
-  const std::vector<Found>& push(const float* keypoints_px, long detections, long keypoints, long columns, double timestamp_s, const People::Id* ids);
+  // Takes one camera frame, as People::check says, with one call of the engine. The new poses, which are valid until
+  // the next call.
+  const std::vector<Found>& push(const float* keypoints_px, long detections, long keypoints, long columns,
+                                 double timestamp_s, const People::Id* ids);
 
   // The recording has ended: as push(), for the next frame of each that delay_frames kept waiting.
   const std::vector<Found>& flush();

@@ -9,11 +9,14 @@ namespace edgepose {
 
 namespace {
 
-constexpr double kLostShare = 2.0 / 3;  // part of seen_above: a joint that was seen stays so until its confidence is below this
+// Part of seen_above. A joint that was seen stays so until its confidence is below this.
+constexpr double kLostShare = 2.0 / 3;
 constexpr double kMostRelativeDepthM = 1.5;  // MOST_DEPTH_M of edgepose/training/observation.py
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
-Note blank(int joints) { return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)}; }
+Note blank(int joints) {
+  return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)};
+}
 
 std::string listed(const std::vector<const char*>& names) {
   std::string all;
@@ -27,7 +30,8 @@ void check_columns(const Columns& known, const std::vector<std::string>& names, 
   std::string came;
   for (const std::string& name : names) came += (came.empty() ? "" : ", ") + name;
   throw std::invalid_argument(std::string("the model ") + does + " the columns " + came + "; wanted the first "
-                              + std::to_string(known.published) + " and any others of " + listed(known.names) + ", in this order");
+                              + std::to_string(known.published) + " and any others of " + listed(known.names)
+                              + ", in this order");
 }
 
 bool has_error(const std::vector<std::string>& outputs) {
@@ -66,7 +70,8 @@ std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
   return inputs;
 }
 
-Person::Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, Notices* notices)
+Person::Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px,
+               const PersonOptions& options, Notices* notices)
     : frames_(lifter.frames),
       joints_(lifter.skeleton.joints),
       root_(lifter.skeleton.root()),
@@ -82,8 +87,8 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       has_gravity_(options.gravity != std::array<double, 3>{}),
       seen_above_(seen_above_of(lifter, options.seen_above)),
       hold_(lifter.skeleton, seen_above_, kLostShare * seen_above_, options.hold_s),
-      window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s, lifter.is_causal,
-              options.is_one_person),
+      window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s,
+              lifter.is_causal, options.is_one_person),
       undetected_(blank(joints_)),
       notices_(notices ? *notices : own_notices_),
       doubts_(lifter.skeleton, picture_),
@@ -91,21 +96,24 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
                                 + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
-  const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL && std::isfinite(options.cx)
-                       && std::isfinite(options.cy);
+  const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL
+                       && std::isfinite(options.cx) && std::isfinite(options.cy);
   if (has_lens_ && !is_lens)
-    throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", " + text(options.cx) + ", "
-                                + text(options.cy) + "; wanted four finite numbers of pixels, fx and fy positive");
+    throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", "
+                                + text(options.cx) + ", " + text(options.cy)
+                                + "; wanted four finite numbers of pixels, fx and fy positive");
   if (options.lengths_m != Lengths{} && !takes(Input::length))
     throw std::invalid_argument("the model takes no lengths of a person; wanted none, or a model that does");
   if (has_gravity_ && !(takes(Input::elevation) && has_lens_))
-    throw std::invalid_argument(takes(Input::elevation) ? "gravity is known and the lens is not; wanted both"
-                                                        : "the model takes no gravity; wanted none, or a model that does");
+    throw std::invalid_argument(takes(Input::elevation)
+                                    ? "gravity is known and the lens is not; wanted both"
+                                    : "the model takes no gravity; wanted none, or a model that does");
   scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px;
   scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
   centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
   if (options.mend_sides) sides_.emplace(lifter.skeleton, seen_above_);
-  if (options.min_cutoff_hz != 0) smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
+  if (options.min_cutoff_hz != 0)
+    smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
   keypoints_.resize((std::size_t)(3 * adapter_.keypoints()));
   joints_norm_.resize((std::size_t)(2 * joints_));
   depth_m_.resize((std::size_t)adapter_.keypoints()), joint_depth_m_.resize((std::size_t)joints_);
@@ -146,7 +154,8 @@ bool Person::flush() {
 
 template <class Real>
 void Person::check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s) {
-  if (is_flushing_) throw std::invalid_argument("the stream is being flushed; flush it until there is no pose, or reset it");
+  if (is_flushing_)
+    throw std::invalid_argument("the stream is being flushed; flush it until there is no pose, or reset it");
   clock_.check(timestamp_s);
   if (keypoints_px) check_keypoints(keypoints_px, keypoints, columns);
   is_detected_ = keypoints_px != nullptr;
@@ -162,9 +171,11 @@ void Person::check_keypoints(const Real* keypoints_px, long keypoints, long colu
   const long most_columns = takes(Input::depth) ? 4 : 3;
   if (keypoints != wanted || columns < 2 || columns > most_columns) {
     const std::string k = "(" + std::to_string(wanted) + ", ";
-    throw std::invalid_argument("keypoints_px has shape (" + std::to_string(keypoints) + ", " + std::to_string(columns) + "); layout \""
-                                + adapter_.layout() + "\" needs " + k + "2) or " + k + "3)"
-                                + (most_columns == 4 ? ", or with depths " + k + "4)" : columns == 4 ? ": the model takes no depths" : ""));
+    throw std::invalid_argument("keypoints_px has shape (" + std::to_string(keypoints) + ", " + std::to_string(columns)
+                                + "); layout \"" + adapter_.layout() + "\" needs " + k + "2) or " + k + "3)"
+                                + (most_columns == 4 ? ", or with depths " + k + "4)"
+                                   : columns == 4    ? ": the model takes no depths"
+                                                     : ""));
   }
   reading_ = read_keypoints(keypoints_px, (int)keypoints, (int)columns, picture_, keypoints_.data(), depth_m_.data());
 }
@@ -182,7 +193,8 @@ bool Person::take() {
     doubts_.look_at_frame(reading_, joints_norm_.data(), note_.confidence.data(), notices_);
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
-        joints_norm_[i + c] = has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
+        joints_norm_[i + c] =
+            has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
     const bool root_is_seen = note_.confidence[(std::size_t)root_] >= seen_above_;
     if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, checked_at_s_)) end_clip();
     if (sides_) mend_sides();
@@ -206,7 +218,8 @@ void Person::measure_depths() {
   for (std::size_t j = 0; j < joint_depth_m_.size(); j++)
     if (!note_.is_seen[j]) joint_depth_m_[j] = NAN;
   known_m_.clear();
-  std::copy_if(joint_depth_m_.begin(), joint_depth_m_.end(), std::back_inserter(known_m_), [](double z) { return !std::isnan(z); });
+  std::copy_if(joint_depth_m_.begin(), joint_depth_m_.end(), std::back_inserter(known_m_),
+               [](double z) { return !std::isnan(z); });
   if (known_m_.empty()) return;
   const auto middle = known_m_.begin() + (std::ptrdiff_t)(known_m_.size() - 1) / 2;
   std::nth_element(known_m_.begin(), middle, known_m_.end());
@@ -216,7 +229,8 @@ void Person::measure_depths() {
 
 // The angle of a joint's ray above the horizon.
 double Person::elevation(const double* placed_norm) const {
-  const double ray[3] = {placed_norm[0] / kH36mFocal, placed_norm[1] / kH36mFocal, 1};  // the lens was exchanged for that one
+  // The keypoints were brought to the H36M lens.
+  const double ray[3] = {placed_norm[0] / kH36mFocal, placed_norm[1] / kH36mFocal, 1};
   const double sine = (ray[0] * up_[0] + ray[1] * up_[1] + ray[2] * up_[2]) / std::hypot(ray[0], ray[1], ray[2]);
   return std::asin(std::clamp(sine, -1.0, 1.0));
 }

@@ -1,4 +1,5 @@
-// One person, from a detector's keypoints to a question for a model, and from its answer to a pose. No model is in here.
+// One person, from a detector's keypoints to a question for a model, and from its answer to a pose. No model is in
+// here.
 #pragma once
 
 #include <array>
@@ -37,7 +38,8 @@ struct Lifter {
   int frames;
   Skeleton skeleton;
   bool is_causal = false;
-  std::vector<std::string> inputs = {"x", "y"}, outputs = {"x", "y", "z"};  // the columns, as edgepose/columns.py has them
+  // The columns, named as in edgepose/columns.py.
+  std::vector<std::string> inputs = {"x", "y"}, outputs = {"x", "y", "z"};
   double rate_hz = 0;                                                       // the rate it was trained on; 0: not known
 };
 
@@ -52,7 +54,8 @@ struct PersonOptions {
   BadTime on_bad_time = BadTime::refuse;
   bool mend_sides = true;  // see Sides
   Lengths lengths_m{};                                  // the person's own; only for a model that takes them
-  std::array<double, 3> gravity{};  // where it points, in camera axes; all 0: unknown; only for a model that takes elevations
+  // The direction of gravity in camera axes; all 0: unknown. Only for a model that takes elevations.
+  std::array<double, 3> gravity{};
   bool is_one_person = false;                           // somebody else tells people apart: a jump is the same person's
 };
 
@@ -64,7 +67,9 @@ class Person {
    public:
     explicit Claim(Person& person) : person_(&person) {
       if (person.is_claimed_.exchange(true))
-        throw Busy("the stream is in use by another thread, or by an engine that calls it; wanted one call at a time, or a stream each");
+        throw Busy(
+            "the stream is in use by another thread, or by an engine that calls it; wanted one call at a time, or a "
+            "stream each");
     }
     ~Claim() {
       if (person_) person_->is_claimed_ = false;
@@ -76,26 +81,27 @@ class Person {
     Person* person_;
   };
 
-  // Throws std::invalid_argument on a layout that does not give the model's joints, columns that are not known, an impossible image
-  // size or an option out of range.
-  // notices: for what is noticed; null: the person's own.
-  Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options, Notices* notices = nullptr);
+  // Throws std::invalid_argument on a layout that does not give the model's joints, columns that are not known, an
+  // impossible image size or an option out of range. notices: for what is noticed; null: the person's own.
+  Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options,
+         Notices* notices = nullptr);
 
-  // A camera frame that take() will take: keypoints_px[keypoints][columns], as read_keypoints says; null if the person was
-  // not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised coordinates, no confidences,
-  // and time that does not increase, unless on_bad_time says otherwise: the person is then as before.
+  // A camera frame that take() will take: keypoints_px[keypoints][columns], as read_keypoints says; null if the person
+  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised
+  // coordinates, no confidences, and time that does not increase, unless on_bad_time says otherwise: the person is then
+  // as before.
   template <class Real>
   void check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s);
 
   // The keypoints of the frame just checked, (K, 3): px and confidence, 0 where one was not found.
   const double* checked_px() const { return keypoints_.data(); }
 
-  // Brings the window up to date with the frame just checked; whether there is a question, which window() and those below then are
-  // until the next take() or flush().
+  // Brings the window up to date with the frame just checked; whether there is a question, which window() and those
+  // below then are until the next take() or flush().
   bool take();
 
-  // The recording has ended: as take(), for the next frame that delay_frames kept waiting. Where there is none any more the person is as
-  // new; until then no frame passes check().
+  // The recording has ended: as take(), for the next frame that delay_frames kept waiting. Where there is none any more
+  // the person is as new; until then no frame passes check().
   bool flush();
 
   void reset();
@@ -113,8 +119,8 @@ class Person {
   const std::vector<unsigned char>& is_seen() const { return window_.note().is_seen; }  // (J,)
   void keypoints_norm(float* to) const;                                                  // (J, 2)
 
-  // From the model's answer, (J, outputs), to joints_m (J, 3), filtered, and where has_error() to error_m (J,). timestamp_s and
-  // was_reset are those of the question; answers come in the order of the questions.
+  // From the model's answer, (J, outputs), to joints_m (J, 3), filtered, and where has_error() to error_m (J,).
+  // timestamp_s and was_reset are those of the question; answers come in the order of the questions.
   void answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m);
 
   Notices& notices() { return notices_; }
@@ -165,7 +171,8 @@ class Person {
   Doubts doubts_;
   std::vector<double> known_m_;
   std::vector<double> depth_m_, joint_depth_m_;  // no number where nothing was measured; the joints' from their median
-  std::vector<double> keypoints_, joints_norm_;  // the checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2)
+  // The checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2).
+  std::vector<double> keypoints_, joints_norm_;
   std::vector<double> frame_;                    // the last one that the window took, (J, inputs)
   Reading reading_;  // the checked frame's
   Note note_;

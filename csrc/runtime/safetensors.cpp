@@ -12,7 +12,8 @@ using json::Value;
 
 constexpr std::uint64_t kMaxHeader = 1 << 20;  // bytes: fifty times the largest there is
 
-constexpr TensorType kTypes[] = {{"F32", "<f4", 4, Type::f32}, {"F16", "<f2", 2, Type::f16}, {"I8", "|i1", 1, Type::i8}, {"U8", "|u1", 1, {}}};
+constexpr TensorType kTypes[] = {
+    {"F32", "<f4", 4, Type::f32}, {"F16", "<f2", 2, Type::f16}, {"I8", "|i1", 1, Type::i8}, {"U8", "|u1", 1, {}}};
 
 [[noreturn]] void damaged(const std::string& why) { throw std::invalid_argument(why); }
 
@@ -23,7 +24,8 @@ std::uint64_t whole(const Value& value, const std::string& name) {
 
 StoredTensor read_tensor(const std::string& name, const Value& value) {
   const Value *type = value.find("dtype"), *shape = value.find("shape"), *offsets = value.find("data_offsets");
-  if (!type || type->kind != Kind::string || !shape || shape->kind != Kind::array || !offsets || offsets->items.size() != 2)
+  if (!type || type->kind != Kind::string || !shape || shape->kind != Kind::array || !offsets
+      || offsets->items.size() != 2)
     damaged("tensor " + name + " lacks its dtype, shape or data_offsets");
   StoredTensor stored{name, nullptr, {}, whole(offsets->items[0], name), whole(offsets->items[1], name)};
   for (const TensorType& known : kTypes)
@@ -36,7 +38,8 @@ StoredTensor read_tensor(const std::string& name, const Value& value) {
     bytes *= n;
     stored.shape.push_back((std::int64_t)n);
   }
-  if (stored.end < stored.begin || stored.end - stored.begin != bytes) damaged("the shape of tensor " + name + " does not fit its bytes");
+  if (stored.end < stored.begin || stored.end - stored.begin != bytes)
+    damaged("the shape of tensor " + name + " does not fit its bytes");
   return stored;
 }
 
@@ -46,7 +49,8 @@ std::uint64_t head_bytes(std::string_view first, std::uint64_t file_bytes) {
   if (first.size() < kLengthBytes) damaged("it is too short");
   std::uint64_t length = 0;
   for (int i = kLengthBytes - 1; i >= 0; i--) length = length << 8 | (unsigned char)first[i];
-  if (length > kMaxHeader || length > file_bytes - kLengthBytes) damaged("it does not begin as a safetensors file does");
+  if (length > kMaxHeader || length > file_bytes - kLengthBytes)
+    damaged("it does not begin as a safetensors file does");
   return kLengthBytes + length;
 }
 
@@ -74,7 +78,8 @@ Safetensors read_safetensors(const Value& header, std::uint64_t first, std::uint
     tensor.begin += first, tensor.end += first;
   }
   if (first + at != file_bytes) damaged("bytes follow its tensors");
-  std::sort(file.tensors.begin(), file.tensors.end(), [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
+  std::sort(file.tensors.begin(), file.tensors.end(),
+            [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
   return file;
 }
 

@@ -1,4 +1,5 @@
-// The layout of a safetensors file: eight bytes of length, a JSON header of that length, and tensors that fill the rest without a gap.
+// The layout of a safetensors file: eight bytes of length, a JSON header of that length, and tensors that fill the rest
+// without a gap.
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,8 @@ void PoseArrays::take(Person& person, const float* answer) {
   std::copy(person.is_seen().begin(), person.is_seen().end(), is_seen.begin());
 }
 
-Stream::Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px, const PersonOptions& options)
+Stream::Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px,
+               const PersonOptions& options)
     : engine_(std::move(engine)), person_(engine_->lifter(), layout, width_px, height_px, options), pose_(person_) {
   answer_.resize((std::size_t)(person_.joints() * person_.outputs()));
 }
@@ -57,7 +58,8 @@ bool Stream::flush() {
   return true;
 }
 
-Streams::Streams(const std::vector<Stream*>& streams) : streams_(streams), batch_(persons_of(streams, &Stream::person_)) {
+Streams::Streams(const std::vector<Stream*>& streams)
+    : streams_(streams), batch_(persons_of(streams, &Stream::person_)) {
   for (const Stream* stream : streams_)
     if (stream->engine_ != streams_.front()->engine_)
       throw std::invalid_argument("the streams have different engines; one call runs one engine, so push those apart");

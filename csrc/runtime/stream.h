@@ -17,19 +17,23 @@ struct PoseArrays {
   // The pose that an engine answered to a person's question.
   void take(Person& person, const float* answer);
 
-  std::vector<float> joints_m, error_m, keypoints_norm, confidence;  // (J, 3), (J,) or empty: the model does not say, (J, 2), (J,)
+  // (J, 3), (J,) or empty: the model does not say, (J, 2), (J,)
+  std::vector<float> joints_m, error_m, keypoints_norm, confidence;
   std::vector<unsigned char> is_seen;                                // (J,)
   double timestamp_s = 0;
   bool was_reset = false;
 };
 
-// One call at a time: what comes in between throws Busy. After the constructor push() and flush() allocate nothing, but for messages.
+// One call at a time: what comes in between throws Busy. After the constructor push() and flush() allocate nothing, but
+// for messages.
 class Stream {
  public:
   // Throws what Person throws.
-  Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px, const PersonOptions& options);
+  Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px,
+         const PersonOptions& options);
 
-  // Takes one camera frame, as Person::check says. Whether there is a new pose, which pose() then is until the next push.
+  // Takes one camera frame, as Person::check says. Whether there is a new pose, which pose() then is until the next
+  // push.
   bool push(const float* keypoints_px, long keypoints, long columns, double timestamp_s);
 
   // The recording has ended: as push(), for the next frame that delay_frames kept waiting.
@@ -64,8 +68,8 @@ class Streams {
   // Throws std::invalid_argument if the streams have different engines or one is listed twice, Busy.
   explicit Streams(const std::vector<Stream*>& streams);
 
-  // A frame for each stream; the places of those that have a new pose. Throws what Person::check throws, naming the person: no stream is
-  // changed then.
+  // A frame for each stream; the places of those that have a new pose. Throws what Person::check throws, naming the
+  // person: no stream is changed then.
   const std::vector<std::size_t>& push(const std::vector<Frame>& frames);
 
  private:

@@ -7,14 +7,15 @@ namespace edgepose {
 
 namespace {
 
-// How far people and their poses go in a time without a sight of them, in sizes: medians of motion capture through cameras, of dancers and
-// of walkers. python -m edgepose.benchmarks.people --motion
+// How far people and their poses go in a time without a sight of them, in sizes: medians of motion capture through
+// cameras, of dancers and of walkers. python -m edgepose.benchmarks.people --motion
 constexpr double kShift = 0.01, kShiftPerS = 0.15;                   // of the predicted place
 constexpr double kShape = 0.01, kShapePerS = 0.4, kMostShape = 0.14;  // of the joints around it, root mean square
 // One in a thousand is further away; the first is what an unsteady camera adds in a frame.
 constexpr double kGate = 0.35, kGatePerS = 2.0, kMostGate = 1.5;
 constexpr double kFreedom = 6;      // a pose of 17 joints moves like so many numbers
-constexpr double kUnknown = 0;      // the price of a person without a detection: a jump to the gate costs less, one that everybody makes more
+// The price of a person without a detection: a jump to the gate costs less, one that everybody makes more.
+constexpr double kUnknown = 0;
 constexpr double kExchanged = 3;    // the price of left and right exchanged: one frame in twenty
 constexpr double kLikely = 2.3;     // a pose as it mostly is: nobody asks for its mirror image
 constexpr double kFewJoints = 2;    // so many joints as they mostly are, beside those that are seen
@@ -49,7 +50,8 @@ Tracker::Tracker(const Skeleton& skeleton, int most, double seen_above)
     mirrored_.push_back(other < 0 ? j : other);
   }
   for (Track& track : tracks_) {
-    for (Shape* shape : {&track.at, &track.expected}) shape->joints.resize((std::size_t)(2 * joints_)), shape->is_seen.resize((std::size_t)joints_);
+    for (Shape* shape : {&track.at, &track.expected})
+      shape->joints.resize((std::size_t)(2 * joints_)), shape->is_seen.resize((std::size_t)joints_);
     track.longest.resize((std::size_t)joints_);
   }
   rows_.reserve(tracks_.size());
@@ -89,28 +91,31 @@ void Tracker::predict(double timestamp_s, const double* jerk_px) {
   }
 }
 
-// By a likelihood with heavy tails: of the place in two dimensions, of each joint around it. The place is a median, because detectors put
-// single joints anywhere.
+// By a likelihood with heavy tails: of the place in two dimensions, of each joint around it. The place is a median,
+// because detectors put single joints anywhere.
 Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap_s) {
   Fit best{HUGE_VAL, {0, 0}};
-  const double shift_scale = kShift + kShiftPerS * gap_s, shape_scale = std::min(kShape + kShapePerS * gap_s, kMostShape);
+  const double shift_scale = kShift + kShiftPerS * gap_s,
+               shape_scale = std::min(kShape + kShapePerS * gap_s, kMostShape);
   const Shape& expected = track.expected;
   for (const bool is_exchanged : {false, true}) {
     int common = 0;
     for (std::size_t j = 0; j < (std::size_t)joints_; j++) {
       const std::size_t k = is_exchanged ? (std::size_t)mirrored_[j] : j;
       if (!expected.is_seen[j] || !detection.is_seen[k]) continue;
-      for (std::size_t c = 0; c < 2; c++) apart_px_[c][(std::size_t)common] = detection.joints[2 * k + c] - expected.joints[2 * j + c];
+      for (std::size_t c = 0; c < 2; c++)
+        apart_px_[c][(std::size_t)common] = detection.joints[2 * k + c] - expected.joints[2 * j + c];
       common++;
     }
     if (!common) break;
     Fit one{0, {median(apart_px_[0], common), median(apart_px_[1], common)}};
     double pose = kFewJoints * std::log1p(1.0);
     for (std::size_t i = 0; i < (std::size_t)common; i++)
-      pose += std::log1p((square(apart_px_[0][i] - one.shift[0]) + square(apart_px_[1][i] - one.shift[1])) / square(expected.size * shape_scale));
+      pose += std::log1p((square(apart_px_[0][i] - one.shift[0]) + square(apart_px_[1][i] - one.shift[1]))
+                         / square(expected.size * shape_scale));
     pose /= common + kFewJoints;
-    one.cost = 1.5 * std::log1p((square(one.shift[0]) + square(one.shift[1])) / square(expected.size * shift_scale)) + 2 * std::log(shift_scale)
-               + kFreedom * (pose + std::log(shape_scale)) + kExchanged * is_exchanged;
+    one.cost = 1.5 * std::log1p((square(one.shift[0]) + square(one.shift[1])) / square(expected.size * shift_scale))
+               + 2 * std::log(shift_scale) + kFreedom * (pose + std::log(shape_scale)) + kExchanged * is_exchanged;
     if (one.cost < best.cost) best = one;
     if (pose < kLikely) break;
   }
@@ -123,10 +128,12 @@ double Tracker::assign(double timestamp_s, int* places) {
   costs_.assign(rows_.size() * count, HUGE_VAL), columns_of_.resize(rows_.size());
   for (std::size_t row = 0; row < rows_.size(); row++) {
     const Track& track = tracks_[(std::size_t)rows_[row]];
-    const double gap_s = timestamp_s - track.seen_s, gate_px = std::min(kGate + kGatePerS * gap_s, kMostGate) * track.expected.size;
+    const double gap_s = timestamp_s - track.seen_s,
+                 gate_px = std::min(kGate + kGatePerS * gap_s, kMostGate) * track.expected.size;
     for (std::size_t d = 0; d < count; d++) {
       const Shape& detection = detections_[d];
-      const double apart_px = std::hypot(detection.centre[0] - track.expected.centre[0], detection.centre[1] - track.expected.centre[1]);
+      const double apart_px =
+          std::hypot(detection.centre[0] - track.expected.centre[0], detection.centre[1] - track.expected.centre[1]);
       if (detection.seen < kLeastJoints || apart_px > gate_px + track.expected.size) continue;
       const Fit found = fit(track, detection, gap_s);
       if (std::hypot(found.shift[0], found.shift[1]) <= gate_px) costs_[row * count + d] = found.cost;
@@ -143,7 +150,8 @@ double Tracker::assign(double timestamp_s, int* places) {
   return sum;
 }
 
-// Where a picture has moved as a whole, everybody is assigned anew: the jump that makes most sense of all detections counts.
+// Where a picture has moved as a whole, everybody is assigned anew: the jump that makes most sense of all detections
+// counts.
 void Tracker::find_jerk(double timestamp_s, int* places, double cost) {
   const auto jump_of = [&](const Track& track, const Shape& detection) {
     const Fit found = fit(track, detection, timestamp_s - track.seen_s);
@@ -184,7 +192,9 @@ double Tracker::apart(const Shape& a, const Shape& b) const {
   double squares = 0;
   int common = 0;
   for (std::size_t j = 0; j < (std::size_t)joints_; j++)
-    if (a.is_seen[j] && b.is_seen[j]) common++, squares += square(a.joints[2 * j] - b.joints[2 * j]) + square(a.joints[2 * j + 1] - b.joints[2 * j + 1]);
+    if (a.is_seen[j] && b.is_seen[j])
+      common++,
+          squares += square(a.joints[2 * j] - b.joints[2 * j]) + square(a.joints[2 * j + 1] - b.joints[2 * j + 1]);
   return common ? std::sqrt(squares / common) / std::max(a.size, b.size) : HUGE_VAL;
 }
 
@@ -201,10 +211,14 @@ int Tracker::judge(std::size_t detection, const int* places, double timestamp_s)
     if (!track && distance < kSameNew && (is_known || places[other] >= 0 || other < detection)) return kDuplicate;
     if (!track || !is_known || distance >= kSame) continue;
     const Track& others = tracks_[(std::size_t)places[other]];
-    const double as_theirs = fit(others, shape, timestamp_s - others.seen_s).cost, as_own = fit(*track, shape, timestamp_s - track->seen_s).cost;
+    const double as_theirs = fit(others, shape, timestamp_s - others.seen_s).cost,
+                 as_own = fit(*track, shape, timestamp_s - track->seen_s).cost;
     if (as_theirs + kSurely < as_own) return kDuplicate;
   }
-  if (track) return is_fresh(*track, timestamp_s) && (is_across(place, shape, timestamp_s) || is_stretched(*track, shape)) ? kAcross : place;
+  if (track)
+    return is_fresh(*track, timestamp_s) && (is_across(place, shape, timestamp_s) || is_stretched(*track, shape))
+               ? kAcross
+               : place;
   return lies_on_others(detection, places) ? kAcross : kNew;
 }
 
@@ -214,7 +228,8 @@ bool Tracker::is_across(int place, const Shape& detection, double timestamp_s) c
   const double near_px = kSame * track.expected.size;
   const auto distance_px = [&](const Track& of, std::size_t j) {
     if (!of.expected.is_seen[j]) return HUGE_VAL;
-    return std::hypot(of.expected.joints[2 * j] - detection.joints[2 * j], of.expected.joints[2 * j + 1] - detection.joints[2 * j + 1]);
+    return std::hypot(of.expected.joints[2 * j] - detection.joints[2 * j],
+                      of.expected.joints[2 * j + 1] - detection.joints[2 * j + 1]);
   };
   for (const int row : rows_) {
     const Track& other = tracks_[(std::size_t)row];
@@ -246,7 +261,8 @@ bool Tracker::lies_on_others(std::size_t detection, const int* places) const {
     for (std::size_t other = 0; other < detections_.size(); other++) {
       const Shape& their = detections_[other];
       if (other == detection || places[other] < 0 || !their.is_seen[j]) continue;
-      const double apart_px = std::hypot(their.joints[2 * j] - shape.joints[2 * j], their.joints[2 * j + 1] - shape.joints[2 * j + 1]);
+      const double apart_px =
+          std::hypot(their.joints[2 * j] - shape.joints[2 * j], their.joints[2 * j + 1] - shape.joints[2 * j + 1]);
       if (apart_px > kSame * their.size) continue;
       shared++;
       break;
@@ -259,10 +275,12 @@ bool Tracker::lies_on_others(std::size_t detection, const int* places) const {
 double Tracker::bone_px(const Shape& shape, std::size_t j) const {
   const int parent = parents_[j];
   if (parent < 0 || !shape.is_seen[j] || !shape.is_seen[(std::size_t)parent]) return 0;
-  return std::hypot(shape.joints[2 * j] - shape.joints[(std::size_t)(2 * parent)], shape.joints[2 * j + 1] - shape.joints[(std::size_t)(2 * parent + 1)]);
+  return std::hypot(shape.joints[2 * j] - shape.joints[(std::size_t)(2 * parent)],
+                    shape.joints[2 * j + 1] - shape.joints[(std::size_t)(2 * parent + 1)]);
 }
 
-void Tracker::match(const double* joints_px, const double* confidence, int detections, double timestamp_s, int* places) {
+void Tracker::match(const double* joints_px, const double* confidence, int detections, double timestamp_s,
+                    int* places) {
   const std::size_t joints = (std::size_t)joints_;
   detections_.resize((std::size_t)detections);
   for (Shape& shape : detections_) {
@@ -336,7 +354,8 @@ void Tracker::start(int place, int detection) {
 double Tracker::shift(const Shape& from, const Shape& to, int c) {
   int common = 0;
   for (std::size_t j = 0; j < (std::size_t)joints_; j++)
-    if (from.is_seen[j] && to.is_seen[j]) apart_px_[0][(std::size_t)common++] = to.joints[2 * j + (std::size_t)c] - from.joints[2 * j + (std::size_t)c];
+    if (from.is_seen[j] && to.is_seen[j])
+      apart_px_[0][(std::size_t)common++] = to.joints[2 * j + (std::size_t)c] - from.joints[2 * j + (std::size_t)c];
   return common ? median(apart_px_[0], common) : 0.0;
 }
 

@@ -9,9 +9,10 @@
 
 namespace edgepose {
 
-// Follows people by their joints in the picture. Each is predicted by a motion of their own and one that all share, the camera's; the
-// detections of a picture are assigned to them all at once, by where each is and by its pose. All lengths are in sizes: the longer side
-// of the box around a person's joints. Memory is bounded by the most people and, between two frames, by the detections.
+// Follows people by their joints in the picture. Each is predicted by a motion of their own and one that all share, the
+// camera's; the detections of a picture are assigned to them all at once, by where each is and by its pose. All lengths
+// are in sizes: the longer side of the box around a person's joints. Memory is bounded by the most people and, between
+// two frames, by the detections.
 class Tracker {
  public:
   // What a detection is that belongs to nobody who is followed.
@@ -23,8 +24,8 @@ class Tracker {
   // most: how many people are followed, in places from 0. seen_above: the confidence from which on a joint counts.
   Tracker(const Skeleton& skeleton, int most, double seen_above);
 
-  // places[detections]: for each detection the place of the person it shows, who is then where it is, or one of the above. joints_px is
-  // (detections, J, 2), confidence (detections, J). Times increase.
+  // places[detections]: for each detection the place of the person it shows, who is then where it is, or one of the
+  // above. joints_px is (detections, J, 2), confidence (detections, J). Times increase.
   void match(const double* joints_px, const double* confidence, int detections, double timestamp_s, int* places);
 
   // Someone new in a free place, shown by a detection of the last match().

@@ -14,7 +14,8 @@ namespace {
 // A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are
 // interpolated. Below, each grid frame takes the nearest camera frame, so that jitter costs no waiting.
 constexpr double kSlower = 1.25;
-constexpr double kSnap = 0.1;            // with a slower camera, a frame this near to a grid point (in periods) stands for it
+// With a slower camera, a frame this near to a grid point (in periods) stands for it.
+constexpr double kSnap = 0.1;
 constexpr double kMaxJumpTorsos = 0.5;   // further in one frame than half a torso is another person
 // Frames further apart than this may show a larger jump, in proportion: half a torso in 0.04 s is 6 m/s.
 constexpr double kJumpFrameS = 0.04;
@@ -27,8 +28,8 @@ constexpr double kMostGridFrames = 1e12;  // a gap of more, as from 0 to nanosec
 
 }  // namespace
 
-Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal,
-               bool is_one_person)
+Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s,
+               bool is_causal, bool is_one_person)
     : frames_(frames),
       columns_(columns),
       width_(columns * skeleton.joints),
@@ -41,12 +42,13 @@ Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz
       ended_(std::max(frames, 1), width_, std::max(frames, 1) - 1 - after_, std::max(0, std::min(delay_frames, after_)),
              last_note_) {
   if (frames < 1 || frames % 2 == 0)
-    throw std::invalid_argument("frames is " + std::to_string(frames) + "; wanted an odd number: the answer is for the middle one");
+    throw std::invalid_argument("frames is " + std::to_string(frames)
+                                + "; wanted an odd number: the answer is for the middle one");
   if (delay_frames < 0 || delay_frames > after_)
-    throw std::invalid_argument("delay_frames is " + std::to_string(delay_frames) + "; a " + (is_causal ? "causal " : "") + "window of "
-                                + std::to_string(frames) + " frame" + (frames > 1 ? "s" : "")
-                                + (after_ ? " takes 0 to " + std::to_string(after_)
-                                          : " has no later ones to wait for: wanted 0"));
+    throw std::invalid_argument(
+        "delay_frames is " + std::to_string(delay_frames) + "; a " + (is_causal ? "causal " : "") + "window of "
+        + std::to_string(frames) + " frame" + (frames > 1 ? "s" : "")
+        + (after_ ? " takes 0 to " + std::to_string(after_) : " has no later ones to wait for: wanted 0"));
   if (!(rate_hz >= 0 && rate_hz < HUGE_VAL))
     throw std::invalid_argument("rate_hz is " + text(rate_hz) + "; wanted a positive number, or 0 for no resampling");
   if (!(max_gap_s >= 0)) throw std::invalid_argument("max_gap_s is " + text(max_gap_s) + "; wanted 0 or more seconds");
@@ -56,7 +58,9 @@ Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz
   int i = 0;
   for (const char* joint : {"pelvis", "thorax", "left_shoulder", "right_shoulder"}) {
     torso_[i] = skeleton.index(joint);
-    if (torso_[i++] < 0) throw std::invalid_argument("skeleton '" + skeleton.name + "' has no joint '" + joint + "', by which people are told apart");
+    if (torso_[i++] < 0)
+      throw std::invalid_argument("skeleton '" + skeleton.name + "' has no joint '" + joint
+                                  + "', by which people are told apart");
   }
   buffer_.resize((std::size_t)2 * frames * width_);
   last_.resize(width_), between_.resize(width_);
@@ -176,7 +180,8 @@ void Window::answer_for(double timestamp_s, const Note& note) {
 // Makes room for one frame more at the end.
 void Window::slide() {
   if (end_ == 2 * frames_) {
-    std::memmove(buffer_.data(), buffer_.data() + (std::size_t)(frames_ + 1) * width_, sizeof(float) * (frames_ - 1) * width_);
+    std::memmove(buffer_.data(), buffer_.data() + (std::size_t)(frames_ + 1) * width_,
+                 sizeof(float) * (frames_ - 1) * width_);
     end_ = frames_ - 1;
   }
   end_++;

@@ -22,8 +22,8 @@ class Window {
   // rest. A causal model needs none and takes none. max_gap_s: for how long a missing person's last frame is repeated;
   // a longer gap ends the clip. So does a pelvis that in one frame jumps by more than half a torso, from where it was
   // and from where its motion led, unless is_one_person. Throws std::invalid_argument if an argument is out of range.
-  Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s, bool is_causal,
-         bool is_one_person = false);
+  Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s,
+         bool is_causal, bool is_one_person = false);
 
   // Forgets everything, the frames that wait too.
   void reset();
@@ -92,7 +92,8 @@ class Window {
   double start_s_ = 0, last_s_ = 0, seen_at_s_ = 0;
   double pelvis_[2], speed_[2] = {0, 0};  // where it was seen last, and its motion a second between the last two frames
   std::vector<Answer> answers_;  // a ring of delay_frames + 1
-  long first_ = 0, last_answer_ = 0;  // of the frames put into the ring since the window was empty, those that are in it
+  // The numbers of the frames in the ring, counted since the window was empty.
+  long first_ = 0, last_answer_ = 0;
   long clip_ = 0, answered_clip_ = -1;
   Ended ended_;
   bool is_of_ended_ = false, was_reset_ = false;  // about the answer that is due
