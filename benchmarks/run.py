@@ -131,7 +131,7 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
     pose = (_onnxruntime(file, threads, runtime) if runtime.startswith("onnxruntime")
             else _openvino(file, threads, runtime))
     return Candidate(runtime, precision, pose, pose, file,
-                     zoo.parameters(lifter.module) * {"fp32": 4, "fp16": 2, "int8": 1}[precision])
+                     zoo.parameters(lifter.module) * {"fp32": 4, "fp16": 2, "w8": 1, "int8": 1}[precision])
 
 
 @functools.cache

@@ -43,8 +43,6 @@ from edgepose.build_engines.tensorrt import boards
 from edgepose.build_engines.tensorrt.builder import Builder, add_tactic_sources, write_layers
 from edgepose.build_engines.variants import (EIGHT_BITS, TENSORRT_VARIANTS, VARIANTS, Variant, remove, remove_older,
                                              variants_of, write_graph)
-from edgepose.build_engines.variants import (TENSORRT_VARIANTS, VARIANTS, Variant, remove, remove_older, variants_of,
-                                             write_graph)
 from edgepose.build_engines.windows import calibration_windows
 from edgepose.checks import checked_number, installing, need_library
 from edgepose.enginefile import EngineError

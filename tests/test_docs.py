@@ -42,4 +42,4 @@ def test_the_readme_is_read_in_one_sitting():
 
 def test_the_readme_shows_one_command_that_runs_the_tests():
     block = (ROOT / "README.md").read_text().split("<!-- tests -->\n```bash\n")[1].split("\n```")[0]
-    assert block.splitlines()[-1].endswith("-m pytest -q") and block.count("\n") == 0  # .ci/run runs this line
+    assert "-m pytest -q" in block and block.count("\n") == 0  # .ci/run runs this line
