@@ -40,7 +40,8 @@ struct Matrix {
   float* data;
   int rows, columns, ld;
   explicit Matrix(const py::array_t<float>& a) {
-    if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != 4) || a.strides(0) % 4) throw std::invalid_argument("not rows of float32");
+    if (a.ndim() != 2 || (a.shape(1) > 1 && a.strides(1) != 4) || a.strides(0) % 4)
+      throw std::invalid_argument("not rows of float32");
     data = const_cast<float*>(a.data());
     rows = (int)a.shape(0), columns = (int)a.shape(1), ld = (int)(a.strides(0) / 4);
   }
@@ -78,10 +79,15 @@ class Scratch {
 Weights weights_of(const py::array& w, const std::optional<Floats>& scale, int x_bits, const Kernels& table) {
   const Type type = type_of(w);
   if (type == Type::f16 && !table.has_f16)
-    throw std::invalid_argument(std::string("the kernels of ") + table.isa + " have no half precision; widen the weights");
-  if ((type == Type::i8) != scale.has_value() || (x_bits && !scale)) throw std::invalid_argument("scales and x_bits go with weights of int8");
+    throw std::invalid_argument(std::string("the kernels of ") + table.isa
+                                + " have no half precision; widen the weights");
+  if ((type == Type::i8) != scale.has_value() || (x_bits && !scale))
+    throw std::invalid_argument("scales and x_bits go with weights of int8");
   const Precision whole = x_bits == 16 ? Precision::i16 : x_bits == 8 ? Precision::i8 : Precision::w8;
-  return {type == Type::f32 ? Precision::f32 : type == Type::f16 ? Precision::f16 : whole, w.data(), scale ? scale->data() : nullptr};
+  return {type == Type::f32   ? Precision::f32
+          : type == Type::f16 ? Precision::f16
+                              : whole,
+          w.data(), scale ? scale->data() : nullptr};
 }
 
 void bind_kernels(py::module_ m) {
@@ -101,11 +107,12 @@ void bind_kernels(py::module_ m) {
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
     Scratch scratch(linear_scratch(X.columns));
-    table.linear(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows, X.columns,
-                 Y.columns, activation_named(activation));
+    table.linear(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows,
+                 X.columns, Y.columns, activation_named(activation));
   }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("activation"), py::arg("isa"),
      py::arg("scale") = py::none(), py::arg("x_bits") = 0);
-  // x and y: people * joints rows; gather (gathered rows, joints) and scatter (joints, gathered rows) as dense matrices.
+  // x and y: people * joints rows; gather (gathered rows, joints) and scatter (joints, gathered rows) as dense
+  // matrices.
   m.def("graph_conv", [](Rows x, const py::array& w, Rows b, const std::optional<py::array_t<float>>& residual, Rows y,
                          Rows gather, Rows scatter, const std::vector<int>& group_rows, const std::string& activation,
                          const std::string& isa, Scales scale, int x_bits) {
@@ -119,13 +126,15 @@ void bind_kernels(py::module_ m) {
     const float* r = residual ? residual->data() : nullptr;
     const Kernels& table = kernels(isa.c_str());
     Scratch scratch(graph_scratch(G.rows, X.ld, X.columns));
-    table.graph_conv(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld, B.ld,
-                     X.rows / S.rows, X.columns, Y.columns, activation_named(activation));
+    table.graph_conv(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), graph, X.ld,
+                     Y.ld, B.ld, X.rows / S.rows, X.columns, Y.columns, activation_named(activation));
   }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("gather"), py::arg("scatter"),
-     py::arg("group_rows"), py::arg("activation"), py::arg("isa"), py::arg("scale") = py::none(), py::arg("x_bits") = 0);
+     py::arg("group_rows"), py::arg("activation"), py::arg("isa"), py::arg("scale") = py::none(),
+     py::arg("x_bits") = 0);
   m.def("multiply", [](Rows x, Rows r, Rows y, const std::string& activation, const std::string& isa) {
     const Matrix X(x), R(r), Y(y);
-    kernels(isa.c_str()).multiply(X.data, R.data, Y.data, X.ld, R.ld, Y.ld, X.rows, X.columns, activation_named(activation));
+    kernels(isa.c_str())
+        .multiply(X.data, R.data, Y.data, X.ld, R.ld, Y.ld, X.rows, X.columns, activation_named(activation));
   });
   m.def("blend", [](float a, float b, Rows x, Rows y, const std::string& isa) {
     const Matrix X(x), Y(y);
@@ -135,7 +144,8 @@ void bind_kernels(py::module_ m) {
     const Matrix Q(q), K(k), V(v), Y(y);
     if (before < 0 || after < 0) throw std::invalid_argument("before and after are 0 or more");
     Scratch scratch(attention_scratch(Q.rows, Q.columns));
-    kernels(isa.c_str()).attention(Q.data, K.data, V.data, Y.data, scratch.aligned(), Q.ld, Y.ld, Q.rows, Q.columns, before, after);
+    kernels(isa.c_str())
+        .attention(Q.data, K.data, V.data, Y.data, scratch.aligned(), Q.ld, Y.ld, Q.rows, Q.columns, before, after);
   });
 }
 
@@ -159,7 +169,8 @@ PYBIND11_MODULE(_native, m) {
         return placed;
       }, "[rows, columns, ld, offset] of each.");
   py::class_<ArrayContext>(m, "Context")
-      .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"), py::arg("cpus") = std::vector<int>())
+      .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"),
+           py::arg("cpus") = std::vector<int>())
       .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
   m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<WithoutGil>());
   m.def("probe_dots", [](long n) { return kernels(nullptr).probe_dots(n); }, py::call_guard<WithoutGil>());

@@ -17,29 +17,35 @@ namespace {
 template <class Real>
 void bind_one_euro(py::module_& m, const char* name) {
   py::class_<OneEuro<Real>>(m, name)
-      .def(py::init<double, double, double, int>(), py::arg("min_cutoff_hz"), py::arg("beta"), py::arg("d_cutoff_hz"), py::arg("values"))
+      .def(py::init<double, double, double, int>(), py::arg("min_cutoff_hz"), py::arg("beta"), py::arg("d_cutoff_hz"),
+           py::arg("values"))
       .def("filter", [](OneEuro<Real>& filter, py::array_t<Real, py::array::c_style>& x, double timestamp_s) {
         filter(x.mutable_data(), timestamp_s);
-      }, py::arg("x").noconvert(), py::arg("timestamp_s"), "x becomes the filtered values; it has as many as the filter was made for.");
+      }, py::arg("x").noconvert(), py::arg("timestamp_s"),
+           "x becomes the filtered values; it has as many as the filter was made for.");
 }
 
 std::vector<double> numbers(const Array<double>& array, std::size_t count, const char* name) {
   if ((std::size_t)array.size() != count)
-    throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " numbers; wanted " + std::to_string(count));
+    throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " numbers; wanted "
+                                + std::to_string(count));
   return {array.data(), array.data() + array.size()};
 }
 
 // Frames of (J, columns) and notes that are one number: each stands as the confidence of every joint.
 class PyWindow : public Window {
  public:
-  PyWindow(int frames, const py::object& skeleton, double rate_hz, int delay_frames, double max_gap_s, bool is_causal, int columns)
+  PyWindow(int frames, const py::object& skeleton, double rate_hz, int delay_frames, double max_gap_s, bool is_causal,
+           int columns)
       : Window(frames, skeleton_of(skeleton), columns, rate_hz, delay_frames, max_gap_s, is_causal), frames(frames),
         joints(skeleton_of(skeleton).joints), columns(columns) {}
 
   Note note_of(double number) const {
     return {std::vector<double>((std::size_t)joints, number), std::vector<unsigned char>((std::size_t)joints)};
   }
-  std::vector<double> frame_of(const Array<double>& frame) const { return numbers(frame, (std::size_t)(joints * columns), "a frame"); }
+  std::vector<double> frame_of(const Array<double>& frame) const {
+    return numbers(frame, (std::size_t)(joints * columns), "a frame");
+  }
 
   const int frames, joints, columns;
 };
@@ -52,21 +58,27 @@ void bind_window_and_filters(py::module_& m) {
         return std::make_unique<Hold>(skeleton_of(skeleton), seen_above, lost_below, hold_s);
       }), py::arg("skeleton"), py::arg("seen_above") = 0.3, py::arg("lost_below") = 0.2, py::arg("hold_s") = 0.3)
       .def("reset", &Hold::reset)
-      .def("__call__", [](Hold& hold, const Array<double>& keypoints, const Array<double>& confidence, double timestamp_s) -> py::object {
+      .def("__call__", [](Hold& hold, const Array<double>& keypoints, const Array<double>& confidence,
+                          double timestamp_s) -> py::object {
         const std::size_t joints = hold.is_seen().size();
-        const std::vector<double> xy = numbers(keypoints, 2 * joints, "keypoints"), sure = numbers(confidence, joints, "confidence");
+        const std::vector<double> xy = numbers(keypoints, 2 * joints, "keypoints"),
+                                  sure = numbers(confidence, joints, "confidence");
         if (!hold(xy.data(), sure.data(), timestamp_s)) return py::none();
         Array<bool> is_seen((py::ssize_t)joints);
         std::copy(hold.is_seen().begin(), hold.is_seen().end(), is_seen.mutable_data());
         return py::make_tuple(py::array_t<double>({(py::ssize_t)joints, (py::ssize_t)2}, hold.placed()), is_seen);
       }, py::arg("keypoints"), py::arg("confidence"), py::arg("timestamp_s"));
   py::class_<PyWindow>(m, "Window")
-      .def(py::init<int, const py::object&, double, int, double, bool, int>(), py::arg("frames"), py::arg("skeleton"), py::arg("rate_hz"),
-           py::arg("delay_frames"), py::arg("max_gap_s"), py::arg("is_causal"), py::arg("columns"))
+      .def(py::init<int, const py::object&, double, int, double, bool, int>(), py::arg("frames"), py::arg("skeleton"),
+           py::arg("rate_hz"), py::arg("delay_frames"), py::arg("max_gap_s"), py::arg("is_causal"), py::arg("columns"))
       .def("reset", &PyWindow::reset)
       .def("flush", &PyWindow::flush)
-      .def("push", [](PyWindow& w, const Array<double>& frame, double t, double note) { return w.push(w.frame_of(frame).data(), t, w.note_of(note)); })
-      .def("repeat", [](PyWindow& w, const Array<double>& frame, double t, double note) { return w.repeat(w.frame_of(frame).data(), t, w.note_of(note)); })
+      .def("push", [](PyWindow& w, const Array<double>& frame, double t, double note) {
+        return w.push(w.frame_of(frame).data(), t, w.note_of(note));
+      })
+      .def("repeat", [](PyWindow& w, const Array<double>& frame, double t, double note) {
+        return w.repeat(w.frame_of(frame).data(), t, w.note_of(note));
+      })
       .def("is_continued_by", [](const PyWindow& w, const std::optional<Array<double>>& pelvis_norm, double t) {
         return w.is_continued_by(pelvis_norm ? numbers(*pelvis_norm, 2, "pelvis_norm").data() : nullptr, t);
       })
@@ -89,19 +101,23 @@ void bind_assignment(py::module_& m) {
 // A tracker of detections that are joints already, in places that nobody is taken out of.
 class PyTracker : public Tracker {
  public:
-  PyTracker(const py::object& skeleton, int most, double seen_above) : Tracker(skeleton_of(skeleton), most, seen_above), most(most) {}
+  PyTracker(const py::object& skeleton, int most, double seen_above)
+      : Tracker(skeleton_of(skeleton), most, seen_above), most(most) {}
   const int most;
   int taken = 0;
 };
 
 void bind_tracker(py::module_& m) {
   py::class_<PyTracker>(m, "Tracker")
-      .def(py::init<const py::object&, int, double>(), py::arg("skeleton"), py::arg("most"), py::arg("seen_above") = 0.3)
-      .def("match", [](PyTracker& tracker, const Array<double>& joints_px, const Array<double>& confidence, double timestamp_s) {
+      .def(py::init<const py::object&, int, double>(), py::arg("skeleton"), py::arg("most"),
+           py::arg("seen_above") = 0.3)
+      .def("match", [](PyTracker& tracker, const Array<double>& joints_px, const Array<double>& confidence,
+                       double timestamp_s) {
         Array<int> places(joints_px.shape(0));
         tracker.match(joints_px.data(), confidence.data(), (int)joints_px.shape(0), timestamp_s, places.mutable_data());
         for (int d = 0; d < (int)places.shape(0); d++)
-          if (places.at(d) == Tracker::kNew && tracker.taken < tracker.most) tracker.start(places.mutable_at(d) = tracker.taken++, d);
+          if (places.at(d) == Tracker::kNew && tracker.taken < tracker.most)
+            tracker.start(places.mutable_at(d) = tracker.taken++, d);
         return places;
       }, py::arg("joints_px"), py::arg("confidence"), py::arg("timestamp_s"));
 }
@@ -109,18 +125,22 @@ void bind_tracker(py::module_& m) {
 // The stream of C and C++ with the engine in it, for the benchmark.
 void bind_stream(py::module_& m) {
   py::class_<Stream>(m, "Stream")
-      .def(py::init([](const std::string& path, const std::string& layout, double width_px, double height_px, double rate_hz,
-                       int threads) {
+      .def(py::init([](const std::string& path, const std::string& layout, double width_px, double height_px,
+                       double rate_hz, int threads) {
         PersonOptions options;
         options.rate_hz = rate_hz;
-        return std::make_unique<Stream>(load(path, threads, nullptr), layout_named(layout), width_px, height_px, options);
-      }), py::arg("path"), py::arg("layout"), py::arg("width_px"), py::arg("height_px"), py::arg("rate_hz"), py::arg("threads"))
+        return std::make_unique<Stream>(load(path, threads, nullptr), layout_named(layout), width_px, height_px,
+                                        options);
+      }), py::arg("path"), py::arg("layout"), py::arg("width_px"), py::arg("height_px"), py::arg("rate_hz"),
+           py::arg("threads"))
       .def("push", [](Stream& stream, const py::array_t<float, py::array::c_style>& keypoints_px, double timestamp_s) {
         if (keypoints_px.ndim() != 2) throw std::invalid_argument("wanted keypoints (K, 2) or (K, 3)");
         const WithoutGil nogil;
         return stream.push(keypoints_px.data(), (long)keypoints_px.shape(0), (long)keypoints_px.shape(1), timestamp_s);
       }, py::arg("keypoints_px").noconvert(), py::arg("timestamp_s"), "Whether there is a new pose.")
-      .def("joints_m", [](const Stream& stream) { return py::array_t<float>({stream.engine().skeleton().joints, 3}, stream.pose().joints_m.data()); });
+      .def("joints_m", [](const Stream& stream) {
+        return py::array_t<float>({stream.engine().skeleton().joints, 3}, stream.pose().joints_m.data());
+      });
 }
 
 }  // namespace

@@ -17,36 +17,43 @@ using Names = std::vector<std::string>;
 
 const Skeleton kSkeletons[] = {
     {"h36m17", 17,
-     {"pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "nose", "head",
-      "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"},
+     {"pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax",
+      "nose", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"},
      {-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15}},
     {"h36m16", 16,
-     {"pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax", "head",
-      "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"},
+     {"pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax",
+      "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"},
      {-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 8, 10, 11, 8, 13, 14}},
 };
 
-const Names kCoco = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
-                     "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"};
+const Names kCoco = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+                     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
+                     "right_knee", "left_ankle", "right_ankle"};
 // AlphaPose, RTMPose body-26: the keypoints of COCO, then these.
-const Names kHalpeMore = {"head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel", "right_heel"};
+const Names kHalpeMore = {"head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
+                          "left_heel", "right_heel"};
 // OpenPose's COCO model, lightweight OpenPose, tf-pose.
-const Names kOpenpose18 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
-                           "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear"};
+const Names kOpenpose18 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder",
+                           "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip",
+                           "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear"};
 // OpenPose; right comes first. A keypoint it did not find is (0, 0, 0).
-const Names kBody25 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hip",
-                       "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear",
-                       "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"};
+const Names kBody25 = {"nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+                       "left_wrist", "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee",
+                       "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear", "left_big_toe",
+                       "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"};
 // OpenPose's BODY_25B: the keypoints of COCO, then these. It has as many as BODY_25, in another order.
-const Names kBody25bMore = {"upper_neck", "head_top", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"};
+const Names kBody25bMore = {"upper_neck", "head_top", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe",
+                            "right_small_toe", "right_heel"};
 // MediaPipe divides x by the width and y by the height: multiply back to pixels first. visibility is the confidence.
-const Names kMediapipe33 = {"nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
-                            "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder", "right_shoulder", "left_elbow",
-                            "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index", "left_thumb",
-                            "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel",
+const Names kMediapipe33 = {"nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
+                            "right_eye_outer", "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder",
+                            "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_pinky",
+                            "right_pinky", "left_index", "right_index", "left_thumb", "right_thumb", "left_hip",
+                            "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_heel",
                             "right_heel", "left_foot_index", "right_foot_index"};
-const Names kMpii16 = {"right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck",
-                       "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"};
+const Names kMpii16 = {"right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis",
+                       "thorax", "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder",
+                       "left_shoulder", "left_elbow", "left_wrist"};
 
 Names numbered(const std::string& name, int count) {
   Names names;
@@ -57,8 +64,9 @@ Names numbered(const std::string& name, int count) {
 // COCO-WholeBody (RTMW, DWPose): the keypoints of COCO, feet, face and hands.
 Names wholebody() {
   Names names = kCoco;
-  for (const Names& more : {Names{"left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"},
-                            numbered("face_", 68), numbered("left_hand_", 21), numbered("right_hand_", 21)})
+  for (const Names& more :
+       {Names{"left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"},
+        numbered("face_", 68), numbered("left_hand_", 21), numbered("right_hand_", 21)})
     names.insert(names.end(), more.begin(), more.end());
   return names;
 }
@@ -69,7 +77,8 @@ struct Weighted {
 };
 using Sources = std::vector<Weighted>;
 struct Line {
-  Line(Sources sources, double most_confidence = kSure) : sources(std::move(sources)), most_confidence(most_confidence) {}
+  Line(Sources sources, double most_confidence = kSure)
+      : sources(std::move(sources)), most_confidence(most_confidence) {}
   Sources sources;
   double most_confidence;
 };
@@ -78,7 +87,8 @@ using Mapping = std::map<std::string, Lines>;  // joints by name
 
 Sources mean(const Names& keypoints) {
   Sources sources;
-  for (const std::string& keypoint : keypoints) sources.push_back({keypoint, 1.0 / (double)keypoints.size(), 1.0 / (double)keypoints.size()});
+  for (const std::string& keypoint : keypoints)
+    sources.push_back({keypoint, 1.0 / (double)keypoints.size(), 1.0 / (double)keypoints.size()});
   return sources;
 }
 
@@ -93,8 +103,8 @@ Sources each(const Names& keypoints, double x, double y) {
   return sources;
 }
 
-const Names kHips = {"left_hip", "right_hip"}, kShoulders = {"left_shoulder", "right_shoulder"}, kEyes = {"left_eye", "right_eye"},
-            kEars = {"left_ear", "right_ear"};
+const Names kHips = {"left_hip", "right_hip"}, kShoulders = {"left_shoulder", "right_shoulder"},
+            kEyes = {"left_eye", "right_eye"}, kEars = {"left_ear", "right_ear"};
 
 // The limbs by their own names, and these joints.
 Mapping limbs_and(const Mapping& joints) {
@@ -104,13 +114,15 @@ Mapping limbs_and(const Mapping& joints) {
   return mapping;
 }
 
-// The trunk goes on above the shoulders, by so much of its length. A guess from this frame: it passes for seen, but only just.
+// The trunk goes on above the shoulders, by so much of its length. A guess from this frame: it passes for seen, but
+// only just.
 Line above_trunk(double share) {
   return {each(kShoulders, (1 + share) / 2, (1 + share) / 2) + each(kHips, -share / 2, -share / 2), kFaceSeen};
 }
 
-// The limbs, these joints, and nose and head by what is seen of a face. The head is the middle of the eyes, as the shipped weights were
-// trained, in every layout that has eyes: halpe26's own head keypoint and MediaPipe's ears are other points.
+// The limbs, these joints, and nose and head by what is seen of a face. The head is the middle of the eyes, as the
+// shipped weights were trained, in every layout that has eyes: halpe26's own head keypoint and MediaPipe's ears are
+// other points.
 Mapping limbs_face_and(const Mapping& joints) {
   const auto either = [](const Names& pair) { return Lines{mean(pair), mean({pair[0]}), mean({pair[1]})}; };
   const Lines eyes = either(kEyes), ears = either(kEars);
@@ -132,16 +144,22 @@ Mapping midpoints() {
                          {"thorax", {mean(kShoulders)}}});
 }
 
-// Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form. Without what it needs of the face, seen from
-// behind or from the side, midpoints stand in, and a head where the back points: our choice.
+// Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form. Without what it needs of
+// the face, seen from behind or from the side, midpoints stand in, and a head where the back points: our choice.
 Mapping demo() {
   const Mapping middle = midpoints();
-  return limbs_and({{"pelvis", {mean(kHips)}},
-                    {"spine", {each(kShoulders, 5.0 / 12, 1.0 / 4) + each(kHips, 1.0 / 4, 1.0 / 4) + each({"nose"}, -1.0 / 3, 0.0), middle.at("spine")[0]}},
-                    {"thorax", {each(kShoulders, 1.0 / 3, 1.0 / 3) + each({"nose"}, 1.0 / 3, 1.0) + each(kEyes, 0.0, -1.0 / 3), mean(kShoulders)}},
-                    {"nose", {each({"nose"}, 3.0 / 4, 3.0 / 4) + each(kShoulders, 1.0 / 8, 1.0 / 8), above_trunk(0.25)}},
-                    {"head", {each(kEyes, 1.0 / 4, 1.0) + each(kEars, 1.0 / 4, 0.0) + each({"nose"}, 0.0, -1.0),
-                              each(kEyes, 1.0 / 2, 1.0) + each({"nose"}, 0.0, -1.0), above_trunk(0.5)}}});
+  return limbs_and(
+      {{"pelvis", {mean(kHips)}},
+       {"spine",
+        {each(kShoulders, 5.0 / 12, 1.0 / 4) + each(kHips, 1.0 / 4, 1.0 / 4) + each({"nose"}, -1.0 / 3, 0.0),
+         middle.at("spine")[0]}},
+       {"thorax",
+        {each(kShoulders, 1.0 / 3, 1.0 / 3) + each({"nose"}, 1.0 / 3, 1.0) + each(kEyes, 0.0, -1.0 / 3),
+         mean(kShoulders)}},
+       {"nose", {each({"nose"}, 3.0 / 4, 3.0 / 4) + each(kShoulders, 1.0 / 8, 1.0 / 8), above_trunk(0.25)}},
+       {"head",
+        {each(kEyes, 1.0 / 4, 1.0) + each(kEars, 1.0 / 4, 0.0) + each({"nose"}, 0.0, -1.0),
+         each(kEyes, 1.0 / 2, 1.0) + each({"nose"}, 0.0, -1.0), above_trunk(0.5)}}});
 }
 
 std::vector<Alternatives> sources_of(const Mapping& mapping, const Names& keypoints) {
@@ -151,7 +169,8 @@ std::vector<Alternatives> sources_of(const Mapping& mapping, const Names& keypoi
     for (const Line& line : mapping.at(joint)) {
       JointSources sources{{}, line.most_confidence};
       for (const Weighted& from : line.sources)
-        sources.terms.push_back({(int)(std::find(keypoints.begin(), keypoints.end(), from.keypoint) - keypoints.begin()), from.x, from.y});
+        sources.terms.push_back(
+            {(int)(std::find(keypoints.begin(), keypoints.end(), from.keypoint) - keypoints.begin()), from.x, from.y});
       alternatives.push_back(sources);
     }
     all.push_back(alternatives);
@@ -178,20 +197,28 @@ std::vector<Layout> all_layouts() {
     names.insert(names.end(), more.begin(), more.end());
     return names;
   };
-  return {layout("coco17", kCoco, midpoints()),
-          layout("coco17-demo", kCoco, demo()),
-          layout("halpe26", coco_and(kHalpeMore), limbs_face_and({{"pelvis", {mean({"hip"})}}, {"spine", {mean({"neck", "hip"})}}, {"thorax", {mean({"neck"})}}})),
-          layout("body25", kBody25, limbs_face_and({{"pelvis", {mean({"mid_hip"})}}, {"spine", {mean({"mid_hip", "neck"})}}, {"thorax", {mean({"neck"})}}})),
-          layout("body25b", coco_and(kBody25bMore), midpoints()),
-          layout("mediapipe33", kMediapipe33, midpoints()),
-          layout("openpose18", kOpenpose18, midpoints()),
-          layout("wholebody133", wholebody(), midpoints()),
-          layout("mpii16", kMpii16,
-                 limbs_and({{"pelvis", {mean({"pelvis"})}}, {"spine", {mean({"pelvis", "thorax"})}}, {"thorax", {mean({"thorax"})}},
-                            {"nose", {each({"thorax"}, 3.0 / 4, 3.0 / 4) + each({"head_top"}, 1.0 / 4, 1.0 / 4)}},
-                            {"head", {each({"thorax"}, 5.0 / 12, 5.0 / 12) + each({"head_top"}, 7.0 / 12, 7.0 / 12)}}})),
-          identity(kSkeletons[0]),
-          identity(kSkeletons[1])};
+  return {
+      layout("coco17", kCoco, midpoints()),
+      layout("coco17-demo", kCoco, demo()),
+      layout("halpe26", coco_and(kHalpeMore),
+             limbs_face_and(
+                 {{"pelvis", {mean({"hip"})}}, {"spine", {mean({"neck", "hip"})}}, {"thorax", {mean({"neck"})}}})),
+      layout(
+          "body25", kBody25,
+          limbs_face_and(
+              {{"pelvis", {mean({"mid_hip"})}}, {"spine", {mean({"mid_hip", "neck"})}}, {"thorax", {mean({"neck"})}}})),
+      layout("body25b", coco_and(kBody25bMore), midpoints()),
+      layout("mediapipe33", kMediapipe33, midpoints()),
+      layout("openpose18", kOpenpose18, midpoints()),
+      layout("wholebody133", wholebody(), midpoints()),
+      layout("mpii16", kMpii16,
+             limbs_and({{"pelvis", {mean({"pelvis"})}},
+                        {"spine", {mean({"pelvis", "thorax"})}},
+                        {"thorax", {mean({"thorax"})}},
+                        {"nose", {each({"thorax"}, 3.0 / 4, 3.0 / 4) + each({"head_top"}, 1.0 / 4, 1.0 / 4)}},
+                        {"head", {each({"thorax"}, 5.0 / 12, 5.0 / 12) + each({"head_top"}, 7.0 / 12, 7.0 / 12)}}})),
+      identity(kSkeletons[0]),
+      identity(kSkeletons[1])};
 }
 
 template <class Named>
@@ -223,7 +250,8 @@ const std::vector<Layout>& layouts() {
 }
 
 const Layout& layout_named(const std::string& name) {
-  return named(layouts().data(), layouts().data() + layouts().size(), name, "there is no layout \"" + name + "\"; wanted one of ");
+  return named(layouts().data(), layouts().data() + layouts().size(), name,
+               "there is no layout \"" + name + "\"; wanted one of ");
 }
 
 Layout own_layout(const std::string& name, int keypoints, const std::vector<NamedSource>& sources) {
@@ -240,42 +268,53 @@ Layout own_layout(const std::string& name, int keypoints, const std::vector<Name
       continue;
     }
     if (source.term.keypoint < 0 || source.term.keypoint >= keypoints)
-      throw std::invalid_argument("joint '" + source.joint + "' comes from keypoint " + std::to_string(source.term.keypoint) + ", and the detector has "
+      throw std::invalid_argument("joint '" + source.joint + "' comes from keypoint "
+                                  + std::to_string(source.term.keypoint) + ", and the detector has "
                                   + std::to_string(keypoints));
     terms(joint).push_back(source.term);
   }
   const int nose = all.index("nose"), thorax = all.index("thorax"), head = all.index("head");
-  if (terms(nose).empty() && !(is_detected[(std::size_t)thorax] && is_detected[(std::size_t)head])) is_detected[(std::size_t)nose] = false;
+  if (terms(nose).empty() && !(is_detected[(std::size_t)thorax] && is_detected[(std::size_t)head]))
+    is_detected[(std::size_t)nose] = false;
   if (terms(nose).empty() && is_detected[(std::size_t)nose])
     for (const int end : {thorax, head})
       for (const Term& term : terms(end)) terms(nose).push_back({term.keypoint, term.x / 2, term.y / 2});
   for (int j = 0; j < all.joints; j++)
-    if (terms(j).empty() && is_detected[(std::size_t)j] && j != nose) throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
+    if (terms(j).empty() && is_detected[(std::size_t)j] && j != nose)
+      throw std::invalid_argument("layout \"" + name + "\" leaves out '" + all.names[j] + "'");
   for (int j = 0; j < all.joints; j++) {
     double x = is_detected[(std::size_t)j] ? 0 : 1, y = x;
     if (!is_detected[(std::size_t)j]) own.sources[(std::size_t)j][0].most_confidence = 0;
     for (const Term& term : terms(j)) x += term.x, y += term.y;
     if (!(std::fabs(x - 1) <= kWeightError && std::fabs(y - 1) <= kWeightError))
-      throw std::invalid_argument("the weights of '" + all.names[j] + "' sum to " + text(x) + " and " + text(y) + " for x and y; wanted 1");
+      throw std::invalid_argument("the weights of '" + all.names[j] + "' sum to " + text(x) + " and " + text(y)
+                                  + " for x and y; wanted 1");
   }
   const auto has = [&](const char* joint) { return is_detected[(std::size_t)all.index(joint)]; };
   if (!has("pelvis") && !has("left_hip") && !has("right_hip") && !(has("left_shoulder") && has("right_shoulder")))
-    throw std::invalid_argument("layout \"" + name + "\" detects no hip and not both shoulders, so it can place nobody");
+    throw std::invalid_argument("layout \"" + name
+                                + "\" detects no hip and not both shoulders, so it can place nobody");
   return own;
 }
 
-Adapter::Adapter(const Layout& layout, const Skeleton& skeleton) : layout_(layout.name), keypoints_((int)layout.keypoints.size()) {
+Adapter::Adapter(const Layout& layout, const Skeleton& skeleton)
+    : layout_(layout.name), keypoints_((int)layout.keypoints.size()) {
   for (const std::string& joint : skeleton.names) {
-    const std::size_t row = (std::size_t)(std::find(layout.joints.begin(), layout.joints.end(), joint) - layout.joints.begin());
+    const std::size_t row =
+        (std::size_t)(std::find(layout.joints.begin(), layout.joints.end(), joint) - layout.joints.begin());
     if (row >= layout.sources.size() || layout.sources[row].empty())
-      throw std::invalid_argument("layout \"" + layout.name + "\" gives no joint '" + joint + "', which the model takes");
+      throw std::invalid_argument("layout \"" + layout.name + "\" gives no joint '" + joint
+                                  + "', which the model takes");
     const std::vector<Term>& last = layout.sources[row].back().terms;
     for (const JointSources& line : layout.sources[row]) {
       const int begin = (int)sources_.size();
       for (const Term& term : line.terms) {
         if (term.keypoint < 0 || term.keypoint >= keypoints_)
-          throw std::invalid_argument("layout \"" + layout.name + "\" has no keypoint " + std::to_string(term.keypoint));
-        sources_.push_back({term, std::none_of(last.begin(), last.end(), [&](const Term& of_last) { return of_last.keypoint == term.keypoint; })});
+          throw std::invalid_argument("layout \"" + layout.name + "\" has no keypoint "
+                                      + std::to_string(term.keypoint));
+        sources_.push_back({term, std::none_of(last.begin(), last.end(), [&](const Term& of_last) {
+                              return of_last.keypoint == term.keypoint;
+                            })});
       }
       lines_.push_back({begin, (int)sources_.size(), line.most_confidence});
     }
@@ -287,7 +326,9 @@ void Adapter::operator()(const double* keypoints_px, double* xy_px, double* conf
                          double* joint_depth_m) const {
   const auto is_taken = [&](const Line& line) {
     for (int i = line.begin; i < line.end; i++)
-      if (sources_[(std::size_t)i].must_be_seen && !(keypoints_px[3 * sources_[(std::size_t)i].term.keypoint + 2] >= kFaceSeen)) return false;
+      if (sources_[(std::size_t)i].must_be_seen
+          && !(keypoints_px[3 * sources_[(std::size_t)i].term.keypoint + 2] >= kFaceSeen))
+        return false;
     return true;
   };
   int first = 0;
