@@ -182,6 +182,15 @@ def test_people_without_ids_are_clips_of_their_places(tmp_path):
     assert [i for i in range(30) if second.seen_in(i) is not None] == list(range(10, 20))
 
 
+def test_a_passer_by_who_is_listed_first_is_somebody_else(tmp_path, capsys):
+    folder = openpose_folder(tmp_path / "walk", people=lambda i: [passer_by(i)] * (10 <= i < 20) + [FOUND[i]])
+    size = ["--fps", "60", "--image-size", str(WIDTH), str(HEIGHT)]
+    assert main(["stream", "--clip", str(folder), "--out", str(tmp_path / "poses.csv"), *size]) == 0
+    assert lift("--input", folder, "--output", tmp_path / "out") == 0
+    poses = poses_of(tmp_path / "out" / "walk.npz")
+    assert sorted(np.bincount(poses["person"]).tolist()) == [10, 30]
+
+
 TRACKED = {
     "AlphaPose": lambda i, man, other: [coco_entry(i, man, f"{i}.jpg", idx=7)] + [
         coco_entry(i, other, f"{i}.jpg", idx=3)] * (i >= 10),
