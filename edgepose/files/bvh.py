@@ -27,31 +27,29 @@ LEG = ("knee", "ankle")
 
 @dataclass
 class Node:
-    """A joint of the file. joint: the skeleton's at its place. turns: the skeleton's joint at the end of the bone that
-    it turns, None at a leaf and where several bones begin."""
+    """A joint of the file. turns: the skeleton's joint at the end of the bone that it turns, None at a leaf and where
+    several bones begin."""
 
     name: str
-    joint: int
     turns: int | None
     offset_cm: np.ndarray
     children: list[Node] = field(default_factory=list)
 
 
-def write_bvh(path: Path, motion: Motion) -> float:
-    """Writes one person's motion; the most that a joint was moved by constant bones, in metres."""
+def write_bvh(path: Path, motion: Motion) -> None:
+    """Writes one person's motion."""
     even = evenly([motion])
     joints_m = _without_gaps(even.joints_m[0]) @ CAMERA_TO_Y_UP.T
     skeleton = motion.skeleton
     vectors_m = {child: joints_m[:, child] - joints_m[:, parent] for parent, child in skeleton.bones}
     lengths_m = {child: float(np.linalg.norm(vectors, axis=-1).mean()) for child, vectors in vectors_m.items()}
     root = _tree(skeleton, skeleton.root, np.zeros(3), lengths_m)
-    degrees, moved_m = _turned(root, skeleton, joints_m, vectors_m, lengths_m)
+    degrees = _turned(root, skeleton, vectors_m)
     rows = np.concatenate([CM * joints_m[:, skeleton.root], degrees], axis=1)
     with open(path, "w", encoding="utf-8") as file:
         file.write("HIERARCHY\n" + "\n".join(_hierarchy(root)) + f"\nMOTION\nFrames: {len(rows)}\n"
                    f"Frame Time: {1 / even.rate_hz:.9f}\n")
         file.writelines(" ".join(f"{x:.6f}" for x in row) + "\n" for row in rows)
-    return moved_m
 
 
 def _without_gaps(joints_m: np.ndarray) -> np.ndarray:
@@ -62,10 +60,10 @@ def _without_gaps(joints_m: np.ndarray) -> np.ndarray:
 
 def _tree(skeleton: Skeleton, joint: int, offset_cm: np.ndarray, lengths_m: dict[int, float]) -> Node:
     children = [child for parent, child in skeleton.bones if parent == joint]
-    node = Node(skeleton.joints[joint], joint, children[0] if len(children) == 1 else None, offset_cm)
+    node = Node(skeleton.joints[joint], children[0] if len(children) == 1 else None, offset_cm)
     for child in children:
         below = _tree(skeleton, child, CM * lengths_m[child] * _at_rest(skeleton.joints[child]), lengths_m)
-        between = Node(f"{node.name}_{below.name}", joint, child, np.zeros(3), [below])
+        between = Node(f"{node.name}_{below.name}", child, np.zeros(3), [below])
         node.children.append(below if len(children) == 1 else between)
     return node
 
@@ -78,27 +76,23 @@ def _at_rest(joint: str) -> np.ndarray:
     return DOWN if part in LEG else SIDEWAYS[side]
 
 
-def _turned(root: Node, skeleton: Skeleton, joints_m: np.ndarray, vectors_m: dict[int, np.ndarray],
-            lengths_m: dict[int, float]) -> tuple[np.ndarray, float]:
-    """(angles of all nodes in degrees, (F, 3 n); the most that a joint is moved by bones of constant length, m)."""
+def _turned(root: Node, skeleton: Skeleton, vectors_m: dict[int, np.ndarray]) -> np.ndarray:
+    """The angles of all nodes in the order of the file, (F, 3 n) degrees."""
     degrees = []
-    places_m = {skeleton.root: joints_m[:, skeleton.root]}
 
     def turn(node: Node, parent: np.ndarray) -> None:
         world = parent
         if node.turns is not None:
             wanted = unit(vectors_m[node.turns])
             world = _swing(parent @ _at_rest(skeleton.joints[node.turns]), wanted) @ parent
-            places_m[node.turns] = places_m[node.joint] + lengths_m[node.turns] * wanted
         elif node.children:
             world = _frame(skeleton, node, vectors_m)
         degrees.append(zxy_degrees(np.swapaxes(parent, 1, 2) @ world))
         for child in node.children:
             turn(child, world)
 
-    turn(root, np.broadcast_to(np.eye(3), (len(joints_m), 3, 3)))
-    moved_m = max(np.linalg.norm(place - joints_m[:, joint], axis=-1).max() for joint, place in places_m.items())
-    return np.concatenate(degrees, axis=1), float(moved_m)
+    turn(root, np.broadcast_to(np.eye(3), (len(next(iter(vectors_m.values()))), 3, 3)))
+    return np.concatenate(degrees, axis=1)
 
 
 def _frame(skeleton: Skeleton, node: Node, vectors_m: dict[int, np.ndarray]) -> np.ndarray:
