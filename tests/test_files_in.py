@@ -185,7 +185,9 @@ def test_people_without_ids_are_clips_of_their_places(tmp_path):
 def test_a_passer_by_who_is_listed_first_is_somebody_else(tmp_path, capsys):
     folder = openpose_folder(tmp_path / "walk", people=lambda i: [passer_by(i)] * (10 <= i < 20) + [FOUND[i]])
     size = ["--fps", "60", "--image-size", str(WIDTH), str(HEIGHT)]
-    assert main(["stream", "--clip", str(folder), "--out", str(tmp_path / "poses.csv"), *size]) == 0
+    assert main(["stream", "--clip", str(folder), "--out", str(tmp_path / "poses.trc"), *size]) == 0
+    files = [tmp_path / "poses_0.trc", tmp_path / "poses_1.trc"]
+    assert ", ".join(map(str, files)) in capsys.readouterr().out and all(file.is_file() for file in files)
     assert lift("--input", folder, "--output", tmp_path / "out") == 0
     poses = poses_of(tmp_path / "out" / "walk.npz")
     assert sorted(np.bincount(poses["person"]).tolist()) == [10, 30]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..adapters import ADAPTERS, Adapter, adapter_of
 from ..camera import checked_image_size
-from ..checks import PICTURES, check_output, checked_number, need_library
+from ..checks import PICTURES, check_output, checked_number, listed, need_library
 from ..clip import Clip, by_identity, load_people, reference_of, stream_clip
 from ..engine import load
 from ..files.writing import write_motions
@@ -218,10 +218,9 @@ def _stream_several(arguments: argparse.Namespace, engine: Lifter, smoothing: On
                    for name in ("frame", "timestamps_s", "joints_m", "confidence", "is_seen")}
         person = np.repeat([motion.person for motion in motions], [len(motion.frame) for motion in motions])
         np.savez(arguments.out, person=person, **columns, joint_names=motions[0].skeleton.joints)
-    elif arguments.out:
-        write_motions(arguments.out, motions)
-    if arguments.out:
         print(f"  poses         {arguments.out}")
+    elif arguments.out:
+        print(f"  poses         {listed(write_motions(arguments.out, motions))}")
     return 0
 
 
