@@ -24,7 +24,7 @@ struct Weights {
 
 // A row of x in i8 and i16 becomes whole numbers from 0 to `levels`, from its least to its largest number, 0 being one of them:
 //   step = largest / levels - least / levels;  inverse = 1 / step, 0 where the step is below kLeastStep
-//   number = clamp(round(x * inverse) + zero, 0, levels),  zero = round(-least * inverse)
+//   number = min(round(x * inverse) + zero, levels),  zero = round(-least * inverse)
 // and is multiplied as step * (number - zero). In float32, half to even: the same on every CPU.
 constexpr int kLevels8 = 255, kLevels16 = 65535;
 constexpr float kLeastStep = 1e-35f;

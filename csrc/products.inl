@@ -239,12 +239,12 @@ void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int 
     vf top = {}, bottom = {}, nothing = {};
     for (int c = 0; c < k; c += kLanes) {
       const vf v = load_some(x + c, k - c);
-      top = max(top, v), bottom = max(bottom, -v);
-      nothing += v - v;
+      top = max(top, v), bottom = min(bottom, v);
+      nothing += v * 0.f;
     }
-    const float least = largest(bottom), distance = largest(top) / kLevels + least / kLevels;
+    const float least = largest(-bottom), distance = largest(top) / kLevels + least / kLevels;
     const vf inverse = splat(distance < kLeastStep ? 0 : 1 / distance);
-    const vi zero = round_product(splat(least), inverse);
+    const vi zero = round_product(splat(least), inverse) - kOrigin, levels = kLevels - vi{};
     step[r] = distance + sum(nothing);
     rounded *high = to.high.x + r * to.high.ld, *low = to.low.x + r * to.low.ld;
     if constexpr (kLevels == kLevels8) {
@@ -253,7 +253,9 @@ void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int 
       to.high.zero[r] = (zero[0] >> 8) + kLeast, to.low.zero[r] = (zero[0] & 255) + kLeast;
     }
     for (int c = 0; c < k; c += kLanes) {
-      const vi n = clamp(round_product(load_some(x + c, k - c), inverse) + zero, 0, kLevels);
+      // Never below 0: the least number of a row is rounded as zero is. Above `levels` where both ends are rounded away.
+      vi n = round_product(load_some(x + c, k - c), inverse) + (zero - kOrigin);
+      n = n > levels ? levels : n;
       if constexpr (kLevels == kLevels8) {
         store_rounded(high + c, n);
       } else {

@@ -82,9 +82,14 @@ EP_INLINE float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 // The largest lane.
 EP_INLINE float largest(vf v) {
-  float top = v[0];
-  for (int i = 1; i < kLanes; i++) top = v[i] > top ? v[i] : top;
-  return top;
+#if defined(EP_AVX512)
+  v = max(v, EP_SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  v = max(v, EP_SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+#elif defined(EP_AVX2)
+  v = max(v, EP_SHUFFLE(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+#endif
+  const float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
+  return a > b ? a : b;
 }
 
 // Half precision is a storage format: widened when loaded, computed in float32. Where the CPU cannot widen a vector,
@@ -222,17 +227,12 @@ EP_INLINE void columns_of(const vi (&sums)[kDots], int zero, const vi (&weights)
 #define EP_KEEP(v) __asm__ volatile("" : "+x"(v))
 #endif
 
-// x * y rounded to whole numbers, half to even, where that is within 2^22; else any. Not fused: the same on every CPU.
+// kOrigin + x * y rounded to a whole number, half to even, where that is within 2^22; else any. Not fused: the same on every CPU.
+constexpr int kOrigin = 0x4b400000;  // 1.5 * 2^23, from which on float32 has whole numbers alone
 EP_INLINE vi round_product(vf x, vf y) {
   vf product = x * y;
   EP_KEEP(product);
-  return (vi)(product + 12582912.f) - 0x4b400000;
-}
-
-EP_INLINE vi clamp(vi x, int least, int most) {
-  const vi low = least - vi{}, high = most - vi{};
-  x = x < low ? low : x;
-  return x > high ? high : x;
+  return (vi)(product + 12582912.f);
 }
 
 // Numbers from 0 to 255, kLeast added.
