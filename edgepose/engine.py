@@ -17,14 +17,15 @@ from .enginefile import BuildNeeded, EngineError
 from .skeleton import MODEL_SKELETONS, Skeleton
 
 SHIPPED = Path(__file__).parent / "weights"
-DEFAULT_THREADS = 1  # for the slowest frame, not the median: with a busy neighbour a second thread waits for time slices
+# For the slowest frame, not the median: with a busy neighbour a second thread waits for time slices.
+DEFAULT_THREADS = 1
 
 
 class Engine:
     """A compiled lifter, ready to run. Made by load(); safe to share between streams and between threads.
 
-    header: the engine file's (edgepose/enginefile.py). path: where it came from. inputs, outputs: the names of the columns of what it
-    takes and answers (edgepose/columns.py), C and D of them.
+    header: the engine file's (edgepose/enginefile.py). path: where it came from. inputs, outputs: the names of the
+    columns of what it takes and answers (edgepose/columns.py), C and D of them.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], runner: Any):
@@ -37,7 +38,8 @@ class Engine:
         self.is_causal: bool = header.get("is_causal", False)  # whether the answer is for the window's newest frame
         self.inputs: tuple[str, ...] = tuple(header.get("inputs", PUBLISHED_INPUTS))
         self.outputs: tuple[str, ...] = tuple(header.get("outputs", PUBLISHED_OUTPUTS))
-        self.rate_hz: float | None = header.get("rate_hz")  # frames a second that the model was trained on; None: the file does not say
+        # The frames a second that the model was trained on; None: the file does not say.
+        self.rate_hz: float | None = header.get("rate_hz")
         self._runner = runner
         self._window = (self.frames, len(self.skeleton), len(self.inputs))
         self._pose = (len(self.skeleton), len(self.outputs))
@@ -59,24 +61,30 @@ class Engine:
         else:
             _check("out", out, self._pose)
             if len(out) != len(keypoints_norm) or not out.flags.writeable:
-                raise ValueError(f"out is for {len(out)} poses, writeable {out.flags.writeable}; it needs {len(keypoints_norm)}, writeable")
+                raise ValueError(f"out is for {len(out)} poses, writeable {out.flags.writeable}; it "
+                                 f"needs {len(keypoints_norm)}, writeable")
         self._runner.run(keypoints_norm, out)
         return out
 
     def __repr__(self) -> str:
         kernels = f", {self.isa}" if self.isa else ""
         options = self.header.get("options") or ({"is_causal": True} if self.is_causal else {})
-        more = "".join(f", {option}={value}" for option, value in options.items()) + ", untrained" * (not self.header.get("is_trained", True))
-        return f"Engine({self.model}, {self.frames} frame{'s' * (self.frames > 1)}, {self.backend} {self.precision}{kernels}{more})"
+        more = "".join(f", {option}={value}"
+                       for option, value in options.items()) + ", untrained" * (not self.header.get("is_trained", True))
+        return (f"Engine({self.model}, {self.frames} frame{'s' * (self.frames > 1)}, "
+                f"{self.backend} {self.precision}{kernels}{more})")
 
     def __reduce__(self) -> object:
-        raise TypeError("an Engine holds this process's memory and cannot be pickled; call edgepose.load in each process")
+        raise TypeError(
+            "an Engine holds this process's memory and cannot be pickled; call edgepose.load in each process")
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not array.flags.c_contiguous:
-        kind = f"{array.dtype}, C-contiguous {array.flags.c_contiguous}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name} is {kind}; it needs a C-contiguous float32 array: np.ascontiguousarray({name}, np.float32)")
+        kind = (f"{array.dtype}, C-contiguous {array.flags.c_contiguous}" if isinstance(array, np.ndarray)
+                else type(array).__name__)
+        raise TypeError(
+            f"{name} is {kind}; it needs a C-contiguous float32 array: np.ascontiguousarray({name}, np.float32)")
     if array.shape[1:] != shape or array.ndim != len(shape) + 1:
         raise ValueError(f"{name} has shape {array.shape}; it needs (B, {', '.join(map(str, shape))})")
 
@@ -85,28 +93,32 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
          zero_copy: bool = False, trust: bool = False) -> Engine:
     """An engine from a file that `edgepose compile` wrote, or a shipped one by its model's name ("ampose").
 
-    threads: how many work on one call (native: the caller and threads - 1 others, which all engines of the process share: while
-    those are at work elsewhere, a call runs on fewer). cpus: the processors that the native engine's threads but the caller's are
-    pinned to, one each. isa: the native kernels' instruction
-    set, one of `edgepose doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU. zero_copy: a TensorRT engine's GPU works in the
-    host's memory, for GPUs that have none of their own. trust: also an engine of another backend than native, whose file is a program: it
-    can read and write what you can. Native engines are data, safe to take from strangers.
-    Raises EngineError if there is no such engine, its file is damaged or a program and trust is False, its backend is not installed, or
-    this machine cannot run it; ValueError if threads is not 1 to 256, or cpus are not whole numbers, fewer than threads.
+    threads: how many work on one call (native: the caller and threads - 1 others, which all engines of the process
+    share: while those are at work elsewhere, a call runs on fewer). cpus: the processors that the native engine's
+    threads but the caller's are pinned to, one each. isa: the native kernels' instruction set, one of `edgepose
+    doctor`'s; without it EDGEPOSE_ISA, else the best of this CPU. zero_copy: a TensorRT engine's GPU works in the
+    host's memory, for GPUs that have none of their own. trust: also an engine of another backend than native, whose
+    file is a program: it can read and write what you can. Native engines are data, safe to take from strangers.
+    Raises EngineError if there is no such engine, its file is damaged or a program and trust is False, its backend is
+    not installed, or this machine cannot run it; ValueError if threads is not 1 to 256, or cpus are not whole numbers,
+    fewer than threads.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
         raise ValueError(f"threads is {threads!r}; it needs a whole number from 1 to 256")
     cpus = list(cpus) if isinstance(cpus, (Sequence, np.ndarray)) and not isinstance(cpus, str) else [cpus]
     if any(isinstance(cpu, bool) or not isinstance(cpu, (int, np.integer)) for cpu in cpus) or len(cpus) > threads - 1:
-        raise ValueError(f"cpus is {cpus}; it needs whole numbers, at most one for each of the {threads - 1} threads but the caller's")
+        raise ValueError(f"cpus is {cpus}; it needs whole numbers, at most one for each of the {threads - 1} "
+                         "threads but the caller's")
     path = _find(engine)
     header, tensors = enginefile.read(path)
     name = header["backend"]
     if name in BACKENDS and name not in STRANGERS and trust is not True:
-        raise EngineError(f"{path}: an engine for the {name} backend can do what a program can, also read and write your files. If you made it, or "
-                          "trust who did: edgepose.load(path, trust=True), --trust in a command. Native engines need no trust")
+        raise EngineError(f"{path}: an engine for the {name} backend can do what a program can, also "
+                          "read and write your files. If you made it, or trust who did: edgepose.load(path, "
+                          "trust=True), --trust in a command. Native engines need no trust")
     forced = os.environ.get("EDGEPOSE_ISA", "") if isa is None else isa
-    for option, value, owner in (("isa", isa, "native"), ("cpus", tuple(cpus) or None, "native"), ("zero_copy", zero_copy or None, "tensorrt")):
+    for option, value, owner in (("isa", isa, "native"), ("cpus", tuple(cpus) or None, "native"),
+                                 ("zero_copy", zero_copy or None, "tensorrt")):
         if value is not None and name != owner:
             raise EngineError(f"{path}: {option}={value!r} is for {owner} engines; this one runs on the {name} backend")
     try:
@@ -115,10 +127,12 @@ def load(engine: str | os.PathLike, *, threads: int = DEFAULT_THREADS, cpus: Seq
             runner.pin(cpus)
     except ImportError as error:
         how = f" ({installing('gpu')})" if name == "tensorrt" else ""
-        raise EngineError(f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it{how}, or "
-                          f"build a native engine: edgepose compile --model {header['model']}") from error
+        raise EngineError(
+            f"{path}: the {name} backend needs {BACKENDS[name]}, which is not installed ({error}). Install it{how}, or "
+            f"build a native engine: edgepose compile --model {header['model']}") from error
     except BuildNeeded as error:
-        again = f"rebuild {path}" if "onnx" in tensors else f"compile --model {header['model']} --backend {header['rung']}"
+        again = (f"rebuild {path}" if "onnx" in tensors
+                 else f"compile --model {header['model']} --backend {header['rung']}")
         raise EngineError(f"{path}: {error}. Build it again on this machine: edgepose {again}") from error
     except KeyError as error:
         raise EngineError(f"{path}: backend {name!r}, or a part of its file, is unknown to this edgepose ({error}); "
@@ -138,5 +152,5 @@ def _find(engine: str | os.PathLike) -> Path:
     shipped = {file.name.removesuffix("_fp16.epose"): file for file in sorted(SHIPPED.glob("*_fp16.epose"))}
     if str(engine) in shipped:
         return shipped[str(engine)]
-    raise EngineError(f"{str(engine)!r} is neither an engine file nor a shipped engine; shipped are {', '.join(shipped)}. "
-                      "Others are built with: edgepose compile --model NAME")
+    raise EngineError(f"{str(engine)!r} is neither an engine file nor a shipped engine; shipped are "
+                      f"{', '.join(shipped)}. Others are built with: edgepose compile --model NAME")

@@ -1,12 +1,14 @@
 """The .epose file: a compiled model with all that running it needs.
 
 A safetensors file. Its tensors are the plan's weights, or one uint8 tensor "payload" (an ONNX graph, a TorchScript
-archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries: "edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
+archive, a TensorRT plan; beside the plan "onnx", the graph that it was built from). Its metadata has two entries:
+"edgepose", the header as JSON, and "sha256", the checksum of header and tensors.
 
-Header: format, model, options (those that the model's name does not say), frames, is_causal (true where the answer is for the newest
-frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz, weights_sha256 (of the trained weights),
-built_with (versions), quantisation (in eight bits: the scheme of each product), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the plan works on
-and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
+Header: format, model, options (those that the model's name does not say), frames, is_causal (true where the answer is
+for the newest frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz,
+weights_sha256 (of the trained weights), built_with (versions), quantisation (in eight bits: the scheme of each
+product), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the
+plan works on and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
 """
 
 from __future__ import annotations
@@ -26,14 +28,16 @@ from .columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS
 from .skeleton import MODEL_SKELETONS
 
 FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
-UNITS = "keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, camera axes x right y down z forward"
+UNITS = ("keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, "
+         "camera axes x right y down z forward")
 LEFTOVER_S = 3600.0  # no file takes so long to be written or checked
 TYPES = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8"}  # as numpy and as safetensors name them
 MOST_WRITERS = 100  # writers of one file that another waits for
 
 
 class EngineError(RuntimeError):
-    """An engine file cannot be read, does not fit this machine, or its backend is missing. The message says what to do."""
+    """An engine file cannot be read, does not fit this machine, or its backend is missing. The message says what to do.
+    """
 
 
 class BuildNeeded(EngineError):
@@ -51,7 +55,8 @@ def checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """`path` holds all of `data` afterwards, or what it held before. Raises OSError with the path if it cannot be written."""
+    """`path` holds all of `data` afterwards, or what it held before. Raises OSError with the path if it cannot be
+    written."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +75,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file lies while it is being written: a writer that is killed leaves it there, and the next one takes it over."""
+    """Where a file lies while it is being written: a writer that is killed leaves it there, and the next one takes it
+    over."""
     return path.with_name(f".{path.name}.part")
 
 
 @contextlib.contextmanager
 def _open_part(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """An empty file for one writer and where it is: part_of(path), locked so that other writers wait; without locks one of its own."""
+    """An empty file for one writer and where it is: part_of(path), locked so that other writers wait; without locks one
+    of its own."""
     part = part_of(path)
     for _ in range(MOST_WRITERS):
         with open(part, "ab") as file:
@@ -108,7 +115,8 @@ def _lock(file: BinaryIO) -> bool:
 
 
 def remove_leftovers(folder: Path, *patterns: str) -> None:
-    """Removes the files that killed processes left in a folder: those of the patterns that nobody has touched for an hour."""
+    """Removes the files that killed processes left in a folder: those of the patterns that nobody has touched for an
+    hour."""
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > LEFTOVER_S:
@@ -116,7 +124,8 @@ def remove_leftovers(folder: Path, *patterns: str) -> None:
 
 
 def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Writes an engine file, atomically. Raises OSError if the disk does not take it, ValueError for a tensor of a type that none has."""
+    """Writes an engine file, atomically. Raises OSError if the disk does not take it, ValueError for a tensor of a type
+    that none has."""
     text = json.dumps({"format": FORMAT, "units": UNITS, **header}, sort_keys=True)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     write_atomically(Path(path), _safetensors(contiguous, {"edgepose": text, "sha256": checksum(text, contiguous)}))
@@ -124,11 +133,13 @@ def write(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) ->
 
 def _safetensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     layout, parts, begin = {"__metadata__": metadata}, [], 0
-    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # the widest first: then all are aligned
+    # The widest first: then all are aligned.
+    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
         tensor = tensors[name]
         if tensor.dtype.str not in TYPES:
             raise ValueError(f"tensor {name} is {tensor.dtype}; an engine file has float32, float16, int8 and uint8")
-        layout[name] = {"dtype": TYPES[tensor.dtype.str], "shape": tensor.shape, "data_offsets": (begin, begin + tensor.nbytes)}
+        layout[name] = {"dtype": TYPES[tensor.dtype.str], "shape": tensor.shape,
+                        "data_offsets": (begin, begin + tensor.nbytes)}
         parts.append(tensor.tobytes())
         begin += tensor.nbytes
     text = json.dumps(layout).encode()
@@ -139,14 +150,15 @@ def _safetensors(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> by
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(header, tensors) of an engine file whose checksum holds; csrc/runtime/engine_file.cpp reads and checks it.
 
-    Raises EngineError, naming the file and what is wrong with it, if it is missing, truncated, damaged, of another kind,
-    or written by a newer edgepose, if a weight of a plan is NaN or infinite, or if edgepose's own extension is not built.
+    Raises EngineError, naming the file and what is wrong with it, if it is missing, truncated, damaged, of another
+    kind, or written by a newer edgepose, if a weight of a plan is NaN or infinite, or if edgepose's own extension is
+    not built.
     """
     try:
         from . import _native
     except ImportError as error:
-        raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this is a source tree, run Python "
-                          "elsewhere, or build in it: pip install -e .") from error
+        raise EngineError(f"the kernels are not built beside {Path(__file__).parent} ({error}). If this "
+                          "is a source tree, run Python elsewhere, or build in it: pip install -e .") from error
     try:
         header, tensors = _native.read_engine(os.fsencode(path))
     except MemoryError as error:

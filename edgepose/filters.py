@@ -51,7 +51,8 @@ class OneEuro:
             self._filter = kind(self.min_cutoff_hz, self.beta, self.d_cutoff_hz, x.size)
         elif (x.shape, x.dtype) != (self._last.shape, self._last.dtype):
             kind = f", {x.dtype} after {self._last.dtype}" * (x.dtype != self._last.dtype)
-            raise ValueError(f"x has shape {x.shape} after {self._last.shape}{kind}; reset() the filter between the two")
+            raise ValueError(
+                f"x has shape {x.shape} after {self._last.shape}{kind}; reset() the filter between the two")
         self._filter.filter(x, timestamp_s)
         self._last, self._timestamp_s = np.broadcast_to(np.zeros((), x.dtype), x.shape), timestamp_s
         return x

@@ -65,8 +65,9 @@ class Gpu:
             self._context.pop()
 
     def machine(self, trt: Any) -> dict[str, str]:
-        """The machine that a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine file's
-        header."""
+        """The machine that a plan of the TensorRT library `trt` works on and nowhere else: the "machine" of an engine
+        file's header.
+        """
         return {"tensorrt": trt.__version__, "compute_capability": "%d.%d" % self._device.compute_capability(),
                 "system": platform.system(), "architecture": platform.machine(),
                 "cuda": str(self.cuda.get_version()[0])}

@@ -65,8 +65,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_bytes: int,
             return read_objects(stream)
         wanted = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or wanted != info.file_size - stream.tell():
-            raise ValueError(f"{info.filename} says shape {shape} of {dtype} and has {info.file_size - stream.tell()} bytes; "
-                             f"wanted {wanted}")
+            raise ValueError(f"{info.filename} says shape {shape} of {dtype} and has {info.file_size - stream.tell()} "
+                             f"bytes; wanted {wanted}")
         data = bytearray()
         while block := stream.read(BLOCK_BYTES):
             data += block
@@ -77,7 +77,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_bytes: int,
 
 
 def _header(stream: BinaryIO, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether the first axis runs fastest, dtype). Raises ValueError for a damaged header, nested too deeply too."""
+    """(shape, whether the first axis runs fastest, dtype). Raises ValueError for a damaged header, nested too deeply
+    too."""
     try:
         return READERS[version](stream)
     except (MemoryError, RecursionError, SyntaxError, tokenize.TokenError) as error:
@@ -99,6 +100,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def unpickled_arrays(stream: BinaryIO) -> Any:
-    """The arrays, and lists and dicts of arrays, of an array of Python objects, for read_npz. Raises ValueError for others."""
+    """The arrays, and lists and dicts of arrays, of an array of Python objects, for read_npz. Raises ValueError for
+    others."""
     value = _ArraysOnly(stream, encoding="latin1").load()  # as numpy does for files of Python 2
     return value.item() if isinstance(value, np.ndarray) and value.shape == () else value

@@ -17,8 +17,9 @@ from .columns import LENGTHS, inputs_of, outputs_of
 from .filters import OneEuro
 from .skeleton import Skeleton
 
-# Frames of all windows in a call for a whole recording, one thread, to one window a call: fully connected lifters 2.4 times as
-# fast from 16 windows on, AMPose and 27 frames within 2 %, 351 frames 15 % slower at 16 windows (they leave the cache).
+# Frames of all windows in a call for a whole recording, one thread, to one window a call: fully connected lifters 2.4
+# times as fast from 16 windows on, AMPose and 27 frames within 2 %, 351 frames 15 % slower at 16 windows (they leave
+# the cache).
 CALL_FRAMES = 64
 PUBLISHED_RATE_HZ = 50.0  # the published weights' rate, taken for a model that does not say its own
 FILE_RATE = "file"
@@ -27,7 +28,8 @@ ON_BAD_TIME = ("refuse", "drop", "reset")
 
 
 class Lifter(Protocol):
-    """The parts of an engine that a stream needs. It may have is_causal, inputs, outputs and rate_hz too, as Engine has."""
+    """The parts of an engine that a stream needs. It may have is_causal, inputs, outputs and rate_hz too, as Engine
+    has."""
 
     frames: int
     skeleton: Skeleton
@@ -42,13 +44,14 @@ class Pose:
 
     joints_m: (J, 3) float32, metres from the root; camera axes: x right, y down, z forward.
     timestamp_s: of the frame the pose belongs to; under delay this is not the frame just pushed.
-    keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates; with a camera, where
-    that of Human3.6M would have seen them.
+    keypoints_norm: (J, 2) float32, where the joints were in that frame, in normalised screen coordinates; with a
+    camera, where that of Human3.6M would have seen them.
     confidence: (J,) in that frame; 0 where the person was not detected.
     is_seen: (J,) bool; a joint that is not seen was put in its place by the stream.
     skeleton: names the joints.
     was_reset: the past was forgotten before this pose: it is the first, or the first after a gap or a jump.
-    error_m: (J,) float32, the standard deviation of each joint's distance that the model predicts; None: the model does not say.
+    error_m: (J,) float32, the standard deviation of each joint's distance that the model predicts; None: the model does
+    not say.
     """
 
     joints_m: np.ndarray
@@ -61,8 +64,8 @@ class Pose:
     error_m: np.ndarray | None = None
 
     def __repr__(self) -> str:
-        return (f"Pose({self.timestamp_s:.3f} s, {self.skeleton.name}, {self.is_seen.sum()} of {len(self.is_seen)} joints seen"
-                f"{', was_reset' * self.was_reset})")
+        return (f"Pose({self.timestamp_s:.3f} s, {self.skeleton.name}, {self.is_seen.sum()} of {len(self.is_seen)} "
+                f"joints seen{', was_reset' * self.was_reset})")
 
 
 class Stream:
@@ -75,10 +78,11 @@ class Stream:
     None: as any lens.
     gravity: where gravity points in camera axes, x right, y down, z forward, for engines whose `inputs` have the
     elevation ("posemlp"): (0, 1, 0) for a level camera, else from an IMU. Wants `camera` too.
-    delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model. The last
-    frame that has come stands for those after it.
-    rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default those that the
-    model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say. None takes every frame as it comes.
+    delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model.
+    The last frame that has come stands for those after it.
+    rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default
+    those that the model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say. None takes every
+    frame as it comes.
     max_gap_s: for how long a missing person's last frame is repeated; a longer gap ends the clip, and the next frame
     begins another. So does a pelvis that in one frame jumps by more than half a torso, from where it was and from where
     its motion led. Frames that wait at the end of a clip are answered with the next pushes, as if nothing came after
@@ -90,11 +94,11 @@ class Stream:
     on_bad_time: what becomes of a frame whose time is not later than the last one's. "refuse": an error; "drop": the
     frame is left out; "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
     mend_sides: exchanges left and right back where the detector exchanges them between two frames of a camera.
-    lengths_m: the person's own lengths in m, any of those in columns.LENGTHS, for engines whose `inputs` have them ("posemlp"): the picture
-    does not show how large somebody is. From a height: edgepose.lengths_of_height(1.75).
+    lengths_m: the person's own lengths in m, any of those in columns.LENGTHS, for engines whose `inputs` have them
+    ("posemlp"): the picture does not show how large somebody is. From a height: edgepose.lengths_of_height(1.75).
     A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
-    Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for what is no
-    engine, filter or number.
+    Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for
+    what is no engine, filter or number.
     """
 
     def __init__(self, engine: Lifter, layout: str | Adapter, image_size: tuple[float, float], *,
@@ -120,10 +124,11 @@ class Stream:
             checked_number("rate_hz", self.rate_hz, above=0)
         checked_number("frames", engine.frames, whole=True)
         self._person = _native.Person(
-            Pose, engine, layout.onto(engine.skeleton), self.image_size, camera=None if camera is None else checked_intrinsics(camera),
+            Pose, engine, layout.onto(engine.skeleton), self.image_size,
+            camera=None if camera is None else checked_intrinsics(camera),
             inputs=inputs_of(engine), outputs=outputs_of(engine), is_causal=getattr(engine, "is_causal", False),
-            delay_frames=checked_number("delay_frames", delay_frames, 0, MOST_DELAY, whole=True), rate_hz=self.rate_hz or 0.0,
-            max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf),
+            delay_frames=checked_number("delay_frames", delay_frames, 0, MOST_DELAY, whole=True),
+            rate_hz=self.rate_hz or 0.0, max_gap_s=checked_number("max_gap_s", max_gap_s, 0, np.inf),
             seen_above=None if seen_above is None else checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
@@ -140,13 +145,12 @@ class Stream:
         warning too.
 
         "bad_time": a time that was not later than the last, where on_bad_time does not refuse it. "exchanged_sides": a
-        frame whose left and right were exchanged back. "time_unit": the first frames are a second or more apart each, so
-        their times are likely no seconds. "outside_picture": of 51 frames' keypoints more than half lay outside of the
-        picture, so its size is likely wrong. "proportions": in most of 51 frames a part of the body was longer than
+        frame whose left and right were exchanged back. "time_unit": the first frames are a second or more apart each,
+        so their times are likely no seconds. "outside_picture": of 51 frames' keypoints more than half lay outside of
+        the picture, so its size is likely wrong. "proportions": in most of 51 frames a part of the body was longer than
         people show, so the keypoints are likely in another order. "lying": the person lies in nearly all of 51 frames,
-        head to the left; if not so, x and y are exchanged.
-        The others are kinds of `People`: detections that were left out.
-        "duplicate_person": another detection of somebody. "across_people": joints of two people in one pose.
+        head to the left; if not so, x and y are exchanged. The others are kinds of `People`: detections that were left
+        out. "duplicate_person": another detection of somebody. "across_people": joints of two people in one pose.
         "most_people": somebody new while most_people were followed.
         """
         return self._person.notices()
@@ -160,8 +164,8 @@ class Stream:
         self._person.reset()
 
     def flush(self) -> list[Pose]:
-        """The clip has ended: the poses of the frames (of the grid) that delay_frames kept waiting, oldest first; the stream is then
-        as new.
+        """The clip has ended: the poses of the frames (of the grid) that delay_frames kept waiting, oldest first; the
+        stream is then as new.
 
         The last frame is repeated for those after it, as where an off-line run pads a clip. Empty without delay.
         """
@@ -171,9 +175,11 @@ class Stream:
         return poses
 
     def lift(self, frames: Iterable[tuple[np.ndarray | None, float]]) -> Iterator[Pose]:
-        """A whole recording: what `push` answers for each frame and `flush` at the end, with many windows in a call of the engine.
+        """A whole recording: what `push` answers for each frame and `flush` at the end, with many windows in a call of
+        the engine.
 
-        frames: of each what `push` takes, (keypoints_px, timestamp_s). What the stream saw before is forgotten, and it is as new afterwards.
+        frames: of each what `push` takes, (keypoints_px, timestamp_s). What the stream saw before is forgotten, and it
+        is as new afterwards.
         Raises what `push` raises, naming the frame, counted from 0.
         """
         most, questions = max(1, CALL_FRAMES // self.engine.frames), _native.Questions(self._person)
@@ -187,7 +193,8 @@ class Stream:
             self.reset()
 
     @staticmethod
-    def _questions_of(frames: Iterable[tuple[np.ndarray | None, float]], questions: _native.Questions) -> Iterator[None]:
+    def _questions_of(frames: Iterable[tuple[np.ndarray | None, float]],
+                      questions: _native.Questions) -> Iterator[None]:
         """A step for each frame pushed, and for each that waited at the end."""
         for i, (keypoints_px, timestamp_s) in enumerate(frames):
             try:
@@ -203,14 +210,14 @@ class Stream:
 
         keypoints_px: (K, 2), or (K, 3) with the confidence, in the stream's layout; lists will do. For engines whose
         `inputs` have the depth ("posemlp") also (K, 4), the last what a depth camera measured at the keypoint, in m
-        along its axis; 0, NaN or infinite where it measured nothing. A keypoint of
-        confidence 0 may hold anything, NaN too. (0, 0), (-1, -1), (NaN, NaN), a masked one and one of negative confidence were not found;
-        one outside of the picture counts as not seen, and a confidence a little above 1 as 1.
+        along its axis; 0, NaN or infinite where it measured nothing. A keypoint of confidence 0 may hold anything, NaN
+        too. (0, 0), (-1, -1), (NaN, NaN), a masked one and one of negative confidence were not found; one outside of
+        the picture counts as not seen, and a confidence a little above 1 as 1.
         None: the person was not detected.
         timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
-        None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the grid, after a gap of
-        max_gap_s where no frame waits any more, and until hips or shoulders have been seen once: a hip that is seen stands in for the
-        pelvis, else a place below the shoulders.
+        None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the
+        grid, after a gap of max_gap_s where no frame waits any more, and until hips or shoulders have been seen once: a
+        hip that is seen stands in for the pelvis, else a place below the shoulders.
         Raises ValueError (TypeError for what is no number) and changes nothing if the keypoints do not fit the layout,
         are half NaN, infinite or beyond a million pixels, have a third column that is no confidence, or the time is not
         finite or, unless on_bad_time says otherwise, does not increase.
@@ -222,8 +229,8 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
               timestamp_s: float | Sequence[float]) -> list[Pose | None]:
     """`push` for many people, with one call of the engine: a pose or None for each, in their order.
 
-    keypoints_px: for each stream what its `push` takes. timestamp_s: of the picture they are all in, or one for each stream, as
-    for several cameras.
+    keypoints_px: for each stream what its `push` takes. timestamp_s: of the picture they are all in, or one for each
+    stream, as for several cameras.
     Raises what `push` raises, naming the person, and ValueError if the streams do not share one engine, one is listed
     twice, or there are not as many keypoints, or times, as streams. No stream is changed then.
     """
@@ -266,6 +273,7 @@ def _rate_of(engine: Lifter) -> float:
     """The frames a second that a model was trained on."""
     rate_hz = getattr(engine, "rate_hz", None)
     if rate_hz is None and engine.frames > 1:
-        warnings.warn(f"{engine!r} does not say how many frames a second it was trained on; taken for {PUBLISHED_RATE_HZ:g}, as the "
+        warnings.warn(f"{engine!r} does not say how many frames a second it was trained on; taken for "
+                      f"{PUBLISHED_RATE_HZ:g}, as the "
                       "published models. If it is another, say Stream(..., rate_hz=...)", stacklevel=3)
     return PUBLISHED_RATE_HZ if rate_hz is None else rate_hz

@@ -1,6 +1,5 @@
 """Lifters that take more columns than x and y and answer with more than x, y and z, in every variant."""
 
-import json
 
 import c_package as c
 import models

@@ -1,7 +1,6 @@
 import re
 from pathlib import Path
 
-import pytest
 import torch
 from tiny_mocap import write_all
 

@@ -1,4 +1,4 @@
-"""Plain words and lines to 120 columns, as CONTRIBUTING asks for, in every file that is not listed as not done."""
+"""Plain words and lines to 120 columns, as CONTRIBUTING asks for."""
 
 import ast
 import re
@@ -12,13 +12,6 @@ FILES = {path.relative_to(ROOT).as_posix(): path for folder in FOLDERS
          for path in sorted((ROOT / folder).rglob("*.py"))}
 RIDDLE = re.compile(r"(How|What|Whether|That)\b")  # a docstring begins with a noun or an imperative
 WIDEST = 120
-
-# A file leaves this list when it is done, and none is added.
-NOT_DONE = set("""
-edgepose/adapters.py edgepose/backends/__init__.py edgepose/backends/cuda.py edgepose/backends/native.py
-edgepose/backends/tensorrt.py edgepose/engine.py edgepose/enginefile.py edgepose/filters.py edgepose/gpu.py
-edgepose/npz.py edgepose/pyinstaller/__init__.py edgepose/pyinstaller/hook-edgepose.py edgepose/stream.py
-""".split())
 
 
 def faults(path: Path) -> list[str]:
@@ -36,13 +29,7 @@ def faults(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_docstrings_begin_plainly_and_lines_end_at_120_columns(name):
-    if name not in NOT_DONE:
-        assert not faults(FILES[name])
-
-
-def test_a_file_that_is_done_leaves_the_list():
-    assert not NOT_DONE - FILES.keys(), "files that are not there"
-    assert not {name for name in NOT_DONE if not faults(FILES[name])}, "take these out of NOT_DONE"
+    assert not faults(FILES[name])
 
 
 @pytest.mark.parametrize("text, fault", [

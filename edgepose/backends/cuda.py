@@ -41,9 +41,11 @@ class Backend:
         self.run(x, out)  # once now: CUDA loads a kernel at its first launch
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        """out (B, J, D) from x (B, T, J, C), both C-contiguous float32. Raises RuntimeError if CUDA fails, or in a forked process."""
+        """out (B, J, D) from x (B, T, J, C), both C-contiguous float32. Raises RuntimeError if CUDA fails, or in a
+        forked process."""
         if self._is_forked:
-            raise RuntimeError("CUDA does not work in a forked process: load the engine there, in a process that was spawned")
+            raise RuntimeError(
+                "CUDA does not work in a forked process: load the engine there, in a process that was spawned")
         try:
             context = self._local.context
         except AttributeError:

@@ -23,8 +23,9 @@ if hasattr(os, "register_at_fork"):
 
 
 class Backend:
-    """run(x, out) on the calling thread and up to `threads` - 1 workers of the process. Every calling thread has its own working
-    memory."""
+    """run(x, out) on the calling thread and up to `threads` - 1 workers of the process. Every calling thread has its
+    own working memory.
+    """
 
     def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str):
         from .. import _native

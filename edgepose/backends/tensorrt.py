@@ -1,7 +1,7 @@
 """TensorRT on an NVIDIA GPU: a plan of one batch size, built for this machine (build_engines/tensorrt/builder.py).
 
-Frames go through pinned memory and a stream of their own. Where edgepose._cuda is built, a frame is one launch of a CUDA graph.
-No torch.
+Frames go through pinned memory and a stream of their own. Where edgepose._cuda is built, a frame is one launch of a
+CUDA graph. No torch.
 """
 
 from __future__ import annotations
@@ -40,20 +40,21 @@ if hasattr(os, "register_at_fork"):
 class Backend:
     """run(x, out) for any number of people: batches of the plan's size, the last one filled up with zeros.
 
-    zero_copy: the GPU reads and writes the host's memory itself, which saves both copies where they share one memory. Several threads
-    may call: each finds a lane that is free, or makes one.
+    zero_copy: the GPU reads and writes the host's memory itself, which saves both copies where they share one memory.
+    Several threads may call: each finds a lane that is free, or makes one.
     """
 
     def __init__(self, header: dict, tensors: dict[str, np.ndarray], threads: int, isa: str, zero_copy: bool = False):
         if "payload" not in tensors:
-            raise BuildNeeded("it holds a graph and no plan of it yet: it must be built first, on the board that is to run it")
+            raise BuildNeeded(
+                "it holds a graph and no plan of it yet: it must be built first, on the board that is to run it")
         import tensorrt
         try:
             from .. import _cuda
         except ImportError:
             _cuda = None
-            warnings.warn("edgepose._cuda is not built here: TensorRT engines run without CUDA graphs, a launch for each kernel",
-                          RuntimeWarning, stacklevel=2)
+            warnings.warn("edgepose._cuda is not built here: TensorRT engines run without CUDA graphs, "
+                          "a launch for each kernel", RuntimeWarning, stacklevel=2)
         self._trt, self._extension, self._zero_copy = tensorrt, _cuda, zero_copy
         self._gpu = open_gpu()
         check_machine(header["machine"], self._gpu.machine(tensorrt))
@@ -80,8 +81,8 @@ class Backend:
         Raises EngineError if TensorRT refuses a frame, or in a fork of the process that loaded the engine.
         """
         if self._engine is None:
-            raise EngineError("CUDA does not work in a fork of a process that used it: load the engine in each process, and start them with "
-                              "multiprocessing's \"spawn\"")
+            raise EngineError("CUDA does not work in a fork of a process that used it: load the engine "
+                              "in each process, and start them with multiprocessing's \"spawn\"")
         with self._gpu.current(), _freed_if_failed():
             self._run(x, out)
 
@@ -110,9 +111,11 @@ class Backend:
         return lane
 
     def _tensor(self, mode: Any, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-        """(name, shape) of the plan's one input or output. Raises EngineError if it is not the header's, or not float32."""
+        """(name, shape) of the plan's one input or output. Raises EngineError if it is not the header's, or not
+        float32."""
         engine = self._engine
-        names = [name for name in map(engine.get_tensor_name, range(engine.num_io_tensors)) if engine.get_tensor_mode(name) == mode]
+        names = [name for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+                 if engine.get_tensor_mode(name) == mode]
         found = [(tuple(engine.get_tensor_shape(name)), engine.get_tensor_dtype(name)) for name in names]
         if found != [(shape, self._trt.float32)]:
             raise EngineError(f"the plan's {mode.name} is {found}; the header says {shape}, float32")
@@ -126,7 +129,8 @@ class Backend:
 
 @contextlib.contextmanager
 def _freed_if_failed() -> Iterator[None]:
-    """Frees the lane of a failed call while the context is current: the traceback's ended frames would hold it for longer."""
+    """Frees the lane of a failed call while the context is current: the traceback's ended frames would hold it for
+    longer."""
     try:
         yield
     except BaseException as error:
@@ -151,9 +155,11 @@ def _free(gpu: Gpu, lanes: list[_Lane]) -> None:
 
 
 class _Lane:
-    """An execution context with its buffers and its stream, for one thread at a time. x (B, T, J, C) and y (B, J, D): the host's side."""
+    """An execution context with its buffers and its stream, for one thread at a time. x (B, T, J, C) and y (B, J, D):
+    the host's side."""
 
-    def __init__(self, trt: Any, cuda: Any, engine: Any, x: tuple[str, tuple[int, ...]], y: tuple[str, tuple[int, ...]], zero_copy: bool):
+    def __init__(self, trt: Any, cuda: Any, engine: Any, x: tuple[str, tuple[int, ...]], y: tuple[str, tuple[int, ...]],
+                 zero_copy: bool):
         self._trt, self._cuda, self._graph, self._zero_copy = trt, cuda, None, zero_copy
         flags = cuda.host_alloc_flags.DEVICEMAP if zero_copy else 0
         self.x, self.y = (cuda.pagelocked_empty(shape, np.float32, mem_flags=flags) for _, shape in (x, y))
@@ -163,7 +169,8 @@ class _Lane:
             self._device_x, self._device_y = (cuda.mem_alloc(array.nbytes) for array in (self.x, self.y))
         self._stream = cuda.Stream(NON_BLOCKING)
         self._context = engine.create_execution_context()
-        if self._context is None or not (self._context.set_input_shape(*x) and self._context.set_tensor_address(x[0], int(self._device_x))
+        if self._context is None or not (self._context.set_input_shape(*x)
+                                         and self._context.set_tensor_address(x[0], int(self._device_x))
                                          and self._context.set_tensor_address(y[0], int(self._device_y))):
             raise EngineError(f"TensorRT makes no context for the plan ({heard(trt)})")
 
@@ -183,7 +190,8 @@ class _Lane:
     def capture(self, extension: Any) -> None:
         """From now on run() replays a graph; where that cannot be, it goes on without and says so.
 
-        A graph that does not hold the engine's work would repeat the answer before it, so one replay is compared with a plain run.
+        A graph that does not hold the engine's work would repeat the answer before it, so one replay is compared with a
+        plain run.
         """
         probe = np.linspace(-0.5, 0.5, self.x.size, dtype=np.float32).reshape(self.x.shape)
         self.x[...] = probe
@@ -199,7 +207,8 @@ class _Lane:
                 raise RuntimeError("the replay does not answer as the plain run does")
         except (RuntimeError, self._cuda.Error) as error:
             self._graph = None
-            warnings.warn(f"no CUDA graph ({error}): the TensorRT engine runs a launch for each kernel", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"no CUDA graph ({error}): the TensorRT engine runs a launch for each kernel",
+                          RuntimeWarning, stacklevel=2)
 
     def _run_plainly(self) -> None:
         is_taken = self._enqueue()

@@ -1,4 +1,5 @@
-"""The answer to what PyInstaller asks edgepose, so that a program that imports it needs no option: it finds hook-edgepose.py by an entry point."""
+"""The answer to what PyInstaller asks edgepose, so that a program that imports it needs no option: it finds
+hook-edgepose.py by an entry point."""
 
 from __future__ import annotations
 

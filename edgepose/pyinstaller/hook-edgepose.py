@@ -1,4 +1,5 @@
-"""The parts of edgepose that a program needs beside the modules that PyInstaller sees imported: weights and clips, the version, backends and commands."""
+"""The parts of edgepose that a program needs beside the modules that PyInstaller sees imported: weights and clips, the
+version, backends and commands."""
 
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules, copy_metadata
 
