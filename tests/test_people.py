@@ -201,6 +201,10 @@ def test_another_recording_and_a_reset_begin_anew_with_new_ids():
     followed.reset()
     found = followed.push(TWO[0], 0.0)
     assert ids_of(found) == [4, 5] and all(pose.was_reset for _, pose in found)
+    refusing = people()
+    refusing.push(TWO[0], 5.0)
+    refusing.reset()
+    assert ids_of(refusing.push(TWO[0], 1.0)) == [2, 3]
     dropping = people(on_bad_time="drop")
     dropping.push(TWO[0], 1.0)
     assert dropping.push(TWO[1], 0.5) == [] and dropping.ids.tolist() == [-1, -1] and dropping.notices["bad_time"] == 1

@@ -143,7 +143,6 @@ int People::place_for(Id id, double timestamp_s) {
   const auto is_free = [](const std::unique_ptr<Place>& place) { return place->id == kNobody; };
   const std::size_t place = (std::size_t)(std::find_if(places_.begin(), places_.end(), is_free) - places_.begin());
   places_[place]->id = id, places_[place]->seen_s = timestamp_s, places_[place]->detection = -1;
-  places_[place]->person.reset();
   present_.push_back(place);
   return (int)place;
 }
@@ -162,6 +161,7 @@ void People::note_left_out(int detection, int reason) {
 
 void People::forget(std::size_t place) {
   places_[place]->id = kNobody;
+  places_[place]->person.reset();
   tracker_.forget((int)place);
   present_.erase(std::find(present_.begin(), present_.end(), place));
 }
