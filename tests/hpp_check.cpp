@@ -73,6 +73,22 @@ int main(int, char** argv) {
                                   == std::vector<float>(both[1]->joints_m().begin(), both[1]->joints_m().end()));
   HOLDS(Stream::push_many({&a, &b}, {View<float>(frame), std::nullopt}, 9.0)[1] == nullptr);
   HOLDS(refusal([&] { Stream::push_many({&a, &b}, {std::nullopt, std::nullopt}, 9.0); }, EDGEPOSE_BAD_ARGUMENT).find("person 0: ") == 0);
+
+  PeopleOptions at_most;
+  at_most.most_people = 2;
+  People people(another, own, 640, 480, {}, at_most);
+  std::vector<float> everybody = frame;
+  for (std::size_t i = 0; i < frame.size(); i++) everybody.push_back(frame[i] + (i % 3 == 0 ? 300.0f : 0.0f));
+  std::vector<People::Found> found = people.push(everybody, 2, 1.0);
+  HOLDS(found.size() == 2 && found[0].id == 0 && found[1].id == 1 && found[1].pose.was_reset());
+  HOLDS(people.id(0) == 0 && people.id(1) == 1 && people.id(2) == -1);
+  HOLDS(refusal([&] { people.push(everybody, 2, 1.0); }, EDGEPOSE_BAD_ARGUMENT).find("wanted a later") != std::string::npos);
+  is_refused = false;
+  try { people.push(everybody, 3, 1.2, 3, {1}); } catch (const std::invalid_argument&) { is_refused = true; }
+  HOLDS(is_refused && people.push({nullptr, 0}, 0, 1.2).size() == 2 && people.flush().empty());
+  people.reset();
+  found = people.push(everybody, 2, 1.0, 3, {7, 5});
+  HOLDS(found.size() == 2 && found[0].id == 7 && people.notice_count("most_people") == 0);
   std::printf(failures ? "failed\n" : "done\n");
   return failures;
 }

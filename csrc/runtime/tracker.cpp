@@ -18,6 +18,7 @@ constexpr double kFreedom = 6;      // a pose of 17 joints moves like so many nu
 constexpr double kUnknown = 0;
 constexpr double kExchanged = 3;    // the price of left and right exchanged: one frame in twenty
 constexpr double kLikely = 2.3;     // a pose as it mostly is: nobody asks for its mirror image
+constexpr double kHalf = 0.5;       // sizes: the middle of the joints that are seen is no further from that of all
 constexpr double kFewJoints = 2;    // so many joints as they mostly are, beside those that are seen
 constexpr int kLeastJoints = 3;     // fewer do not tell people apart
 constexpr double kGlideS = 0.5;     // people go on as they went for so long
@@ -109,15 +110,15 @@ Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap
     }
     if (!common) break;
     Fit one{0, {median(apart_px_[0], common), median(apart_px_[1], common)}};
-    double pose = kFewJoints * std::log1p(1.0);
+    double odds = 1;  // their logarithm is taken once; beyond all numbers nobody is
     for (std::size_t i = 0; i < (std::size_t)common; i++)
-      pose += std::log1p((square(apart_px_[0][i] - one.shift[0]) + square(apart_px_[1][i] - one.shift[1]))
-                         / square(expected.size * shape_scale));
-    pose /= common + kFewJoints;
+      odds *= 1 + (square(apart_px_[0][i] - one.shift[0]) + square(apart_px_[1][i] - one.shift[1]))
+                      / square(expected.size * shape_scale);
+    const double pose = (kFewJoints * std::log(2.0) + std::log(odds)) / (common + kFewJoints);
     one.cost = 1.5 * std::log1p((square(one.shift[0]) + square(one.shift[1])) / square(expected.size * shift_scale))
                + 2 * std::log(shift_scale) + kFreedom * (pose + std::log(shape_scale)) + kExchanged * is_exchanged;
     if (one.cost < best.cost) best = one;
-    if (pose < kLikely) break;
+    if (pose < kLikely || std::hypot(one.shift[0], one.shift[1]) > kJerk * expected.size) break;
   }
   return best;
 }
@@ -134,7 +135,7 @@ double Tracker::assign(double timestamp_s, int* places) {
       const Shape& detection = detections_[d];
       const double apart_px =
           std::hypot(detection.centre[0] - track.expected.centre[0], detection.centre[1] - track.expected.centre[1]);
-      if (detection.seen < kLeastJoints || apart_px > gate_px + track.expected.size) continue;
+      if (detection.seen < kLeastJoints || apart_px > gate_px + kHalf * track.expected.size) continue;
       const Fit found = fit(track, detection, gap_s);
       if (std::hypot(found.shift[0], found.shift[1]) <= gate_px) costs_[row * count + d] = found.cost;
     }
