@@ -30,7 +30,7 @@ def need(*programs):
 
 def run(*command, **options):
     """Run a command and return it finished; its output is shown if it fails."""
-    process = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **options)
+    process = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=900, **options)
     assert process.returncode == 0, f"{' '.join(map(str, command))}\n{process.stdout}\n{process.stderr}"
     return process
 
