@@ -6,7 +6,6 @@
 
 #include "../runtime/assignment.h"
 #include "../runtime/stream.h"
-#include "../runtime/tracker.h"
 #include "../without_gil.h"
 #include "runtime.h"
 
@@ -98,30 +97,6 @@ void bind_assignment(py::module_& m) {
   }, py::arg("cost"), py::arg("unassigned"), "For each row its column, or -1.");
 }
 
-// A tracker of detections that are joints already, in places that nobody is taken out of.
-class PyTracker : public Tracker {
- public:
-  PyTracker(const py::object& skeleton, int most, double seen_above)
-      : Tracker(skeleton_of(skeleton), most, seen_above), most(most) {}
-  const int most;
-  int taken = 0;
-};
-
-void bind_tracker(py::module_& m) {
-  py::class_<PyTracker>(m, "Tracker")
-      .def(py::init<const py::object&, int, double>(), py::arg("skeleton"), py::arg("most"),
-           py::arg("seen_above") = 0.3)
-      .def("match", [](PyTracker& tracker, const Array<double>& joints_px, const Array<double>& confidence,
-                       double timestamp_s) {
-        Array<int> places(joints_px.shape(0));
-        tracker.match(joints_px.data(), confidence.data(), (int)joints_px.shape(0), timestamp_s, places.mutable_data());
-        for (int d = 0; d < (int)places.shape(0); d++)
-          if (places.at(d) == Tracker::kNew && tracker.taken < tracker.most)
-            tracker.start(places.mutable_at(d) = tracker.taken++, d);
-        return places;
-      }, py::arg("joints_px"), py::arg("confidence"), py::arg("timestamp_s"));
-}
-
 // The stream of C and C++ with the engine in it, for the benchmark.
 void bind_stream(py::module_& m) {
   py::class_<Stream>(m, "Stream")
@@ -148,7 +123,6 @@ void bind_stream(py::module_& m) {
 void bind_parts(py::module_& m) {
   bind_window_and_filters(m);
   bind_assignment(m);
-  bind_tracker(m);
   bind_stream(m);
 }
 
