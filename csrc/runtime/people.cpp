@@ -12,7 +12,8 @@ constexpr int kLeftOut = -10;  // beside the reasons of Tracker: all places are 
 
 const PeopleOptions& checked(const PeopleOptions& options) {
   if (options.most_people < 1 || options.most_people > People::kMostPeople)
-    throw std::invalid_argument("most_people is " + std::to_string(options.most_people) + "; wanted 1 to " + std::to_string(People::kMostPeople));
+    throw std::invalid_argument("most_people is " + std::to_string(options.most_people) + "; wanted 1 to "
+                                + std::to_string(People::kMostPeople));
   if (!(options.return_s >= 0 && options.return_s < HUGE_VAL))
     throw std::invalid_argument("return_s is " + text(options.return_s) + "; wanted 0 or more seconds");
   return options;
@@ -20,13 +21,15 @@ const PeopleOptions& checked(const PeopleOptions& options) {
 
 }  // namespace
 
-People::People(const Lifter& lifter, const Layout& layout, double width_px, double height_px, PersonOptions person, const PeopleOptions& options)
+People::People(const Lifter& lifter, const Layout& layout, double width_px, double height_px, PersonOptions person,
+               const PeopleOptions& options)
     : joints_((std::size_t)lifter.skeleton.joints),
       max_gap_s_(person.max_gap_s),
       return_s_(std::max(checked(options).return_s, person.max_gap_s)),
       adapter_(layout, lifter.skeleton),
       clock_(person.on_bad_time),
-      tracker_(lifter.skeleton, options.most_people, person.seen_above == kModelSeenAbove ? kSureAbove : person.seen_above) {
+      tracker_(lifter.skeleton, options.most_people,
+               person.seen_above == kModelSeenAbove ? kSureAbove : person.seen_above) {
   person.is_one_person = true;
   for (int i = 0; i < options.most_people; i++)
     places_.push_back(std::make_unique<Place>(lifter, layout, width_px, height_px, person, &notices_));
@@ -34,11 +37,14 @@ People::People(const Lifter& lifter, const Layout& layout, double width_px, doub
 }
 
 template <class Real>
-void People::check(const Real* keypoints_px, long detections, long keypoints, long columns, double timestamp_s, const Id* ids) {
-  if (is_flushing_) throw std::invalid_argument("the people are being flushed; flush them until there is no pose, or reset them");
+void People::check(const Real* keypoints_px, long detections, long keypoints, long columns, double timestamp_s,
+                   const Id* ids) {
+  if (is_flushing_)
+    throw std::invalid_argument("the people are being flushed; flush them until there is no pose, or reset them");
   clock_.check(timestamp_s);
   if (detections > kMostPeople)
-    throw std::invalid_argument("keypoints_px has " + std::to_string(detections) + " people; wanted " + std::to_string(kMostPeople) + " at most");
+    throw std::invalid_argument("keypoints_px has " + std::to_string(detections) + " people; wanted "
+                                + std::to_string(kMostPeople) + " at most");
   check_ids(detections, ids);
   const std::size_t count = (std::size_t)detections, one = (std::size_t)(keypoints * columns);
   Person& any = places_[0]->person;  // what one refuses, all do
@@ -53,7 +59,8 @@ void People::check(const Real* keypoints_px, long detections, long keypoints, lo
   }
   std::copy(keypoints_px, keypoints_px + count * one, raw_.begin());
   checked_ids_.assign(ids, ids + (ids ? detections : 0)), ids_.reserve(count), found_.reserve(count);
-  detections_ = detections, keypoints_ = keypoints, columns_ = columns, checked_at_s_ = timestamp_s, comes_with_ids_ = ids;
+  detections_ = detections, keypoints_ = keypoints, columns_ = columns;
+  checked_at_s_ = timestamp_s, comes_with_ids_ = ids;
 }
 
 template void People::check(const float*, long, long, long, double, const Id*);
@@ -61,14 +68,16 @@ template void People::check(const double*, long, long, long, double, const Id*);
 
 void People::check_ids(long detections, const Id* ids) const {
   if (detections > 0 && has_started_ && has_ids_ != (ids != nullptr))
-    throw std::invalid_argument(has_ids_ ? "ids is missing, but came with the frames before; wanted them in all frames or in none"
-                                         : "ids came, but not with the frames before; wanted them in all frames or in none");
+    throw std::invalid_argument(std::string(has_ids_ ? "ids is missing, but came" : "ids came, but not")
+                                + " with the frames before; wanted them in all frames or in none");
   if (!ids) return;
   for (long d = 0; d < detections; d++) {
-    if (ids[d] < 0) throw std::invalid_argument("ids[" + std::to_string(d) + "] is " + std::to_string(ids[d]) + "; wanted 0 or more");
+    if (ids[d] < 0)
+      throw std::invalid_argument("ids[" + std::to_string(d) + "] is " + std::to_string(ids[d]) + "; wanted 0 or more");
     const Id* first = std::find(ids, ids + d, ids[d]);
     if (first != ids + d)
-      throw std::invalid_argument("ids has " + std::to_string(ids[d]) + " twice, for people " + std::to_string(first - ids) + " and "
+      throw std::invalid_argument("ids has " + std::to_string(ids[d]) + " twice, for people "
+                                  + std::to_string(first - ids) + " and "
                                   + std::to_string(d) + "; wanted an id of their own for each");
   }
 }
@@ -148,14 +157,18 @@ int People::place_for(Id id, double timestamp_s) {
 }
 
 void People::note_left_out(int detection, int reason) {
-  const auto at = [&] { return "person " + std::to_string(detection) + " of the frame at " + text(checked_at_s_) + " s "; };
+  const auto at = [&] {
+    return "person " + std::to_string(detection) + " of the frame at " + text(checked_at_s_) + " s ";
+  };
   if (reason == Tracker::kDuplicate)
     notices_.add(Notice::duplicate_person, [&] { return at() + "is another detection of somebody: it is left out"; });
   if (reason == Tracker::kAcross)
-    notices_.add(Notice::across_people, [&] { return at() + "lies across two people: it is nobody's pose and left out"; });
+    notices_.add(Notice::across_people,
+                 [&] { return at() + "lies across two people: it is nobody's pose and left out"; });
   if (reason == kLeftOut)
     notices_.add(Notice::most_people, [&] {
-      return at() + "is left out: " + std::to_string(places_.size()) + " people are followed already (option most_people)";
+      return at() + "is left out: " + std::to_string(places_.size())
+             + " people are followed already (option most_people)";
     });
 }
 
