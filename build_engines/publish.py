@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from edgepose import enginefile
-from edgepose.build_engines.compile import build
+from edgepose.build_engines.build import build, find_scales
+from edgepose.build_engines.compile import check
 from edgepose.build_engines.lifters import NamedModule
+from edgepose.build_engines.variants import Variant
 from edgepose.training.cameras import ANYWHERE, IN_THE_WILD
 from edgepose.training.evaluate import calibrated_error, error_coverage, evaluate
 from edgepose.training.models import TorchLifter, open_model
@@ -122,8 +124,8 @@ def _table(rows: dict[str, dict[str, float]]) -> str:
 
 def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str = "",
             real: str | Path | None = None) -> Path:
-    """Writes OUT/<name>.safetensors in float16, OUT/<name>.md, its card, and OUT/<name>_fp16.epose, its engine; returns
-    the path of the weights. note: what the card should say of the run beside its command.
+    """Writes OUT/<name>.safetensors in float16, OUT/<name>.md, its card, and its engines, OUT/<name>_fp16.epose and
+    _int8.epose; returns the path of the weights. note: what the card should say of the run beside its command.
 
     checkpoint: a file of `supervised.train`. data: a folder as `mocap` describes, for the figures; real: one as
     real_clips does.
@@ -149,7 +151,19 @@ def publish(checkpoint: str | Path, data: str | Path, out: str | Path, note: str
     lifter = NamedModule(metadata["model"], module, True, metadata["options"], rate_hz=metadata.get("rate_hz"))
     header, tensors = build(lifter, "native", "fp16")
     enginefile.write(path.with_name(f"{name}_fp16.epose"), header, tensors)
+    write_int8(lifter, path.with_name(f"{name}_int8.epose"))
     return path
+
+
+def write_int8(lifter: NamedModule, path: Path) -> None:
+    """Writes the engine in eight bits, if it is within its budgets; else says why not."""
+    variant = Variant("native", "int8")
+    scales = find_scales(lifter, None, [variant], print)
+    enginefile.write(path, *build(lifter, "native", "int8", scales))
+    _, row = check(lifter, variant, path, threads=1)
+    if not row.is_kept:
+        path.unlink()
+        print(f"{path.name} is not kept: {row.refusal}")
 
 
 if __name__ == "__main__":

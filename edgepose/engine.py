@@ -149,7 +149,7 @@ def _find(engine: str | os.PathLike) -> Path:
     path = Path(engine)
     if path.suffix == ".epose" or path.is_file():
         return path
-    shipped = {file.name.removesuffix("_fp16.epose"): file for file in sorted(SHIPPED.glob("*_fp16.epose"))}
+    shipped = {file.stem.removesuffix("_fp16"): file for file in sorted(SHIPPED.glob("*.epose"))}
     if str(engine) in shipped:
         return shipped[str(engine)]
     raise EngineError(f"{str(engine)!r} is neither an engine file nor a shipped engine; shipped are "

@@ -11,7 +11,7 @@ from models import randomised
 import edgepose
 from edgepose import enginefile, zoo
 from edgepose.build_engines import compile as compiler
-from edgepose.build_engines.budgets import Budget
+from edgepose.build_engines.budgets import Budget, over_budget
 from edgepose.build_engines.lifters import NamedModule, weights_sha256
 from edgepose.build_engines.report import Row, write_report
 from edgepose.build_engines.windows import evaluation_windows
@@ -287,6 +287,23 @@ def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
         del header["plan"]["arena"]
         header["plan"] |= {key: again["plan"][key] for key in ("inputs", "outputs")}
     assert again["plan"] == header["plan"] and all((tensors[key] == fresh[key]).all() for key in fresh)
+
+
+IN_EIGHT_BITS = sorted(file.stem for file in checkpoints.SHIPPED.glob("*_int8.epose"))
+
+
+@pytest.mark.parametrize("name", IN_EIGHT_BITS)
+def test_a_shipped_engine_in_eight_bits_is_of_the_shipped_weights_and_within_its_budgets(name):
+    lifter, engine = compiler.load_lifter(name.removesuffix("_int8")), edgepose.load(name)
+    assert (engine.precision, engine.header["weights_sha256"]) == ("int8", weights_sha256(lifter.module))
+    x, target = evaluation_windows(lifter.module)
+    with torch.inference_mode():
+        reference = lifter.module(torch.from_numpy(x)).numpy()
+    assert over_budget(engine.run(x), reference, "int8", target) == ""
+
+
+def test_the_default_lifter_ships_in_eight_bits_too():
+    assert "posemlp_int8" in IN_EIGHT_BITS
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -55,6 +55,7 @@ def test_the_card_has_the_groups_of_real_clips_where_there_are_any(published):
 
 def test_the_engine_beside_the_weights_is_made_of_them(published):
     engine = edgepose.load(published.with_name("tiny_fp16.epose"))
+    assert edgepose.load(published.with_name("tiny_int8.epose")).precision == "int8"
     module, _ = load_checkpoint(published)
     x = torch.rand(4, 1, 17, 2, generator=torch.Generator().manual_seed(1)) - 0.5
     with torch.inference_mode():
