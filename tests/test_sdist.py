@@ -53,7 +53,8 @@ def test_the_source_archive_holds_what_the_sources_hold(archive):
                and "__pycache__" not in path.parts and not (archive / path.relative_to(ROOT)).is_file()]
     assert missing == []
     assert all((archive / name).is_file()
-               for name in ("LICENSE", "THIRD_PARTY_NOTICES.md", "README.md", "pyproject.toml", "setup.py"))
+               for name in ("LICENSE", "THIRD_PARTY_NOTICES.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
+                            "SECURITY.md", "pyproject.toml", "setup.py"))
     assert not [path for path in archive.rglob("*") if path.suffix in (".pyc", ".so")]
 
 
