@@ -9,29 +9,30 @@ constexpr int kPanelColumns = 16;  // columns of a packed weight panel, the same
 
 enum class Activation { none, relu, gelu, sigmoid };
 
-// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 and i16 have the weights of w8 and
-// multiply whole numbers: x is rounded to 8 or 16 bits, and the sums are exact.
+// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 and i16 have the
+// weights of w8 and multiply whole numbers: x is rounded to 8 or 16 bits, and the sums are exact.
 enum class Precision { f32, f16, w8, i8, i16 };
 
-// The weights of a product, packed: f32, f16, w8 [ceil(n / 16)][k][16]; i8, i16 [ceil(n / 16)] panels of the sums of 16 columns, int32,
-// and [ceil(k / 4)][16][4]. Zero past n and k. packed_panel() is a panel's size. In eight bits the weight of a column is
-// scale[column] * the number stored.
+// The weights of a product, packed: f32, f16, w8 [ceil(n / 16)][k][16]; i8, i16 [ceil(n / 16)] panels of the sums of 16
+// columns, int32, and [ceil(k / 4)][16][4]. Zero past n and k. packed_panel() is a panel's size. In eight bits the
+// weight of a column is scale[column] * the number stored.
 struct Weights {
   Precision precision;
   const void* packed;
   const float* scale;  // w8, i8, i16: (n) padded to whole panels
 };
 
-// A row of x in i8 and i16 becomes whole numbers from 0 to `levels`, from its least to its largest number, 0 being one of them:
+// A row of x in i8 and i16 becomes whole numbers from 0 to `levels`, from its least to its largest number, 0 being one
+// of them:
 //   step = largest / levels - least / levels;  inverse = 1 / step, 0 where the step is below kLeastStep
 //   number = min(round(x * inverse) + zero, levels),  zero = round(-least * inverse)
 // and is multiplied as step * (number - zero). In float32, half to even: the same on every CPU.
 constexpr int kLevels8 = 255, kLevels16 = 65535;
 constexpr float kLeastStep = 1e-35f;
 
-// The neighbour groups of a graph convolution. Group g multiplies `rows[g+1] - rows[g]` gathered rows of a person by its
-// own weights; zero rows of the adjacency are never gathered. Sums are in compressed rows: entry e in
-// [start[i], start[i+1]) adds coefficient[e] * source row index[e].
+// The neighbour groups of a graph convolution. Group g multiplies `rows[g+1] - rows[g]` gathered rows of a person by
+// its own weights; zero rows of the adjacency are never gathered. Sums are in compressed rows: entry e in [start[i],
+// start[i+1]) adds coefficient[e] * source row index[e].
 struct Sums {
   const int* start;
   const int* index;
@@ -44,24 +45,24 @@ struct Graph {
   Sums scatter;     // joint <- gathered rows after their weights
 };
 
-// Matrices are row-major float32; ldx and ldy are the distances between rows, in floats. Nothing is read or written past
-// column n (or k) of a row. Biases are padded with zeros to whole panels.
-// In every kernel the sum over k has one order, so a row does not depend on how many rows or columns run with it.
-// NaN or an infinity in a row of x makes that row of y NaN or infinite, whatever the precision.
+// Matrices are row-major float32; ldx and ldy are the distances between rows, in floats. Nothing is read or written
+// past column n (or k) of a row. Biases are padded with zeros to whole panels. In every kernel the sum over k has one
+// order, so a row does not depend on how many rows or columns run with it. NaN or an infinity in a row of x makes that
+// row of y NaN or infinite, whatever the precision.
 struct Kernels {
   const char* isa;
   int has_f16;  // whether f16 can be read; where not, weights are widened when they are packed
 
   // y[m,n] = activation(x[m,k] @ w + b[n]) + residual[m,n]. residual may be null or y (its rows are ldy apart);
-  // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation, from the product of x and w as they are rounded.
-  // scratch: linear_scratch(k) floats for i8 and i16, else unused.
+  // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation, from the product of x and w as they are
+  // rounded. scratch: linear_scratch(k) floats for i8 and i16, else unused.
   void (*linear)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                  int ldx, int ldy, int m, int k, int n, Activation activation);
 
-  // For each person p: y_p[j,n] = activation(sum_g A_g x_p w_g + b[j,n]) + residual_p[j,n], where the A_g are `graph`'s.
-  // x and y have people * joints rows; b has joints rows of ldb floats; w is packed [panel][group], its scale [group] rows of ldb floats.
-  // residual may be null (its rows are ldy apart); y must not alias x.
-  // scratch: graph_scratch(rows, ldx, k) floats of graph.rows[groups] rows, 64-byte aligned.
+  // For each person p: y_p[j,n] = activation(sum_g A_g x_p w_g + b[j,n]) + residual_p[j,n], where the A_g are
+  // `graph`'s. x and y have people * joints rows; b has joints rows of ldb floats; w is packed [panel][group], its
+  // scale [group] rows of ldb floats. residual may be null (its rows are ldy apart); y must not alias x. scratch:
+  // graph_scratch(rows, ldx, k) floats of graph.rows[groups] rows, 64-byte aligned.
   void (*graph_conv)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                      const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation);
 
@@ -72,19 +73,21 @@ struct Kernels {
   void (*add)(const float* x, const float* c, float* y, int ldx, int ldc, int ldy, int m, int n);
 
   // y[m,n] = activation(x[m,n] * r[m,n]). y may be x or r.
-  void (*multiply)(const float* x, const float* r, float* y, int ldx, int ldr, int ldy, int m, int n, Activation activation);
+  void (*multiply)(const float* x, const float* r, float* y, int ldx, int ldr, int ldy, int m, int n,
+                   Activation activation);
 
   // y[m,n] = a * y[m,n] + b * x[m,n]. y must not alias x.
   void (*blend)(float a, float b, const float* x, float* y, int ldx, int ldy, int m, int n);
 
-  // One head: y[tokens,d] = softmax(q k^T) v; q, k, v are (tokens, d) with rows ldx apart. y must not alias them. Token i
-  // looks at the tokens i - before .. i + after, as far as they exist; before, after >= 0.
-  // scratch: attention_scratch(tokens, d) floats, 64-byte aligned.
+  // One head: y[tokens,d] = softmax(q k^T) v; q, k, v are (tokens, d) with rows ldx apart. y must not alias them. Token
+  // i looks at the tokens i - before .. i + after, as far as they exist; before, after >= 0. scratch:
+  // attention_scratch(tokens, d) floats, 64-byte aligned.
   void (*attention)(const float* q, const float* k, const float* v, float* y, float* scratch,
                     long ldx, long ldy, int tokens, int d, int before, int after);
 
   // For the benchmark's roofline. probe_flops: n times 16 independent multiply-adds of whole vectors, nothing else;
-  // returns the operations done. probe_dots: the same for products of whole numbers. probe_read: reads x[0..n) `times` times; returns the bytes read.
+  // returns the operations done. probe_dots: the same for products of whole numbers. probe_read: reads x[0..n) `times`
+  // times; returns the bytes read.
   long (*probe_flops)(long n);
   long (*probe_dots)(long n);
   long (*probe_read)(const float* x, long n, long times);
@@ -92,11 +95,13 @@ struct Kernels {
 
 constexpr int kGraphPeople = 4;   // people whose gathered rows share one pass over the weights and stay in L2
 constexpr int kGraphRows = 256;   // gathered rows of a person, at most
-constexpr int kBlockRows = 8 * 17;  // rows of a product that share one pass over the weights: 136 rows of 512 floats stay in L2
+// Rows of a product that share one pass over the weights: 136 rows of 512 floats stay in L2.
+constexpr int kBlockRows = 8 * 17;
 
 static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
-// A row of x in eight bits (in 16 on CPUs that multiply those): the distance between two, in numbers. Never a power of two.
+// A row of x in eight bits (in 16 on CPUs that multiply those): the distance between two, in numbers. Never a power of
+// two.
 static inline int rounded_ld(int k) { return round_up(k, 64) + 64; }
 // Twice rows of 16 bits: x in 16 bits is multiplied as two rows of eight.
 static inline long linear_scratch(int k) { return (long)kBlockRows * rounded_ld(k); }

@@ -32,7 +32,8 @@ void add(const float* x, const float* c, float* y, int ldx, int ldc, int ldy, in
   }
 }
 
-void multiply(const float* x, const float* r, float* y, int ldx, int ldr, int ldy, int m, int n, Activation activation) {
+void multiply(const float* x, const float* r, float* y, int ldx, int ldr, int ldy, int m, int n,
+              Activation activation) {
   for (int row = 0; row < m; row++, x += ldx, r += ldr, y += ldy) {
     int i = 0;
     for (; i + kLanes <= n; i += kLanes) store(y + i, activate(load(x + i) * load(r + i), activation));
@@ -65,8 +66,8 @@ EP_INLINE void softmax_columns(float* x, int n, int ld) {
 
 constexpr float kUnseen = -1e30f;  // the score of a key out of a query's sight: its weight is below the last bit
 
-// The scores stand transposed, a query a lane, so that softmax runs down whole vectors. Sixteen queries look at one range of
-// keys, and what of it is out of the sight of one of them is masked.
+// The scores stand transposed, a query a lane, so that softmax runs down whole vectors. Sixteen queries look at one
+// range of keys, and what of it is out of the sight of one of them is masked.
 void attention(const float* q, const float* k, const float* v, float* y, float* scratch,
                long ldx, long ldy, int tokens, int d, int before, int after) {
   const int dp = (d + kPanel - 1) / kPanel * kPanel;

@@ -16,10 +16,12 @@ namespace edgepose {
 
 namespace {
 
-constexpr long kMaxFloats = 1L << 31;   // of all people at once: 8 GiB, and 2^27 rows, since a row takes 16 floats or more
+// Of all people at once: 8 GiB, and 2^27 rows, since a row takes 16 floats or more.
+constexpr long kMaxFloats = 1L << 31;
 constexpr std::size_t kHugePage = std::size_t(2) << 20;
-// From here on a block gets huge pages of its own: few address translations to look up. At 30 Hz they have gone cold from
-// one frame to the next, on a virtual machine at twice the price: ampose 0.50 ms without, 0.40 ms with (0.30 back to back).
+// From here on a block gets huge pages of its own: few address translations to look up. At 30 Hz they have gone cold
+// from one frame to the next, on a virtual machine at twice the price: ampose 0.50 ms without, 0.40 ms with (0.30 back
+// to back).
 constexpr std::size_t kSmall = std::size_t(16) << 10;
 
 Block aligned_block(std::size_t bytes) {
@@ -69,7 +71,8 @@ namespace {
 bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
 
 Precision precision_of(const Step& step, const Tensor& weight, const Kernels& kernels) {
-  if (weight.type == Type::i8) return step.x_bits == 16 ? Precision::i16 : step.x_bits == 8 ? Precision::i8 : Precision::w8;
+  if (weight.type == Type::i8)
+    return step.x_bits == 16 ? Precision::i16 : step.x_bits == 8 ? Precision::i8 : Precision::w8;
   return weight.type == Type::f16 && kernels.has_f16 ? Precision::f16 : Precision::f32;
 }
 
@@ -108,7 +111,8 @@ void pack_panel(const Tensor& weight, Precision precision, int group, int first,
     }
 }
 
-// A convolution's weights lie tap after tap, each packed like a linear's; a graph convolution's groups panel after panel.
+// A convolution's weights lie tap after tap, each packed like a linear's; a graph convolution's groups panel after
+// panel.
 void pack(const Tensor& weight, Op op, Precision precision, unsigned char* to) {
   const Panels of(weight);
   const long bytes = packed_panel(precision, of.k);
@@ -131,8 +135,10 @@ void pack_rows(const Tensor& bias, int ldb, float* to) {
 void copy_elements(const float* x, const Buffer& X, float* y, const Buffer& Y) {
   const long all = (long)X.rows * X.columns;
   for (long at = 0; at < all;) {
-    const long left_x = X.columns - at % X.columns, left_y = Y.columns - at % Y.columns, run = left_x < left_y ? left_x : left_y;
-    std::memcpy(y + at / Y.columns * Y.ld + at % Y.columns, x + at / X.columns * X.ld + at % X.columns, run * sizeof(float));
+    const long left_x = X.columns - at % X.columns, left_y = Y.columns - at % Y.columns,
+               run = left_x < left_y ? left_x : left_y;
+    std::memcpy(y + at / Y.columns * Y.ld + at % Y.columns, x + at / X.columns * X.ld + at % X.columns,
+                run * sizeof(float));
     at += run;
   }
 }
@@ -175,8 +181,9 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       run.span = step.span, run.is_causal = step.is_causal, run.first = step.first, run.stride = step.stride;
       if (is_product(step.op)) {
         if (step.x_scale >= 0)
-          throw std::invalid_argument("its int8 has one scale for all rows of x: it is for a GPU, or by an older edgepose. Build it again: "
-                                      "edgepose compile --model NAME --precision int8 --backend native");
+          throw std::invalid_argument(
+              "its int8 has one scale for all rows of x: it is for a GPU, or by an older edgepose. Build it again: "
+              "edgepose compile --model NAME --precision int8 --backend native");
         const Tensor& weight = spec.tensors[step.weight];
         const Panels of(weight);
         if (step.op == Op::conv) run.taps = of.groups;
@@ -216,9 +223,11 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
 Plan::~Plan() = default;
 
 Context::Context(std::shared_ptr<const Plan> plan, int threads, std::vector<int> cpus)
-    : plan_(std::move(plan)), team_((threads < 1 || threads > 256)
-                                        ? throw std::invalid_argument("threads must be 1 to 256, not " + std::to_string(threads))
-                                        : threads, std::move(cpus)) {
+    : plan_(std::move(plan)),
+      team_((threads < 1 || threads > 256)
+                ? throw std::invalid_argument("threads must be 1 to 256, not " + std::to_string(threads))
+                : threads,
+            std::move(cpus)) {
   scratch_ = aligned_block((std::size_t)plan_->scratch_ * 4 * threads);
   reserve(1);
 }
@@ -304,20 +313,21 @@ void Context::run_step(const Plan::Run& run, int member) {
     case Op::add: {
       const Share share(people_, member, members);
       for (int p = share.first; p < share.last; p++)
-        kernels.add(x + (long)p * X.rows * X.ld, run.bias, y + (long)p * Y.rows * Y.ld, X.ld, run.ldb, Y.ld, Y.rows, Y.columns);
+        kernels.add(x + (long)p * X.rows * X.ld, run.bias, y + (long)p * Y.rows * Y.ld, X.ld, run.ldb, Y.ld, Y.rows,
+                    Y.columns);
       break;
     }
     case Op::multiply: {
       const Share share(people_ * Y.rows, member, members);
       const Buffer& R = plan_->buffers_[run.residual];
-      kernels.multiply(x + (long)share.first * X.ld, rows(run.residual) + (long)share.first * R.ld, y + (long)share.first * Y.ld,
-                       X.ld, R.ld, Y.ld, share.count(), Y.columns, run.activation);
+      kernels.multiply(x + (long)share.first * X.ld, rows(run.residual) + (long)share.first * R.ld,
+                       y + (long)share.first * Y.ld, X.ld, R.ld, Y.ld, share.count(), Y.columns, run.activation);
       break;
     }
     case Op::normalize: {
       const Share share(people_ * Y.rows, member, members);
-      kernels.normalize(x + (long)share.first * X.ld, y + (long)share.first * Y.ld, X.ld, Y.ld, share.count(), Y.columns,
-                        run.epsilon);
+      kernels.normalize(x + (long)share.first * X.ld, y + (long)share.first * Y.ld, X.ld, Y.ld, share.count(),
+                        Y.columns, run.epsilon);
       break;
     }
     case Op::attention: run_attention(run, member); break;
@@ -360,7 +370,8 @@ void Context::run_product(const Plan::Run& run, int member) {
   // weights are read once.
   const bool by_people = people_ >= 2 * members;
   const Share people(people_, by_people ? member : 0, by_people ? members : 1);
-  const Share panels(round_up(Y.columns, kPanelColumns) / kPanelColumns, by_people ? 0 : member, by_people ? 1 : members);
+  const Share panels(round_up(Y.columns, kPanelColumns) / kPanelColumns, by_people ? 0 : member,
+                     by_people ? 1 : members);
   const int first = panels.first * kPanelColumns, end = panels.last * kPanelColumns;
   const int n = (end < Y.columns ? end : Y.columns) - first, k = X.columns;
   if (n <= 0 || people.count() == 0) return;
@@ -383,8 +394,8 @@ void Context::run_product(const Plan::Run& run, int member) {
   if (run.op == Op::linear) {
     linear(x, X.ld, 0, run.bias + first, residual, y, people.count() * Y.rows);
   } else if (run.op == Op::graph_conv) {
-    kernels.graph_conv(x, weights(0), run.bias + first, residual, y, scratch, run.graph(), X.ld, Y.ld, run.ldb, people.count(), k,
-                       n, run.activation);
+    kernels.graph_conv(x, weights(0), run.bias + first, residual, y, scratch, run.graph(), X.ld, Y.ld, run.ldb,
+                       people.count(), k, n, run.activation);
   } else {
     // One linear a tap, each added to the last; the tap that all rows have comes first and brings bias and residual.
     int whole = 0;

@@ -18,8 +18,8 @@ struct Shape {
   int rows, columns;
 };
 
-// The same in the arena: rows `ld` floats apart, at `offset` floats. With P people everything lies P times: person after person at
-// P * offset, so that P * rows rows are one matrix.
+// The same in the arena: rows `ld` floats apart, at `offset` floats. With P people everything lies P times: person
+// after person at P * offset, so that P * rows rows are one matrix.
 struct Buffer {
   int rows, columns, ld;
   long offset;
@@ -27,7 +27,8 @@ struct Buffer {
 
 enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv };
 
-// One step. x, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1 where the step has none.
+// One step. x, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1 where the
+// step has none.
 //   tokens      y[J, T C] = the input's (T, J, C), the frames of a joint side by side
 //   frames      y[T, J C] = the input's (T, J, C), the joints of a frame side by side
 //   reshape     y = x's elements, row after row, in rows of another length
@@ -37,14 +38,16 @@ enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize,
 //   multiply    y = activation(x * residual), element by element
 //   normalize   y = each row of x, mean 0 and variance 1 (epsilon)
 //   linear      y = activation(x @ weight[k, n] + bias[n]) + residual
-//   conv        y[t] = sum over taps i of x[first + stride t + i] @ weight[i, k, n] + bias[n] + residual[t]; rows of x that
-//               do not exist count as zero; at least one tap has all its rows
+//   conv        y[t] = sum over taps i of x[first + stride t + i] @ weight[i, k, n] + bias[n] + residual[t]; rows of x
+//               that do not exist count as zero; at least one tap has all its rows
 //   attention   y[N, C] = multi-head softmax(q k^T) v of x[N, 3C] = q | k | v (1/sqrt(d) is in the weights).
-//               span > 0: even heads look at most span tokens away, odd heads at every span-th token; is_causal: no head
-//               looks at later tokens. gate[1, 2 heads] = g | b: y = g softmax(q k^T) v + (1 - b) g v
-//   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n]) + residual
-// A product's weight may be int8: then its column's `scale` (n), of a graph_conv (groups, n), times the product is meant. x_bits, 8 or 16:
-// each row of x is rounded to so many bits too, as kernels.h says (CPUs). x_scale (k): x is rounded to int8, round(x[i] * x_scale[i]) (GPUs).
+//               span > 0: even heads look at most span tokens away, odd heads at every span-th token; is_causal: no
+//               head looks at later tokens. gate[1, 2 heads] = g | b: y = g softmax(q k^T) v + (1 - b) g v
+//   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n])
+//               + residual
+// A product's weight may be int8: then its column's `scale` (n), of a graph_conv (groups, n), times the product is
+// meant. x_bits, 8 or 16: each row of x is rounded to so many bits too, as kernels.h says (CPUs). x_scale (k): x is
+// rounded to int8, round(x[i] * x_scale[i]) (GPUs).
 struct Step {
   Op op;
   int x = -1, y = -1, residual = -1, gate = -1;
@@ -117,8 +120,8 @@ class Plan {
 // The working memory and the threads of one caller. One thread at a time may call run().
 class Context {
  public:
-  // cpus: where the threads but the caller's are pinned, as Team says. Throws std::invalid_argument for fewer than 1 or more than 256
-  // threads, and what Team throws.
+  // cpus: where the threads but the caller's are pinned, as Team says. Throws std::invalid_argument for fewer than 1 or
+  // more than 256 threads, and what Team throws.
   Context(std::shared_ptr<const Plan> plan, int threads, std::vector<int> cpus = {});
 
   // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc, and

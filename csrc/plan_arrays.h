@@ -35,7 +35,8 @@ inline Tensor tensor_of(const py::array& array) {
   return tensor;
 }
 
-// plan: as enginefile.py has it, read by plan_reader from its JSON as it is where there is no Python. The arrays are not copied.
+// plan: as enginefile.py has it, read by plan_reader from its JSON as it is where there is no Python. The arrays are
+// not copied.
 inline PlanSpec spec_of(const py::dict& plan, const Arrays& arrays) {
   std::map<std::string, Tensor> tensors;
   for (const auto& [name, array] : arrays) tensors[name] = tensor_of(array);

@@ -32,7 +32,8 @@ class Checker {
       }
     }
     for (const Shape& b : spec_.buffers)
-      need(b.rows >= 1 && b.rows <= kMaxRows && b.columns >= 1 && b.columns <= kMaxColumns, "a buffer's shape is out of range");
+      need(b.rows >= 1 && b.rows <= kMaxRows && b.columns >= 1 && b.columns <= kMaxColumns,
+           "a buffer's shape is out of range");
     need(!spec_.steps.empty(), "it has no steps");
     need(spec_.steps.size() <= kMaxSteps, "it has more than 1024 steps");
     is_written_.assign(spec_.buffers.size(), false);
@@ -42,14 +43,15 @@ class Checker {
     }
     at_ = -1;
     const Shape& answer = buffer(spec_.steps.back().y, "y");
-    need(answer.rows == spec_.joints && answer.columns == spec_.outputs, "the last step does not give (joints, outputs)");
+    need(answer.rows == spec_.joints && answer.columns == spec_.outputs,
+         "the last step does not give (joints, outputs)");
   }
 
  private:
   void need(bool holds, const char* otherwise) const {
     if (holds) return;
-    throw std::invalid_argument("the engine's plan is not valid: " + (at_ < 0 ? "" : "step " + std::to_string(at_) + ": ")
-                                + otherwise);
+    throw std::invalid_argument(
+        "the engine's plan is not valid: " + (at_ < 0 ? "" : "step " + std::to_string(at_) + ": ") + otherwise);
   }
 
   const Shape& buffer(int i, const char* name) const {
@@ -104,11 +106,13 @@ class Checker {
     need(step.gate == -1 || step.op == Op::attention, "this op takes no gate");
     need(!reads_input || (step.x == -1 && step.residual == -1), "this op reads the input alone");
     if (step.op == Op::tokens) {
-      need(y.rows == spec_.joints && y.columns == spec_.inputs * spec_.frames, "tokens gives (joints, inputs * frames)");
+      need(y.rows == spec_.joints && y.columns == spec_.inputs * spec_.frames,
+           "tokens gives (joints, inputs * frames)");
       return;
     }
     if (step.op == Op::frames) {
-      need(y.rows == spec_.frames && y.columns == spec_.inputs * spec_.joints, "frames gives (frames, inputs * joints)");
+      need(y.rows == spec_.frames && y.columns == spec_.inputs * spec_.joints,
+           "frames gives (frames, inputs * joints)");
       return;
     }
     const Shape& x = written(step.x, "x");
@@ -132,7 +136,8 @@ class Checker {
       case Op::pick:
         need(x.columns == y.columns, "x and y differ in columns");
         check_stride(step);
-        need(step.first >= 0 && step.first + (long)(y.rows - 1) * step.stride < x.rows, "it picks rows that x does not have");
+        need(step.first >= 0 && step.first + (long)(y.rows - 1) * step.stride < x.rows,
+             "it picks rows that x does not have");
         apart(step.x, step.y);
         break;
       case Op::multiply:

@@ -15,9 +15,9 @@ using json::Value;
 
 Op op_named(const std::string& name) {
   static const std::pair<const char*, Op> ops[] = {
-      {"tokens", Op::tokens}, {"frames", Op::frames}, {"reshape", Op::reshape}, {"pick", Op::pick}, {"concat", Op::concat},
-      {"add", Op::add}, {"multiply", Op::multiply}, {"normalize", Op::normalize}, {"linear", Op::linear}, {"conv", Op::conv},
-      {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
+      {"tokens", Op::tokens}, {"frames", Op::frames}, {"reshape", Op::reshape},     {"pick", Op::pick},
+      {"concat", Op::concat}, {"add", Op::add},       {"multiply", Op::multiply},   {"normalize", Op::normalize},
+      {"linear", Op::linear}, {"conv", Op::conv},     {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
   for (const auto& [known, op] : ops) if (name == known) return op;
   throw std::invalid_argument("unknown op \"" + name + "\"; a newer edgepose may know it");
 }
@@ -68,7 +68,8 @@ Step read_step(const Value& object, const std::map<std::string, int>& index) {
   };
   Step step;
   step.op = op_named(text(needed(object, "op"), "op"));
-  step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1), step.gate = number("gate", -1);
+  step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1),
+  step.gate = number("gate", -1);
   step.weight = tensor("weight"), step.bias = tensor("bias");
   step.scale = tensor("scale"), step.x_scale = tensor("x_scale"), step.x_bits = number("x_bits", 0);
   step.gather = tensor("gather"), step.scatter = tensor("scatter");

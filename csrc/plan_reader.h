@@ -1,4 +1,5 @@
-// From a plan's JSON, as engine files hold it, to the PlanSpec that a Plan is made of. The one place that knows its keys.
+// From a plan's JSON, as engine files hold it, to the PlanSpec that a Plan is made of. The one place that knows its
+// keys.
 #pragma once
 
 #include <map>
@@ -9,10 +10,10 @@
 
 namespace edgepose {
 
-// plan: {frames, joints, inputs, outputs, buffers: [[rows, columns]], steps: [{op, ...}]}, the steps naming their tensors;
-// inputs and outputs: the columns' names, 2 and 3 of them where they are absent.
-// tensors: by name; their data is not copied. Throws std::invalid_argument, naming the step and the key, for a key that is
-// missing or of another type and for a tensor that is not there; what the numbers mean is for check_plan.
+// plan: {frames, joints, inputs, outputs, buffers: [[rows, columns]], steps: [{op, ...}]}, the steps naming their
+// tensors; inputs and outputs: the columns' names, 2 and 3 of them where they are absent. tensors: by name; their data
+// is not copied. Throws std::invalid_argument, naming the step and the key, for a key that is missing or of another
+// type and for a tensor that is not there; what the numbers mean is for check_plan.
 PlanSpec read_plan(const json::Value& plan, const std::map<std::string, Tensor>& tensors);
 
 // Throws std::invalid_argument, listing what there is, for an unknown name.

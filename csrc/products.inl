@@ -27,13 +27,14 @@ struct SplitRows {
   EP_INLINE SplitRows from(int row) const { return {high.from(row), low.from(row)}; }
 };
 
-// How far ahead of their use the weights are fetched, in weights: 128 steps of k. One thread, ampose-l, whose weights do not
-// fit the caches: 8.2 ms without, 5.4 ms with (float32; half precision 6.9 and 5.3). To L2: straight to L1 gave 6.4 ms.
+// How far ahead of their use the weights are fetched, in weights: 128 steps of k. One thread, ampose-l, whose weights
+// do not fit the caches: 8.2 ms without, 5.4 ms with (float32; half precision 6.9 and 5.3). To L2: straight to L1
+// gave 6.4 ms.
 constexpr int kAhead = 128 * kPanel;
 constexpr int kAheadDots = 4 * kAhead / 2;  // of weights that are multiplied in eight bits, 64 steps of 4
 
-// sums[P][R][panel] = left[R,k] @ P packed panels `stride` weights apart. The registers hold it all; the sum over k runs from 0
-// upwards.
+// sums[P][R][panel] = left[R,k] @ P packed panels `stride` weights apart. The registers hold it all; the sum over k
+// runs from 0 upwards.
 template <int R, int P, class Left, class Weight>
 EP_INLINE void tile(const Left& left, const Weight* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
 #pragma GCC unroll 4
@@ -65,7 +66,8 @@ EP_INLINE void tile(const Left& left, const Weight* __restrict w, long stride, i
 
 // The same in whole numbers, exact; a panel of w begins with the sums of its columns.
 template <int R, int P>
-EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
+EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long stride, int k,
+                    vf (&sums)[P][R][kVectors]) {
   vi dots[P][R][kDots];
 #pragma GCC unroll 4
   for (int p = 0; p < P; p++)
@@ -170,7 +172,8 @@ struct ScaledOut {
   EP_INLINE void write(int r, int v, vf sum) const {
     vf value = sum * load(scale + v * kLanes);
     if (steps) value *= steps[r];
-    EP_KEEP(value);  // rounded here: fused with the bias in one place and not in another, rows would differ with their number
+    EP_KEEP(value);  // rounded here: fused with the bias in one place and not in another, rows would differ with their
+                     // number
     out.write(r, v, value);
   }
 };
@@ -211,8 +214,8 @@ void product(const Left& left, const Weight* w, int m, int k, const Out& out) {
   }
 }
 
-// The same, P panels at once while there are as many; the panels left. So few rows leave a processor's adders waiting for each
-// other: one row of martinez, 0.33 ms a panel at a time.
+// The same, P panels at once while there are as many; the panels left. So few rows leave a processor's adders waiting
+// for each other: one row of martinez, 0.33 ms a panel at a time.
 template <int P, class Left, class Weight, class Out>
 EP_INLINE int products_of_few(const Left& left, const Weight*& w, long stride, int panels, int m, int k, Out& out) {
   constexpr int kRows = kRowsOf<Left> / P;
@@ -231,8 +234,8 @@ EP_INLINE void products(const Left& left, const Weight* w, long stride, int pane
   for (; panels > 0; panels--, w += stride, out = out.after(1)) product(left, w, m, k, out);
 }
 
-// Rows of x in whole numbers, as kernels.h says, up to the next whole 4 of k; 8 bits are in `to.high` alone. step[m]: what one is worth, NaN
-// where a row has NaN or infinity, which whole numbers would hide.
+// Rows of x in whole numbers, as kernels.h says, up to the next whole 4 of k; 8 bits are in `to.high` alone. step[m]:
+// what one is worth, NaN where a row has NaN or infinity, which whole numbers would hide.
 template <int kLevels>
 void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int m, int k) {
   for (int r = 0; r < m; r++, x += ldx) {
@@ -253,7 +256,8 @@ void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int 
       to.high.zero[r] = (zero[0] >> 8) + kLeast, to.low.zero[r] = (zero[0] & 255) + kLeast;
     }
     for (int c = 0; c < k; c += kLanes) {
-      // Never below 0: the least number of a row is rounded as zero is. Above `levels` where both ends are rounded away.
+      // Never below 0: the least number of a row is rounded as zero is. Above `levels` where both ends are rounded
+      // away.
       vi n = round_product(load_some(x + c, k - c), inverse) + (zero - kOrigin);
       n = n > levels ? levels : n;
       if constexpr (kLevels == kLevels8) {
@@ -281,8 +285,12 @@ void linear(const float* x, const Weights& w, const float* b, const float* resid
     const int8_t* whole = (const int8_t*)w.packed;
     switch (w.precision) {
       case Precision::f32: products(Rows{from, ldx}, (const float*)w.packed, stride / 4, panels, rows, k, out); break;
-      case Precision::f16: products(Rows{from, ldx}, (const uint16_t*)w.packed, stride / 2, panels, rows, k, out); break;
-      case Precision::w8: products(Rows{from, ldx}, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, nullptr}); break;
+      case Precision::f16:
+        products(Rows{from, ldx}, (const uint16_t*)w.packed, stride / 2, panels, rows, k, out);
+        break;
+      case Precision::w8:
+        products(Rows{from, ldx}, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, nullptr});
+        break;
       case Precision::i8:
         round_rows<kLevels8>(from, split, steps, ldx, rows, k);
         products(split.high, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, steps});
@@ -339,9 +347,15 @@ void graph_conv(const float* x, const Weights& w, const float* b, const float* r
         switch (w.precision) {
           case Precision::f32: product(left, (const float*)panel, rows, k, out); break;
           case Precision::f16: product(left, (const uint16_t*)panel, rows, k, out); break;
-          case Precision::w8: product(left, (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, nullptr}); break;
-          case Precision::i8: product(split.high.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row}); break;
-          case Precision::i16: product(split.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row}); break;
+          case Precision::w8:
+            product(left, (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, nullptr});
+            break;
+          case Precision::i8:
+            product(split.high.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row});
+            break;
+          case Precision::i16:
+            product(split.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row});
+            break;
         }
       }
       for (int p = 0; p < P; p++)

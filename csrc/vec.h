@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kPanel = 16;
 #if defined(EP_AVX512)  // with EP_AVX512_VNNI or not
-constexpr int kLanes = 16;     // 17 rows x 1 vector = 17 accumulators + 1 weight of 32 registers: one pass for one person
+constexpr int kLanes = 16;  // 17 rows x 1 vector = 17 accumulators + 1 weight of 32 registers: one pass for one person
 constexpr int kTileRows = 17;
 #elif defined(EP_AVX2)
 constexpr int kLanes = 8;      // 6 rows x 2 vectors = 12 accumulators + 2 weights + 1 input = 15 of 16 registers
@@ -96,7 +96,9 @@ EP_INLINE float largest(vf v) {
 // kHasHalf is 0 and the weights are widened once, when they are packed.
 #if defined(EP_AVX512)
 constexpr int kHasHalf = 1;
-EP_INLINE vf load(const uint16_t* p) { return (vf)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)p)); }
+EP_INLINE vf load(const uint16_t* p) {
+  return (vf)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)p));
+}
 #elif defined(EP_AVX2)
 constexpr int kHasHalf = 1;
 EP_INLINE vf load(const uint16_t* p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
@@ -108,11 +110,16 @@ constexpr int kHasHalf = 0;
 EP_INLINE vf load(const uint16_t*) { return vf{}; }
 #endif
 
-// Weights in eight bits, widened as they are read. (maskz, here and below: g++ 12 warns of the plain intrinsics' own headers.)
+// Weights in eight bits, widened as they are read. (maskz, here and below: g++ 12 warns of the plain intrinsics' own
+// headers.)
 #if defined(EP_AVX512)
-EP_INLINE vf load(const int8_t* p) { return (vf)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p))); }
+EP_INLINE vf load(const int8_t* p) {
+  return (vf)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p)));
+}
 #elif defined(EP_AVX2)
-EP_INLINE vf load(const int8_t* p) { return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
+EP_INLINE vf load(const int8_t* p) {
+  return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+}
 #elif defined(EP_NEON)
 EP_INLINE vf load(const int8_t* p) {
   int32_t four;
@@ -131,9 +138,10 @@ EP_INLINE vf load(const int8_t* p) {  // ampose-l: 82 ms element by element
 EP_INLINE vf load(const int8_t* p) { return vf{(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
 #endif
 
-// Products of whole numbers, four at a time: a panel's 16 columns of 4 weights are kDots vectors of kDotBytes, each added to a
-// vector of int32 sums: one a column, or two a column side by side (kDots is then twice kVectors). x, from 0 to 255, is stored as
-// `rounded`, kLeast added to it. Never the instruction that adds two products in saturating 16 bits.
+// Products of whole numbers, four at a time: a panel's 16 columns of 4 weights are kDots vectors of kDotBytes, each
+// added to a vector of int32 sums: one a column, or two a column side by side (kDots is then twice kVectors). x, from 0
+// to 255, is stored as `rounded`, kLeast added to it. Never the instruction that adds two products in saturating 16
+// bits.
 #if defined(EP_AVX512_VNNI)
 typedef uint8_t rounded;
 constexpr int kLeast = 0, kDots = 1, kDotBytes = 64, kDotRows = 17;
@@ -142,7 +150,9 @@ EP_INLINE vi dot4(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)
 #elif defined(EP_AVX512)
 typedef int16_t rounded;
 constexpr int kLeast = -128, kDots = 2, kDotBytes = 32, kDotRows = 12;
-EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm512_maskz_cvtepi8_epi16(0xffffffff, _mm256_loadu_si256((const __m256i*)p)); }
+EP_INLINE vi load_dots(const int8_t* p) {
+  return (vi)_mm512_maskz_cvtepi8_epi16(0xffffffff, _mm256_loadu_si256((const __m256i*)p));
+}
 EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm512_madd_epi16((__m512i)x, (__m512i)w); }
 #elif defined(EP_AVX2)
 typedef int16_t rounded;
@@ -227,7 +237,8 @@ EP_INLINE void columns_of(const vi (&sums)[kDots], int zero, const vi (&weights)
 #define EP_KEEP(v) __asm__ volatile("" : "+x"(v))
 #endif
 
-// kOrigin + x * y rounded to a whole number, half to even, where that is within 2^22; else any. Not fused: the same on every CPU.
+// kOrigin + x * y rounded to a whole number, half to even, where that is within 2^22; else any. Not fused: the same on
+// every CPU.
 constexpr int kOrigin = 0x4b400000;  // 1.5 * 2^23, from which on float32 has whole numbers alone
 EP_INLINE vi round_product(vf x, vf y) {
   vf product = x * y;
@@ -239,7 +250,8 @@ EP_INLINE vi round_product(vf x, vf y) {
 EP_INLINE void store_rounded(rounded* p, vi numbers) {
   numbers += kLeast;
 #if defined(EP_AVX512)
-  if constexpr (sizeof(rounded) == 1) _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)numbers));
+  if constexpr (sizeof(rounded) == 1)
+    _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)numbers));
   else _mm256_storeu_si256((__m256i*)p, _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)numbers));
 #else
   typedef rounded vr __attribute__((vector_size(kLanes * sizeof(rounded)), aligned(1), may_alias));

@@ -1,5 +1,5 @@
-/* Opens, runs, streams and closes through edgepose.h with arrays of exactly the promised size, for a build with sanitizers, and
- * again with whatever is refused. c_api_check ENGINE DAMAGED */
+/* Opens, runs, streams and closes through edgepose.h with arrays of exactly the promised size, for a build with
+ * sanitizers, and again with whatever is refused. c_api_check ENGINE DAMAGED */
 #include <edgepose.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,12 +33,14 @@ static int stream_of(const edgepose_engine* engine, const char* layout, int keyp
     float* frame = frame_of(keypoints, columns, i);
     edgepose_pose* pose = malloc(sizeof *pose);
     pose->size = sizeof *pose;
-    const int status = edgepose_stream_push(stream, i % 7 ? frame : NULL, (size_t)keypoints, (size_t)columns, 0.013 * i + (i > 100 ? 3 : 0), pose);
+    const int status = edgepose_stream_push(stream, i % 7 ? frame : NULL, (size_t)keypoints, (size_t)columns,
+                                            0.013 * i + (i > 100 ? 3 : 0), pose);
     NEED(status == EDGEPOSE_OK || status == EDGEPOSE_NO_POSE);
     free(frame);
     if (status == EDGEPOSE_OK) {
       float sum = 0;
-      for (int j = 0; j < pose->joints; j++) sum += pose->joints_m[3 * j + 2] + pose->keypoints_norm[2 * j + 1] + pose->confidence[j] + pose->is_seen[j];
+      for (int j = 0; j < pose->joints; j++)
+        sum += pose->joints_m[3 * j + 2] + pose->keypoints_norm[2 * j + 1] + pose->confidence[j] + pose->is_seen[j];
       NEED(sum == sum);
       poses++;
     }
@@ -59,17 +61,22 @@ int main(int argc, char** argv) {
   options.threads = 2;
   options.isa = "generic";
   NEED(edgepose_engine_open(argv[1], &options, &engine) == EDGEPOSE_OK);
-  for (int j = 0; j < edgepose_engine_joints(engine); j++) NEED(strlen(edgepose_engine_joint(engine, j)) > 0 && edgepose_engine_parent(engine, j) < j);
+  for (int j = 0; j < edgepose_engine_joints(engine); j++)
+    NEED(strlen(edgepose_engine_joint(engine, j)) > 0 && edgepose_engine_parent(engine, j) < j);
   for (size_t people = 0; people < 4; people++) {
-    const size_t joints = (size_t)edgepose_engine_joints(engine), in = people * (size_t)edgepose_engine_frames(engine) * joints * 2, out = people * joints * 3;
+    const size_t joints = (size_t)edgepose_engine_joints(engine),
+                 in = people * (size_t)edgepose_engine_frames(engine) * joints * 2, out = people * joints * 3;
     float *x = calloc(in, sizeof *x), *y = malloc(out * sizeof *y);
     NEED(edgepose_engine_run(engine, people, x, in, y, out) == EDGEPOSE_OK);
     NEED(edgepose_engine_run(engine, people + 1, x, in, y, out) == EDGEPOSE_BAD_ARGUMENT);
     free(x);
     free(y);
   }
-  static const struct { const char* name; int keypoints; } layouts[] = {{"coco17", 17}, {"coco17-demo", 17}, {"halpe26", 26}, {"body25", 25}, {"body25b", 25},
-                                                                         {"mediapipe33", 33}, {"mpii16", 16}, {"h36m17", 17}, {"h36m16", 16}};
+  static const struct {
+    const char* name;
+    int keypoints;
+  } layouts[] = {{"coco17", 17},      {"coco17-demo", 17}, {"halpe26", 26}, {"body25", 25}, {"body25b", 25},
+                 {"mediapipe33", 33}, {"mpii16", 16},      {"h36m17", 17},  {"h36m16", 16}};
   for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
     if (stream_of(engine, layouts[i].name, layouts[i].keypoints)) return 1;
   edgepose_engine_close(engine);

@@ -14,9 +14,19 @@ void run(const py::dict& plan, const Arrays& tensors, const Floats& x, Floats& y
   std::vector<float> arena((std::size_t)program.arena * people, NAN), input(x.size(), NAN);
   std::vector<cuda::Shared> shared(blocks);
   std::memset((void*)shared.data(), 0xff, shared.size() * sizeof(cuda::Shared));
-  const cuda::Launch launch = {program.steps.data(), (int)program.steps.size(), program.constants.data(), arena.data(), x.data(),
-                               input.data(), y.mutable_data(), people, program.frames, program.joints, program.inputs,
-                               nullptr, nullptr};
+  const cuda::Launch launch = {program.steps.data(),
+                               (int)program.steps.size(),
+                               program.constants.data(),
+                               arena.data(),
+                               x.data(),
+                               input.data(),
+                               y.mutable_data(),
+                               people,
+                               program.frames,
+                               program.joints,
+                               program.inputs,
+                               nullptr,
+                               nullptr};
   cuda::emulated::launch(blocks, cuda::kThreads, order, [&] {
     cuda::Shared& mine = shared[blockIdx.x];
     uses_tensor_cores ? cuda::run<true>(launch, mine) : cuda::run<false>(launch, mine);
@@ -30,8 +40,8 @@ PYBIND11_MODULE(cuda_emulated, m) {
   m.def("steps", [](const py::dict& plan, const Arrays& tensors) {
     return cuda::make_program(spec_of(plan, tensors), false).steps.size();
   });
-  m.def("attention_newest", [](const Floats& q, const Floats& keys, const Floats& values, Floats& y, int newest, int count, int heads,
-                               int span) {
+  m.def("attention_newest", [](const Floats& q, const Floats& keys, const Floats& values, Floats& y, int newest,
+                               int count, int heads, int span) {
     const int people = (int)keys.shape(0), capacity = (int)keys.shape(1), C = (int)keys.shape(2);
     const float *from = q.data(), *k = keys.data(), *v = values.data();
     float* to = y.mutable_data();

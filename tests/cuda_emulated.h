@@ -1,5 +1,6 @@
-// Runs the CUDA kernels on a CPU, for the tests: the threads of all blocks take turns, each until it waits for others. A barrier that
-// is missing shows when the order of the turns changes; fragments of tensor cores are put together as PTX lays them out.
+// Runs the CUDA kernels on a CPU, for the tests: the threads of all blocks take turns, each until it waits for others.
+// A barrier that is missing shows when the order of the turns changes; fragments of tensor cores are put together as
+// PTX lays them out.
 #pragma once
 
 #include <setjmp.h>
@@ -78,7 +79,8 @@ inline void enter() {
   _longjmp(scheduler, 1);
 }
 
-// Runs `body` on blocks x threads. order: 0 turns in order, 1 in reverse, else a seed of random orders, in which warps oversleep.
+// Runs `body` on blocks x threads. order: 0 turns in order, 1 in reverse, else a seed of random orders, in which warps
+// oversleep.
 inline void launch(int blocks, int threads, unsigned order, std::function<void()> body) {
   kernel = std::move(body);
   grid.x = blocks;
@@ -91,7 +93,8 @@ inline void launch(int blocks, int threads, unsigned order, std::function<void()
     Fiber& fiber = fibers[i];
     fiber.thread = {(unsigned)(i % threads)}, fiber.block = &block[i / threads], fiber.warp = &warps[i / 32];
     getcontext(&fiber.start);
-    fiber.start.uc_stack.ss_sp = fiber.stack.get(), fiber.start.uc_stack.ss_size = kStack, fiber.start.uc_link = nullptr;
+    fiber.start.uc_stack.ss_sp = fiber.stack.get(), fiber.start.uc_stack.ss_size = kStack,
+    fiber.start.uc_link = nullptr;
     makecontext(&fiber.start, enter, 0);
   }
   std::vector<int> turns(fibers.size());
@@ -105,7 +108,8 @@ inline void launch(int blocks, int threads, unsigned order, std::function<void()
     }
     for (volatile std::size_t turn = 0; turn < turns.size(); turn = turn + 1) {
       now = &fibers[turns[turn]];
-      if (now->is_done || sleeps[turns[turn] / 32] || (now->waits_for && now->waits_for->passed == now->before)) continue;
+      if (now->is_done || sleeps[turns[turn] / 32] || (now->waits_for && now->waits_for->passed == now->before))
+        continue;
       if (!_setjmp(scheduler)) {
         if (now->has_begun) _longjmp(now->here, 1);
         now->has_begun = true;

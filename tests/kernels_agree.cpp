@@ -1,5 +1,6 @@
-// Compares every kernel of each instruction set this CPU runs with the generic one, on seeded numbers: for CPUs that the
-// Python tests do not reach. Prints the largest difference of each, exits with 1 if one is above what float32 allows.
+// Compares every kernel of each instruction set this CPU runs with the generic one, on seeded numbers: for CPUs that
+// the Python tests do not reach. Prints the largest difference of each, exits with 1 if one is above what float32
+// allows.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -36,16 +37,20 @@ static std::vector<signed char> packed_dots(const std::vector<signed char>& w, i
 }
 
 // A chain of five joints in two groups: each joint itself, and its two neighbours mixed before the product.
-static const int kRows[] = {0, 5, 9}, kGatherStart[] = {0, 1, 2, 3, 4, 5, 7, 9, 11, 13}, kGatherIndex[] = {0, 1, 2, 3, 4, 0, 1, 1, 2, 2, 3, 3, 4};
+static const int kRows[] = {0, 5, 9}, kGatherStart[] = {0, 1, 2, 3, 4, 5, 7, 9, 11, 13},
+                 kGatherIndex[] = {0, 1, 2, 3, 4, 0, 1, 1, 2, 2, 3, 3, 4};
 static const float kGather[] = {1, 1, 1, 1, 1, .5f, .5f, .5f, .5f, .5f, .5f, .5f, .5f};
 static const int kScatterStart[] = {0, 2, 4, 6, 8, 9}, kScatterIndex[] = {0, 5, 1, 6, 2, 7, 3, 8, 4};
 static const float kScatter[] = {1, .5f, 1, .5f, 1, .5f, 1, .5f, 1};
-static const Graph kChain = {5, 2, kRows, {kGatherStart, kGatherIndex, kGather}, {kScatterStart, kScatterIndex, kScatter}};
+static const Graph kChain = {
+    5, 2, kRows, {kGatherStart, kGatherIndex, kGather}, {kScatterStart, kScatterIndex, kScatter}};
 
 static int failures = 0;
-static void compare(const char* isa, const char* kernel, const std::vector<float>& a, const std::vector<float>& b, double allowed) {
+static void compare(const char* isa, const char* kernel, const std::vector<float>& a, const std::vector<float>& b,
+                    double allowed) {
   double most = 0;
-  for (std::size_t i = 0; i < a.size(); i++) most = std::fmax(most, std::isnan(a[i]) ? INFINITY : std::fabs((double)a[i] - b[i]));
+  for (std::size_t i = 0; i < a.size(); i++)
+    most = std::fmax(most, std::isnan(a[i]) ? INFINITY : std::fabs((double)a[i] - b[i]));
   std::printf("%s %s %.3g (%.3g allowed)\n", isa, kernel, most, allowed);
   failures += !(most <= allowed);
 }
@@ -67,7 +72,8 @@ int main() {
       std::vector<float> scale(np, 1.f / 127), scratch(linear_scratch(k));
       std::vector<signed char> whole((long)np * k), w8(whole.size());
       for (int i = 0; i < k; i++) for (int c = 0; c < np; c++)
-        w8[((long)c / kPanelColumns * k + i) * kPanelColumns + c % kPanelColumns] = whole[(long)i * np + c] = (signed char)std::round(254 * number());
+          w8[((long)c / kPanelColumns * k + i) * kPanelColumns + c % kPanelColumns] = whole[(long)i * np + c] =
+              (signed char)std::round(254 * number());
       for (Activation a : {Activation::none, Activation::relu, Activation::gelu, Activation::sigmoid}) {
         const auto linear = [&](const Kernels& kernels, Weights weights, std::vector<float>& to) {
           kernels.linear(x.data(), weights, b.data(), r.data(), to.data(), scratch.data(), ldx, ldy, m, k, n, a);
@@ -88,7 +94,8 @@ int main() {
           linear(table, {bits, packed.data(), scale.data()}, y);
           // Equal to the bit, but for what GELU and sigmoid differ by.
           const bool is_exact = a == Activation::none || a == Activation::relu;
-          compare(table.isa, bits == Precision::i8 ? "linear_i8" : "linear_i16", y, z, is_exact ? 0 : 4 * (k + 4) * eps);
+          compare(table.isa, bits == Precision::i8 ? "linear_i8" : "linear_i16", y, z,
+                  is_exact ? 0 : 4 * (k + 4) * eps);
         }
       }
       table.normalize(x.data(), y.data(), ldx, ldy, m, k < n ? k : n, 1e-5f);
@@ -98,22 +105,29 @@ int main() {
     for (int people : {1, 3, 9}) for (int k : {1, 17, 64}) for (int n : {3, 16, 37}) {
       const int ldx = round_up(k + 3, 16), ldy = n + 5, np = round_up(n, kPanelColumns), m = 5 * people;
       // Eighths, so that the mean of two is exact.
-      std::vector<float> x = numbers((long)m * ldx), b = numbers(5L * np), r = numbers((long)m * ldy), y(m * ldy), z(m * ldy);
+      std::vector<float> x = numbers((long)m * ldx), b = numbers(5L * np), r = numbers((long)m * ldy), y(m * ldy),
+                         z(m * ldy);
       for (float& v : x) v = std::round(v * 8) / 8;
       std::vector<float> scale(2 * np, 1.f / 127), w(2L * np * k), scratch(graph_scratch(9, ldx, k) + 16);
       float* aligned = scratch.data() + (64 - (std::size_t)scratch.data() % 64) % 64 / 4;
       std::vector<unsigned short> w16(w.size());
       std::vector<signed char> w8(w.size());
-      for (std::size_t i = 0; i < w.size(); i++) { w[i] = std::round(number() * 256) / 256; w16[i] = half(w[i]); w8[i] = (signed char)std::round(254 * number()); }
+      for (std::size_t i = 0; i < w.size(); i++) {
+        w[i] = std::round(number() * 256) / 256;
+        w16[i] = half(w[i]);
+        w8[i] = (signed char)std::round(254 * number());
+      }
       // For whole numbers: both groups of a panel lie one after the other.
       std::vector<signed char> packed;
       for (int panel = 0; panel < np / kPanelColumns; panel++) for (int g = 0; g < 2; g++) {
         const signed char* from = w8.data() + (2L * panel + g) * k * kPanelColumns;
-        const std::vector<signed char> one = packed_dots(std::vector<signed char>(from, from + (long)k * kPanelColumns), k, kPanelColumns);
+        const std::vector<signed char> one =
+            packed_dots(std::vector<signed char>(from, from + (long)k * kPanelColumns), k, kPanelColumns);
         packed.insert(packed.end(), one.begin(), one.end());
       }
       const auto conv = [&](const Kernels& kernels, Weights weights, std::vector<float>& to) {
-        kernels.graph_conv(x.data(), weights, b.data(), r.data(), to.data(), aligned, kChain, ldx, ldy, np, people, k, n, Activation::relu);
+        kernels.graph_conv(x.data(), weights, b.data(), r.data(), to.data(), aligned, kChain, ldx, ldy, np, people, k,
+                           n, Activation::relu);
       };
       conv(reference, {Precision::f32, w.data(), nullptr}, z);
       conv(table, {Precision::f32, w.data(), nullptr}, y);
@@ -128,7 +142,8 @@ int main() {
       for (Precision bits : {Precision::i8, Precision::i16}) {
         conv(reference, {bits, packed.data(), scale.data()}, z);
         conv(table, {bits, packed.data(), scale.data()}, y);
-        compare(table.isa, bits == Precision::i8 ? "graph_conv_i8" : "graph_conv_i16", y, z, 4 * k * eps);  // the sums of the mixing
+        compare(table.isa, bits == Precision::i8 ? "graph_conv_i8" : "graph_conv_i16", y, z,
+                4 * k * eps);  // the sums of the mixing
       }
     }
     for (int tokens : {1, 16, 17, 27}) for (int d : {3, 16, 27}) {
@@ -138,7 +153,8 @@ int main() {
       float* aligned = scratch.data() + (64 - (std::size_t)scratch.data() % 64) % 64 / 4;
       for (int reach : {0, 3, tokens}) {
         table.attention(q.data(), q.data() + d, q.data() + 2 * d, y.data(), aligned, ldx, ldy, tokens, d, reach, reach);
-        reference.attention(q.data(), q.data() + d, q.data() + 2 * d, z.data(), aligned, ldx, ldy, tokens, d, reach, reach);
+        reference.attention(q.data(), q.data() + d, q.data() + 2 * d, z.data(), aligned, ldx, ldy, tokens, d, reach,
+                            reach);
         compare(table.isa, "attention", y, z, 2 * (d + tokens + 8) * eps);
       }
       table.multiply(q.data(), q.data() + d, y.data(), ldx, ldx, ldy, tokens, d, Activation::sigmoid);

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("edgepose", "build_engines", "benchmarks", "csrc", "examples", "tests")
 FILES = {path.relative_to(ROOT).as_posix(): path for folder in FOLDERS
          for path in sorted((ROOT / folder).rglob("*.py"))}
+C_FILES = [path for folder in ("csrc", "tests") for ending in ("h", "hpp", "cuh", "inl", "c", "cpp", "cu")
+           for path in sorted((ROOT / folder).rglob(f"*.{ending}"))]
 RIDDLE = re.compile(r"(How|What|Whether|That)\b")  # a docstring begins with a noun or an imperative
 WIDEST = 120
 
@@ -30,6 +32,12 @@ def faults(path: Path) -> list[str]:
 @pytest.mark.parametrize("name", FILES)
 def test_docstrings_begin_plainly_and_lines_end_at_120_columns(name):
     assert not faults(FILES[name])
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_lines_of_c_end_at_120_columns(path):
+    lines = path.read_text().splitlines()
+    assert not [f"line {number}" for number, line in enumerate(lines, 1) if len(line) > WIDEST]
 
 
 @pytest.mark.parametrize("text, fault", [
