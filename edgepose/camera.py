@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from . import _native
 from .skeleton import Skeleton
 
 LEAST_PX = 2.0  # every person is larger; smaller numbers are normalised coordinates
@@ -67,20 +68,7 @@ def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: n
         raise ValueError(f"pose_m, keypoints_px, confidence have shapes {pose.shape}, {seen_at.shape}, {weight.shape}; "
                          "wanted (J, 3), (J, 2), (J,)")
     checked_intrinsics((fx, fy, cx, cy))
-    used = weight > 0
-    x, y, z = pose[used].T
-    u, v = seen_at[used].T - [[cx], [cy]]
-    zero = np.zeros_like(u)
-    rows = np.concatenate([np.stack([fx + zero, zero, -u], axis=1), np.stack([zero, fy + zero, -v], axis=1)])
-    right = np.concatenate([u * z - fx * x, v * z - fy * y])
-    if not (np.isfinite(rows).all() and np.isfinite(right).all()):
-        raise ValueError("pose_m or keypoints_px is NaN or infinite in a joint with a confidence above 0")
-    root = np.sqrt(np.tile(weight[used], 2))
-    translation, _, rank, _ = np.linalg.lstsq(rows * root[:, None], right * root, rcond=None)
-    if rank < 3:
-        raise ValueError(f"{used.sum()} joints with a confidence above 0 do not determine the place of the root; "
-                         "wanted at least 2 that are apart in the picture")
-    return translation
+    return _native.root_translation(pose, seen_at, weight, fx, fy, cx, cy)
 
 
 def flip_left_right(pose: np.ndarray, skeleton: Skeleton) -> np.ndarray:

@@ -69,6 +69,12 @@ int main(int, char** argv) {
   pose = stream.push({frame.data(), 34}, 0.0, 2);
   HOLDS(pose && pose->was_reset());
   HOLDS(pose && pose->error_m().size() == 0);
+  double place[3];
+  HOLDS(edgepose_root_translation(17, pose->joints_m().data(), pose->keypoints_norm().data(),
+                                  pose->confidence().data(), 2, 2, 0, 0, place) == EDGEPOSE_OK);
+  HOLDS(pose->root_m(2, 2, 0, 0)[2] == place[2]);
+  HOLDS(refusal([&] { pose->root_m(0, 2, 0, 0); }, EDGEPOSE_BAD_ARGUMENT).find("fx and fy positive")
+        != std::string::npos);
 
   Engine another(argv[1]);
   Layout own{17, {}};

@@ -23,7 +23,8 @@ SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", 
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all from lines above its own
     "checks": set(), "columns": {"checks"}, "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(),
     "metrics": set(), "skeleton": set(),
-    "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton"}, "filters": {"checks", "_native"},
+    "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton", "_native"},
+    "filters": {"checks", "_native"},
     "workers": {"checks"},
     "timing": {"machine", "_native"},  # _native: the probes of the rooflines
     "enginefile": {"columns", "skeleton", "_native"},

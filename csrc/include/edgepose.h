@@ -227,6 +227,18 @@ EDGEPOSE_API edgepose_status edgepose_push_many(edgepose_stream* const* streams,
  * takes no frame. */
 EDGEPOSE_API edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose);
 
+/* The place of a pose's root before the camera, root_m[3] in metres and camera axes: where its joints,
+ * joints_m[joints][3] from the root, are seen at keypoints[joints][2], by least squares. confidence[joints]: their
+ * weights; 0 leaves one out. fx, fy, cx, cy: the lens in the unit of the keypoints. Of a pose of a stream: its
+ * joints_m, keypoints_norm and confidence with 2 fx / width, 2 fy / width, 2 cx / width - 1 and (2 cy - height) /
+ * width; or, if the stream has the lens, with EDGEPOSE_H36M_FOCAL, EDGEPOSE_H36M_FOCAL, 0 and 0. The distance is as
+ * wrong as the size of the pose. EDGEPOSE_BAD_ARGUMENT also where the joints do not determine the place: fewer than
+ * two, or all in one point. */
+#define EDGEPOSE_H36M_FOCAL 2.29
+EDGEPOSE_API edgepose_status edgepose_root_translation(size_t joints, const float* joints_m, const float* keypoints,
+                                                       const float* confidence, double fx, double fy, double cx,
+                                                       double cy, double* root_m);
+
 /* The kinds of notices: faults of the input that a stream tells its user of.
  *   "bad_time"         a time that was not later than the last, where options->on_bad_time does not refuse it
  *   "exchanged_sides"  a frame whose left and right were exchanged back

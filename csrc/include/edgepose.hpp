@@ -2,6 +2,7 @@
 #ifndef EDGEPOSE_HPP
 #define EDGEPOSE_HPP
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -115,6 +116,14 @@ class Pose {
   View<float> keypoints_norm() const { return {pose_.keypoints_norm, size() * 2}; }
   View<float> confidence() const { return {pose_.confidence, size()}; }
   View<std::uint8_t> is_seen() const { return {pose_.is_seen, size()}; }
+  // The root's place before the camera: see edgepose_root_translation. Throws Error where the joints do not determine
+  // it.
+  std::array<double, 3> root_m(double fx, double fy, double cx, double cy) const {
+    std::array<double, 3> place;
+    check(edgepose_root_translation(size(), pose_.joints_m, pose_.keypoints_norm, pose_.confidence, fx, fy, cx, cy,
+                                    place.data()));
+    return place;
+  }
   View<float> error_m() const { return {pose_.error_m, pose_.error_m ? size() : 0}; }  // empty: the model does not say
 
  private:

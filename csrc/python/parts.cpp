@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "../runtime/assignment.h"
+#include "../runtime/place.h"
 #include "../runtime/stream.h"
 #include "../without_gil.h"
 #include "runtime.h"
@@ -88,6 +89,15 @@ void bind_window_and_filters(py::module_& m) {
       .def_property_readonly("was_reset", &PyWindow::was_reset);
 }
 
+void bind_place(py::module_& m) {
+  m.def("root_translation", [](const Array<double>& joints_m, const Array<double>& keypoints,
+                               const Array<double>& confidence, double fx, double fy, double cx, double cy) {
+    const auto place = root_translation(joints_m.data(), keypoints.data(), confidence.data(),
+                                        (std::size_t)confidence.size(), fx, fy, cx, cy);
+    return Array<double>(3, place.data());
+  });
+}
+
 void bind_assignment(py::module_& m) {
   m.def("assignment", [](const Array<double>& cost, double unassigned) {
     if (cost.ndim() != 2) throw std::invalid_argument("wanted costs (rows, columns)");
@@ -122,6 +132,7 @@ void bind_stream(py::module_& m) {
 
 void bind_parts(py::module_& m) {
   bind_window_and_filters(m);
+  bind_place(m);
   bind_assignment(m);
   bind_stream(m);
 }

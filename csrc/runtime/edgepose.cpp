@@ -14,6 +14,7 @@
 
 #include "engine.h"
 #include "people_stream.h"
+#include "place.h"
 #include "stream.h"
 
 struct edgepose_engine {
@@ -334,6 +335,20 @@ edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t peopl
 
 edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose) {
   return answered(stream, pose, [](edgepose::Stream& of) { return of.flush(); });
+}
+
+edgepose_status edgepose_root_translation(size_t joints, const float* joints_m, const float* keypoints,
+                                          const float* confidence, double fx, double fy, double cx, double cy,
+                                          double* root_m) {
+  return guarded([&] {
+    need(joints_m, "joints_m is null");
+    need(keypoints, "keypoints is null");
+    need(confidence, "confidence is null");
+    need(root_m, "root_m is null");
+    const auto place = edgepose::root_translation(joints_m, keypoints, confidence, joints, fx, fy, cx, cy);
+    std::copy(place.begin(), place.end(), root_m);
+    return EDGEPOSE_OK;
+  });
 }
 
 const char* edgepose_notice_name(size_t kind) {
