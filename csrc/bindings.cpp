@@ -65,7 +65,7 @@ struct SparseRows {
   Sums sums() const { return {start.data(), index.data(), coefficient.data()}; }
 };
 
-// Scratch for a kernel: any number of floats from a 64-byte boundary on.
+// Scratch for a kernel: any number of floats, aligned to 64 bytes.
 class Scratch {
  public:
   explicit Scratch(long floats) : block_(floats + 16) {}

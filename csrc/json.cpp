@@ -102,7 +102,7 @@ class Parser {
     if (!is_digit()) fail("wanted a value");
     value.kind = Kind::number;
     value.is_whole = true;
-    // Towards the negative, where int64 has one number more.
+    // Accumulates negative values: int64 has one more of them.
     constexpr std::int64_t least = INT64_MIN;
     const bool is_zero = here() == '0';
     for (; is_digit() && !(is_zero && at_ > begin + is_negative); at_++) {
@@ -184,7 +184,7 @@ class Parser {
     return value;
   }
 
-  // A character of two to four bytes. The shortest form is the only one, and surrogates are no characters.
+  // Reads a character of two to four bytes. Only its shortest form is valid, and surrogates are no characters.
   void multibyte(std::string& to) {
     const unsigned char c = (unsigned char)here();
     const int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;

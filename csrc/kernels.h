@@ -9,8 +9,8 @@ constexpr int kPanelColumns = 16;  // columns of a packed weight panel, the same
 
 enum class Activation { none, relu, gelu, sigmoid };
 
-// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 and i16 have the
-// weights of w8 and multiply whole numbers: x is rounded to 8 or 16 bits, and the sums are exact.
+// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 and i16 store weights
+// as w8 does, but multiply integers: x is rounded to 8 or 16 bits, and the sums are exact.
 enum class Precision { f32, f16, w8, i8, i16 };
 
 // The weights of a product, packed: f32, f16, w8 [ceil(n / 16)][k][16]; i8, i16 [ceil(n / 16)] panels of the sums of 16
@@ -22,11 +22,11 @@ struct Weights {
   const float* scale;  // w8, i8, i16: (n) padded to whole panels
 };
 
-// A row of x in i8 and i16 becomes whole numbers from 0 to `levels`, from its least to its largest number, 0 being one
-// of them:
+// In i8 and i16 a row of x is rounded to whole numbers from 0 to `levels`, from its least to its largest number, 0
+// included:
 //   step = largest / levels - least / levels;  inverse = 1 / step, 0 where the step is below kLeastStep
 //   number = min(round(x * inverse) + zero, levels),  zero = round(-least * inverse)
-// and is multiplied as step * (number - zero). In float32, half to even: the same on every CPU.
+// A number counts as step * (number - zero). Computed in float32, half to even: the same on every CPU.
 constexpr int kLevels8 = 255, kLevels16 = 65535;
 constexpr float kLeastStep = 1e-35f;
 
@@ -54,8 +54,8 @@ struct Kernels {
   int has_f16;  // whether f16 can be read; where not, weights are widened when they are packed
 
   // y[m,n] = activation(x[m,k] @ w + b[n]) + residual[m,n]. residual may be null or y (its rows are ldy apart);
-  // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation, from the product of x and w as they are
-  // rounded. scratch: linear_scratch(k) floats for i8 and i16, else unused.
+  // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation, from the product of the rounded x and
+  // w. scratch: linear_scratch(k) floats for i8 and i16, else unused.
   void (*linear)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                  int ldx, int ldy, int m, int k, int n, Activation activation);
 
@@ -100,14 +100,14 @@ constexpr int kBlockRows = 8 * 17;
 
 static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
-// A row of x in eight bits (in 16 on CPUs that multiply those): the distance between two, in numbers. Never a power of
+// The distance between two rows of rounded x, in numbers of 8 bits (16 on CPUs that multiply those). Never a power of
 // two.
 static inline int rounded_ld(int k) { return round_up(k, 64) + 64; }
-// Twice rows of 16 bits: x in 16 bits is multiplied as two rows of eight.
+// Two 16-bit numbers for each element: x in 16 bits is multiplied as two rows of 8 bits.
 static inline long linear_scratch(int k) { return (long)kBlockRows * rounded_ld(k); }
 static inline long graph_scratch(int rows, int ldx, int k) { return (long)kGraphPeople * rows * (ldx + rounded_ld(k)); }
 
-// The bytes of one packed panel, of all groups of a graph convolution.
+// Bytes of one packed panel with all groups of a graph convolution.
 static inline long packed_panel(Precision precision, int k, int groups = 1) {
   switch (precision) {
     case Precision::f32: return 4L * groups * k * kPanelColumns;
@@ -121,8 +121,8 @@ static inline long attention_scratch(int tokens, int d) {
   return (long)tokens * round_up(d, kPanelColumns) + (long)(d + tokens) * kPanelColumns;
 }
 
-// The table of `isa`, or the best this CPU runs for null or "". Throws std::invalid_argument, listing what this CPU
-// runs, for one it does not.
+// The kernels of `isa`; for null or "" the best that this CPU runs. Throws std::invalid_argument, listing what this CPU
+// runs, for an `isa` that it does not.
 const Kernels& kernels(const char* isa);
 const Kernels* const* supported_kernels(int* count);  // best first
 

@@ -64,10 +64,10 @@ EP_INLINE void softmax_columns(float* x, int n, int ld) {
   }
 }
 
-constexpr float kUnseen = -1e30f;  // the score of a key out of a query's sight: its weight is below the last bit
+constexpr float kUnseen = -1e30f;  // the score of a masked key: its weight is below float32's last bit
 
-// The scores stand transposed, a query a lane, so that softmax runs down whole vectors. Sixteen queries look at one
-// range of keys, and what of it is out of the sight of one of them is masked.
+// The scores are transposed, one query per lane, so that softmax runs down whole vectors. Sixteen queries share one
+// range of keys; the keys that one of them may not see are masked for it.
 void attention(const float* q, const float* k, const float* v, float* y, float* scratch,
                long ldx, long ldy, int tokens, int d, int before, int after) {
   const int dp = (d + kPanel - 1) / kPanel * kPanel;

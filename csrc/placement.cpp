@@ -16,7 +16,7 @@ long first_fit(const std::vector<Life>& lives, std::vector<long>& offsets) {
   offsets.clear();
   long all = 0;
   for (const Life& life : lives) {
-    std::vector<std::pair<long, long>> beside;  // what those that live at its birth take
+    std::vector<std::pair<long, long>> beside;  // ranges of the matrices alive at its birth
     for (std::size_t i = 0; i < offsets.size(); i++)
       if (lives[i].dies >= life.born) beside.push_back({offsets[i], offsets[i] + lives[i].floats});
     std::sort(beside.begin(), beside.end());

@@ -16,12 +16,11 @@ namespace edgepose {
 
 namespace {
 
-// Of all people at once: 8 GiB, and 2^27 rows, since a row takes 16 floats or more.
+// Limit for all people together: 8 GiB, and 2^27 rows, since a row takes 16 floats or more.
 constexpr long kMaxFloats = 1L << 31;
 constexpr std::size_t kHugePage = std::size_t(2) << 20;
-// From here on a block gets huge pages of its own: few address translations to look up. At 30 Hz they have gone cold
-// from one frame to the next, on a virtual machine at twice the price: ampose 0.50 ms without, 0.40 ms with (0.30 back
-// to back).
+// Blocks from this size on get huge pages of their own: fewer TLB misses. At 30 Hz the TLB has gone cold by the next
+// frame, and on a virtual machine a miss costs twice as much: ampose 0.50 ms without, 0.40 ms with (0.30 back to back).
 constexpr std::size_t kSmall = std::size_t(16) << 10;
 
 Block aligned_block(std::size_t bytes) {
@@ -41,7 +40,7 @@ struct Plan::Run {
   Op op;
   int x, y, residual, gate;
   Weights weights{};
-  long panel = 0;  // bytes of a packed panel, of all groups
+  long panel = 0;  // bytes of a packed panel with all groups
   const float* bias = nullptr;
   int ldb = 0;
   Activation activation;
@@ -76,7 +75,7 @@ Precision precision_of(const Step& step, const Tensor& weight, const Kernels& ke
   return weight.type == Type::f16 && kernels.has_f16 ? Precision::f16 : Precision::f32;
 }
 
-// What a weight[groups][k][n] is made of: panels of 16 columns, and groups that each have them.
+// The parts of a weight[groups][k][n]: panels of 16 columns, each with all groups.
 struct Panels {
   int groups, k, n;
   explicit Panels(const Tensor& weight)
@@ -85,7 +84,7 @@ struct Panels {
   long at(int group, int i, int column) const { return ((long)group * k + i) * n + column; }
 };
 
-// One panel of one group, from column `first` on, as kernels.h says.
+// Packs one panel of one group, from column `first` on, as kernels.h says.
 void pack_panel(const Tensor& weight, Precision precision, int group, int first, void* to) {
   const Panels of(weight);
   auto* f32 = static_cast<float*>(to);
@@ -123,7 +122,7 @@ void pack(const Tensor& weight, Op op, Precision precision, unsigned char* to) {
     }
 }
 
-// Each row padded with zeros to ldb.
+// Pads each row with zeros to ldb.
 void pack_rows(const Tensor& bias, int ldb, float* to) {
   const int n = bias.shape.back();
   const long rows = elements(bias) / n;
@@ -131,7 +130,7 @@ void pack_rows(const Tensor& bias, int ldb, float* to) {
     for (int c = 0; c < ldb; c++) *to++ = c < n ? element(bias, r * n + c) : 0.f;
 }
 
-// The elements of a person's matrix in rows of another length.
+// Copies the elements of a person's matrix into rows of another length.
 void copy_elements(const float* x, const Buffer& X, float* y, const Buffer& Y) {
   const long all = (long)X.rows * X.columns;
   for (long at = 0; at < all;) {
@@ -155,8 +154,8 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
   Placed placed = place_on_cpu(spec);
   buffers_ = std::move(placed.buffers);
   arena_ = placed.arena;
-  // Twice over the steps: once for the size of the one block that holds all weights in the order of their use, once to
-  // fill it.
+  // Two passes over the steps: the first finds the size of the one block that holds all weights in order of use, the
+  // second fills it.
   for (bool fill : {false, true}) {
     std::size_t used = 0;
     const auto room = [&](std::size_t bytes) {
@@ -164,7 +163,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       used += (bytes + 63) / 64 * 64;
       return to;
     };
-    // A tensor's rows, each padded to ld floats; null for none. `zeros` rows of zeros after them.
+    // A tensor's rows, each padded to ld floats, then `zeros` rows of zeros; null for no tensor.
     const auto floats = [&](int index, int ld, int zeros = 0) -> const float* {
       if (index < 0) return nullptr;
       const Tensor& tensor = spec.tensors[index];
@@ -397,14 +396,14 @@ void Context::run_product(const Plan::Run& run, int member) {
     kernels.graph_conv(x, weights(0), run.bias + first, residual, y, scratch, run.graph(), X.ld, Y.ld, run.ldb,
                        people.count(), k, n, run.activation);
   } else {
-    // One linear a tap, each added to the last; the tap that all rows have comes first and brings bias and residual.
+    // One linear per tap, added to the sum so far; the tap that all rows have comes first and adds bias and residual.
     int whole = 0;
     while (run.begin(whole) > 0 || run.end(whole, X.rows, Y.rows) < Y.rows) whole++;
     for (int turn = 0; turn < run.taps; turn++) {
       const int tap = turn == 0 ? whole : turn <= whole ? turn - 1 : turn;
       const int begin = run.begin(tap), count = run.end(tap, X.rows, Y.rows) - begin;
       if (count <= 0) continue;
-      // Where a person's rows of x and of y keep step, all people are one matrix.
+      // If the rows of x and y line up for every person, all people are one matrix.
       const bool in_step = count == Y.rows && X.rows == run.stride * Y.rows;
       const int matrices = in_step ? 1 : people.count(), m = in_step ? people.count() * Y.rows : count;
       for (int p = 0; p < matrices; p++) {

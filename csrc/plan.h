@@ -13,13 +13,13 @@
 
 namespace edgepose {
 
-// A matrix of float32, one a person.
+// A float32 matrix; each person has one.
 struct Shape {
   int rows, columns;
 };
 
-// The same in the arena: rows `ld` floats apart, at `offset` floats. With P people everything lies P times: person
-// after person at P * offset, so that P * rows rows are one matrix.
+// A matrix in the arena: rows `ld` floats apart, from float `offset` on. With P people it starts at P * offset and
+// holds one person after another, so that P * rows rows are one matrix.
 struct Buffer {
   int rows, columns, ld;
   long offset;
@@ -45,9 +45,9 @@ enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize,
 //               head looks at later tokens. gate[1, 2 heads] = g | b: y = g softmax(q k^T) v + (1 - b) g v
 //   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n])
 //               + residual
-// A product's weight may be int8: then its column's `scale` (n), of a graph_conv (groups, n), times the product is
-// meant. x_bits, 8 or 16: each row of x is rounded to so many bits too, as kernels.h says (CPUs). x_scale (k): x is
-// rounded to int8, round(x[i] * x_scale[i]) (GPUs).
+// A product's weight may be int8: then each column of the product is multiplied by its `scale` (n), in a graph_conv
+// (groups, n). x_bits, 8 or 16: each row of x is rounded to that many bits too, as kernels.h says (CPUs). x_scale (k):
+// x is rounded to int8, round(x[i] * x_scale[i]) (GPUs).
 struct Step {
   Op op;
   int x = -1, y = -1, residual = -1, gate = -1;
@@ -89,7 +89,7 @@ inline long elements(const Tensor& tensor) {
 struct Free {
   void operator()(void* p) const { std::free(p); }
 };
-using Block = std::unique_ptr<void, Free>;  // memory on a cache line, in huge pages but for small blocks
+using Block = std::unique_ptr<void, Free>;  // cache-line aligned memory, in huge pages unless small
 
 // A checked spec with its weights packed for one instruction set. Immutable; shared by any number of contexts.
 class Plan {
@@ -111,7 +111,7 @@ class Plan {
 
   const Kernels& kernels_;
   int frames_, joints_, inputs_, outputs_;
-  long arena_, scratch_;  // floats: a person's, a thread's
+  long arena_, scratch_;  // in floats: per person, per thread
   Block packed_;
   std::vector<Buffer> buffers_;
   std::vector<Run> runs_;
@@ -120,8 +120,8 @@ class Plan {
 // The working memory and the threads of one caller. One thread at a time may call run().
 class Context {
  public:
-  // cpus: where the threads but the caller's are pinned, as Team says. Throws std::invalid_argument for fewer than 1 or
-  // more than 256 threads, and what Team throws.
+  // cpus: the processors that the threads except the caller's are pinned to, as in Team. Throws std::invalid_argument
+  // for fewer than 1 or more than 256 threads, and what Team throws.
   Context(std::shared_ptr<const Plan> plan, int threads, std::vector<int> cpus = {});
 
   // Makes room for `people` at once; run() with no more than that allocates nothing. Throws std::bad_alloc, and
@@ -136,7 +136,7 @@ class Context {
   void run_step(const Plan::Run& run, int member);
   void run_product(const Plan::Run& run, int member);
   void run_attention(const Plan::Run& run, int member);
-  // The first row of a buffer, all people's rows after it.
+  // The first row of a buffer; all people's rows follow each other.
   float* rows(int buffer) const { return arena() + plan_->buffers_[buffer].offset * people_; }
   float* arena() const { return static_cast<float*>(arena_.get()); }
 

@@ -1,4 +1,4 @@
-// A plan as Python has it, a dict and numpy arrays: for the extensions, which are the only files that include pybind11.
+// Reads a plan from Python's dict and numpy arrays: for the extensions, the only files that include pybind11.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -35,8 +35,8 @@ inline Tensor tensor_of(const py::array& array) {
   return tensor;
 }
 
-// plan: as enginefile.py has it, read by plan_reader from its JSON as it is where there is no Python. The arrays are
-// not copied.
+// plan: the dict of enginefile.py, which plan_reader reads from its JSON, as it does without Python. The arrays are not
+// copied.
 inline PlanSpec spec_of(const py::dict& plan, const Arrays& arrays) {
   std::map<std::string, Tensor> tensors;
   for (const auto& [name, array] : arrays) tensors[name] = tensor_of(array);

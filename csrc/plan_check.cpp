@@ -1,4 +1,4 @@
-// What a plan must be before anything of it is used: every index, shape and size. An engine file is not trusted.
+// Checks every index, shape and size of a plan before any of it is used. An engine file is not trusted.
 #include <stdexcept>
 
 #include "placement.h"
@@ -79,7 +79,7 @@ class Checker {
     need(tensor(i, name, shape).type == Type::f32, (std::string(name) + " is not float32").c_str());
   }
 
-  // The weight of a product, and the scales that one in eight bits has.
+  // Checks the weight of a product, and the scales of an int8 weight.
   void product(const Step& step, std::vector<int> shape, std::vector<int> scales) {
     const bool is_eight_bits = tensor(step.weight, "weight", shape).type == Type::i8;
     need(is_eight_bits == (step.scale != -1), "scale goes with a weight of int8");
@@ -90,7 +90,7 @@ class Checker {
     if (step.x_scale != -1) floats(step.x_scale, "x_scale", {shape.end()[-2]});
   }
 
-  // For a kernel that does not read an element before it writes the same one, and nothing after.
+  // For a kernel that cannot write over its input.
   void apart(int x, int y) const { need(x != y, "it writes what it reads"); }
 
   static bool takes_residual(Op op) {

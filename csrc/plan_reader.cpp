@@ -46,7 +46,7 @@ const std::string& text(const Value& value, const char* key) {
   return value.text;
 }
 
-// Files of format 1 have 4 numbers: where a buffer lay, too.
+// Files of format 1 have 4 numbers: the buffer's place in the arena too.
 Shape read_buffer(const Value& value) {
   const std::vector<Value>& numbers = items(value, "buffers");
   if (numbers.size() != 2 && numbers.size() != 4) throw std::invalid_argument("a buffer is not 2 numbers");

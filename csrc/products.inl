@@ -14,14 +14,14 @@ struct Columns {
   EP_INLINE float at(const float* row, int r, int i) const { return row[i * ld + r]; }
 };
 
-// Rows of numbers from 0 to 255, written by round_rows(); zero[r] stands for 0 in row r.
+// Rows of numbers from 0 to 255, written by round_rows(); zero[r] is the zero point of row r.
 struct RoundedRows {
   rounded* x;
   int32_t* zero;
   long ld;
   EP_INLINE RoundedRows from(int row) const { return {x + row * ld, zero + row, ld}; }
 };
-// The same in 16 bits: 256 * high + low.
+// Rows of 16-bit numbers: 256 * high + low.
 struct SplitRows {
   RoundedRows high, low;
   EP_INLINE SplitRows from(int row) const { return {high.from(row), low.from(row)}; }
@@ -31,9 +31,9 @@ struct SplitRows {
 // do not fit the caches: 8.2 ms without, 5.4 ms with (float32; half precision 6.9 and 5.3). To L2: straight to L1
 // gave 6.4 ms.
 constexpr int kAhead = 128 * kPanel;
-constexpr int kAheadDots = 4 * kAhead / 2;  // of weights that are multiplied in eight bits, 64 steps of 4
+constexpr int kAheadDots = 4 * kAhead / 2;  // for weights multiplied in 8 bits: 64 steps of 4
 
-// sums[P][R][panel] = left[R,k] @ P packed panels `stride` weights apart. The registers hold it all; the sum over k
+// sums[P][R][panel] = left[R,k] @ P packed panels `stride` weights apart. All sums stay in registers; the sum over k
 // runs from 0 upwards.
 template <int R, int P, class Left, class Weight>
 EP_INLINE void tile(const Left& left, const Weight* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
@@ -43,7 +43,7 @@ EP_INLINE void tile(const Left& left, const Weight* __restrict w, long stride, i
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v++) sums[p][r][v] = vf{};
-  // Rows: one pointer a three rows, the rows between a scaled index away, so that 17 rows need 6 registers.
+  // Rows: one pointer per three rows, the others at a scaled index from it, so that 17 rows need 6 registers.
   const float* row[(R + 2) / 3];
 #pragma GCC unroll 32
   for (int r = 0; r < (R + 2) / 3; r++) row[r] = left.from(3 * r).x;
@@ -64,7 +64,7 @@ EP_INLINE void tile(const Left& left, const Weight* __restrict w, long stride, i
   }
 }
 
-// The same in whole numbers, exact; a panel of w begins with the sums of its columns.
+// The same in integers, exact; a panel of w begins with the sums of its columns.
 template <int R, int P>
 EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long stride, int k,
                     vf (&sums)[P][R][kVectors]) {
@@ -105,7 +105,7 @@ EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long st
   }
 }
 
-// Two sums of 32 bits, put together as float32: one could be too large.
+// Adds two int32 sums as float32: as one int32 the total could overflow.
 template <int R, int P>
 EP_INLINE void tile(const SplitRows& left, const int8_t* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
   vf high[P][R][kVectors];
@@ -129,7 +129,7 @@ EP_INLINE vf activate(vf x, Activation activation) {
   return x;
 }
 
-// Where a product's rows go: y = activation(product + b) + residual, the first `columns` of a panel; vector v of it.
+// Writes a product's rows: y = activation(product + b) + residual, the first `columns` of a panel, vector v of it.
 struct LinearOut {
   const float* b;
   const float* residual;
@@ -155,14 +155,14 @@ struct LinearOut {
   }
 };
 
-// A packed panel times rows, left as it is: z[rows][kPanel].
+// Writes the product unchanged: z[rows][kPanel].
 struct PlainOut {
   float* z;
   int ldz;
   EP_INLINE void write(int r, int v, vf sum) const { store(z + (long)r * ldz + v * kLanes, sum); }
 };
 
-// The sums of eight-bit numbers, brought back to what they stand for.
+// Dequantises the sums of 8-bit numbers.
 template <class Out>
 struct ScaledOut {
   Out out;
@@ -214,8 +214,8 @@ void product(const Left& left, const Weight* w, int m, int k, const Out& out) {
   }
 }
 
-// The same, P panels at once while there are as many; the panels left. So few rows leave a processor's adders waiting
-// for each other: one row of martinez, 0.33 ms a panel at a time.
+// The same, P panels at once while P are left; returns the panels left. With so few rows one panel at a time would
+// leave the adders idle: one row of martinez takes 0.33 ms so.
 template <int P, class Left, class Weight, class Out>
 EP_INLINE int products_of_few(const Left& left, const Weight*& w, long stride, int panels, int m, int k, Out& out) {
   constexpr int kRows = kRowsOf<Left> / P;
@@ -234,8 +234,8 @@ EP_INLINE void products(const Left& left, const Weight* w, long stride, int pane
   for (; panels > 0; panels--, w += stride, out = out.after(1)) product(left, w, m, k, out);
 }
 
-// Rows of x in whole numbers, as kernels.h says, up to the next whole 4 of k; 8 bits are in `to.high` alone. step[m]:
-// what one is worth, NaN where a row has NaN or infinity, which whole numbers would hide.
+// Rounds rows of x to integers as kernels.h says, zero up to a multiple of 4; 8 bits use `to.high` alone. step[m]: the
+// row's step, NaN if the row has NaN or infinity, which integers would hide.
 template <int kLevels>
 void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int m, int k) {
   for (int r = 0; r < m; r++, x += ldx) {

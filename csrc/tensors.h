@@ -1,4 +1,4 @@
-// The numbers of a plan's tensors, whatever their type.
+// Reads the numbers of a plan's tensors, whatever their type.
 #pragma once
 
 #include <cstdint>

@@ -29,7 +29,7 @@ inline void pause() {
 #endif
 }
 
-// Spins for a while, then gives the processor away at every turn.
+// Spins for a while, then yields the processor on every turn.
 template <class Holds>
 void wait_until(Holds holds) {
   for (int spin = 0; !holds(); spin++) {
@@ -55,10 +55,10 @@ int cpu_count() { return (int)std::thread::hardware_concurrency(); }
 
 }  // namespace
 
-// A thread of the process. Taken by one team at a time.
+// A thread of the process, used by one team at a time.
 struct Worker {
   std::atomic<bool> is_taken{false};
-  alignas(64) std::atomic<unsigned> job{0};  // counts what it was given; then team and member say what
+  alignas(64) std::atomic<unsigned> job{0};  // number of jobs so far; team and member are the newest one's
   std::atomic<bool> is_asleep{false};
   Team* team = nullptr;  // null: stop
   int member = 0;
@@ -101,7 +101,7 @@ struct Worker {
       if (pinned < 0 && sched_getcpu() == team->caller_cpu_) leave_cpu(team->caller_cpu_, allowed);
 #endif
       team->work_(team->argument_, member);
-      team->finished_.fetch_add(1, std::memory_order_release);  // the team may be gone from here on
+      team->finished_.fetch_add(1, std::memory_order_release);  // the team may be destroyed from here on
     }
   }
 
@@ -131,7 +131,7 @@ class Workers {
     return *all;
   }
 
-  // There are at least `count` afterwards. Throws std::runtime_error if the system does not give them.
+  // Starts threads until there are `count`. Throws std::runtime_error if the system does not give them.
   void want(int count) {
     std::lock_guard<std::mutex> lock(mutex_);
     try {
@@ -152,7 +152,7 @@ class Workers {
 
   void leave() {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (teams_ > 0 && --teams_ == 0) stop();  // a team that a fork has from its parent is not counted
+    if (teams_ > 0 && --teams_ == 0) stop();  // a team that a fork inherits is not counted
   }
 
   // Takes free workers, at most `wanted`, while no more than `limit` threads are at work.
@@ -186,7 +186,7 @@ class Workers {
     count_.store(0);
   }
 
-  // In a fork: the threads stayed behind. What they left is not touched: joining it would wait for ever.
+  // For the child of a fork, which has no worker threads. Their objects stay: joining them would wait for ever.
   void forget() {
     new (&mutex_) std::mutex;
     count_.store(0);

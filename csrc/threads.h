@@ -14,8 +14,8 @@ struct Worker;
 // it awake), then sleeps: idle teams take no processor time.
 class Team {
  public:
-  // cpus: the processors of the workers, one each, beginning anew where they are fewer; none: wherever the system puts
-  // them. Throws std::runtime_error if the system does not give that many threads, std::invalid_argument for a
+  // cpus: the processors that the workers are pinned to, one each, reused in turn if there are fewer; empty: not
+  // pinned. Throws std::runtime_error if the system does not give that many threads, std::invalid_argument for a
   // processor that the process may not use.
   explicit Team(int threads, std::vector<int> cpus = {});
   ~Team();
@@ -45,7 +45,7 @@ class Team {
   // a member that finds itself on the caller's processor leaves it. ampose, 2 threads: median 0.70 ms without, 0.20 ms
   // with.
   int caller_cpu_ = -1;
-  std::vector<Worker*> workers_;  // of the work that is running
+  std::vector<Worker*> workers_;  // the workers that do the current work
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> phase_{0};
   alignas(64) std::atomic<int> finished_{0};

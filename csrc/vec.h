@@ -25,7 +25,7 @@ constexpr int kVectors = kPanel / kLanes;
 
 #define EP_INLINE inline __attribute__((always_inline))
 
-// Lanes of two vectors by their numbers, those of b counted on from a's.
+// Selects lanes of two vectors by number; b's lanes are numbered after a's.
 #if defined(__clang__) || __GNUC__ >= 12
 #define EP_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #elif __GNUC__ >= 9
@@ -45,7 +45,7 @@ EP_INLINE void store(float* p, vf v) { *(vf_unaligned*)p = v; }
 EP_INLINE vf max(vf a, vf b) { return b > a ? b : a; }
 EP_INLINE vf min(vf a, vf b) { return b < a ? b : a; }
 
-// The first n lanes (n may be <= 0 or >= kLanes); the others read as zero, are not written and need not exist.
+// Loads or stores the first n lanes (n may be <= 0 or >= kLanes); the others read as zero, their memory is not touched.
 #if defined(EP_AVX512)
 EP_INLINE __mmask16 lanes_below(int n) { return n >= kLanes ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1); }
 EP_INLINE vf load(const float* p, int n) { return (vf)_mm512_maskz_loadu_ps(lanes_below(n), p); }
@@ -61,7 +61,7 @@ EP_INLINE void store(float* p, vf v, int n) {
 }
 #endif
 
-// Lanes as far as there are n, and zeros.
+// Loads at most n lanes; the others are zero.
 EP_INLINE vf load_some(const float* p, int n) { return n >= kLanes ? load(p) : load(p, n); }
 
 // The sum of all lanes, halves added to halves: always the same order.
@@ -110,8 +110,8 @@ constexpr int kHasHalf = 0;
 EP_INLINE vf load(const uint16_t*) { return vf{}; }
 #endif
 
-// Weights in eight bits, widened as they are read. (maskz, here and below: g++ 12 warns of the plain intrinsics' own
-// headers.)
+// 8-bit weights, widened as they are read. (maskz, here and below: the plain intrinsics' headers cause warnings in g++
+// 12.)
 #if defined(EP_AVX512)
 EP_INLINE vf load(const int8_t* p) {
   return (vf)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p)));
@@ -138,10 +138,9 @@ EP_INLINE vf load(const int8_t* p) {  // ampose-l: 82 ms element by element
 EP_INLINE vf load(const int8_t* p) { return vf{(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
 #endif
 
-// Products of whole numbers, four at a time: a panel's 16 columns of 4 weights are kDots vectors of kDotBytes, each
-// added to a vector of int32 sums: one a column, or two a column side by side (kDots is then twice kVectors). x, from 0
-// to 255, is stored as `rounded`, kLeast added to it. Never the instruction that adds two products in saturating 16
-// bits.
+// Integer dot products of four numbers: a panel's 16 columns of 4 weights are kDots vectors of kDotBytes, each added to
+// a vector of int32 sums: one per column, or two per column side by side (kDots is then twice kVectors). x, from 0 to
+// 255, is stored as `rounded`, with kLeast added. No instruction that adds two products in saturating 16 bits is used.
 #if defined(EP_AVX512_VNNI)
 typedef uint8_t rounded;
 constexpr int kLeast = 0, kDots = 1, kDotBytes = 64, kDotRows = 17;
@@ -190,7 +189,7 @@ EP_INLINE vi dot4(vi sum, vi x, vi w) {
 #endif
 #endif
 
-// Four numbers of x, again and again.
+// Repeats four numbers of x across a vector.
 EP_INLINE vi splat4(const rounded* p) {
   typedef int64_t vl __attribute__((vector_size(4 * kLanes)));
   if constexpr (sizeof(rounded) == 1) {
@@ -204,7 +203,7 @@ EP_INLINE vi splat4(const rounded* p) {
   }
 }
 
-// The sums of a panel's columns, less `zero` times the sums of its weights.
+// columns = the sums of a panel's columns - `zero` * the sums of their weights.
 EP_INLINE void columns_of(const vi (&sums)[kDots], int zero, const vi (&weights)[kVectors], vf (&columns)[kVectors]) {
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; v++) {
@@ -228,7 +227,7 @@ EP_INLINE void columns_of(const vi (&sums)[kDots], int zero, const vi (&weights)
   }
 }
 
-// Makes the compiler take a register's value for used, and for one that it does not know.
+// Makes the compiler treat a register's value as used and as unknown.
 #if defined(__aarch64__)
 #define EP_KEEP(v) __asm__ volatile("" : "+w"(v))
 #elif defined(EP_AVX512)
@@ -237,16 +236,16 @@ EP_INLINE void columns_of(const vi (&sums)[kDots], int zero, const vi (&weights)
 #define EP_KEEP(v) __asm__ volatile("" : "+x"(v))
 #endif
 
-// kOrigin + x * y rounded to a whole number, half to even, where that is within 2^22; else any. Not fused: the same on
-// every CPU.
-constexpr int kOrigin = 0x4b400000;  // 1.5 * 2^23, from which on float32 has whole numbers alone
+// kOrigin + x * y rounded to an integer, half to even, if it is within 2^22; otherwise any number. Not fused: the same
+// on every CPU.
+constexpr int kOrigin = 0x4b400000;  // 1.5 * 2^23: from 2^23 on float32 holds only integers
 EP_INLINE vi round_product(vf x, vf y) {
   vf product = x * y;
   EP_KEEP(product);
   return (vi)(product + 12582912.f);
 }
 
-// Numbers from 0 to 255, kLeast added.
+// Stores numbers from 0 to 255, with kLeast added.
 EP_INLINE void store_rounded(rounded* p, vi numbers) {
   numbers += kLeast;
 #if defined(EP_AVX512)
@@ -259,7 +258,7 @@ EP_INLINE void store_rounded(rounded* p, vi numbers) {
 #endif
 }
 
-// Into L2. The address need not exist.
+// Prefetches into L2. The address need not exist.
 EP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // e^x, relative error below 3 ulp for x in [-87, 88]; x is clamped from below.

@@ -10,7 +10,7 @@ void run(const py::dict& plan, const Arrays& tensors, const Floats& x, Floats& y
          bool uses_tensor_cores, unsigned order) {
   const cuda::Program program = cuda::make_program(spec_of(plan, tensors), uses_tensor_cores);
   const int people = (int)x.shape(0);
-  // As nothing wrote it: NaN, so that what is read before shows.
+  // Starts as NaN, so that a read before the first write shows.
   std::vector<float> arena((std::size_t)program.arena * people, NAN), input(x.size(), NAN);
   std::vector<cuda::Shared> shared(blocks);
   std::memset((void*)shared.data(), 0xff, shared.size() * sizeof(cuda::Shared));

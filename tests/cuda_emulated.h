@@ -50,7 +50,7 @@ struct Fiber {
   ucontext_t start;
   jmp_buf here;
   bool has_begun = false, is_done = false;
-  const Barrier* waits_for = nullptr;  // until it has been passed once more than `before`
+  const Barrier* waits_for = nullptr;  // waits until it has been passed more than `before` times
   unsigned long before = 0;
 };
 
@@ -100,7 +100,7 @@ inline void launch(int blocks, int threads, unsigned order, std::function<void()
   std::vector<int> turns(fibers.size());
   for (std::size_t i = 0; i < turns.size(); i++) turns[i] = (int)(order == 1 ? turns.size() - 1 - i : i);
   std::mt19937 random(order);
-  std::vector<int> sleeps(warps.size());  // how many more rounds
+  std::vector<int> sleeps(warps.size());  // rounds left to sleep
   for (volatile std::size_t left = fibers.size(); left;) {
     if (order > 1) {
       std::shuffle(turns.begin(), turns.end(), random);

@@ -20,7 +20,7 @@ static unsigned short half(float x) {
   return x == 0 ? 0 : (unsigned short)((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023));
 }
 
-// Whole numbers w[k][np] in panels for products of whole numbers, as kernels.h says.
+// Packs integers w[k][np] into the panels of integer products, as kernels.h says.
 static std::vector<signed char> packed_dots(const std::vector<signed char>& w, int k, int np) {
   const long bytes = packed_panel(Precision::i8, k);
   std::vector<signed char> packed(np / kPanelColumns * bytes);
@@ -92,7 +92,7 @@ int main() {
         for (Precision bits : {Precision::i8, Precision::i16}) {
           linear(reference, {bits, packed.data(), scale.data()}, z);
           linear(table, {bits, packed.data(), scale.data()}, y);
-          // Equal to the bit, but for what GELU and sigmoid differ by.
+          // Equal to the bit, except for GELU and sigmoid.
           const bool is_exact = a == Activation::none || a == Activation::relu;
           compare(table.isa, bits == Precision::i8 ? "linear_i8" : "linear_i16", y, z,
                   is_exact ? 0 : 4 * (k + 4) * eps);
@@ -117,7 +117,7 @@ int main() {
         w16[i] = half(w[i]);
         w8[i] = (signed char)std::round(254 * number());
       }
-      // For whole numbers: both groups of a panel lie one after the other.
+      // For integers: both groups of a panel lie one after the other.
       std::vector<signed char> packed;
       for (int panel = 0; panel < np / kPanelColumns; panel++) for (int g = 0; g < 2; g++) {
         const signed char* from = w8.data() + (2L * panel + g) * k * kPanelColumns;
@@ -143,7 +143,7 @@ int main() {
         conv(reference, {bits, packed.data(), scale.data()}, z);
         conv(table, {bits, packed.data(), scale.data()}, y);
         compare(table.isa, bits == Precision::i8 ? "graph_conv_i8" : "graph_conv_i16", y, z,
-                4 * k * eps);  // the sums of the mixing
+                4 * k * eps);  // for the sums of the mixing
       }
     }
     for (int tokens : {1, 16, 17, 27}) for (int d : {3, 16, 27}) {

@@ -6,10 +6,10 @@
 
 namespace edgepose::cuda {
 
-constexpr int kRowStride = kRowBytes + 16;  // of a row of x in shared memory: the lanes of a fragment fall on 32 banks
-constexpr int kSumStride = kPanelColumns + 4;  // of a row of sums: the lanes of a fragment fall on different banks
-constexpr int kKeys = 32;                   // keys and values that lie in shared memory at once, a lane each
-constexpr float kUnseen = -1e30f;           // the score of a key that is not seen, as in kernels.inl
+constexpr int kRowStride = kRowBytes + 16;  // between rows of x in shared memory: a fragment's lanes fall on 32 banks
+constexpr int kSumStride = kPanelColumns + 4;  // between rows of sums: a fragment's lanes fall on different banks
+constexpr int kKeys = 32;                   // keys and values in shared memory at once, one per lane
+constexpr float kUnseen = -1e30f;           // the score of a masked key, as in kernels.inl
 
 // What one launch works on. All pointers are the device's; host_input and answer may be host memory that it has mapped.
 struct Launch {
@@ -33,7 +33,7 @@ struct Shared {
       alignas(16) unsigned char x[kTileRows * kRowStride];
       uint32_t sums[kWarps][kTileRows * kSumStride];  // float or int
       float z[kGraphRows * kPanelColumns];
-      float mean[kTileRows], deviation[kTileRows], broken[kTileRows];  // deviation: one over it
+      float mean[kTileRows], deviation[kTileRows], broken[kTileRows];  // deviation: its reciprocal
     };
     float attention[2 * kKeys * (kHeadWidth + 1) + kWarps * kHeadWidth];
   };
@@ -58,7 +58,7 @@ EP_DEVICE float activate(float x, Activation activation) {
   return x;
 }
 
-// y[row][c] = value + residual + position. row: of all people.
+// y[row][c] = value + residual + position. row: counted over all people.
 EP_DEVICE void store(const Launch& launch, const Step& s, int row, int c, float value, bool adds_residual = true) {
   const int person = row / s.rows, t = row % s.rows;
   if (adds_residual && s.residual >= 0) {
@@ -70,7 +70,7 @@ EP_DEVICE void store(const Launch& launch, const Step& s, int row, int c, float 
   y[(long)row * s.ldy + c] = value;
 }
 
-// The items of a step that this block owns: [first, last) of `items`, side by side.
+// The consecutive items of a step that this block owns: [first, last) of `items`.
 struct Items {
   long first, last;
   EP_DEVICE explicit Items(long items)

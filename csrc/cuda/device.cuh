@@ -68,8 +68,8 @@ EP_DEVICE void publish(unsigned* word, unsigned value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" : : "l"(__cvta_generic_to_global(word)), "r"(value) : "memory");
 }
 
-// All blocks of the grid arrive before one goes on, and see what the others wrote. All of them must run at once
-// (cooperative launch). arrived, passed: zero before the first launch; arrived is zero again after each.
+// Grid-wide barrier: no block goes on before all have arrived, and each sees what the others wrote. All must run at
+// once (cooperative launch). arrived, passed: zero before the first launch; arrived is zero again after each.
 EP_DEVICE void wait_for_grid(unsigned* arrived, unsigned* passed) {
   __syncthreads();
   if (threadIdx.x == 0) {

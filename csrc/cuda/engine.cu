@@ -19,7 +19,7 @@ void check(cudaError_t status, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
-// Device memory that a constructor may lose before its object is whole.
+// Device memory that is freed if a constructor throws before keep().
 struct DeviceMemory {
   void* bytes = nullptr;
   explicit DeviceMemory(std::size_t size) { check(cudaMalloc(&bytes, size ? size : 1), "cudaMalloc"); }
@@ -37,7 +37,7 @@ struct Event {
   void record(cudaStream_t stream) { check(cudaEventRecord(event, stream), "cudaEventRecord"); }
 };
 
-// The time from one event to the other, in ms, when both have come to pass.
+// The time from one event to the other, in ms, once both have happened.
 float between(const Event& first, const Event& last) {
   check(cudaEventSynchronize(last.event), "waiting for the kernels");
   float ms = 0;
@@ -45,7 +45,7 @@ float between(const Event& first, const Event& last) {
   return ms;
 }
 
-// Within it, a device is the thread's current one.
+// Makes a device the thread's current one within a scope.
 class OnDevice {
  public:
   explicit OnDevice(int device) {
@@ -58,8 +58,7 @@ class OnDevice {
   int before_;
 };
 
-// Waits for a stream. At first without giving the processor away: on a Jetson a wait that sleeps costs more than the
-// pose.
+// Waits for a stream. Spins at first: on a Jetson a wait that sleeps costs more than the pose.
 void wait_for(cudaStream_t stream) {
   const auto start = std::chrono::steady_clock::now();
   cudaError_t status;
@@ -69,7 +68,7 @@ void wait_for(cudaStream_t stream) {
   check(status, "running the plan");
 }
 
-// One block a multiprocessor, all of them at once.
+// One block per multiprocessor, all running at once.
 __global__ void __launch_bounds__(kThreads, 1) run_plan(Launch launch) {
   extern __shared__ __align__(16) unsigned char bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
@@ -91,7 +90,7 @@ __global__ void read_all(const float4* from, long count, float* sink) {
     const float4 v = from[i];
     sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
   }
-  if (sum.x + sum.y + sum.z + sum.w == 1) *sink = 1;  // never: the memory is zero; without it nothing would be read
+  if (sum.x + sum.y + sum.z + sum.w == 1) *sink = 1;  // never true (memory is zero), but keeps the reads
 }
 
 int current_device() {
@@ -106,7 +105,7 @@ int attribute(cudaDeviceAttr which) {
   return value;
 }
 
-// The code of run_plan that this device takes was compiled for sm_80 or later: then it has the tensor cores' path.
+// Whether this device's code of run_plan was compiled for sm_80 or later and so has the tensor core path.
 bool has_tensor_cores() {
   cudaFuncAttributes attributes;
   check(cudaFuncGetAttributes(&attributes, run_plan), "cudaFuncGetAttributes");

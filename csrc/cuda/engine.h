@@ -17,11 +17,11 @@ struct Device {
   bool is_integrated;  // shares its memory with the CPU, as a Jetson's does
 };
 
-// Why no kernel can run here, or nothing: no driver, no device, or one that this extension was not compiled for.
+// The reason why no kernel can run here, or "": no driver, no device, or one this extension was not compiled for.
 std::string why_unavailable();
 std::vector<Device> devices();
 
-// The GPUs whose machine code is in here: 75 for sm_75.
+// The compute capabilities that this extension has machine code for: 75 for sm_75.
 std::vector<int> architectures();
 
 // A program in the memory of the device that was current. Immutable; shared by any number of contexts, which run on
@@ -70,12 +70,11 @@ class Context {
   std::shared_ptr<const Plan> plan_;
   void *stream_ = nullptr, *arena_ = nullptr, *input_ = nullptr, *turns_ = nullptr;
   float *host_input_ = nullptr, *host_answer_ = nullptr;    // page-locked
-  void *mapped_input_ = nullptr, *mapped_answer_ = nullptr;  // where the device sees them
+  void *mapped_input_ = nullptr, *mapped_answer_ = nullptr;  // their addresses on the device
   int capacity_ = 0, people_ = 0, multiprocessors_ = 0;
 };
 
-// The CUDA graph of what `enqueue` puts on a stream: for engines of other libraries, whose launches are replayed as
-// one.
+// The CUDA graph of the work that `enqueue` puts on a stream: replays the launches of other libraries' engines as one.
 class Graph {
  public:
   // stream: a cudaStream_t (or CUstream) as a number, not the default one. Throws if enqueue gives false or its work
@@ -92,8 +91,7 @@ class Graph {
 void run_attention_newest(const float* q, const float* keys, const float* values, float* y, int people, int capacity,
                           int newest, int count, int heads, int d, int span);
 
-// Milliseconds to read `bytes` once, all multiprocessors together, the mean of `times` in a row: from L2 if they fit
-// there.
+// Mean milliseconds of `times` reads of `bytes` by all multiprocessors together; from L2 if they fit there.
 float read_ms(long bytes, int times);
 
 }  // namespace edgepose::cuda

@@ -7,13 +7,12 @@
 
 namespace edgepose::cuda {
 
-// A query's softmax over its keys as they come, 32 at a time: what it has seen so far. A lane owns every 32nd channel
-// of y.
+// The online softmax of a query over its keys, 32 at a time: the state so far. A lane owns every 32nd channel of y.
 struct Attended {
   float top = kUnseen, total = 0, y[kHeadWidth / 32] = {};
 
-  // score: of the lane's key, kUnseen where it is not seen. value(key): where the value of each of the `count` keys
-  // lies.
+  // score: of the lane's key, kUnseen if it is masked. value(key): the address of the value of each of the `count`
+  // keys.
   template <class Value>
   EP_DEVICE void add(float score, int count, int d, Value value) {
     const float above = max_of_warp(score), now = above > top ? above : top;
@@ -31,7 +30,7 @@ struct Attended {
     }
   }
 
-  // emit(c, y): the lane's channels.
+  // Calls emit(c, y) for each of the lane's channels.
   template <class Emit>
   EP_DEVICE void finish(int d, Emit emit) const {
 #pragma unroll
@@ -52,7 +51,7 @@ EP_DEVICE void attention(const Launch& launch, const Step& s, Shared& shared) {
     const int person = (int)(item / (H * s.parts)), head = (int)(item / s.parts % H), part = (int)(item % s.parts);
     const bool is_strided = s.span && head % 2;
     const int step = is_strided ? s.span : 1, sequence = is_strided ? part / strided : 0;
-    const int first = (is_strided ? part % strided : part) * kWarps;  // query, of this sequence
+    const int first = (is_strided ? part % strided : part) * kWarps;  // query within this sequence
     const int length = sequence < N ? (N - sequence + step - 1) / step : 0;
     if ((is_strided ? sequence >= sequences : part >= local) || first >= length) continue;
     const int before = s.span && !is_strided ? s.span : N, after = s.is_causal ? 0 : before;
@@ -99,7 +98,7 @@ EP_DEVICE void attention_newest(const float* q, const float* keys, const float* 
   for (int item = blockIdx.x * kWarps + warp(); item < people * heads; item += gridDim.x * kWarps) {
     const int person = item / heads, head = item % heads;
     const bool is_strided = span && head % 2;
-    // Both count in age.
+    // Ages in tokens; the newest token has age 0.
     const int step = is_strided ? span : 1, reach = span && !is_strided && span + 1 < count ? span + 1 : count;
     const int seen = (reach + step - 1) / step;
     const long at = (long)person * capacity * C + head * d;
@@ -118,7 +117,7 @@ EP_DEVICE void attention_newest(const float* q, const float* keys, const float* 
   }
 }
 
-// An item: one row, a warp's.
+// An item: one row, done by one warp.
 EP_DEVICE void normalize(const Launch& launch, const Step& s) {
   const float* x = rows(launch, s.x);
   const int n = s.columns;
@@ -132,7 +131,7 @@ EP_DEVICE void normalize(const Launch& launch, const Step& s) {
   }
 }
 
-// The steps that write each element by itself. An item: one element, a thread's.
+// The steps that write each element by itself. An item: one element, done by one thread.
 EP_DEVICE void elements(const Launch& launch, const Step& s) {
   const long all = (long)launch.people * s.rows * s.columns;
   const float* x = s.x < 0 ? nullptr : rows(launch, s.x);
@@ -151,7 +150,7 @@ EP_DEVICE void elements(const Launch& launch, const Step& s) {
       case Op::pick: value = x[((long)person * s.x_rows + s.first + (long)t * s.stride) * s.ldx + c]; break;
       case Op::concat: value = c < s.k ? x[(long)row * s.ldx + c] : other[(long)row * s.ldr + c - s.k]; break;
       case Op::multiply: value = activate(x[(long)row * s.ldx + c] * other[(long)row * s.ldr + c], s.activation); break;
-      default: value = x[(long)row * s.ldx + c];  // add: store() brings the constant
+      default: value = x[(long)row * s.ldx + c];  // add: store() adds the constant
     }
     store(launch, s, row, c, value, false);  // residual, if any, was the other operand
   }
@@ -176,8 +175,8 @@ EP_DEVICE void load_step(const Launch& launch, int i, Shared& shared) {
   for (int word = threadIdx.x; word < (int)(sizeof(Step) / 4); word += kThreads) to[word] = from[word];
 }
 
-// The whole plan. The input is read from the host once, side by side; the next step's description is there before the
-// wait is over.
+// Runs the whole plan. The input is read from the host once, in order; the next step's description is loaded before the
+// wait.
 template <bool kTensorCores>
 EP_DEVICE void run(const Launch& launch, Shared& shared) {
   const long floats = (long)launch.people * launch.frames * launch.joints * launch.inputs;

@@ -17,12 +17,12 @@ struct PlainRows {
   EP_DEVICE PlainRow row(int r) const { return {x + r * ld}; }
 };
 
-struct InputRow {  // of a token: its frames lie `apart` floats from each other
+struct InputRow {  // one token: its frames lie `apart` floats from each other
   const float* x;
   int apart, columns;
   EP_DEVICE float at(int i) const { return x[(long)(i / columns) * apart + i % columns]; }
 };
-struct InputRows {  // as tokens and frames read the input, from row `first` on
+struct InputRows {  // the input as `tokens` and `frames` read it, from row `first` on
   const Launch& launch;
   bool is_frames;
   int first;
@@ -34,7 +34,7 @@ struct InputRows {  // as tokens and frames read the input, from row `first` on
 };
 
 struct TapRow {
-  const float* x;  // the person's first
+  const float* x;  // the person's first row
   int from, rows, k;
   long ld;
   EP_DEVICE float at(int i) const {
@@ -45,14 +45,14 @@ struct TapRow {
 struct TapRows {  // a convolution's taps side by side
   const float* x;
   const Step& s;
-  int first, k;  // row; columns of x
+  int first, k;  // first: row; k: columns of x
   EP_DEVICE TapRow row(int r) const {
     const int row = first + r, person = row / s.rows;
     return {x + (long)person * s.x_rows * s.ldx, s.first + s.stride * (row - person * s.rows), s.x_rows, k, s.ldx};
   }
 };
 
-struct GatheredRow {  // the first entry by itself: nearly all rows have no other
+struct GatheredRow {  // first: the first entry, since nearly all rows have no other
   const float *x, *first;
   float coefficient;
   const int *index, *end;
@@ -65,7 +65,7 @@ struct GatheredRow {  // the first entry by itself: nearly all rows have no othe
     return sum;
   }
 };
-struct GatheredRows {  // of one person
+struct GatheredRows {  // the gathered rows of one person
   const float* x;
   Sums sums;
   long ld;
@@ -78,7 +78,7 @@ struct GatheredRows {  // of one person
   }
 };
 
-// Mean and deviation of each row, a warp a row.
+// Mean and deviation of each row, one warp per row.
 template <class Left>
 EP_DEVICE void measure_rows(const Left& left, int m, int k, float epsilon, Shared& shared) {
   for (int r = warp(); r < m; r += kWarps) {
@@ -96,13 +96,13 @@ EP_DEVICE void measure_rows(const Left& left, int m, int k, float epsilon, Share
   wait_for_block();
 }
 
-// How a precision multiplies. On tensor cores halves and int8, else floats and int8.
+// How a precision multiplies: halves and int8 on tensor cores, else floats and int8.
 template <bool kTensorCores>
 EP_DEVICE int bytes_of_x(Precision precision) {
   return precision == Precision::i8 ? 1 : kTensorCores && precision != Precision::f32 ? 2 : 4;
 }
 
-// Elements [from, from + count) of m rows of x, as the products take them; zero up to the next 32.
+// Elements [from, from + count) of m rows of x, in the products' types; zero up to the next multiple of 32.
 template <bool kTensorCores, class Left>
 EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, int m, int from, int count,
                          Shared& shared) {
@@ -117,7 +117,7 @@ EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, 
       if (size == 4) reinterpret_cast<float*>(to)[i] = v;
       if (size == 2) reinterpret_cast<half*>(to)[i] = to_half(v);
       if (size == 1) {
-        nothing += v - v;  // NaN where whole numbers would hide it
+        nothing += v - v;  // NaN if v is NaN or infinite, which int8 would hide
         const float whole = i < count ? rintf(v * x_scale[from + i]) : 0.f;
         reinterpret_cast<int8_t*>(to)[i] = (int8_t)(whole < -128 ? -128.f : whole > 127 ? 127.f : whole);
       }
@@ -191,9 +191,9 @@ EP_DEVICE void accumulate_fragments(const Step& s, const unsigned char* panel, i
   }
 }
 
-// emit(r, c, sum): rows of x (m at most kTileRows) times one panel, for the elements of the calling thread. A block
+// Calls emit(r, c, sum) for the calling thread's elements of rows of x (m, at most kTileRows) times one panel. A block
 // owns the whole of k: its warps each take a part, and their sums are added in one order. is_loaded: x is in shared
-// memory from the call before.
+// memory from the previous call.
 template <bool kTensorCores, class Sum, class Left, class Emit>
 EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float* scale, const float* x_scale,
                           const Left& left, int m, bool is_loaded, Shared& shared, Emit emit) {
@@ -266,7 +266,7 @@ EP_DEVICE void linear(const Launch& launch, const Step& s, Shared& shared) {
     else if (s.op == Op::conv) run(TapRows{x, s, first, s.k / s.taps});
     else run(PlainRows{x + (long)first * s.ldx, s.ldx});
     loaded = tile;
-    wait_for_block();  // before the next rows: `broken` of these has been read
+    wait_for_block();  // before the next rows: until all have read `broken`
   }
 }
 

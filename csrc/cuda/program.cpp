@@ -19,7 +19,7 @@ struct Values {
     int edgepose::Step::*slot;
   };
   std::vector<edgepose::Step> steps;
-  std::vector<std::vector<Use>> uses;  // of each step's value
+  std::vector<std::vector<Use>> uses;  // the uses of each step's value
 
   explicit Values(const PlanSpec& spec) : steps(spec.steps), uses(spec.steps.size()) {
     std::vector<int> writer(spec.buffers.size(), -1);
@@ -57,7 +57,7 @@ class Maker {
     program_.inputs = spec_.inputs, program_.outputs = spec_.outputs;
     for (int i = 0; i < count(); i++) made_[i] = plain(i);
     for (int i = 0; i < count(); i++) fuse(i);
-    std::vector<int> numbers;  // of the steps that stay
+    std::vector<int> numbers;  // the steps that stay
     for (int i = 0; i < count(); i++)
       if (!is_gone_[i]) numbers.push_back(i);
     made_[answer_].is_answer = true;
@@ -80,7 +80,7 @@ class Maker {
     return (long)at;
   }
 
-  // A tensor as floats, its rows padded to ld; -1 for none. times: its elements, so often one after the other.
+  // A tensor as floats, its rows padded to ld; -1 for none. times: how often its elements are repeated.
   long floats(int index, int ld, int times = 1) {
     if (index < 0) return -1;
     const Tensor& tensor = spec_.tensors[index];
@@ -93,7 +93,7 @@ class Maker {
     return constant(values);
   }
 
-  // Step i by itself, x, residual and gate being numbers of steps still.
+  // Step i without fusion; x, residual and gate are still numbers of steps.
   Step plain(int i) {
     const edgepose::Step& from = values_.steps[i];
     Step step;
@@ -155,8 +155,8 @@ class Maker {
     step.scatter_coefficient = constant(coefficient);
   }
 
-  // One panel of one group behind `to`, zero past k and n. Fragments: for each 16 (int8: 32) of k, each lane's part of
-  // the A matrix of mma.m16n8k16 (m16n8k32), which is the weights transposed.
+  // Appends one panel of one group to `to`, zero past k and n. Fragments: for each 16 (int8: 32) of k, each lane's part
+  // of the A matrix of mma.m16n8k16 (m16n8k32), which is the weights transposed.
   void pack_panel(const Tensor& weight, const Step& step, int group, int first, std::vector<unsigned char>& to) const {
     const int n = weight.shape.back();
     const auto put = [&](int i, int column) {
@@ -169,13 +169,13 @@ class Maker {
     };
     const bool is_i8 = step.precision == Precision::i8;
     if (!uses_tensor_cores_ || step.precision == Precision::f32) {
-      const int together = is_i8 ? 4 : 1;  // of k
+      const int together = is_i8 ? 4 : 1;  // elements of k side by side
       for (int i = 0; i < step.k; i += together)
         for (int column = 0; column < kPanelColumns; column++)
           for (int j = 0; j < together; j++) put(i + j, column);
       return;
     }
-    const int pack = is_i8 ? 4 : 2, span = 8 * pack;  // numbers in a register; of k in a fragment
+    const int pack = is_i8 ? 4 : 2, span = 8 * pack;  // numbers per register; elements of k per fragment
     for (int i = 0; i < step.k; i += span)
       for (int lane = 0; lane < 32; lane++)
         for (int e = 0; e < 4 * pack; e++)
@@ -216,7 +216,7 @@ class Maker {
     }
   }
 
-  // Step i is done by `step` before it: whoever reads i's value reads that one's.
+  // The earlier `step` does step i's work too: readers of i's value now read that step's.
   void become(int i, int step) {
     is_gone_[i] = true;
     if (answer_ == i) answer_ = step;
@@ -235,10 +235,10 @@ class Maker {
     return before;
   }
 
-  // Offsets in the arena for the values of the steps that stay; then the steps' numbers become offsets.
+  // Places the values of the steps that stay in the arena, then replaces the steps' numbers by offsets.
   void place(const std::vector<int>& numbers) {
     std::vector<Life> lives;
-    std::vector<int> life_of(count(), -1);  // -1: of no step that stays, as where a product reads the input itself
+    std::vector<int> life_of(count(), -1);  // -1: no step that stays, e.g. a product reads the input itself
     const auto reads = [&](int i) { return std::vector<long*>{&made_[i].x, &made_[i].residual, &made_[i].gate}; };
     for (int i : numbers) {
       Step& step = made_[i];
@@ -256,7 +256,7 @@ class Maker {
       for (long* value : reads(i))
         if (*value >= 0) *value = life_of[*value] < 0 ? -1 : offsets[life_of[*value]];
     }
-    if (program_.arena == 0) program_.arena = 1;  // a block of no memory is none
+    if (program_.arena == 0) program_.arena = 1;  // an arena is never empty
   }
 
   const PlanSpec& spec_;

@@ -8,13 +8,13 @@
 
 namespace edgepose::cuda {
 
-constexpr int kWarps = 8, kThreads = 32 * kWarps;  // of a block
+constexpr int kWarps = 8, kThreads = 32 * kWarps;  // per block
 // Rows of x that share one pass over the weights: three tensor core tiles, the joints of a person.
 constexpr int kTileRows = 24;
-constexpr int kRowBytes = 1024;    // of a row of x in shared memory at once: 256 floats, 512 halves or 1024 int8
+constexpr int kRowBytes = 1024;    // bytes of a row of x in shared memory at once: 256 floats, 512 halves or 1024 int8
 constexpr int kHeadWidth = 192;    // channels of an attention head, at most: what fits beside 32 keys in shared memory
 
-// Where a product's x lies: in the arena, or in the input, read as those steps would.
+// Where a product's x lies: in the arena, or in the input, read as the step `tokens` or `frames` reads it.
 enum class Source { rows, tokens, frames };
 
 // One step. Arena offsets are in floats a person; offsets of constants in bytes; -1 where there is none.
@@ -22,9 +22,9 @@ struct Step {
   Op op;
   Source source = Source::rows;
   long x = -1, y = -1, residual = -1, gate = -1;
-  int x_rows = 0, ldx = 0, k = 0;         // k: what the weights multiply, of a convolution all taps side by side
+  int x_rows = 0, ldx = 0, k = 0;         // k: rows of the weights; in a convolution all taps together
   int rows = 0, columns = 0, ldy = 0;
-  int ldr = 0, ldg = 0, residual_rows = 0, residual_first = 0, residual_stride = 1;  // of residual; ldg of gate
+  int ldr = 0, ldg = 0, residual_rows = 0, residual_first = 0, residual_stride = 1;  // the residual's; ldg: the gate's
   bool is_answer = false;                 // y is the answer, without gaps between its rows
   bool normalizes = false;                // each row of x is normalised before its product
   float epsilon = 0;
@@ -45,8 +45,8 @@ struct Step {
 
 // y = activation(product) + residual[first + stride t] + position. Fused into the products around them: tokens, frames
 // and normalize that feed nothing but linears, an add behind a product, a pick that is the residual of one, the reshape
-// that gives the answer. Nothing that a step writes is read by the same step, but its own element of a residual: blocks
-// need no order within a step.
+// that gives the answer. A step reads nothing that it writes, except an element's own residual: blocks need no order
+// within a step.
 struct Program {
   int frames = 0, joints = 0, inputs = 0, outputs = 0;
   long arena = 0;  // floats a person
@@ -57,8 +57,8 @@ struct Program {
   long most_items(int people) const;
 };
 
-// uses_tensor_cores: whether weights lie as mma instructions take them, else [panel][k][16].
-// Throws what check_plan throws, and std::invalid_argument for heads wider than kHeadWidth.
+// uses_tensor_cores: weights lie as mma instructions take them; if false, as [panel][k][16]. Throws what check_plan
+// throws, and std::invalid_argument for heads wider than kHeadWidth.
 Program make_program(const PlanSpec& spec, bool uses_tensor_cores);
 
 }  // namespace edgepose::cuda

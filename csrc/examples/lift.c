@@ -8,7 +8,7 @@
 
 enum { MOST_NUMBERS = 1024, MOST_CHARACTERS = 64 * 1024 };
 
-/* The numbers of a line; how many. */
+/* Reads the numbers of a line; returns how many. */
 static size_t numbers_of(const char* line, float* numbers) {
   size_t count = 0;
   char* end;

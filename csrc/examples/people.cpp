@@ -1,9 +1,9 @@
 // Follows several people: people ENGINE LAYOUT WIDTH HEIGHT JOINT < detections.csv
 //
 // detections.csv: a line a frame, people side by side in the order of a tracker, "seconds; x, y, confidence, x, ...; x,
-// y, ...": an empty field where somebody was not found, and as many fields in every line. All of a frame go through the
-// engine in one call. Prints for each person where the joint is: "seconds person x y z", metres from that person's
-// pelvis.
+// y, ...": an empty field where somebody was not found, and as many fields in every line. All people of a frame go
+// through the engine in one call. Prints for each person where the joint is: "seconds person x y z", metres from that
+// person's pelvis.
 #include <cstdio>
 #include <deque>
 #include <edgepose.hpp>
@@ -30,7 +30,7 @@ int main(int argc, char** argv) try {
   }
   const edgepose::Engine engine(argv[1]);
   const int joint = engine.index(argv[5]);
-  std::deque<edgepose::Stream> people;  // one each, all on one engine
+  std::deque<edgepose::Stream> people;  // one per person, all on one engine
   for (std::string line, field; std::getline(std::cin, line);) {
     std::istringstream fields(line);
     std::getline(fields, field, ';');

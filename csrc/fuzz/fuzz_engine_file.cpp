@@ -1,4 +1,4 @@
-// libFuzzer's entry: any bytes as an engine file; what is read of them is run, and streamed through.
+// libFuzzer's entry: reads any bytes as an engine file, then runs and streams through an engine that was read.
 //
 //   python tests/fuzz_seeds.py seeds
 //   clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Wno-psabi
@@ -19,7 +19,7 @@ using namespace edgepose;
 
 namespace {
 
-constexpr long kMostWork = 1 << 24;  // multiply-adds, about: what an engine may cost that is run
+constexpr long kMostWork = 1 << 24;  // multiply-adds, about: the most an engine may cost to be run
 
 std::string quoted(std::string_view text) {
   std::string to = "\"";
@@ -32,7 +32,7 @@ std::string quoted(std::string_view text) {
   return to + '"';
 }
 
-// The file of three parts; empty if they are not three.
+// The file made of three parts; empty if there are not three.
 std::vector<char> assembled(std::string_view parts) {
   const std::size_t first = parts.find('\n'), second = parts.find('\n', first + 1);
   if (first == parts.npos || second == parts.npos) return {};
@@ -49,7 +49,7 @@ std::vector<char> assembled(std::string_view parts) {
   return file;
 }
 
-// Of a checked plan.
+// The multiply-adds of a checked plan, about.
 long work(const PlanSpec& plan) {
   long sum = 0;
   for (const Step& step : plan.steps) {
@@ -65,7 +65,7 @@ void run(const EngineFile& file, std::string_view data) {
   check_plan(file.plan);
   if (work(file.plan) > kMostWork || file.frames > 512) return;
   const bool is_odd = data.size() % 2;
-  // The reading is what is looked at; tests/test_fuzz.py looks at threads and at the kernels of each instruction set.
+  // Fuzzes the reading; tests/test_fuzz.py covers threads and the kernels of each instruction set.
   const auto engine = std::make_shared<const Engine>(file, 1, "generic");
   const std::size_t joints = (std::size_t)file.skeleton->joints, frames = (std::size_t)file.frames,
                     people = 1 + data.size() % 3;
@@ -81,7 +81,7 @@ void run(const EngineFile& file, std::string_view data) {
   Stream stream(engine, layout, 640, 480, options);
   std::vector<float> keypoints_px(layout.keypoints.size() * 3);
   double time_s = 0;
-  // The person is made of the input's bytes, over and over.
+  // The keypoints are the input's bytes, repeated.
   for (std::size_t frame = 0, at = 0; frame < 2 * frames + 8; frame++) {
     for (float& value : keypoints_px) value = (float)(signed char)data[at++ % data.size()];
     for (std::size_t k = 2; k < keypoints_px.size(); k += 3) keypoints_px[k] = std::fabs(keypoints_px[k]) / 128;
@@ -104,7 +104,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const EngineFile engine = read_engine("fuzz", {file.data(), file.size()}, false);
     if (engine.has_plan()) run(engine, input);
   } catch (const EngineError&) {
-  } catch (const std::invalid_argument&) {  // the plan
+  } catch (const std::invalid_argument&) {  // the plan is refused
   }
   return 0;
 }

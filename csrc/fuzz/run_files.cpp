@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; i++) {
     std::ifstream file(argv[i], std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-    std::fprintf(stderr, "%s\n", argv[i]);  // the last line before a report is the file that made it
+    std::fprintf(stderr, "%s\n", argv[i]);  // a sanitizer's report follows the name of its file
     LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
   }
   std::printf("%d files\n", argc - 1);
