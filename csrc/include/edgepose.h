@@ -1,20 +1,20 @@
 /* edgepose without Python: 2D keypoints in, 3D joints out, frame by frame.
  *
- * An engine is a native .epose file, loaded; a stream is one person before one camera, people are everybody before it.
+ * An engine is a loaded native .epose file; a stream is one person in front of one camera, people are everybody there.
  * Metres and camera axes (x right, y down, z forward); joints relative to the pelvis, unless said otherwise.
  *
- * Every function that can fail returns a status: 0 for what was asked for, EDGEPOSE_NO_POSE where there is no new pose,
- * and less than 0 for an error, whose text is edgepose_error(). A call that fails changes nothing but that text. No
- * function throws, prints or ends the process. Null is refused where it is not said to be taken.
+ * Every function that can fail returns a status: 0 for success, EDGEPOSE_NO_POSE where there is no new pose, and less
+ * than 0 for an error, whose text is edgepose_error(). A call that fails changes nothing but that text. No function
+ * throws, prints or ends the process. Null is refused unless the function says that it accepts null.
  *
- * Threads: an engine may be used by many threads at once. A stream, or people, may move between threads, but be used by
- * one at a time: a call that comes in between is EDGEPOSE_BUSY and changes nothing. None of them may be used in the
+ * Threads: an engine may be used by many threads at once. A stream, or people, may move between threads, but only one
+ * may use it at a time: a concurrent call returns EDGEPOSE_BUSY and changes nothing. None of them may be used in the
  * child of a fork if the engine has more than one thread.
  *
  * Versions: functions and constants are only ever added while EDGEPOSE_ABI_VERSION stays. A struct that may grow begins
- * with its size, which its _INIT macro sets: a library that is newer than the program takes the default for what the
- * program's struct does not have, and writes nothing past its end; one that is older refuses a struct larger than it
- * knows. No struct ends in padding, so that every new member makes it larger. */
+ * with its size, which its _INIT macro sets: a library newer than the program uses defaults for the members that the
+ * program's struct lacks, and writes nothing past its end; an older one refuses a struct larger than it knows. No
+ * struct ends in padding, so that every new member makes it larger. */
 #ifndef EDGEPOSE_H
 #define EDGEPOSE_H
 
@@ -34,10 +34,10 @@ extern "C" {
 typedef enum edgepose_status {
   EDGEPOSE_OK = 0,
   EDGEPOSE_NO_POSE = 1,       /* not an error: see edgepose_stream_push */
-  EDGEPOSE_BAD_ARGUMENT = -1, /* what was passed does not fit; the text says what came and what was wanted */
+  EDGEPOSE_BAD_ARGUMENT = -1, /* an argument does not fit; the text says what came and what was wanted */
   EDGEPOSE_BAD_ENGINE = -2,   /* the file cannot be read, is damaged, or is for another machine or backend */
   EDGEPOSE_NO_MEMORY = -3,
-  EDGEPOSE_FAILED = -4, /* the system refused something, threads for example */
+  EDGEPOSE_FAILED = -4, /* the system refused a request, for threads for example */
   EDGEPOSE_BUSY = -5    /* another thread is in a call with the same stream */
 } edgepose_status;
 
@@ -45,13 +45,13 @@ typedef struct edgepose_engine edgepose_engine;
 typedef struct edgepose_stream edgepose_stream;
 typedef struct edgepose_people edgepose_people;
 
-/* The EDGEPOSE_ABI_VERSION that the library was built with: a program checks that it is its own. */
+/* The EDGEPOSE_ABI_VERSION that the library was built with: a program should compare it with its own. */
 EDGEPOSE_API uint32_t edgepose_abi_version(void);
 
 /* The library's version, "0.1.0". */
 EDGEPOSE_API const char* edgepose_version(void);
 
-/* The text of the last call that failed in the calling thread; "" if none did. Valid until the next one fails in this
+/* The error text of the last failed call in the calling thread; "" if none failed. Valid until the next failure in this
  * thread. */
 EDGEPOSE_API const char* edgepose_error(void);
 
@@ -59,12 +59,12 @@ EDGEPOSE_API const char* edgepose_error(void);
 
 typedef struct edgepose_engine_options {
   uint32_t size;
-  int32_t threads; /* 1 to 256: how many work on one call, the caller among them */
+  int32_t threads; /* 1 to 256: how many work on one call, the caller included */
   const char* isa;     /* the instruction set of the kernels; null: the environment's EDGEPOSE_ISA, else this CPU's
                           best */
   const int32_t* cpus; /* the processors that all threads but the caller's are pinned to, one each; read by
                           edgepose_engine_open alone */
-  size_t cpu_count;    /* how many there are, fewer than threads; 0: none is pinned */
+  size_t cpu_count;    /* length of cpus, less than threads; 0: no thread is pinned */
 } edgepose_engine_options;
 #define EDGEPOSE_ENGINE_OPTIONS_INIT {sizeof(edgepose_engine_options), 1, NULL, NULL, 0}
 
@@ -73,41 +73,41 @@ typedef struct edgepose_engine_options {
 EDGEPOSE_API edgepose_status edgepose_engine_open(const char* path, const edgepose_engine_options* options,
                                                   edgepose_engine** engine);
 
-/* Frees an engine; null is taken. Its streams may outlive it. No call with it may be under way. */
+/* Frees an engine; null is allowed. Its streams may outlive it. No call with it may be in progress. */
 EDGEPOSE_API void edgepose_engine_close(edgepose_engine* engine);
 
-/* Facts of an engine. Texts live as long as it. With a null engine, or a joint that is not there: 0, -1 or null, as
- * noted. */
+/* Properties of an engine. Texts live as long as it. For a null engine, or a joint that does not exist: 0, -1 or null,
+ * as noted. */
 EDGEPOSE_API int32_t edgepose_engine_frames(const edgepose_engine* engine);        /* T, the frames of a window; 0 */
 EDGEPOSE_API int32_t edgepose_engine_joints(const edgepose_engine* engine);        /* J; 0 */
 EDGEPOSE_API int32_t edgepose_engine_is_causal(const edgepose_engine* engine);     /* 1: for the newest frame; 0 */
-EDGEPOSE_API double edgepose_engine_rate_hz(const edgepose_engine* engine);        /* of its training; 0: not known */
+EDGEPOSE_API double edgepose_engine_rate_hz(const edgepose_engine* engine);        /* of its training; 0: unknown */
 EDGEPOSE_API const char* edgepose_engine_model(const edgepose_engine* engine);     /* "ampose"; null */
 EDGEPOSE_API const char* edgepose_engine_precision(const edgepose_engine* engine); /* of the weights, "fp16"; null */
-EDGEPOSE_API const char* edgepose_engine_isa(const edgepose_engine* engine);       /* whose kernels run, "avx2"; null */
+EDGEPOSE_API const char* edgepose_engine_isa(const edgepose_engine* engine);       /* of its kernels, "avx2"; null */
 EDGEPOSE_API const char* edgepose_engine_skeleton(const edgepose_engine* engine);  /* "h36m17"; null */
 /* A joint's name, "left_knee"; null. */
 EDGEPOSE_API const char* edgepose_engine_joint(const edgepose_engine* engine, int32_t joint);
-/* A joint's parent; -1, also of the root. */
+/* A joint's parent; -1, also for the root. */
 EDGEPOSE_API int32_t edgepose_engine_parent(const edgepose_engine* engine, int32_t joint);
 
-/* Lifts windows whose joints are the model's own: pose_m[people][J][3] from keypoints_norm[people][T][J][2].
+/* Lifts windows of the model's own joints: pose_m[people][J][3] from keypoints_norm[people][T][J][2].
  * keypoints_norm: normalised screen, x_px / width * 2 - 1 and y_px / width * 2 - height / width. The lengths count
- * floats and must be people * T * J * 2 and people * J * 3. Streams do this and all that comes before; this is for
- * those who have their own. A row's answer does not depend on the others, to the bit. */
+ * floats and must be people * T * J * 2 and people * J * 3. Streams do this and all steps before it; this function is
+ * for programs with their own. A row's answer does not depend on the others, to the bit. */
 EDGEPOSE_API edgepose_status edgepose_engine_run(const edgepose_engine* engine, size_t people,
                                                  const float* keypoints_norm, size_t keypoints_length, float* pose_m,
                                                  size_t pose_length);
 
 /* ---- streams ---- */
 
-/* The way to treat a frame whose time is not later than the last one's, as after a step of the clock or where a
- * recording begins anew. */
+/* Handling of a frame whose time is not later than the last one's, as after a clock step or when a recording starts
+ * again. */
 typedef int32_t edgepose_on_bad_time;
 enum {
   EDGEPOSE_REFUSE_BAD_TIME = 0, /* EDGEPOSE_BAD_ARGUMENT */
   EDGEPOSE_DROP_BAD_TIME = 1,   /* EDGEPOSE_NO_POSE: the frame is left out */
-  EDGEPOSE_RESET_AT_BAD_TIME = 2 /* an earlier time begins another recording; the frame of a repeated one is left out */
+  EDGEPOSE_RESET_AT_BAD_TIME = 2 /* an earlier time begins another recording; a frame that repeats a time is left out */
 };
 
 #define EDGEPOSE_LENGTHS 7
@@ -117,21 +117,21 @@ typedef struct edgepose_stream_options {
   int32_t delay_frames;  /* how many later frames of the grid to wait for: 0 to (T - 1) / 2, 0 for a causal engine */
   double rate_hz;        /* the grid of a window of many frames; EDGEPOSE_FILE_RATE: the one that the model was trained
                             on, 50 where its file does not say; 0: every frame as it comes */
-  double max_gap_s;      /* for how long a missing person's last frame is repeated; a longer gap, or another person,
+  double max_gap_s;      /* how long a missing person's last frame is repeated; a longer gap, or another person,
                             ends a clip. Its frames that wait are answered with the next pushes, as if nothing came
                             after */
-  double seen_above;     /* the confidence from which on a joint is taken as seen; EDGEPOSE_MODEL_SEEN_ABOVE: 0.05 for a
+  double seen_above;     /* the least confidence of a joint that counts as seen; EDGEPOSE_MODEL_SEEN_ABOVE: 0.05 for a
                             model that takes the confidence, 0.3 for others */
-  double hold_s;         /* for how long a hidden joint keeps its offset to its parent; then knees and ankles fall back
+  double hold_s;         /* how long a hidden joint keeps its offset to its parent; then knees and ankles fall back
                             to it */
   double min_cutoff_hz;  /* a One Euro filter on the joints: its cutoff at rest; 0: no filter */
-  double beta;           /* by how much the cutoff rises with speed, Hz per m/s */
+  double beta;           /* how much the cutoff rises with speed, Hz per m/s */
   double d_cutoff_hz;    /* the cutoff of the speed itself */
   double fx, fy, cx, cy; /* the lens, px, for keypoints without distortion and a model trained with one lens; all 0: as
                             any lens */
   edgepose_on_bad_time on_bad_time; /* for a frame whose time is not later than the last one's */
   int32_t mend_sides;               /* 1: left and right are exchanged back where the detector exchanges them between
-                                       two frames; 0: they are taken as they come */
+                                       two frames; 0: they are used as they come */
   double lengths_m[EDGEPOSE_LENGTHS]; /* the person's own lengths, for an engine that takes them; 0: not known. In this
                                          order: upper arm, forearm, thigh, shank, width of the shoulders, width of the
                                          hips, trunk (from the middle of the hips to that of the shoulders) */
@@ -148,14 +148,14 @@ typedef struct edgepose_stream_options {
 typedef struct edgepose_pose {
   uint32_t size;
   int32_t joints;              /* J */
-  int32_t was_reset;           /* 1: this pose is the first, or follows a gap or a jump: the past was forgotten */
+  int32_t was_reset;           /* 1: the first pose, or the first after a gap or a jump: the past was forgotten */
   double timestamp_s;          /* the time of the pose's frame; with a delay or a grid not the one just pushed */
   const float* joints_m;       /* (J, 3) metres from the pelvis */
   const float* keypoints_norm; /* (J, 2) where the joints were in that frame, in normalised screen coordinates */
   const float* confidence;     /* (J,) in that frame; 0 where the person was not detected */
-  const uint8_t* is_seen;      /* (J,) 1, or 0: the stream put the joint in its place */
-  const float* error_m;        /* (J,) the standard deviation of each joint's distance that the model predicts; null: it
-                                  does not */
+  const uint8_t* is_seen;      /* (J,) 1: seen; 0: the stream estimated the joint's position */
+  const float* error_m;        /* (J,) predicted standard deviation of each joint's distance; null: the model predicts
+                                  none */
 } edgepose_pose;
 #define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
 
@@ -163,19 +163,19 @@ typedef struct edgepose_pose {
 
 /* A keypoint that a joint of the model comes from. This struct never grows. */
 typedef struct edgepose_source {
-  const char* joint; /* by its name, "left_knee": see edgepose_engine_joint */
-  int32_t keypoint;  /* its place among the detector's, from 0; EDGEPOSE_NOT_DETECTED: the detector does not give the
+  const char* joint; /* its name, "left_knee": see edgepose_engine_joint */
+  int32_t keypoint;  /* its index among the detector's, from 0; EDGEPOSE_NOT_DETECTED: the detector does not give the
                         joint */
   double weight_x, weight_y;
 } edgepose_source;
 
-/* The keypoints of a detector of one's own. Each joint is the weighted sum of its sources and as sure as the least sure
- * of them; its weights sum to 1 for x and for y. The nose may be left out: it is then half way between thorax and head.
- * A joint that the detector does not give, as the legs of a person at a desk, has one source, EDGEPOSE_NOT_DETECTED;
- * hips or both shoulders must be there. */
+/* A layout for your own detector. Each joint is the weighted sum of its sources and has the least of their confidences;
+ * its weights sum to 1 for x and for y. The nose may be left out: it is then half way between thorax and head. A joint
+ * that the detector does not give, as the legs of a person at a desk, has one source, EDGEPOSE_NOT_DETECTED; a hip or
+ * both shoulders must be given. */
 typedef struct edgepose_layout {
   uint32_t size;
-  int32_t keypoints; /* how many the detector gives */
+  int32_t keypoints; /* the number that the detector gives */
   const char* name;  /* for messages */
   const edgepose_source* sources;
   size_t source_count;
@@ -190,7 +190,7 @@ EDGEPOSE_API edgepose_status edgepose_stream_open(const edgepose_engine* engine,
                                                   double height_px, const edgepose_stream_options* options,
                                                   edgepose_stream** stream);
 
-/* The same for a detector of one's own; `layout` and what it points to need not outlive the call. */
+/* The same for your own detector; `layout` and what it points to need not outlive the call. */
 EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* engine, const edgepose_layout* layout,
                                                          double width_px, double height_px,
                                                          const edgepose_stream_options* options,
@@ -198,13 +198,13 @@ EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* 
 
 /* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout;
  * for an engine that takes depths, as posemlp, also with 4, the last the depth that a camera measured at the keypoint,
- * in m along its axis, 0, NaN or infinite where it measured nothing. A keypoint of confidence 0 may hold anything, NaN
+ * in m along its axis; 0, NaN or infinite: not measured. A keypoint of confidence 0 may hold anything, NaN
  * too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not found, one outside of the
  * picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected; keypoints and
  * columns are then not read. timestamp_s: seconds on any clock, later than the last.
  * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until hips or shoulders have been seen once, while the first
- * delay_frames come in, for a frame between two points of the grid, and after a gap of max_gap_s where no frame waits
- * any more; *pose is left as it is. Allocates nothing, unless more threads than ever before run the engine at once. */
+ * delay_frames come in, for a frame between two points of the grid, and after a gap of max_gap_s when no frame waits;
+ * *pose is unchanged. Allocates nothing, unless more threads than ever before run the engine at once. */
 EDGEPOSE_API edgepose_status edgepose_stream_push(edgepose_stream* stream, const float* keypoints_px, size_t keypoints,
                                                   size_t columns, double timestamp_s, edgepose_pose* pose);
 
@@ -215,56 +215,56 @@ typedef struct edgepose_frame {
   double timestamp_s;
 } edgepose_frame;
 
-/* edgepose_stream_push for many people, with one call of the engine: a frame and a pose for each stream, in their
- * order. All streams belong to one engine and each comes once. Each pose begins with EDGEPOSE_POSE_INIT; where person i
- * has no new pose, poses[i].joints is 0 afterwards and the rest as it was. EDGEPOSE_OK: someone has a new pose;
+/* edgepose_stream_push for many people, with one engine call: a frame and a pose for each stream, in their
+ * order. All streams belong to one engine and each comes once. Each pose begins with EDGEPOSE_POSE_INIT; if person i
+ * has no new pose, poses[i].joints becomes 0 and the rest is unchanged. EDGEPOSE_OK: someone has a new pose;
  * EDGEPOSE_NO_POSE: nobody has. An error names the person, counted from 0, and then no stream is changed. Allocates. */
 EDGEPOSE_API edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t people,
                                                 const edgepose_frame* frames, edgepose_pose* poses);
 
 /* The recording has ended: like a push, for the next of the frames that delay_frames kept waiting; the last frame is
- * repeated for those after it. EDGEPOSE_NO_POSE where none waits any more: the stream is then as new. In between it
- * takes no frame. */
+ * repeated for those after it. EDGEPOSE_NO_POSE when none waits: the stream is then reset. Until then it refuses
+ * frames. */
 EDGEPOSE_API edgepose_status edgepose_stream_flush(edgepose_stream* stream, edgepose_pose* pose);
 
-/* The place of a pose's root before the camera, root_m[3] in metres and camera axes: where its joints,
- * joints_m[joints][3] from the root, are seen at keypoints[joints][2], by least squares. confidence[joints]: their
- * weights; 0 leaves one out. fx, fy, cx, cy: the lens in the unit of the keypoints. Of a pose of a stream: its
+/* The position of a pose's root in front of the camera, root_m[3] in metres and camera axes: least-squares fit of
+ * joints_m[joints][3], relative to the root, to the keypoints[joints][2]. confidence[joints]: their
+ * weights; 0 leaves one out. fx, fy, cx, cy: the lens in the unit of the keypoints. For a stream's pose: its
  * joints_m, keypoints_norm and confidence with 2 fx / width, 2 fy / width, 2 cx / width - 1 and (2 cy - height) /
- * width; or, if the stream has the lens, with EDGEPOSE_H36M_FOCAL, EDGEPOSE_H36M_FOCAL, 0 and 0. The distance is as
- * wrong as the size of the pose. EDGEPOSE_BAD_ARGUMENT also where the joints do not determine the place: fewer than
- * two, or all in one point. */
+ * width; or, if the stream has the lens, with EDGEPOSE_H36M_FOCAL, EDGEPOSE_H36M_FOCAL, 0 and 0. The relative
+ * error of the distance is that of the pose's size. EDGEPOSE_BAD_ARGUMENT also if the joints do not determine the
+ * position: fewer than two, or all in one point. */
 #define EDGEPOSE_H36M_FOCAL 2.29
 EDGEPOSE_API edgepose_status edgepose_root_translation(size_t joints, const float* joints_m, const float* keypoints,
                                                        const float* confidence, double fx, double fy, double cx,
                                                        double cy, double* root_m);
 
-/* The kinds of notices: faults of the input that a stream tells its user of.
+/* The kinds of notices: faults of the input that a stream reports to its user.
  *   "bad_time"         a time that was not later than the last, where options->on_bad_time does not refuse it
  *   "exchanged_sides"  a frame whose left and right were exchanged back
- *   "time_unit"        the first frames are a second or more apart each: the times are likely no seconds
- *   "outside_picture"  of 51 frames' keypoints more than half lay outside of the picture: likely its size is wrong
+ *   "time_unit"        the first frames are a second or more apart each: the times are likely not in seconds
+ *   "outside_picture"  more than half of 51 frames' keypoints lay outside the picture: its size is likely wrong
  *   "proportions"      in most of 51 frames a part of the body was longer than people's: likely the keypoints' order is
  *                      wrong
  *   "lying"            the person lies in nearly all of 51 frames, head to the left: if not so, x and y are exchanged
- * and of people besides, each a detection that was left out:
- *   "duplicate_person" another detection of somebody
+ * and for people also, each about a detection that was left out:
+ *   "duplicate_person" a second detection of one person
  *   "across_people"    joints of two people in one pose
- *   "most_people"      somebody new while options->most_people were followed
+ *   "most_people"      a new person while options->most_people were followed
  * Kinds are added from version to version: edgepose_notice_name lists those of this library, from 0 to the null after
  * the last. */
 EDGEPOSE_API const char* edgepose_notice_name(size_t kind);
 
-/* How often a stream noticed what `name` says since it was opened; 0 for an unknown name. A reset leaves it. */
+/* The number of notices of a kind since the stream was opened; 0 for an unknown name. A reset leaves it. */
 EDGEPOSE_API uint64_t edgepose_stream_notice_count(const edgepose_stream* stream, const char* name);
 
-/* A sentence about the first time, for people to read; "" if there was none. Valid until the stream is closed. */
+/* A readable sentence about the first notice of a kind; "" if there was none. Valid until the stream is closed. */
 EDGEPOSE_API const char* edgepose_stream_notice_text(const edgepose_stream* stream, const char* name);
 
 /* Forgets the person and the clock: for another recording or another person. */
 EDGEPOSE_API edgepose_status edgepose_stream_reset(edgepose_stream* stream);
 
-/* Frees a stream; null is taken. */
+/* Frees a stream; null is allowed. */
 EDGEPOSE_API void edgepose_stream_close(edgepose_stream* stream);
 
 /* ---- people ---- */
@@ -274,32 +274,31 @@ typedef struct edgepose_people_options {
   int32_t most_people; /* 1 to 4096: how many are followed at once. When so many are, a new person takes the place of
                           the one who has been away for longest, if for more than max_gap_s; else the new one is left
                           out */
-  double return_s;     /* whoever comes back within this time, near enough, is the same person; after it a person is
+  double return_s;     /* a person who returns within this time, near enough, keeps the id; after it the person is
                           forgotten */
 } edgepose_people_options;
 #define EDGEPOSE_PEOPLE_OPTIONS_INIT {sizeof(edgepose_people_options), 20, 5.0}
 
-/* Everybody before one camera, each with a stream's poses, and who is who where the detector does not say. layout,
+/* Everybody in front of one camera, each with a stream's poses, and with ids if the detector gives none. layout,
  * width_px, height_px and stream_options: as for edgepose_stream_open, for all people alike. Null options are the
  * defaults. On success *people is to be closed with edgepose_people_close; on an error it is null. */
 EDGEPOSE_API edgepose_status edgepose_people_open(const edgepose_engine* engine, const char* layout, double width_px,
                                                   double height_px, const edgepose_stream_options* stream_options,
                                                   const edgepose_people_options* options, edgepose_people** people);
 
-/* The same for a detector of one's own; `layout` and what it points to need not outlive the call. */
+/* The same for your own detector; `layout` and what it points to need not outlive the call. */
 EDGEPOSE_API edgepose_status edgepose_people_open_layout(const edgepose_engine* engine, const edgepose_layout* layout,
                                                          double width_px, double height_px,
                                                          const edgepose_stream_options* stream_options,
                                                          const edgepose_people_options* options,
                                                          edgepose_people** people);
 
-/* Takes one camera frame with everybody in it: keypoints_px[detections][keypoints][columns], in any order of people; of
- * each what edgepose_stream_push takes, and a row without keypoints is nobody. ids: of a tracker, one for each
- * detection, from 0, in all frames or in none; null: people are followed by where they are and how they stand. One call
- * of the engine for all. EDGEPOSE_OK: *poses is how many have a new pose, for edgepose_people_pose; a person who is not
- * seen is repeated for max_gap_s. EDGEPOSE_NO_POSE: nobody has, and *poses is 0. An error changes nobody: what
- * edgepose_stream_push refuses of anybody, an id that is negative or comes twice, ids with some frames only. Allocates
- * where there are more detections than ever before. */
+/* Takes one camera frame with everybody in it: keypoints_px[detections][keypoints][columns], in any order, each as
+ * for edgepose_stream_push; a row without keypoints is nobody. ids: a tracker's, one for each detection, from 0, in all
+ * frames or in none; null: people are followed by their position and pose. One engine call for all.
+ * EDGEPOSE_OK: *poses is how many have a new pose, for edgepose_people_pose; a person who is not seen is repeated for
+ * max_gap_s. EDGEPOSE_NO_POSE: nobody has, and *poses is 0. Errors, which change nobody: what edgepose_stream_push
+ * refuses, a negative or repeated id, ids with some frames only. Allocates only for more detections than ever before. */
 EDGEPOSE_API edgepose_status edgepose_people_push(edgepose_people* people, const float* keypoints_px, size_t detections,
                                                   size_t keypoints, size_t columns, double timestamp_s,
                                                   const int64_t* ids, size_t* poses);
@@ -309,21 +308,21 @@ EDGEPOSE_API edgepose_status edgepose_people_push(edgepose_people* people, const
 EDGEPOSE_API edgepose_status edgepose_people_pose(const edgepose_people* people, size_t i, int64_t* id,
                                                   edgepose_pose* pose);
 
-/* Whose a detection of the last push is; -1: nobody's, it was left out, or there is no such detection. */
+/* The id of a detection of the last push; -1: nobody's, it was left out, or there is no such detection. */
 EDGEPOSE_API int64_t edgepose_people_id(const edgepose_people* people, size_t detection);
 
-/* The recording has ended: as a push, for the next of the frames that delay_frames kept waiting of each.
- * EDGEPOSE_NO_POSE where there is none any more: everybody is then forgotten. In between no frame is taken. */
+/* The recording has ended: like a push, for each person's next frame that delay_frames kept waiting.
+ * EDGEPOSE_NO_POSE when none waits: everybody is then forgotten. Until then frames are refused. */
 EDGEPOSE_API edgepose_status edgepose_people_flush(edgepose_people* people, size_t* poses);
 
-/* As edgepose_stream_notice_count and edgepose_stream_notice_text, of all people together. */
+/* Like edgepose_stream_notice_count and edgepose_stream_notice_text, for all people together. */
 EDGEPOSE_API uint64_t edgepose_people_notice_count(const edgepose_people* people, const char* name);
 EDGEPOSE_API const char* edgepose_people_notice_text(const edgepose_people* people, const char* name);
 
-/* Forgets everybody and the clock. No id is used again. */
+/* Forgets everybody and the clock. Ids are never reused. */
 EDGEPOSE_API edgepose_status edgepose_people_reset(edgepose_people* people);
 
-/* Frees people; null is taken. */
+/* Frees people; null is allowed. */
 EDGEPOSE_API void edgepose_people_close(edgepose_people* people);
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-// edgepose for C++17: the functions of edgepose.h, which says what they do, with owners, exceptions and views.
+// edgepose for C++17: the functions of edgepose.h, described there, with owning classes, exceptions and views.
 #ifndef EDGEPOSE_HPP
 #define EDGEPOSE_HPP
 
@@ -16,7 +16,7 @@
 namespace edgepose {
 inline namespace v1 {
 
-// What a call that failed said, and its status.
+// The error text and the status of a failed call.
 class Error : public std::runtime_error {
  public:
   explicit Error(edgepose_status status) : std::runtime_error(edgepose_error()), status_(status) {}
@@ -30,7 +30,7 @@ inline void check(edgepose_status status) {
   if (status < 0) throw Error(status);
 }
 
-// Values that belong to someone else.
+// A view of values that another object owns.
 template <class T>
 class View {
  public:
@@ -55,7 +55,7 @@ struct StreamOptions : edgepose_stream_options {
   StreamOptions() : edgepose_stream_options EDGEPOSE_STREAM_OPTIONS_INIT {}
 };
 
-// A loaded engine; streams keep what they need of it. Movable: of one that was moved from, nothing may be asked.
+// A loaded engine; streams keep what they need of it. Movable; a moved-from engine must not be used.
 class Engine {
  public:
   explicit Engine(const std::string& path, const EngineOptions& options = {})
@@ -78,14 +78,14 @@ class Engine {
   }
   int parent(int j) const { return edgepose_engine_parent(get(), j); }
 
-  // The place of a joint by its name. Throws std::out_of_range.
+  // The index of a joint by its name. Throws std::out_of_range.
   int index(const std::string& name) const {
     for (int j = 0; j < joints(); j++)
       if (name == joint(j)) return j;
     throw std::out_of_range("there is no joint " + name);
   }
 
-  // (people, J, 3) metres of (people, T, J, 2) normalised screen coordinates.
+  // Returns (people, J, 3) metres from (people, T, J, 2) normalised screen coordinates.
   std::vector<float> run(View<float> keypoints_norm, std::size_t people) const {
     std::vector<float> pose_m(people * static_cast<std::size_t>(joints()) * 3);
     check(
@@ -116,15 +116,15 @@ class Pose {
   View<float> keypoints_norm() const { return {pose_.keypoints_norm, size() * 2}; }
   View<float> confidence() const { return {pose_.confidence, size()}; }
   View<std::uint8_t> is_seen() const { return {pose_.is_seen, size()}; }
-  // The root's place before the camera: see edgepose_root_translation. Throws Error where the joints do not determine
-  // it.
+  // The root's position in front of the camera: see edgepose_root_translation. Throws Error where the joints do not
+  // determine it.
   std::array<double, 3> root_m(double fx, double fy, double cx, double cy) const {
     std::array<double, 3> place;
     check(edgepose_root_translation(size(), pose_.joints_m, pose_.keypoints_norm, pose_.confidence, fx, fy, cx, cy,
                                     place.data()));
     return place;
   }
-  View<float> error_m() const { return {pose_.error_m, pose_.error_m ? size() : 0}; }  // empty: the model does not say
+  View<float> error_m() const { return {pose_.error_m, pose_.error_m ? size() : 0}; }  // empty: the model predicts none
 
  private:
   std::size_t size() const { return static_cast<std::size_t>(pose_.joints); }
@@ -132,14 +132,14 @@ class Pose {
   edgepose_pose pose_;
 };
 
-// The keypoints of a detector of one's own: where each joint of the model comes from.
+// A layout for the user's own detector: the sources of each joint of the model.
 struct Layout {
   int keypoints;
   std::vector<edgepose_source> sources;
   std::string name = "custom";
 };
 
-// As C takes it; valid as long as `own`.
+// The layout as a C struct; valid as long as `own`.
 inline edgepose_layout layout_of(const Layout& own) {
   edgepose_layout layout = EDGEPOSE_LAYOUT_INIT;
   layout.keypoints = own.keypoints, layout.name = own.name.c_str();
@@ -158,8 +158,8 @@ class Stream {
          const StreamOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, options), edgepose_stream_close) {}
 
-  // keypoints_px: rows of `columns` numbers: x, y, with 3 columns the confidence, with 4 a depth camera's depth. Null
-  // where there is no new pose.
+  // keypoints_px: rows of `columns` numbers: x, y, with 3 columns the confidence, with 4 also a depth camera's depth.
+  // Returns null where there is no new pose.
   const Pose* push(View<float> keypoints_px, double timestamp_s, std::size_t columns = 3) {
     const edgepose_frame frame = frame_of(keypoints_px, timestamp_s, columns);
     return push(frame.keypoints_px, frame.keypoints, columns, timestamp_s);
@@ -168,14 +168,14 @@ class Stream {
   // The person was not detected.
   const Pose* push_nobody(double timestamp_s) { return push(nullptr, 0, 0, timestamp_s); }
 
-  // The next of the poses that a delay kept waiting at the end of a recording; null after the last.
+  // The next pose that a delay kept waiting at the end of a recording; null after the last.
   const Pose* flush() {
     edgepose_pose pose = EDGEPOSE_POSE_INIT;
     return answered(edgepose_stream_flush(handle_.get(), &pose), pose);
   }
 
-  // push() for many people with one call of the engine: for each stream, in their order, its keypoints or nothing where
-  // the person was not detected, and its pose or null.
+  // push() for many people with one engine call. Takes each stream's keypoints, in the order of the streams, or nothing
+  // if the person was not detected; returns each stream's pose or null.
   static std::vector<const Pose*> push_many(const std::vector<Stream*>& streams,
                                             const std::vector<std::optional<View<float>>>& keypoints_px,
                                             double timestamp_s, std::size_t columns = 3) {
@@ -201,7 +201,7 @@ class Stream {
 
   void reset() { check(edgepose_stream_reset(handle_.get())); }
 
-  // What the stream noticed of its input, by the name of the kind: see edgepose_notice_name.
+  // How often the stream noticed this kind of fault in its input: see edgepose_notice_name.
   std::uint64_t notice_count(const std::string& name) const {
     return edgepose_stream_notice_count(get(), name.c_str());
   }
@@ -256,7 +256,7 @@ struct PeopleOptions : edgepose_people_options {
 // Everybody before one camera, and who is who. Movable.
 class People {
  public:
-  // Someone who has a new pose.
+  // A person with a new pose.
   struct Found {
     std::int64_t id;
     Pose pose;
@@ -270,8 +270,8 @@ class People {
          const StreamOptions& stream_options = {}, const PeopleOptions& options = {})
       : handle_(open(engine, layout, width_px, height_px, stream_options, options), edgepose_people_close) {}
 
-  // keypoints_px: of everybody, rows of `columns` numbers, person after person. ids: a tracker's, one for each; none:
-  // people are followed by where they are and how they stand. The poses are valid until the next push.
+  // keypoints_px: everybody's rows of `columns` numbers, person after person. ids: a tracker's, one for each person;
+  // none: people are followed by their position and pose. The poses are valid until the next push.
   std::vector<Found> push(View<float> keypoints_px, std::size_t detections, double timestamp_s, std::size_t columns = 3,
                           const std::vector<std::int64_t>& ids = {}) {
     if (!ids.empty() && ids.size() != detections)
@@ -286,19 +286,19 @@ class People {
     return found(poses);
   }
 
-  // The next of the poses that a delay kept waiting at the end of a recording, of each person; empty after the last.
+  // Each person's next pose that a delay kept waiting at the end of a recording; empty after the last.
   std::vector<Found> flush() {
     std::size_t poses = 0;
     check(edgepose_people_flush(get(), &poses));
     return found(poses);
   }
 
-  // Whose a detection of the last push is; -1: nobody's.
+  // The id of a detection of the last push; -1: nobody's.
   std::int64_t id(std::size_t detection) const { return edgepose_people_id(get(), detection); }
 
   void reset() { check(edgepose_people_reset(get())); }
 
-  // As of a Stream, of all people together.
+  // As for a Stream, over all people.
   std::uint64_t notice_count(const std::string& name) const {
     return edgepose_people_notice_count(get(), name.c_str());
   }

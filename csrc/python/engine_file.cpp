@@ -11,8 +11,8 @@ namespace py = pybind11;
 
 namespace {
 
-// (the header's text, {name: tensor}) of the file at `path`, in the file system's encoding. All tensors lie in one
-// block, which they keep.
+// Returns (the header's text, {name: tensor}) of the file at `path`, in the file system's encoding. All tensors share
+// one block of memory, which they keep alive.
 py::tuple read(const std::string& path) {
   auto bytes = std::make_unique<Bytes>();
   EngineFile file;

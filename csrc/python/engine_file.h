@@ -4,7 +4,7 @@
 
 namespace edgepose {
 
-// read_engine(path): what enginefile.read answers, but for the JSON.
+// Binds read_engine(path): the result of enginefile.read before its JSON is parsed.
 void bind_engine_file(pybind11::module_ m);
 
 }  // namespace edgepose

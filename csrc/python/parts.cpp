@@ -1,4 +1,4 @@
-// The parts of the runtime by themselves: for edgepose.OneEuro, the tests and the benchmark.
+// Single parts of the runtime, for edgepose.OneEuro, the tests and the benchmark.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -32,7 +32,7 @@ std::vector<double> numbers(const Array<double>& array, std::size_t count, const
   return {array.data(), array.data() + array.size()};
 }
 
-// Frames of (J, columns) and notes that are one number: each stands as the confidence of every joint.
+// A window of frames (J, columns) whose notes are one number, used as the confidence of every joint.
 class PyWindow : public Window {
  public:
   PyWindow(int frames, const py::object& skeleton, double rate_hz, int delay_frames, double max_gap_s, bool is_causal,
@@ -107,7 +107,7 @@ void bind_assignment(py::module_& m) {
   }, py::arg("cost"), py::arg("unassigned"), "For each row its column, or -1.");
 }
 
-// The stream of C and C++ with the engine in it, for the benchmark.
+// The stream of C and C++, engine included, for the benchmark.
 void bind_stream(py::module_& m) {
   py::class_<Stream>(m, "Stream")
       .def(py::init([](const std::string& path, const std::string& layout, double width_px, double height_px,

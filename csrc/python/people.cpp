@@ -11,7 +11,7 @@ namespace edgepose {
 
 namespace {
 
-// The ids that a caller passed: whole numbers, one for each of so many people.
+// The caller's ids as whole numbers, one for each of `people` detections.
 Array<People::Id> ids_of(const py::handle& ids, long people) {
   const py::array array = py::module_::import("numpy").attr("asarray")(ids);
   const char kind = array.dtype().kind();
@@ -25,10 +25,10 @@ Array<People::Id> ids_of(const py::handle& ids, long people) {
   return whole;
 }
 
-// People whose poses are of the class that Python has for them.
+// People whose poses are objects of Python's class Pose.
 class PyPeople : public People {
  public:
-  // like: a person as everybody here is.
+  // like: a person with the settings that everybody gets.
   PyPeople(const PyPerson& like, int most_people, double return_s)
       : People(like.settings.lifter, like.settings.layout, like.settings.width_px, like.settings.height_px,
                like.settings.options, {most_people, return_s}),
@@ -52,7 +52,7 @@ void check(People& people, const py::object& keypoints_px, const py::object& tim
   people.check(Array<double>(keypoints).data(), detections, rows, columns, time_s, known);
 }
 
-// [(id, Pose)] of those who have a question.
+// Returns [(id, Pose)] of the people with a new model input.
 py::list answered(PyPeople& people, const py::object& run, const std::vector<std::size_t>& asking) {
   py::list found;
   if (asking.empty()) return found;

@@ -11,7 +11,7 @@ std::string shown(const py::handle& object) { return py::repr(object); }
 
 double seconds(const py::handle& timestamp_s) {
   if (PyFloat_CheckExact(timestamp_s.ptr())) return PyFloat_AS_DOUBLE(timestamp_s.ptr());
-  // float() alone takes "1.5".
+  // float() alone would accept the text "1.5".
   const auto sum = py::reinterpret_steal<py::object>(PyNumber_Add(timestamp_s.ptr(), py::float_(0.0).ptr()));
   const auto number = sum ? py::reinterpret_steal<py::object>(PyNumber_Float(sum.ptr())) : py::object();
   if (number) return PyFloat_AS_DOUBLE(number.ptr());
@@ -53,7 +53,7 @@ py::array keypoints_of(const py::handle& keypoints_px, py::ssize_t axes, const c
   const char kind = keypoints.dtype().kind();
   if (kind != 'f' && kind != 'i' && kind != 'u')
     throw py::type_error("keypoints_px has dtype " + std::string(py::str(keypoints.dtype())) + "; wanted real numbers");
-  if (keypoints.ndim() != axes && !(axes == 3 && keypoints.size() == 0)) {  // nobody has no rows either
+  if (keypoints.ndim() != axes && !(axes == 3 && keypoints.size() == 0)) {  // an empty picture has no rows either
     const py::object shape = keypoints.attr("shape");
     throw py::value_error("keypoints_px has shape " + shown(shape) + "; wanted " + (axes == 2 ? "one person, " : "")
                           + wanted);
@@ -97,7 +97,7 @@ Question question_of(const Person& person) {
 
 namespace {
 
-// Sets a field of a new object whose class forbids it later.
+// Sets a field of a new object of a frozen class.
 void set(const py::object& object, const char* name, const py::handle& value) {
   const auto key = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
   if (!key || PyObject_GenericSetAttr(object.ptr(), key.ptr(), value.ptr()) < 0) throw py::error_already_set();
@@ -105,7 +105,7 @@ void set(const py::object& object, const char* name, const py::handle& value) {
 
 }  // namespace
 
-// Its fields are set here because a frozen dataclass takes 3 us to do it, of 5 us that a push may cost.
+// Fields are set here because a frozen dataclass takes 3 us to do it, of the 5 us that a push may cost.
 py::object pose_of(Person& person, const PoseClass& pose_class, const Question& question, const float* answer) {
   Array<float> joints_m({person.joints(), 3});
   py::object error_m = py::none();

@@ -1,4 +1,4 @@
-// Persons for Python: what callers pass as arrays and times, and poses of the class that Python has for them.
+// Persons for Python: converts callers' arrays and times, and makes poses of Python's class.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -12,13 +12,13 @@
 
 namespace edgepose {
 
-// The class Pose of edgepose/stream.py, and the skeleton that the poses know.
+// The class Pose of edgepose/stream.py, and the skeleton of the poses.
 struct PoseClass {
   py::type type;
   py::object skeleton;
 };
 
-// What a person is made of.
+// The arguments that a Person is made from.
 struct PersonSettings {
   Lifter lifter;
   Layout layout;
@@ -41,19 +41,19 @@ constexpr int kCallersLevel = 2;  // level of a warning: the line that called th
 
 std::string shown(const py::handle& object);
 
-// Throws what Python raises for what is no number.
+// A time as a number. Throws what Python raises for anything else.
 double seconds(const py::handle& timestamp_s);
 
-// What a caller passed as keypoints as an array of numbers. wanted: the shapes with so many axes, for messages.
+// The caller's keypoints as an array of numbers. wanted: the accepted shapes of `axes` axes, for messages.
 py::array keypoints_of(const py::handle& keypoints_px, py::ssize_t axes, const char* wanted);
 
 // Whether an array's memory is floats, row after row.
 bool is_float32(const py::array& array);
 
-// Person::check of what a caller passed.
+// Calls Person::check with the caller's arguments.
 void check(Person& person, const py::handle& keypoints_px, const py::handle& timestamp_s);
 
-// A pose but its joints: when and where.
+// A pose without its joints yet: when and where.
 struct Question {
   double timestamp_s;
   bool was_reset;
@@ -64,16 +64,16 @@ struct Question {
 
 Question question_of(const Person& person);
 
-// The pose that an engine answered.
+// Makes the Pose from an engine's answer.
 py::object pose_of(Person& person, const PoseClass& pose_class, const Question& question, const float* answer);
 
 std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count);
 
-// What the engine answers to windows: (N, J, outputs) float32.
+// Runs the engine on windows; returns (N, J, outputs) float32.
 Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows);
 
-// Python's warnings of what is new among notices. level: whose line a warning names, counted in Python's functions from
-// the one that called. Throws where the caller has made warnings errors.
+// Issues Python warnings for new notices. level: the caller whose line a warning names, counted in Python functions
+// from the one that called. Throws where the caller has made warnings errors.
 void warn(Notices& notices, int level);
 
 py::dict counts_of(const Notices& notices);

@@ -1,4 +1,4 @@
-// Persons, many of them, and layouts. What Python passes is checked and converted here.
+// Persons, batches of them, and layouts, for Python, with checks and conversion of its arguments.
 #include "runtime.h"
 
 #include <pybind11/numpy.h>
@@ -74,12 +74,12 @@ py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run,
   return poses;
 }
 
-// The questions of one person at many moments, for one call of the engine.
+// The model inputs of one person at many moments, for one engine call.
 class Questions {
  public:
   explicit Questions(PyPerson& person) : person_(person) {}
 
-  // Takes a frame; how many questions there are now.
+  // Takes a frame; returns the number of model inputs so far.
   std::size_t push(const py::object& keypoints_px, const py::object& timestamp_s) {
     const Person::Claim claim(person_);
     check(person_, keypoints_px, timestamp_s);
@@ -88,7 +88,7 @@ class Questions {
     return questions_.size();
   }
 
-  // The recording has ended: adds the next of those that waited. Whether there was one.
+  // The recording has ended: adds the next waiting frame. Returns whether there was one.
   bool flush() {
     const Person::Claim claim(person_);
     if (!person_.flush()) return false;
@@ -96,7 +96,7 @@ class Questions {
     return true;
   }
 
-  // The poses; the questions are then forgotten.
+  // Returns the poses and forgets their model inputs.
   py::list answer(const py::object& run) {
     py::list poses;
     if (questions_.empty()) return poses;
@@ -124,7 +124,7 @@ class Questions {
 
 using Line = std::pair<std::vector<std::tuple<int, double, double>>, double>;
 
-// Of an Adapter: for each joint its alternatives, as alternatives_of() makes them.
+// The sources in an Adapter: for each joint its alternatives, as alternatives_of() makes them.
 std::vector<Alternatives> sources_of(const py::handle& adapter) {
   std::vector<Alternatives> all;
   for (const auto& joint : adapter.attr("alternatives").cast<std::vector<std::vector<Line>>>()) {
@@ -160,7 +160,7 @@ py::tuple alternatives_of(const std::vector<Alternatives>& all) {
   return py::tuple(joints);
 }
 
-// The joints of many frames: xy (N, J, 2) px and confidence (N, J) of keypoints (N, K, 2 or 3).
+// The joints of many frames: xy (N, J, 2) px and confidence (N, J) from keypoints (N, K, 2 or 3).
 py::tuple adapted(const py::handle& adapter, const Array<double>& keypoints_px) {
   const Skeleton skeleton = skeleton_of(adapter.attr("skeleton"));
   const Adapter adapt(layout_of(adapter), skeleton);

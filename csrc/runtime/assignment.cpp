@@ -20,8 +20,8 @@ void Assignment::operator()(const double* cost, int rows, int columns, double un
     columns_of[row] = column_of_[(std::size_t)row] < columns ? column_of_[(std::size_t)row] : -1;
 }
 
-// The free column at the end of the shortest path from a row without one; the prices are brought up to date. There
-// always is one: the row's own without a detection.
+// Finds the free column at the end of the shortest path from an unassigned row, and updates the prices. There always is
+// one: the row's own column for staying unassigned.
 int Assignment::shortest_path_from(int row) {
   const std::size_t rows = row_price_.size();
   distance_.assign((std::size_t)all_columns_, HUGE_VAL), before_.assign((std::size_t)all_columns_, -1);

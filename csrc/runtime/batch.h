@@ -1,4 +1,4 @@
-// Persons who are pushed together, with one call of the engine for all.
+// Persons whose frames are pushed together, with one engine call for all.
 #pragma once
 
 #include <stdexcept>
@@ -9,13 +9,13 @@
 
 namespace edgepose {
 
-// For one frame of each.
+// A batch with one frame of each person.
 class Batch {
  public:
-  // Throws std::invalid_argument if one is listed twice, Busy if another thread uses one.
+  // Throws std::invalid_argument if a person is listed twice, Busy if another thread uses one.
   explicit Batch(std::vector<Person*> persons);
 
-  // Calls check(person, i) for each. What it throws names the person; nobody is changed then.
+  // Calls check(person, i) for each person. An exception from it names the person, and then nobody is changed.
   template <class Check>
   void check(Check check) {
     for (std::size_t i = 0; i < persons_.size(); i++) {
@@ -27,13 +27,13 @@ class Batch {
     }
   }
 
-  // Takes the checked frame of each: the places of those who have a question.
+  // Takes each person's checked frame; returns the indices of those with a new model input.
   const std::vector<std::size_t>& take();
 
   Person& operator[](std::size_t i) const { return *persons_[i]; }
   const std::vector<std::size_t>& asking() const { return asking_; }
 
-  // The questions of those asking, one after the other: (N, T, J, columns).
+  // The new model inputs, one after the other: (N, T, J, columns).
   void windows(float* to) const;
 
  private:

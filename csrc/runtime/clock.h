@@ -1,15 +1,15 @@
-// The times of frames: what is later than the last, and what becomes of a frame that is not.
+// Checks that the times of frames increase, and handles those that do not.
 #pragma once
 
 #include "notices.h"
 
 namespace edgepose {
 
-// What becomes of a frame whose time is not later than the last one's.
+// Handling of a frame whose time is not later than the last frame's.
 enum class BadTime {
   refuse,
   drop,   // the frame is left out
-  reset,  // an earlier time begins another recording; the frame of a repeated one is left out
+  reset,  // an earlier time begins another recording; a frame with a repeated time is left out
 };
 
 class Clock {
@@ -19,11 +19,11 @@ class Clock {
   explicit Clock(BadTime on_bad_time) : on_bad_time_(on_bad_time) { reset(); }
   void reset();
 
-  // Throws std::invalid_argument for a time that take() does not take: that is not finite or, unless on_bad_time says
-  // otherwise, not later.
+  // Throws std::invalid_argument for a time that is not finite or, unless on_bad_time allows it, not later than the
+  // last.
   void check(double timestamp_s) const;
 
-  // What a frame of a checked time is; a bad time is noted.
+  // Classifies a frame whose time was checked; a bad time is noted.
   Frame take(double timestamp_s, Notices& notices);
 
   double last_s() const { return last_s_; }

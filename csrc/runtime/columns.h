@@ -1,4 +1,4 @@
-// The columns of what a lifter takes and of what it answers, as edgepose/columns.py names and explains them.
+// The columns of a lifter's input and output; edgepose/columns.py names and explains them.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 namespace edgepose {
 
 struct Columns {
-  std::vector<const char*> names;  // all there are
-  int published;                   // the first ones, which every lifter has
+  std::vector<const char*> names;  // all known columns
+  int published;                   // the number of leading columns that every lifter has
 
-  // The published ones, then some of the others, in their order.
+  // Whether `some` is the published columns followed by some of the others, in their order.
   bool are(const std::vector<std::string>& some) const {
     std::size_t at = 0;
     for (std::size_t i = 0; i < names.size(); i++) {

@@ -9,17 +9,17 @@ namespace edgepose {
 
 namespace {
 
-constexpr int kSpacings = 10;          // so many in a row tell the unit of the times
+constexpr int kSpacings = 10;          // the number of frame spacings that show the unit of the times
 // No camera's frames are further apart; frame numbers are 1 apart, milliseconds more.
 constexpr double kSlowestS = 1.0;
-constexpr int kFrames = 51;            // are judged together
-constexpr double kMostOutside = 0.5;   // part of the keypoints; with more outside of the picture its size is another
-constexpr double kLying = 2.0;         // the head is so much further to the left of the ankles than above or below them
-constexpr double kAlwaysLying = 0.9;   // part of the frames
-constexpr double kSeen = 0.3;          // proportions are judged where all joints are as sure
+constexpr int kFrames = 51;            // number of frames judged together
+constexpr double kMostOutside = 0.5;   // share of the keypoints; if more lie outside the picture, its size is wrong
+constexpr double kLying = 2.0;         // lying: the head's distance to the left of the ankles over its vertical one
+constexpr double kAlwaysLying = 0.9;   // share of the frames
+constexpr double kSeen = 0.3;          // least confidence of all joints where proportions are judged
 
-// Longest medians over a second of a part's length in the picture over the longer side of the box around all joints,
-// beyond which one window in a thousand of motion capture is, through any camera and with a detector's errors:
+// Limits of a part's length in the picture, over the longer side of the box around all joints, median over a second.
+// One window in a thousand of motion capture exceeds them, through any camera and with a detector's errors:
 // python -m edgepose.training.proportions --motion DIR
 struct Part {
   const char* name;

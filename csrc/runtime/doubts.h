@@ -1,4 +1,4 @@
-// What is likely wrong with the input of a stream, by looking at many frames of it.
+// Signs that the input of a stream is wrong, found over many frames.
 #pragma once
 
 #include <array>
@@ -10,22 +10,22 @@
 
 namespace edgepose {
 
-// Notes times that are no seconds, keypoints that lie mostly outside of the picture, people with impossible proportions
-// and people who always lie, as they do where x and y are exchanged. Nothing in here changes a pose.
+// Reports times that are not in seconds, keypoints mostly outside the picture, people with impossible proportions, and
+// people who always lie, as when x and y are exchanged. Poses are never changed here.
 class Doubts {
  public:
   Doubts(const Skeleton& skeleton, const Picture& picture);
 
-  // The time from the last frame to this one.
+  // spacing_s: the time since the last frame.
   void look_at_time(double spacing_s, Notices& notices);
 
-  // One frame in which the person was detected: what was read, and the joints, (J, 2) in any unit and (J,).
+  // Judges a frame in which the person was detected. joints: (J, 2) in any unit; confidence: (J,).
   void look_at_frame(const Reading& reading, const double* joints, const double* confidence, Notices& notices);
 
  private:
   struct Bone {
-    int part, a, b;  // its place in the table of limits, and its joints
-    int beyond = 0;  // in how many of the whole frames it was longer than its limit
+    int part, a, b;  // part: its index in the table of limits; a, b: its joints
+    int beyond = 0;  // the number of whole frames in which it was longer than its limit
     double longest = 0;
   };
 
@@ -37,10 +37,10 @@ class Doubts {
   std::vector<Bone> bones_;
   int long_spacings_ = 0;
   double shortest_s_ = HUGE_VAL;
-  bool is_timed_ = false;  // the times were judged
-  const int head_, ankles_[2];  // joints
+  bool is_timed_ = false;  // the times have been judged
+  const int head_, ankles_[2];  // joint indices
   int frames_ = 0, whole_frames_ = 0, lying_frames_ = 0;
-  Reading sum_;  // over these frames
+  Reading sum_;  // the sum over these frames
 };
 
 }  // namespace edgepose

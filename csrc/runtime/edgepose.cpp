@@ -1,4 +1,4 @@
-// The C functions of edgepose.h. Nothing throws past here.
+// The C functions of edgepose.h. No exception leaves them.
 #define EDGEPOSE_API __attribute__((visibility("default")))
 #include "../include/edgepose.h"
 
@@ -38,7 +38,7 @@ edgepose_status failed(edgepose_status status, const char* text) {
   return status;
 }
 
-// What `call` returns, or the status of what it throws.
+// The result of `call`, or the status for its exception.
 template <class Call>
 edgepose_status guarded(Call call) noexcept {
   try {
@@ -60,7 +60,7 @@ void need(bool holds, const char* otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
 }
 
-// What the structs had in the first version of the library. When one grows, its first size is written here.
+// Sizes of the structs in the first version of the library. When a struct grows, add its first size here.
 template <class Struct>
 constexpr std::size_t kFirstSize = sizeof(Struct);
 template <>
@@ -70,7 +70,7 @@ constexpr std::size_t kFirstSize<edgepose_stream_options> = offsetof(edgepose_st
 template <>
 constexpr std::size_t kFirstSize<edgepose_pose> = offsetof(edgepose_pose, error_m);
 
-// How much of a struct its caller has.
+// The size of a struct in the caller's version.
 template <class Struct>
 std::size_t size_of(const Struct* given, const char* name) {
   if (given->size >= kFirstSize<Struct> && given->size <= sizeof(Struct)) return given->size;
@@ -79,7 +79,7 @@ std::size_t size_of(const Struct* given, const char* name) {
                               + ": begin with the header's _INIT macro");
 }
 
-// The caller's options over the defaults.
+// The defaults, overwritten by the caller's options.
 template <class Options>
 Options over(Options defaults, const Options* options) {
   if (options) std::memcpy(&defaults, options, size_of(options, "options"));
@@ -91,7 +91,7 @@ const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t j
   return &engine->engine->skeleton();
 }
 
-// Of a pose whose caller has `size` bytes of it.
+// Fills the first `size` bytes of a pose, all that its caller has.
 void fill(edgepose_pose* pose, std::size_t size, const edgepose::PoseArrays& of) {
   const edgepose_pose filled = {pose->size, (int32_t)of.is_seen.size(), of.was_reset, of.timestamp_s,
                                 of.joints_m.data(), of.keypoints_norm.data(), of.confidence.data(), of.is_seen.data(),
@@ -99,7 +99,7 @@ void fill(edgepose_pose* pose, std::size_t size, const edgepose::PoseArrays& of)
   std::memcpy(pose, &filled, size);
 }
 
-// Fills *pose if `call` finds a new one.
+// Fills *pose if `call` makes a new one.
 template <class Call>
 edgepose_status answered(edgepose_stream* stream, edgepose_pose* pose, Call call) {
   return guarded([&] {
@@ -140,7 +140,7 @@ edgepose::PersonOptions options_of(const edgepose_stream_options* options) {
   return taken;
 }
 
-// The layout is made after the other arguments were looked at.
+// Makes the layout after checking the other arguments.
 template <class MakeLayout>
 edgepose_status opened(const edgepose_engine* engine, const void* layout, double width_px, double height_px,
                        const edgepose_stream_options* options, edgepose_stream** stream, MakeLayout make_layout) {
@@ -184,7 +184,7 @@ edgepose_status counted(edgepose_people* people, size_t* poses, Call call) {
   });
 }
 
-// By the name of the kind; null: there is no such kind.
+// The notice of a kind by its name; null for an unknown name.
 const edgepose::Notices::One* notice_of(const edgepose::Notices& notices, const char* name) {
   for (std::size_t kind = 0; name && kind < edgepose::kNoticeKinds; kind++)
     if (std::strcmp(name, edgepose::kNoticeNames[kind]) == 0) return &notices[kind];

@@ -14,14 +14,14 @@ namespace edgepose {
 
 class Engine {
  public:
-  // threads: how many work on one call: the caller and threads - 1 others. isa: as for kernels(), null or "" for the
-  // best. cpus: where the others are pinned, one each. The file's bytes may be freed afterwards. Throws what Plan,
-  // kernels() and Context throw.
+  // threads: how many work on one call, the caller included. isa: as for kernels(); null or "" for the best. cpus: the
+  // processors that the other threads are pinned to, one each. The file's bytes may be freed afterwards. Throws what
+  // Plan, kernels() and Context throw.
   Engine(const EngineFile& file, int threads, const char* isa, std::vector<int> cpus = {});
   ~Engine();
 
-  // The right to run the engine, with a context of its own. Any number of threads may have one at once; a context is
-  // made, and may throw what Context throws, only where more threads run the engine than ever before.
+  // Permission to run the engine, with a context of its own. Any number of threads may hold one at once. A context is
+  // made, which may throw what Context throws, only when more threads run the engine than ever before.
   class Turn {
    public:
     explicit Turn(const Engine& engine) : engine_(engine), context_(engine.take()) {}
@@ -30,11 +30,11 @@ class Engine {
     Turn& operator=(const Turn&) = delete;
     Context* operator->() const { return context_.get(); }
 
-    // Makes room for so many people at once; run() with no more allocates nothing. Throws what Context::reserve throws.
+    // Reserves memory for `people` persons: run() with no more allocates nothing. Throws what Context::reserve throws.
     void reserve(int people);
 
-    // answers[n][J][outputs] to the questions that n people have. Whatever a model keeps of each person from frame to
-    // frame will be kept in Person and found here: no caller knows whether a model works on windows or has a state.
+    // Computes answers[n][J][outputs] from the model inputs of n people. State that a model keeps from frame to frame
+    // belongs in Person: no caller needs to know whether a model works on windows or has a state.
     void run(const Person* const* people, int n, float* answers);
 
    private:
@@ -43,7 +43,7 @@ class Engine {
     std::vector<float> windows_;
   };
 
-  // What a person needs to know.
+  // The properties that a Person needs.
   Lifter lifter() const { return {frames_, *skeleton_, is_causal_, inputs_, outputs_, rate_hz_}; }
 
   const std::string& model() const { return model_; }
@@ -52,10 +52,10 @@ class Engine {
   const char* isa() const { return plan_->isa(); }
   int frames() const { return frames_; }
   bool is_causal() const { return is_causal_; }
-  // The names of the columns of a keypoint and of a joint, as columns.h has them.
+  // The column names of a keypoint and of a joint, as in columns.h.
   const std::vector<std::string>& inputs() const { return inputs_; }
   const std::vector<std::string>& outputs() const { return outputs_; }
-  double rate_hz() const { return rate_hz_; }  // the rate it was trained on; 0: the file does not say
+  double rate_hz() const { return rate_hz_; }  // the frame rate of its training; 0: the file does not say
 
  private:
   std::unique_ptr<Context> take() const;
@@ -69,12 +69,12 @@ class Engine {
   const std::vector<std::string> inputs_, outputs_;
   const double rate_hz_;
   const std::shared_ptr<const Plan> plan_;
-  // The contexts that nobody runs, without a lock: taken by exchanging one for null, given by exchanging null for one.
+  // Idle contexts, without a lock: one is taken by exchanging it for null and put back by exchanging null for it.
   mutable std::array<std::atomic<Context*>, 64> idle_{};
 };
 
-// The engine in a file. Throws EngineError if the file cannot be read or not be run here, std::invalid_argument for
-// threads out of range or processors that do not fit them.
+// Loads an engine file. Throws EngineError if the file cannot be read or run here, std::invalid_argument for a number
+// of threads out of range or processors that do not fit it.
 std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus = {});
 
 }  // namespace edgepose

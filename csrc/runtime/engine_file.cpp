@@ -19,8 +19,8 @@ constexpr int kOldestFormat = 1, kFormat = 2;  // edgepose/enginefile.py
 using json::Kind;
 using json::Value;
 
-// Over the header's text and each tensor's name, type, shape and bytes, in the order of their names; as enginefile.py
-// writes them, where a tensor without axes counts as one of one element.
+// Checksum over the header's text and each tensor's name, type, shape and bytes, sorted by name, as enginefile.py
+// writes it. A tensor without axes counts as a tensor of one element.
 std::string checksum(const std::string& header, const std::vector<StoredTensor>& tensors, std::string_view bytes) {
   Sha256 digest;
   digest.update(header.data(), header.size());
@@ -57,7 +57,7 @@ const Value& needed(const Value& header, const char* key, Kind kind) {
   throw EngineError("the header's '" + std::string(key) + "' is " + described(value) + "; it needs " + wanted);
 }
 
-// The columns' names under `key`, or the published ones where it is absent.
+// The column names under `key`, or the published ones where it is absent.
 std::vector<std::string> columns_of(const Value& header, const char* key, const Columns& columns) {
   const Value* value = header.find(key);
   if (!value) return {columns.names.begin(), columns.names.begin() + columns.published};
@@ -160,14 +160,14 @@ PlanSpec plan_of(const EngineFile& engine, const Value& header, std::string_view
   return spec;
 }
 
-// A kind of file that is taken for an engine: its bytes from `at` on, and what to do with it.
+// A kind of file that is often mistaken for an engine: its mark, at byte `at`, and what to do with it.
 struct OtherKind {
   std::size_t at;
   std::string_view bytes;
   const char* text;
 };
 
-constexpr std::size_t kMarkBytes = 32;  // all marks end before
+constexpr std::size_t kMarkBytes = 32;  // every mark ends before this byte
 constexpr OtherKind kOtherKinds[] = {
     {0, "PK\3\4",
      "no engine but a zip archive, as torch.save (.pth, .pt) and numpy (.npz) write. Weights that a model's authors "
@@ -190,7 +190,7 @@ constexpr OtherKind kOtherKinds[] = {
     {0, "<", "no engine but XML or a web page: if it was downloaded, fetch the file itself"},
 };
 
-// As head_bytes. Throws EngineError for a file of another kind that is known.
+// Like head_bytes. Throws EngineError for a file of another known kind.
 std::uint64_t head_of(std::string_view first, std::uint64_t file_bytes) {
   try {
     return head_bytes(first, file_bytes);
@@ -202,7 +202,7 @@ std::uint64_t head_of(std::string_view first, std::uint64_t file_bytes) {
   }
 }
 
-// The layout of a file of `file_bytes` under a name for the messages. read(n): its first n bytes, or all it has.
+// The layout of a file of `file_bytes`. The name is for messages. read(n): its first n bytes, or all if it has fewer.
 template <class Read>
 Safetensors layout_of(const std::string& name, std::uint64_t file_bytes, Read read) {
   try {
@@ -274,7 +274,7 @@ EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_
     return engine;
   } catch (const EngineError& error) {
     throw EngineError(name + ": " + error.what());
-  } catch (const std::invalid_argument& error) {  // the plan, or the skeleton
+  } catch (const std::invalid_argument& error) {  // from the plan or the skeleton
     throw EngineError(name + ": " + error.what());
   }
 }

@@ -13,20 +13,20 @@
 
 namespace edgepose {
 
-// An engine file cannot be read, or not be run here. The message names the file and says what to do.
+// An engine file cannot be read or run here. The message names the file and says what to do.
 struct EngineError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
 struct EngineFile {
-  std::string header;  // JSON, as the file has it
+  std::string header;  // the file's JSON text
   std::string model, precision, backend;
   const Skeleton* skeleton;
   int frames;
   bool is_causal;
-  std::vector<std::string> inputs, outputs;  // the names of the columns
-  double rate_hz;                            // the rate it was trained on; 0: the file does not say
-  std::vector<StoredTensor> tensors;         // in the file's bytes
+  std::vector<std::string> inputs, outputs;  // column names
+  double rate_hz;                            // the frame rate of its training; 0: the file does not say
+  std::vector<StoredTensor> tensors;         // offsets into the file's bytes
   PlanSpec plan;                             // where it has one; its tensors lie in the file's bytes
 
   bool has_plan() const { return backend == "native" || backend == "cuda"; }
@@ -38,14 +38,13 @@ struct Bytes {
   operator std::string_view() const { return {data.get(), size}; }
 };
 
-// The bytes of a file, which is read whole only if the sizes in its head fit. Throws EngineError if they do not, or
-// there is no file; std::bad_alloc.
+// Reads a file, whole only if the sizes in its head fit. Throws EngineError if they do not or there is no file;
+// std::bad_alloc.
 Bytes read_bytes(const std::string& path);
 
-// The engine in a file's bytes, which must outlive its plan's tensors and start on a boundary of 8. `name` is for the
-// messages. is_sealed: false where the checksum shall not count, for the fuzzer. Throws EngineError if they are
-// damaged, of another kind or by a newer edgepose, or a weight is NaN or infinite; whether the plan is sound is for
-// Plan to say.
+// The engine in a file's bytes, which must outlive its plan's tensors and be aligned to 8 bytes. `name` is for
+// messages. is_sealed: false skips the checksum, for the fuzzer. Throws EngineError if the bytes are damaged, of
+// another kind or from a newer edgepose, or a weight is NaN or infinite. Plan checks whether the plan is sound.
 EngineFile read_engine(const std::string& name, std::string_view bytes, bool is_sealed = true);
 
 }  // namespace edgepose

@@ -11,8 +11,8 @@ namespace edgepose {
 namespace {
 
 constexpr double kPi = 3.141592653589793;
-// For so long a hidden root is guessed from where it was: in this time people seldom bend or turn so far that shoulders
-// tell more.
+// A root hidden for less than this moves with the joints still seen: in this time people seldom bend or turn so far
+// that the shoulders tell more.
 constexpr double kRootHoldS = 2.0;
 
 template <class Real>
@@ -118,7 +118,7 @@ bool Hold::operator()(const double* keypoints, const double* confidence, double 
 bool Hold::place_root(double timestamp_s) {
   const bool is_held = timestamp_s - seen_at_s_[root_] <= kRootHoldS;
   if (!is_held && stand_in_(now_.data(), placed_.data())) return true;
-  // A joint that was hidden in the last frame has a guessed last place: it says less about the motion.
+  // The last position of a joint that was hidden in the last frame is a guess: it says less about the motion.
   bool any = false;
   for (int j = 0; j < joints_; j++) any = any || (now_[j] && is_seen_[j]);
   int follows = 0;
@@ -136,8 +136,8 @@ bool Hold::place_root(double timestamp_s) {
 bool Hold::fill(const double* keypoints, double timestamp_s) {
   for (int i = 0; i < 2 * joints_; i++) placed_[i] = now_[i / 2] ? keypoints[i] : 0.0;
   if (!now_[root_] && !place_root(timestamp_s)) return false;
-  // A hidden joint is its nearest seen ancestor plus the offsets between. Pointer doubling climbs to it: after round r
-  // every joint has looked 2^r bones up.
+  // A hidden joint is at its nearest seen ancestor plus the offsets between them, found by pointer doubling: after
+  // round r every joint has looked 2^r bones up.
   for (int j = 0; j < joints_; j++) {
     const bool is_fallen = falls_back_[j] && timestamp_s - seen_at_s_[j] > hold_s_;
     for (int c = 0; c < 2; c++) climb_[2 * j + c] = now_[j] || is_fallen || j == root_ ? 0.0 : offsets_[2 * j + c];

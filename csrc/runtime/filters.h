@@ -1,4 +1,4 @@
-// Smoothing over time, and standing in for joints that are hidden. All times are seconds, never frames.
+// Smoothing over time, and positions for hidden joints. All times are in seconds, never in frames.
 #pragma once
 
 #include <limits>
@@ -11,18 +11,18 @@ namespace edgepose {
 
 // The One Euro filter: a low-pass whose cutoff rises with speed, so that rest is calm and motion does not lag. Casiez,
 // Roussel, Vogel, CHI 2012; the speed is taken from the last filtered value, as in the authors' code since August 2023.
-// It computes in Real throughout, rounding constants first, so that its poses are the same to the bit on every machine.
+// All arithmetic is in Real, constants too, so that poses are the same to the bit on every machine.
 template <class Real>
 class OneEuro {
  public:
-  // min_cutoff_hz: the cutoff at rest. beta: by how much it rises with speed, Hz per unit of x a second. d_cutoff_hz:
-  // the cutoff of the speed itself. values: how many each call brings. Throws std::invalid_argument if a cutoff is not
-  // positive or beta is negative.
+  // min_cutoff_hz: the cutoff at rest. beta: how much it rises with speed, in Hz per unit of x per second. d_cutoff_hz:
+  // the cutoff for the speed itself. values: the number of values in each call. Throws std::invalid_argument if a
+  // cutoff is not positive or beta is negative.
   OneEuro(double min_cutoff_hz, double beta, double d_cutoff_hz, int values);
 
   void reset() { is_fresh_ = true; }
 
-  // x becomes the filtered values; timestamp_s is later than the last. The first values after a reset pass unchanged.
+  // Replaces x by the filtered values. Times must increase. The first values after a reset pass unchanged.
   void operator()(Real* x, double timestamp_s);
 
  private:
@@ -32,13 +32,13 @@ class OneEuro {
   std::vector<Real> x_, speed_;
 };
 
-// Puts a place on every joint that the detector did not see, frame by frame, for one person.
+// Gives a position to every joint that the detector did not see, frame by frame, for one person.
 //
-// A joint is seen from seen_above on and stays seen until below lost_below. A hidden joint keeps its last good offset
-// to its parent, not its last place: the person moves on. After hold_s seconds hidden, knees and ankles fall back to
-// the parent instead, so that a half-body picture gives short legs rather than wild ones. A joint that was never seen
-// sits at its parent. The root has no parent: hidden, it moves as the joints still seen do on average, but never seen,
-// or hidden for kRootHoldS, it is where PelvisStandIn puts it. The fall-back of the legs is that of Strided
+// A joint becomes seen when its confidence reaches seen_above, and stays so until it falls below lost_below. A hidden
+// joint keeps its last good offset to its parent, not its last position, because the person moves. Knees and ankles
+// hidden for hold_s seconds fall back to the parent, so that a half-body picture gives short legs, not wild ones. A
+// joint that was never seen sits at its parent. A hidden root moves by the mean motion of the joints still seen; one
+// never seen, or hidden for kRootHoldS, is placed by PelvisStandIn. The fall-back of the legs is from Strided
 // Transformer's demo.
 class Hold {
  public:
@@ -47,9 +47,9 @@ class Hold {
 
   void reset();
 
-  // Fills placed() and is_seen() from keypoints[J][2], in any unit, and confidence[J]. What a hidden joint holds is not
-  // read, it may be NaN. False, and nothing changes, if there is nothing to place the body by: no joint is seen, or the
-  // root is hidden, never had a place, and nothing stands in for it.
+  // Fills placed() and is_seen() from keypoints[J][2], in any unit, and confidence[J]. The keypoint of a hidden joint
+  // is not read and may be NaN. Returns false and changes nothing if the body cannot be placed: no joint is seen, or
+  // the root is hidden, never had a position, and nothing stands in for it.
   bool operator()(const double* keypoints, const double* confidence, double timestamp_s);
 
   const double* placed() const { return last_.data(); }  // (J, 2)
@@ -63,11 +63,11 @@ class Hold {
   const int joints_, root_;
   const PelvisStandIn stand_in_;
   bool has_places_ = false;
-  std::vector<int> parents_;  // the root's is itself
+  std::vector<int> parents_;  // the root is its own parent
   std::vector<unsigned char> falls_back_, is_seen_;
   int climb_rounds_ = 0;
   std::vector<double> seen_at_s_, offsets_, last_;
-  // A call's own, kept so that no call allocates.
+  // Scratch memory, kept so that no call allocates.
   std::vector<unsigned char> now_;
   std::vector<double> placed_, climb_, climbed_;
   std::vector<int> ancestor_, ancestors_;

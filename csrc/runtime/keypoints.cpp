@@ -11,18 +11,18 @@ namespace edgepose {
 namespace {
 
 constexpr double kLeastPx = 2.0;   // a person is larger
-constexpr double kBorderPx = 1.0;  // detectors count pixels from their middle, from their corner, from 0 or from 1
+constexpr double kBorderPx = 1.0;  // detectors count pixels from the centre or the corner, from 0 or from 1
 // Scores reach 1.02 (AIST++), 1.1 (MMPose's heat maps) and nearly 10 (RTMPose's classifiers); per cents and pixels are
 // larger.
 constexpr double kMostScore = 20.0;
 constexpr double kNegative = -0.01;     // a heat map's noise may be a little below 0
-// Part of the keypoints with a place. With more of them negative it is MediaPipe's z, which is so before the hips.
+// Share of the keypoints with a position. If more are negative, it is MediaPipe's z, negative in front of the hips.
 constexpr double kManyNegative = 0.25;
 
 bool is_whole(double value) { return std::fabs(value) <= kMostPx; }
 
-// Whether a detector found the keypoint; to the last digit no keypoint lies at its marks for those that it did not
-// find.
+// Whether a position was found. A detector marks missing keypoints by positions that no found keypoint has to the last
+// digit.
 bool is_place(double x, double y) {
   return !(x == 0 && y == 0) && !(x == -1 && y == -1) && !(std::isnan(x) && std::isnan(y));
 }
@@ -44,7 +44,7 @@ void check_confidences(const Real* keypoints_px, int keypoints, int columns) {
                                   "visibility; divide per cents by 100");
 }
 
-// The depth that was measured at a keypoint; no number where none was.
+// The depth measured at a keypoint; NaN where none was.
 double depth_of(double said, int keypoint) {
   if (!std::isfinite(said) || said == 0) return NAN;
   if (said < 0 || said > kMostDepthM)

@@ -106,7 +106,7 @@ Sources each(const Names& keypoints, double x, double y) {
 const Names kHips = {"left_hip", "right_hip"}, kShoulders = {"left_shoulder", "right_shoulder"},
             kEyes = {"left_eye", "right_eye"}, kEars = {"left_ear", "right_ear"};
 
-// The limbs by their own names, and these joints.
+// The limbs under their own names, and the joints passed.
 Mapping limbs_and(const Mapping& joints) {
   Mapping mapping = joints;
   for (const std::string& joint : kSkeletons[0].names)
@@ -114,15 +114,15 @@ Mapping limbs_and(const Mapping& joints) {
   return mapping;
 }
 
-// The trunk goes on above the shoulders, by so much of its length. A guess from this frame: it passes for seen, but
-// only just.
+// A point above the shoulders, beyond the trunk by this share of its length. A guess from this frame: its confidence is
+// just enough to count as seen.
 Line above_trunk(double share) {
   return {each(kShoulders, (1 + share) / 2, (1 + share) / 2) + each(kHips, -share / 2, -share / 2), kFaceSeen};
 }
 
-// The limbs, these joints, and nose and head by what is seen of a face. The head is the middle of the eyes, as the
-// shipped weights were trained, in every layout that has eyes: halpe26's own head keypoint and MediaPipe's ears are
-// other points.
+// The limbs, the joints passed, and nose and head from the visible keypoints of a face. The head is the middle of the
+// eyes, as in the training of the shipped weights, in every layout with eyes: halpe26's own head keypoint and
+// MediaPipe's ears are other points.
 Mapping limbs_face_and(const Mapping& joints) {
   const auto either = [](const Names& pair) { return Lines{mean(pair), mean({pair[0]}), mean({pair[1]})}; };
   const Lines eyes = either(kEyes), ears = either(kEars);
@@ -144,8 +144,8 @@ Mapping midpoints() {
                          {"thorax", {mean(kShoulders)}}});
 }
 
-// Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form. Without what it needs of
-// the face, seen from behind or from the side, midpoints stand in, and a head where the back points: our choice.
+// Recipe B: the demo of GAST, MHFormer, Strided Transformer and PoseFormerV2, in closed form. Where the face keypoints
+// it needs are hidden, from behind or from the side, midpoints stand in, and the head extends the back: our choice.
 Mapping demo() {
   const Mapping middle = midpoints();
   return limbs_and(
@@ -182,7 +182,7 @@ Layout layout(const std::string& name, const Names& keypoints, const Mapping& ma
   return {name, keypoints, kSkeletons[0].names, sources_of(mapping, keypoints)};
 }
 
-// The joints of a model as a detector gives them.
+// The layout of a detector that gives the model's own joints.
 Layout identity(const Skeleton& skeleton) {
   Mapping mapping = {{"nose", {mean({"thorax", "head"})}}};
   for (const std::string& joint : skeleton.names) mapping[joint] = {mean({joint})};

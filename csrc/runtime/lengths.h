@@ -1,4 +1,4 @@
-// A person's own lengths and the joints at whose `length` column they stand, as edgepose/columns.py has them.
+// A person's body lengths, and the joints that carry them in the `length` column, as in edgepose/columns.py.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@
 namespace edgepose {
 
 struct NamedLength {
-  const char *name, *joint, *twin;  // twin: null where there is one joint
+  const char *name, *joint, *twin;  // twin: the joint on the other side; null if there is none
 };
 
 constexpr NamedLength kLengths[] = {{"upper_arm", "left_elbow", "right_elbow"},
@@ -21,10 +21,10 @@ constexpr NamedLength kLengths[] = {{"upper_arm", "left_elbow", "right_elbow"},
                                     {"hip_width", "left_hip", "right_hip"},
                                     {"trunk", "thorax", nullptr}};
 constexpr std::size_t kLengthCount = sizeof kLengths / sizeof *kLengths;
-using Lengths = std::array<double, kLengthCount>;  // m, in the order of kLengths; 0: not known
+using Lengths = std::array<double, kLengthCount>;  // m, in the order of kLengths; 0: unknown
 
-// The `length` column of a skeleton, (J,) m; 0 where no length stands or it is not known. Throws std::invalid_argument,
-// naming the length, for one that no person has.
+// The `length` column of a skeleton, (J,) m; 0 where a joint carries no length or it is unknown. Throws
+// std::invalid_argument, naming the length, for one that no person has.
 std::vector<double> length_column(const Lengths& lengths_m, const Skeleton& skeleton);
 
 }  // namespace edgepose

@@ -1,4 +1,4 @@
-// What a stream notices of its input that its user should know: of each kind how often, and a text.
+// Notices about a stream's input that its user should see: a count and a text for each kind.
 #pragma once
 
 #include <array>
@@ -27,17 +27,17 @@ constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time",     
                                                                 "outside_picture", "proportions",      "lying",
                                                                 "duplicate_person", "across_people", "most_people"};
 
-// Counts from the constructor on: no reset of the stream touches them. Added to where a frame is taken, never where it
-// is checked: a frame may be refused after its check.
+// Counts since construction: a reset of the stream leaves them. Notices are added when a frame is taken, not when it is
+// checked: a frame may be refused after its check.
 class Notices {
  public:
   struct One {
     std::uint64_t times = 0;
-    std::string text;  // "": there was none of this kind
+    std::string text;  // "": none of this kind yet
     bool is_new = true;
   };
 
-  // make_text() is called for the first of a kind alone.
+  // make_text() is called only for the first notice of a kind.
   template <class MakeText>
   void add(Notice kind, MakeText make_text) {
     One& one = kinds_[(std::size_t)kind];
@@ -46,7 +46,7 @@ class Notices {
 
   const One& operator[](std::size_t kind) const { return kinds_[kind]; }
 
-  // A text that this function has not given yet; null if there is none.
+  // The next text that this function has not returned yet; null if there is none.
   const std::string* news() {
     if (!has_news_) return nullptr;
     for (One& one : kinds_)

@@ -8,7 +8,7 @@ namespace edgepose {
 
 namespace {
 
-constexpr int kLeftOut = -10;  // beside the reasons of Tracker: all places are taken
+constexpr int kLeftOut = -10;  // a code beside those of Tracker: all places are taken
 
 const PeopleOptions& checked(const PeopleOptions& options) {
   if (options.most_people < 1 || options.most_people > People::kMostPeople)
@@ -47,7 +47,7 @@ void People::check(const Real* keypoints_px, long detections, long keypoints, lo
                                 + std::to_string(kMostPeople) + " at most");
   check_ids(detections, ids);
   const std::size_t count = (std::size_t)detections, one = (std::size_t)(keypoints * columns);
-  Person& any = places_[0]->person;  // what one refuses, all do
+  Person& any = places_[0]->person;  // all persons refuse the same input
   raw_.resize(count * one), joints_px_.resize(2 * joints_ * count), confidence_.resize(joints_ * count);
   for (std::size_t d = 0; d < count; d++) {
     try {
@@ -141,7 +141,7 @@ int People::find(Id id) const {
   return -1;
 }
 
-// A free place, which is then theirs; kLeftOut where there is none.
+// Takes a free place for a new person; kLeftOut if there is none.
 int People::place_for(Id id, double timestamp_s) {
   if (present_.size() == places_.size()) {
     const auto earlier = [&](std::size_t a, std::size_t b) { return places_[a]->seen_s < places_[b]->seen_s; };

@@ -1,4 +1,4 @@
-// Everybody in a picture: who is who, and a Person for each. No model is in here.
+// Everybody in a picture: an id and a Person for each. Contains no model.
 #pragma once
 
 #include <algorithm>
@@ -12,14 +12,14 @@
 namespace edgepose {
 
 struct PeopleOptions {
-  int most_people = 20;  // are followed at once; see People
-  double return_s = 5;   // who comes back within this time is the same person; whoever is away for longer is forgotten
+  int most_people = 20;  // the most people followed at once; see People
+  double return_s = 5;   // a person who returns within this time keeps the id; after it the person is forgotten
 };
 
-// Follows people by the ids that their tracker gives, or else by a Tracker of its own: all frames of one kind. The
-// memory is that of most_people persons. When all places are taken, a new person takes that of the one who has been
-// away for longest, if for more than max_gap_s; else there is none, and the new one is left out. After the constructor
-// memory grows only with the most detections in a frame.
+// Follows people by the ids of the caller's tracker or by a Tracker of its own: all frames of one kind. Memory is fixed
+// for most_people persons. When all places are taken, a new person replaces the one absent longest, if for more than
+// max_gap_s; otherwise the new one is left out. After construction memory grows only with the most detections in a
+// frame.
 class People {
  public:
   using Id = std::int64_t;
@@ -30,33 +30,32 @@ class People {
   People(const Lifter& lifter, const Layout& layout, double width_px, double height_px, PersonOptions person,
          const PeopleOptions& options);
 
-  // The right to use them, for one caller at a time. Throws Busy.
+  // Exclusive use of everybody, for one caller at a time. Throws Busy.
   Person::Claim claim() { return Person::Claim(places_[0]->person); }
 
-  // A frame that take() will take: keypoints_px[detections][keypoints][columns], as Person::check says for each, and
-  // the id of each detection or null. A detection without keypoints is nobody's. Throws std::invalid_argument for what
-  // Person refuses, an id that is negative or comes twice, and ids that come in some frames only: nobody is changed
-  // then.
+  // Checks the next frame for take(): keypoints_px[detections][keypoints][columns], each as for Person::check, and the
+  // id of each detection or null. A detection without keypoints is nobody's. Throws std::invalid_argument for what
+  // Person refuses, a negative or repeated id, and ids that come in some frames only: nobody is changed then.
   template <class Real>
   void check(const Real* keypoints_px, long detections, long keypoints, long columns, double timestamp_s,
              const Id* ids);
 
-  // Takes the frame just checked: the places of those who have a question, in the order in which they were first seen.
+  // Takes the checked frame; returns the places of those with a new model input, in the order they were first seen.
   const std::vector<std::size_t>& take();
 
-  // The recording has ended: as take(), for the next frame of each that delay_frames kept waiting. Where there is none
-  // any more everybody is forgotten; until then no frame passes check().
+  // The recording has ended: like take(), for each person's next frame that delay_frames kept waiting. When none is
+  // left, everybody is forgotten; until then check() refuses every frame.
   const std::vector<std::size_t>& flush();
 
-  // Forgets everybody and the clock. An id is never used again.
+  // Forgets everybody and the clock. Ids are never reused.
   void reset();
 
   Person& person(std::size_t place) { return places_[place]->person; }
   Id id(std::size_t place) const { return places_[place]->id; }
-  // Whose each detection of the last frame is; kNobody: left out.
+  // The id of each detection of the last frame; kNobody: left out.
   const std::vector<Id>& ids() const { return ids_; }
   std::size_t most() const { return places_.size(); }
-  // No more have a question in the frame just checked.
+  // Upper limit of the number of new model inputs from the checked frame.
   std::size_t most_asking() const { return std::min(places_.size(), present_.size() + (std::size_t)detections_); }
   Notices& notices() { return notices_; }
   const Notices& notices() const { return notices_; }
@@ -67,9 +66,9 @@ class People {
           Notices* notices)
         : person(lifter, layout, width_px, height_px, options, notices) {}
     Person person;
-    Id id = kNobody;  // kNobody: it is free
+    Id id = kNobody;  // kNobody: the place is free
     double seen_s = 0;
-    int detection = -1;  // in the frame being taken
+    int detection = -1;  // its index in the frame being taken
   };
 
   void check_ids(long detections, const Id* ids) const;
@@ -87,7 +86,7 @@ class People {
   Notices notices_;
   Clock clock_;
   std::vector<std::unique_ptr<Place>> places_;
-  std::vector<std::size_t> present_, asking_;  // places: present_ that are taken, who was seen first comes first
+  std::vector<std::size_t> present_, asking_;  // places; present_: those taken, in the order people were first seen
   Tracker tracker_;
   Id next_id_ = 0;
   bool has_started_ = false, has_ids_ = false, is_flushing_ = false;
@@ -95,7 +94,7 @@ class People {
   // The checked frame.
   std::vector<double> raw_, joints_px_, confidence_;
   std::vector<Id> checked_ids_, ids_;
-  std::vector<int> found_;  // for each detection its place, or what Tracker says
+  std::vector<int> found_;  // for each detection its place, or a code of Tracker
   long detections_ = 0, keypoints_ = 0, columns_ = 0;
   double checked_at_s_ = 0;
   bool comes_with_ids_ = false;

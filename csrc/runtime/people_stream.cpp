@@ -15,7 +15,7 @@ const std::vector<PeopleStream::Found>& PeopleStream::push(const float* keypoint
                                                            long columns, double timestamp_s, const People::Id* ids) {
   const Person::Claim claim = people_.claim();
   people_.check(keypoints_px, detections, keypoints, columns, timestamp_s, ids);
-  // Before anyone changes: nothing after it can fail.
+  // Taken before any person changes: nothing after it can fail.
   Engine::Turn turn(*engine_);
   turn.reserve((int)people_.most_asking());
   return answer(turn, people_.take());

@@ -1,4 +1,4 @@
-// Everybody in a picture and the engine that answers.
+// Everybody in a picture, and the engine that runs the model.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace edgepose {
 
-// One call at a time: what comes in between throws Busy.
+// One call at a time: a concurrent call throws Busy.
 class PeopleStream {
  public:
   struct Found {
@@ -21,12 +21,12 @@ class PeopleStream {
   PeopleStream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px,
                const PersonOptions& person, const PeopleOptions& options);
 
-  // Takes one camera frame, as People::check says, with one call of the engine. The new poses, which are valid until
-  // the next call.
+  // Takes one camera frame, as for People::check, with one engine call. Returns the new poses, valid until the next
+  // call.
   const std::vector<Found>& push(const float* keypoints_px, long detections, long keypoints, long columns,
                                  double timestamp_s, const People::Id* ids);
 
-  // The recording has ended: as push(), for the next frame of each that delay_frames kept waiting.
+  // The recording has ended: like push(), for each person's next frame that delay_frames kept waiting.
   const std::vector<Found>& flush();
 
   void reset();

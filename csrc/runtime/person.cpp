@@ -9,7 +9,7 @@ namespace edgepose {
 
 namespace {
 
-// Part of seen_above. A joint that was seen stays so until its confidence is below this.
+// Share of seen_above. A joint that was seen stays so until its confidence is below this.
 constexpr double kLostShare = 2.0 / 3;
 constexpr double kMostRelativeDepthM = 1.5;  // MOST_DEPTH_M of edgepose/training/observation.py
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
@@ -50,7 +50,7 @@ double seen_above_of(const Lifter& lifter, double seen_above) {
   return takes_confidence ? kFoundAbove : kSureAbove;
 }
 
-// Throws std::invalid_argument for what has no direction.
+// The unit vector against gravity. Throws std::invalid_argument for a vector without direction.
 std::array<double, 3> against(const std::array<double, 3>& gravity) {
   if (gravity == std::array<double, 3>{}) return {};
   const double size = std::hypot(gravity[0], gravity[1], gravity[2]);
@@ -129,7 +129,7 @@ void Person::reset() {
   is_flushing_ = false;
 }
 
-// What is remembered of one clip must not fill in another.
+// Forgets the clip: its memory must not fill in joints of another.
 void Person::end_clip() {
   window_.end_clip();
   hold_.reset();
@@ -213,7 +213,7 @@ bool Person::take() {
 
 bool Person::takes(Input input) const { return std::count(inputs_.begin(), inputs_.end(), input) > 0; }
 
-// The joints' depths from the median of those that are known, as in training.
+// The joints' depths relative to the median of the known ones, as in training.
 void Person::measure_depths() {
   for (std::size_t j = 0; j < joint_depth_m_.size(); j++)
     if (!note_.is_seen[j]) joint_depth_m_[j] = NAN;
@@ -229,13 +229,13 @@ void Person::measure_depths() {
 
 // The angle of a joint's ray above the horizon.
 double Person::elevation(const double* placed_norm) const {
-  // The keypoints were brought to the H36M lens.
+  // The keypoints are already in the H36M lens.
   const double ray[3] = {placed_norm[0] / kH36mFocal, placed_norm[1] / kH36mFocal, 1};
   const double sine = (ray[0] * up_[0] + ray[1] * up_[1] + ray[2] * up_[2]) / std::hypot(ray[0], ray[1], ray[2]);
   return std::asin(std::clamp(sine, -1.0, 1.0));
 }
 
-// A column of the frame that the window takes, other than the place.
+// A column of the frame for the window, other than x and y.
 double Person::column(Input input, std::size_t joint, bool is_placed) const {
   const bool is_measured = is_placed && !std::isnan(joint_depth_m_[joint]);
   switch (input) {
@@ -249,7 +249,7 @@ double Person::column(Input input, std::size_t joint, bool is_placed) const {
   }
 }
 
-// The frame that the window takes. Not detected, the joints stand where they last were.
+// Makes the frame for the window. If the person was not detected, the joints stay where they last were.
 void Person::fill(bool is_placed) {
   double* to = frame_.data();
   for (std::size_t j = 0; j < (std::size_t)joints_; j++) {

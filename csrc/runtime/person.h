@@ -1,5 +1,4 @@
-// One person, from a detector's keypoints to a question for a model, and from its answer to a pose. No model is in
-// here.
+// One person: turns a detector's keypoints into model inputs, and the model's answers into poses. Contains no model.
 #pragma once
 
 #include <array>
@@ -22,30 +21,30 @@
 
 namespace edgepose {
 
-// A person is used by two threads at once, or by a model that calls back.
+// Two threads use a person at once, or a model calls back.
 struct Busy : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
 constexpr double kFileRateHz = -1;         // stands for the rate that the model was trained on
 constexpr double kModelSeenAbove = -1;     // stands for kFoundAbove if the model takes the confidence, else kSureAbove
-constexpr double kFoundAbove = 0.05;       // the least confidence of a joint that was found, in training: noise.py
+constexpr double kFoundAbove = 0.05;       // the least confidence of a found joint in training: noise.py
 constexpr double kSureAbove = 0.3;
 constexpr double kPublishedRateHz = 50.0;  // the published weights' rate, taken for a model that does not say its own
 
-// What a person needs to know of a model.
+// The properties of a model that a person needs.
 struct Lifter {
   int frames;
   Skeleton skeleton;
   bool is_causal = false;
   // The columns, named as in edgepose/columns.py.
   std::vector<std::string> inputs = {"x", "y"}, outputs = {"x", "y", "z"};
-  double rate_hz = 0;                                                       // the rate it was trained on; 0: not known
+  double rate_hz = 0;                                                       // its training's frame rate; 0: unknown
 };
 
 struct PersonOptions {
   int delay_frames = 0;
-  double rate_hz = kFileRateHz;  // 0: every frame as it comes
+  double rate_hz = kFileRateHz;  // 0: no grid, every frame as it comes
   double max_gap_s = 0.5;
   double seen_above = kModelSeenAbove;
   double hold_s = 0.3;
@@ -56,13 +55,13 @@ struct PersonOptions {
   Lengths lengths_m{};                                  // the person's own; only for a model that takes them
   // The direction of gravity in camera axes; all 0: unknown. Only for a model that takes elevations.
   std::array<double, 3> gravity{};
-  bool is_one_person = false;                           // somebody else tells people apart: a jump is the same person's
+  bool is_one_person = false;                           // the caller tells people apart: a jump is the same person's
 };
 
-// After the constructor nothing allocates, but for messages. One call at a time: see Claim.
+// After construction nothing allocates, except for messages. One call at a time: see Claim.
 class Person {
  public:
-  // The right to use a person, for one caller at a time. Throws Busy.
+  // Exclusive use of a person, for one caller at a time. Throws Busy.
   class Claim {
    public:
     explicit Claim(Person& person) : person_(&person) {
@@ -81,46 +80,46 @@ class Person {
     Person* person_;
   };
 
-  // Throws std::invalid_argument on a layout that does not give the model's joints, columns that are not known, an
-  // impossible image size or an option out of range. notices: for what is noticed; null: the person's own.
+  // Throws std::invalid_argument if the layout lacks a joint of the model, and for unknown columns, an impossible image
+  // size or an option out of range. notices: where notices are added; null: the person's own.
   Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px, const PersonOptions& options,
          Notices* notices = nullptr);
 
-  // A camera frame that take() will take: keypoints_px[keypoints][columns], as read_keypoints says; null if the person
-  // was not detected. Throws std::invalid_argument for what does not fit the layout, broken numbers, normalised
-  // coordinates, no confidences, and time that does not increase, unless on_bad_time says otherwise: the person is then
-  // as before.
+  // Checks the next camera frame for take(): keypoints_px[keypoints][columns], as for read_keypoints; null if the
+  // person was not detected. Throws std::invalid_argument for keypoints that do not fit the layout, broken numbers,
+  // normalised coordinates, missing confidences and, unless on_bad_time allows it, a time that does not increase: the
+  // person is then unchanged.
   template <class Real>
   void check(const Real* keypoints_px, long keypoints, long columns, double timestamp_s);
 
-  // The keypoints of the frame just checked, (K, 3): px and confidence, 0 where one was not found.
+  // The keypoints of the checked frame, (K, 3): px and confidence, 0 where one was not found.
   const double* checked_px() const { return keypoints_.data(); }
 
-  // Brings the window up to date with the frame just checked; whether there is a question, which window() and those
-  // below then are until the next take() or flush().
+  // Adds the checked frame to the window. Returns whether there is a new model input: window() and the values below are
+  // then valid until the next take() or flush().
   bool take();
 
-  // The recording has ended: as take(), for the next frame that delay_frames kept waiting. Where there is none any more
-  // the person is as new; until then no frame passes check().
+  // The recording has ended: like take(), for the next frame that delay_frames kept waiting. When none is left, the
+  // person is reset; until then check() refuses every frame.
   bool flush();
 
   void reset();
 
-  // Whether flush() would find nothing: nobody is there, and no frame waits.
+  // Whether nothing is left to flush: nobody is there, and no frame waits.
   bool is_done() const { return window_.is_done(); }
 
-  // The question: (T, J, columns), as the model's inputs say.
+  // The model input, (T, J, columns), with the columns of the model's `inputs`.
   const float* window() const { return window_.input(); }
   std::size_t window_size() const { return (std::size_t)frames_ * (std::size_t)joints_ * inputs_.size(); }
-  // Of the frame that the answer belongs to.
+  // Values of the frame that the answer belongs to.
   double timestamp_s() const { return window_.timestamp_s(); }
   bool was_reset() const { return window_.was_reset(); }
   const std::vector<double>& confidence() const { return window_.note().confidence; }     // (J,)
   const std::vector<unsigned char>& is_seen() const { return window_.note().is_seen; }  // (J,)
   void keypoints_norm(float* to) const;                                                  // (J, 2)
 
-  // From the model's answer, (J, outputs), to joints_m (J, 3), filtered, and where has_error() to error_m (J,).
-  // timestamp_s and was_reset are those of the question; answers come in the order of the questions.
+  // Turns the model's answer, (J, outputs), into joints_m (J, 3), filtered, and if has_error() into error_m (J,).
+  // timestamp_s and was_reset are those of its input; answers come in the order of the inputs.
   void answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m);
 
   Notices& notices() { return notices_; }
@@ -131,7 +130,7 @@ class Person {
   int inputs() const { return (int)inputs_.size(); }
   int outputs() const { return has_error_ ? 4 : 3; }
   bool has_error() const { return has_error_; }
-  double rate_hz() const { return rate_hz_; }  // the grid's; 0: every frame as it comes
+  double rate_hz() const { return rate_hz_; }  // the rate of the grid; 0: no grid
 
  private:
   enum class Input { x, y, confidence, length, length_known, depth, depth_known, elevation, elevation_known };
@@ -154,12 +153,12 @@ class Person {
   const bool has_error_, has_lens_;
   const double rate_hz_;
   Clock clock_;
-  const std::vector<double> length_;  // the column `length`, (J,)
-  const std::array<double, 3> up_;  // a unit vector against gravity, in camera axes
+  const std::vector<double> length_;  // the `length` column, (J,)
+  const std::array<double, 3> up_;  // the unit vector against gravity, in camera axes
   const bool has_gravity_;
   const double seen_above_;
   double scale_[2], centre_[2];  // normalised = px * scale - centre, or (px - centre) * scale with a lens
-  std::optional<Sides> sides_;  // none: they are taken as they come
+  std::optional<Sides> sides_;  // empty: the detector's sides are used as they are
   Hold hold_;
   Window window_;
   std::optional<OneEuro<float>> smoothing_;
@@ -170,11 +169,11 @@ class Person {
   Notices& notices_;
   Doubts doubts_;
   std::vector<double> known_m_;
-  std::vector<double> depth_m_, joint_depth_m_;  // no number where nothing was measured; the joints' from their median
-  // The checked frame in the layout, (K, 3) px, and in the model's joints, (J, 2).
+  std::vector<double> depth_m_, joint_depth_m_;  // NaN where not measured; joint depths are relative to their median
+  // The checked frame: the layout's keypoints, (K, 3) px, and the model's joints, (J, 2).
   std::vector<double> keypoints_, joints_norm_;
-  std::vector<double> frame_;                    // the last one that the window took, (J, inputs)
-  Reading reading_;  // the checked frame's
+  std::vector<double> frame_;                    // the last frame in the window, (J, inputs)
+  Reading reading_;  // summary of the checked frame
   Note note_;
   std::atomic<bool> is_claimed_{false};
 };

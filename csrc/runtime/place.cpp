@@ -10,11 +10,11 @@ namespace edgepose {
 
 namespace {
 
-constexpr double kLeastSpread = 1e-9;  // of the rays' slopes, root mean square: less is one point
+constexpr double kLeastSpread = 1e-9;  // root mean square spread of the rays' slopes; less is one point
 
 // One axis of the picture: with slope s and offset r = s z - x of each joint, t - s tz = r.
 struct Axis {
-  double weight = 0, slope = 0, offset = 0;  // the sum of the weights, and weighted means
+  double weight = 0, slope = 0, offset = 0;  // sum of the weights, and weighted means
   double spread = 0, product = 0;            // sums of squares and products of the deviations from them
 };
 

@@ -10,7 +10,7 @@ namespace {
 using json::Kind;
 using json::Value;
 
-constexpr std::uint64_t kMaxHeader = 1 << 20;  // bytes: fifty times the largest there is
+constexpr std::uint64_t kMaxHeader = 1 << 20;  // bytes: fifty times the largest header so far
 
 constexpr TensorType kTypes[] = {
     {"F32", "<f4", 4, Type::f32}, {"F16", "<f2", 2, Type::f16}, {"I8", "|i1", 1, Type::i8}, {"U8", "|u1", 1, {}}};

@@ -1,4 +1,4 @@
-// The layout of a safetensors file: eight bytes of length, a JSON header of that length, and tensors that fill the rest
+// The layout of a safetensors file: the header's length in eight bytes, the JSON header, and tensors that fill the rest
 // without a gap.
 #pragma once
 
@@ -13,29 +13,29 @@
 
 namespace edgepose {
 
-// A type that a tensor of an engine may have: as safetensors and as numpy name it.
+// A tensor type that an engine may use, with its names in safetensors and numpy.
 struct TensorType {
   const char *name, *numpy;
   int bytes;
-  std::optional<Type> plan;  // as a plan has it
+  std::optional<Type> plan;  // the plan's type for it
 };
 
 struct StoredTensor {
   std::string name;
   const TensorType* type;
   std::vector<std::int64_t> shape;
-  std::uint64_t begin, end;  // in the file
+  std::uint64_t begin, end;  // byte offsets in the file
 };
 
 struct Safetensors {
-  std::vector<StoredTensor> tensors;  // in the order of their names
+  std::vector<StoredTensor> tensors;  // sorted by name
   json::Value metadata;
 };
 
 constexpr std::uint64_t kLengthBytes = 8;
 
-// The bytes before the tensors of a file of `file_bytes`, from its first eight, or from less if it has no more.
-// Here and below: throws std::invalid_argument if the file is damaged or something else.
+// The number of bytes before the tensors of a file of `file_bytes`, from its first eight bytes, or all if it has fewer.
+// This and the functions below throw std::invalid_argument if the file is damaged or of another kind.
 std::uint64_t head_bytes(std::string_view first, std::uint64_t file_bytes);
 
 // The header of a file, from the bytes before its tensors.

@@ -11,7 +11,7 @@ namespace edgepose {
 
 namespace {
 
-// The first 32 bits of the fractions of the cube roots of the first 64 primes.
+// The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
 alignas(16) constexpr std::uint32_t kRound[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -29,8 +29,8 @@ bool has_sha_instructions() {
 }
 const bool kHasSha = has_sha_instructions();
 
-// The same with the processor's instructions for it, seven times as fast. The state lies in two registers, as a b e f
-// and c d g h from their high words down.
+// The same with the processor's SHA instructions, seven times as fast. Two registers hold the state, as a b e f and
+// c d g h from the high words down.
 __attribute__((target("sha,sse4.1"))) void blocks_by_instructions(std::uint32_t* state, const unsigned char* data,
                                                                   std::size_t blocks) {
   const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
@@ -41,7 +41,7 @@ __attribute__((target("sha,sse4.1"))) void blocks_by_instructions(std::uint32_t*
   for (; blocks; blocks--, data += 64) {
     const __m128i abef_before = abef, cdgh_before = cdgh;
     __m128i w[4];
-#pragma GCC unroll 16  // so that w lies in registers
+#pragma GCC unroll 16  // so that w stays in registers
     for (int i = 0; i < 16; i++) {  // four rounds
       __m128i& now = w[i % 4];
       if (i < 4) {
@@ -77,7 +77,7 @@ void Sha256::block(const unsigned char* data) {
     w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] + (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
   }
   std::memcpy(s, state_, sizeof s);
-#pragma GCC unroll 64  // then the words of s, which move on by one a round, are registers
+#pragma GCC unroll 64  // so that the words of s, which move by one a round, stay in registers
   for (int i = 0; i < 64; i++) {
     const std::uint32_t a = s[-i & 7], b = s[(1 - i) & 7], c = s[(2 - i) & 7];
     const std::uint32_t e = s[(4 - i) & 7], f = s[(5 - i) & 7], g = s[(6 - i) & 7];

@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4), which engine files are sealed with: against damage, not against forgery.
+// SHA-256 (FIPS 180-4), the checksum of engine files: against damage, not against forgery.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace edgepose {
 class Sha256 {
  public:
   void update(const void* data, std::size_t bytes);
-  std::string hex();  // of all that update() was given; the last call
+  std::string hex();  // digest of all bytes passed to update(); the last call
 
  private:
   void blocks(const unsigned char* data, std::size_t count);

@@ -7,13 +7,13 @@ namespace edgepose {
 
 namespace {
 
-constexpr double kFrameS = 0.06;      // frames further apart show a person who may have turned
-constexpr int kLeastPairs = 4;        // there are six in arms and legs; fewer than this say too little
+constexpr double kFrameS = 0.06;      // between frames further apart a person may have turned
+constexpr int kLeastPairs = 4;        // arms and legs have six; fewer than this say too little
 // Distances between two frames, joint by joint, against those of the joints exchanged. In real clips of three
 // detectors, dancers among them, the exchanged ones are never below 2.1 times the plain ones, but for a few frames of
 // one; where sides are exchanged it is the inverse.
 constexpr double kMostShare = 0.5;
-constexpr double kLeastGain = 0.1;  // part of the body's size, by which the exchanged ones are nearer, on average
+constexpr double kLeastGain = 0.1;  // mean gain in distance by exchanging, as a share of the body's size
 constexpr double kFirstTrustS = 0.25, kMostTrustS = 2.0;
 
 }  // namespace
@@ -64,7 +64,7 @@ bool Sides::is_certain(const double* joints, const double* confidence) const {
   const auto is_seen = [&](int j) {
     return confidence[j] >= seen_above_ && confidence_[(std::size_t)j] >= seen_above_;
   };
-  // The body moves, the picture too: distances are taken from the middle of the pairs.
+  // The body and the picture move: distances are measured from the middle of the pairs.
   double centre[2] = {0, 0}, centre_before[2] = {0, 0};
   const double* before = joints_.data();
   int pairs = 0;

@@ -42,7 +42,7 @@ void Stream::reset() {
 bool Stream::push(const float* keypoints_px, long keypoints, long columns, double timestamp_s) {
   const Person::Claim claim(person_);
   person_.check(keypoints_px, keypoints, columns, timestamp_s);
-  Engine::Turn turn(*engine_);  // before anything changes: nothing after it can fail
+  Engine::Turn turn(*engine_);  // taken before anything changes: nothing after it can fail
   if (!person_.take()) return false;
   turn.run(&only_, 1, answer_.data());
   pose_.take(person_, answer_.data());
@@ -70,7 +70,7 @@ const std::vector<std::size_t>& Streams::push(const std::vector<Frame>& frames) 
     person.check(frames[i].keypoints_px, frames[i].keypoints, frames[i].columns, frames[i].timestamp_s);
   });
   if (streams_.empty()) return batch_.take();
-  // Before anyone changes: nothing after it can fail.
+  // Taken before any person changes: nothing after it can fail.
   Engine::Turn turn(*streams_[0]->engine_);
   turn.reserve((int)streams_.size());
   const std::size_t width = streams_[0]->answer_.size();

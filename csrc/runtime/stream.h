@@ -1,4 +1,4 @@
-// One person and the engine that answers.
+// One person, and the engine that runs the model.
 #pragma once
 
 #include <memory>
@@ -10,33 +10,33 @@
 
 namespace edgepose {
 
-// A pose, in arrays of its own.
+// A pose with arrays of its own.
 struct PoseArrays {
   explicit PoseArrays(const Person& person);
 
-  // The pose that an engine answered to a person's question.
+  // Takes the engine's answer to a person's model input.
   void take(Person& person, const float* answer);
 
-  // (J, 3), (J,) or empty: the model does not say, (J, 2), (J,)
+  // (J, 3), (J,) or empty if the model predicts none, (J, 2), (J,)
   std::vector<float> joints_m, error_m, keypoints_norm, confidence;
   std::vector<unsigned char> is_seen;                                // (J,)
   double timestamp_s = 0;
   bool was_reset = false;
 };
 
-// One call at a time: what comes in between throws Busy. After the constructor push() and flush() allocate nothing, but
-// for messages.
+// One call at a time: a concurrent call throws Busy. After construction push() and flush() allocate nothing, except for
+// messages.
 class Stream {
  public:
   // Throws what Person throws.
   Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px,
          const PersonOptions& options);
 
-  // Takes one camera frame, as Person::check says. Whether there is a new pose, which pose() then is until the next
-  // push.
+  // Takes one camera frame, as for Person::check. Returns whether there is a new pose, which pose() holds until the
+  // next push.
   bool push(const float* keypoints_px, long keypoints, long columns, double timestamp_s);
 
-  // The recording has ended: as push(), for the next frame that delay_frames kept waiting.
+  // The recording has ended: like push(), for the next frame that delay_frames kept waiting.
   bool flush();
 
   void reset();
@@ -55,21 +55,21 @@ class Stream {
   PoseArrays pose_;
 };
 
-// What a detector saw of a person in one picture: see Person::check.
+// One person's keypoints in one picture: see Person::check.
 struct Frame {
   const float* keypoints_px;
   long keypoints, columns;
   double timestamp_s;
 };
 
-// Streams of one engine, pushed together with one call of it.
+// Streams of one engine, pushed together with one engine call.
 class Streams {
  public:
   // Throws std::invalid_argument if the streams have different engines or one is listed twice, Busy.
   explicit Streams(const std::vector<Stream*>& streams);
 
-  // A frame for each stream; the places of those that have a new pose. Throws what Person::check throws, naming the
-  // person: no stream is changed then.
+  // Takes a frame for each stream; returns the indices of those with a new pose. Throws what Person::check throws,
+  // naming the person: no stream is changed then.
   const std::vector<std::size_t>& push(const std::vector<Frame>& frames);
 
  private:

@@ -7,7 +7,7 @@
 
 namespace edgepose {
 
-// With as many digits as it takes to read the number back: time stamps have more than nine.
+// Prints as many digits as are needed to read the number back exactly: time stamps have more than nine.
 inline std::string text(double value) {
   char buffer[32];
   for (int digits = 9; digits <= 17; digits++) {

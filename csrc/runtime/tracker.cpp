@@ -7,33 +7,33 @@ namespace edgepose {
 
 namespace {
 
-// How far people and their poses go in a time without a sight of them, in sizes: medians of motion capture through
+// Motion of people and of their poses over the time they are unseen, in sizes: medians of motion capture through
 // cameras, of dancers and of walkers. python -m edgepose.benchmarks.people --motion
-constexpr double kShift = 0.01, kShiftPerS = 0.15;                   // of the predicted place
-constexpr double kShape = 0.01, kShapePerS = 0.4, kMostShape = 0.14;  // of the joints around it, root mean square
-// One in a thousand is further away; the first is what an unsteady camera adds in a frame.
+constexpr double kShift = 0.01, kShiftPerS = 0.15;                   // error of the predicted position
+constexpr double kShape = 0.01, kShapePerS = 0.4, kMostShape = 0.14;  // root mean square error of the joints around it
+// Gate: one distance in a thousand is larger; the first number is what an unsteady camera adds in a frame.
 constexpr double kGate = 0.35, kGatePerS = 2.0, kMostGate = 1.5;
-constexpr double kFreedom = 6;      // a pose of 17 joints moves like so many numbers
+constexpr double kFreedom = 6;      // effective degrees of freedom of a pose of 17 joints
 // The price of a person without a detection: a jump to the gate costs less, one that everybody makes more.
 constexpr double kUnknown = 0;
-constexpr double kExchanged = 3;    // the price of left and right exchanged: one frame in twenty
-constexpr double kLikely = 2.3;     // a pose as it mostly is: nobody asks for its mirror image
-constexpr double kHalf = 0.5;       // sizes: the middle of the joints that are seen is no further from that of all
-constexpr double kFewJoints = 2;    // so many joints as they mostly are, beside those that are seen
-constexpr int kLeastJoints = 3;     // fewer do not tell people apart
-constexpr double kGlideS = 0.5;     // people go on as they went for so long
-constexpr double kSmoothS = 0.1;    // a speed is an average over so long
-constexpr double kSizeS = 2.0;      // who bends down is taken for as large as before for so long
-constexpr double kFreshS = 0.1;     // what was seen this long ago is where it was
-constexpr double kJerk = 0.1;       // everybody so far from where they were expected: the camera was moved
-constexpr double kJerkPrice = 10;   // less than it costs that two people jump, more than that one does
-constexpr int kJerkTries = 3;       // people whose jump is tried for everybody's
-constexpr double kSame = 0.05;      // two detections as near to each other, root mean square, are one person's
-constexpr double kSameNew = 0.1;    // a person who comes is not as near to another
-constexpr double kSurely = 6;       // so much less costs a detection that is another person's
-constexpr double kShare = 0.25;     // part of the joints that lie on another person: the pose is nobody's
-constexpr double kStretch = 1.5;    // times the longest that a bone was
-constexpr int kStretched = 3;       // bones
+constexpr double kExchanged = 3;    // the price of exchanging left and right: one frame in twenty
+constexpr double kLikely = 2.3;     // a pose below this is ordinary: its mirror image is not tried
+constexpr double kHalf = 0.5;       // sizes: most that the middle of the seen joints is off that of all
+constexpr double kFewJoints = 2;    // typical joints added to the seen ones, as a prior
+constexpr int kLeastJoints = 3;     // fewer joints do not tell people apart
+constexpr double kGlideS = 0.5;     // how long unseen people go on moving as before
+constexpr double kSmoothS = 0.1;    // averaging time of a speed
+constexpr double kSizeS = 2.0;      // how long a person who bends down is taken for as large as before
+constexpr double kFreshS = 0.1;     // a position seen this short a time ago still holds
+constexpr double kJerk = 0.1;       // sizes: everybody this far from their predicted positions: the camera was moved
+constexpr double kJerkPrice = 10;   // less than the jumps of two people cost, more than the jump of one
+constexpr int kJerkTries = 3;       // number of people whose own jump is tried as everybody's
+constexpr double kSame = 0.05;      // root mean square: two detections this close show one person
+constexpr double kSameNew = 0.1;    // a new person is not this close to another
+constexpr double kSurely = 6;       // a detection this much cheaper for another person is a duplicate
+constexpr double kShare = 0.25;     // share of the joints that lie on another person: the pose is nobody's
+constexpr double kStretch = 1.5;    // times the greatest length of the bone so far
+constexpr int kStretched = 3;       // number of bones
 
 double square(double x) { return x * x; }
 
@@ -81,7 +81,7 @@ void Tracker::measure(Shape& shape) const {
   shape.size = shape.seen ? std::max({most[0] - least[0], most[1] - least[1], 1.0}) : 1.0;
 }
 
-// Where everybody is expected, if the camera jumped by `jerk_px` beside its motion.
+// Predicts everybody's position, if the camera jumped by `jerk_px` beside its motion.
 void Tracker::predict(double timestamp_s, const double* jerk_px) {
   const double step_s = timestamp_s_ == -HUGE_VAL ? 0.0 : timestamp_s - timestamp_s_;
   for (const int row : rows_) {
@@ -92,8 +92,8 @@ void Tracker::predict(double timestamp_s, const double* jerk_px) {
   }
 }
 
-// By a likelihood with heavy tails: of the place in two dimensions, of each joint around it. The place is a median,
-// because detectors put single joints anywhere.
+// Fits a detection by a likelihood with heavy tails, of the position in two dimensions and of each joint around it. The
+// position is a median, because detectors put single joints anywhere.
 Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap_s) {
   Fit best{HUGE_VAL, {0, 0}};
   const double shift_scale = kShift + kShiftPerS * gap_s,
@@ -110,7 +110,7 @@ Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap
     }
     if (!common) break;
     Fit one{0, {median(apart_px_[0], common), median(apart_px_[1], common)}};
-    double odds = 1;  // their logarithm is taken once; beyond all numbers nobody is
+    double odds = 1;  // one logarithm of the product; an infinite product means nobody
     for (std::size_t i = 0; i < (std::size_t)common; i++)
       odds *= 1 + (square(apart_px_[0][i] - one.shift[0]) + square(apart_px_[1][i] - one.shift[1]))
                       / square(expected.size * shape_scale);
@@ -123,7 +123,7 @@ Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap
   return best;
 }
 
-// Fills places by where everybody is expected; the cost.
+// Fills places from everybody's predicted position; returns the cost.
 double Tracker::assign(double timestamp_s, int* places) {
   const std::size_t count = detections_.size();
   costs_.assign(rows_.size() * count, HUGE_VAL), columns_of_.resize(rows_.size());
@@ -151,8 +151,8 @@ double Tracker::assign(double timestamp_s, int* places) {
   return sum;
 }
 
-// Where a picture has moved as a whole, everybody is assigned anew: the jump that makes most sense of all detections
-// counts.
+// Where the whole picture has jumped, assigns everybody anew: the jump with the least cost over all detections is
+// taken.
 void Tracker::find_jerk(double timestamp_s, int* places, double cost) {
   const auto jump_of = [&](const Track& track, const Shape& detection) {
     const Fit found = fit(track, detection, timestamp_s - track.seen_s);
@@ -188,7 +188,7 @@ void Tracker::find_jerk(double timestamp_s, int* places, double cost) {
 
 bool Tracker::is_fresh(const Track& track, double timestamp_s) const { return timestamp_s - track.seen_s <= kFreshS; }
 
-// Root mean square distance of the joints that both have, in sizes.
+// Root mean square distance of the joints that both shapes have, in sizes.
 double Tracker::apart(const Shape& a, const Shape& b) const {
   double squares = 0;
   int common = 0;
@@ -199,7 +199,7 @@ double Tracker::apart(const Shape& a, const Shape& b) const {
   return common ? std::sqrt(squares / common) / std::max(a.size, b.size) : HUGE_VAL;
 }
 
-// What becomes of a detection: its place, or why it has none.
+// The place of a detection, or the code that says why it has none.
 int Tracker::judge(std::size_t detection, const int* places, double timestamp_s) {
   const int place = places[detection];
   if (place == kEmpty) return place;
@@ -223,7 +223,7 @@ int Tracker::judge(std::size_t detection, const int* places, double timestamp_s)
   return lies_on_others(detection, places) ? kAcross : kNew;
 }
 
-// Whether some joints are where they were expected and as many where somebody else's were.
+// Whether some joints are where they were predicted and as many where another person's were.
 bool Tracker::is_across(int place, const Shape& detection, double timestamp_s) const {
   const Track& track = tracks_[(std::size_t)place];
   const double near_px = kSame * track.expected.size;
@@ -253,7 +253,7 @@ bool Tracker::is_stretched(const Track& track, const Shape& detection) const {
   return stretched >= kStretched;
 }
 
-// Whether somebody who would be new has joints where people of this frame have the same ones.
+// Whether a possible new person has joints where people of this frame have the same ones.
 bool Tracker::lies_on_others(std::size_t detection, const int* places) const {
   const Shape& shape = detections_[detection];
   int shared = 0;
@@ -303,7 +303,7 @@ void Tracker::match(const double* joints_px, const double* confidence, int detec
   timestamp_s_ = timestamp_s;
 }
 
-// What moves everybody at once is the camera; those who are not seen move with it.
+// Updates the camera's motion from what moves everybody at once; those who are not seen move with it.
 void Tracker::follow(const int* places, double timestamp_s) {
   const double step_s = timestamp_s_ == -HUGE_VAL ? 0.0 : timestamp_s - timestamp_s_;
   double moved_px[2] = {0, 0};
@@ -351,7 +351,7 @@ void Tracker::start(int place, int detection) {
   track.is_taken = true;
 }
 
-// The median of one coordinate's differences, over the joints that both have.
+// The median of one coordinate's differences, over the joints that both shapes have.
 double Tracker::shift(const Shape& from, const Shape& to, int c) {
   int common = 0;
   for (std::size_t j = 0; j < (std::size_t)joints_; j++)

@@ -1,4 +1,4 @@
-// Who is who from picture to picture, where the detector gives poses in any order and no identities.
+// Tracking of people from picture to picture, where the detector gives poses in any order without ids.
 #pragma once
 
 #include <cstdint>
@@ -9,29 +9,29 @@
 
 namespace edgepose {
 
-// Follows people by their joints in the picture. Each is predicted by a motion of their own and one that all share, the
-// camera's; the detections of a picture are assigned to them all at once, by where each is and by its pose. All lengths
-// are in sizes: the longer side of the box around a person's joints. Memory is bounded by the most people and, between
-// two frames, by the detections.
+// Follows people by their joints in the picture. Each is predicted by the person's own motion and by the camera's,
+// which all share; the detections of a picture are assigned to all people at once, by position and pose. Lengths are in
+// sizes: the longer side of the box around a person's joints. Memory is bounded by the most people and, between two
+// frames, by the detections.
 class Tracker {
  public:
-  // What a detection is that belongs to nobody who is followed.
-  static constexpr int kNew = -1;        // somebody else
+  // Codes of a detection that shows nobody who is followed.
+  static constexpr int kNew = -1;        // a new person
   static constexpr int kEmpty = -2;      // too few joints are seen
-  static constexpr int kDuplicate = -3;  // of another detection
-  static constexpr int kAcross = -4;     // lies across two people
+  static constexpr int kDuplicate = -3;  // a second detection of one person
+  static constexpr int kAcross = -4;     // joints of two people in one pose
 
-  // most: how many people are followed, in places from 0. seen_above: the confidence from which on a joint counts.
+  // most: how many people are followed, in places from 0. seen_above: the least confidence of a joint that counts.
   Tracker(const Skeleton& skeleton, int most, double seen_above);
 
-  // places[detections]: for each detection the place of the person it shows, who is then where it is, or one of the
-  // above. joints_px is (detections, J, 2), confidence (detections, J). Times increase.
+  // Fills places[detections] with the place of the person whom each detection shows, and updates that person, or with
+  // one of the codes above. joints_px is (detections, J, 2), confidence (detections, J). Times increase.
   void match(const double* joints_px, const double* confidence, int detections, double timestamp_s, int* places);
 
-  // Someone new in a free place, shown by a detection of the last match().
+  // Starts a new person, shown by a detection of the last match(), in a free place.
   void start(int place, int detection);
 
-  // Nobody is in that place any more.
+  // Frees a place.
   void forget(int place) { tracks_[(std::size_t)place].is_taken = false; }
   void reset();
 
@@ -39,13 +39,13 @@ class Tracker {
   struct Shape {
     std::vector<double> joints;          // (J, 2) px
     std::vector<unsigned char> is_seen;  // (J,)
-    double centre[2], size;              // of the joints that are seen, px
+    double centre[2], size;              // centre and size of the seen joints, px
     int seen;
   };
   struct Track {
-    Shape at;                     // where the person was last seen, moved with the camera since then
-    Shape expected;               // in this frame
-    std::vector<double> longest;  // (J,) px: each joint's bone to its parent
+    Shape at;                     // as last seen, moved with the camera since then
+    Shape expected;               // as predicted for this frame
+    std::vector<double> longest;  // (J,) px: the greatest length of each joint's bone to its parent
     double speed[2];              // the person's own, px/s
     double seen_s;
     bool is_taken = false;
@@ -75,7 +75,7 @@ class Tracker {
   const int joints_;
   const double seen_above_;
   const std::vector<int> parents_;
-  std::vector<int> mirrored_;  // (J,): left and right exchanged
+  std::vector<int> mirrored_;  // (J,): joint indices with left and right exchanged
   std::vector<Track> tracks_;
   std::vector<Shape> detections_;
   std::vector<int> rows_, columns_of_, tried_, judged_;  // rows_: the places that are taken

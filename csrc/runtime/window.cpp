@@ -14,17 +14,17 @@ namespace {
 // A camera whose frames are further apart than this many grid periods is slower than the grid: its frames are
 // interpolated. Below, each grid frame takes the nearest camera frame, so that jitter costs no waiting.
 constexpr double kSlower = 1.25;
-// With a slower camera, a frame this near to a grid point (in periods) stands for it.
+// With a slower camera, a frame this near to a grid point (in periods) is used for it.
 constexpr double kSnap = 0.1;
-constexpr double kMaxJumpTorsos = 0.5;   // further in one frame than half a torso is another person
+constexpr double kMaxJumpTorsos = 0.5;   // a longer jump in one frame means another person
 // Frames further apart than this may show a larger jump, in proportion: half a torso in 0.04 s is 6 m/s.
 constexpr double kJumpFrameS = 0.04;
-// A camera that turns moves the whole picture: 60 degrees a second are 32 px a frame at 60 Hz, with people of 95 px. A
-// jump is one only if the motion between the last two frames, not further apart than this, does not lead there either,
-// give or take a share of it.
+// A camera that turns moves the whole picture: 60 degrees a second are 32 px a frame at 60 Hz, with people of 95 px. So
+// a jump counts only if the motion between the last two frames, not further apart than this, does not predict it
+// either, within a share of that motion.
 constexpr double kMotionFrameS = 0.1;
 constexpr double kMotionShare = 0.5;
-constexpr double kMostGridFrames = 1e12;  // a gap of more, as from 0 to nanoseconds, is beyond what a double resolves
+constexpr double kMostGridFrames = 1e12;  // a longer gap, as from 0 to nanoseconds, exceeds a double's resolution
 
 }  // namespace
 
@@ -38,7 +38,7 @@ Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz
       after_(is_causal ? 0 : frames / 2),
       last_note_{std::vector<double>((std::size_t)skeleton.joints),
                  std::vector<unsigned char>((std::size_t)skeleton.joints)},
-      // The arguments are checked below: here they are only kept from asking for impossible sizes.
+      // The arguments are checked below: the limits here only prevent impossible sizes.
       ended_(std::max(frames, 1), width_, std::max(frames, 1) - 1 - after_, std::max(0, std::min(delay_frames, after_)),
              last_note_) {
   if (frames < 1 || frames % 2 == 0)
@@ -81,7 +81,7 @@ void Window::end_clip() {
   const long waiting = held - (held == (long)answers_.size());  // the oldest of a full ring has been answered
   if (waiting) {
     const float* frame = buffer_.data() + (std::size_t)(end_ - repeats_ - waiting) * width_;
-    const long past = ended_.waiting() ? 0 : target_;  // where others wait, none of this clip has been answered
+    const long past = ended_.waiting() ? 0 : target_;  // if others wait, no frame of this clip has been answered
     if (past) ended_.clear();
     for (long i = past; i > 0; i--) ended_.add_past(frame - i * width_, clip_);
     for (long i = last_answer_ - waiting; i < last_answer_; i++, frame += width_) ended_.add(frame, ring(i));
@@ -98,7 +98,7 @@ bool Window::is_continued_by(const double* pelvis_norm, double timestamp_s) cons
   const auto distance = [](const double* a, const double* b) { return std::hypot(a[0] - b[0], a[1] - b[1]); };
   const auto last = [&](int i) { return last_.data() + columns_ * torso_[i]; };
   const double jump = distance(last(0), pelvis_norm);
-  // From above, or bent towards the camera, a torso has no length; its width is left.
+  // Seen from above, or bent towards the camera, a torso has no length; then its width counts.
   const double torso = std::max(distance(last(0), last(1)), distance(last(2), last(3)));
   const double most = kMaxJumpTorsos * torso * std::max(1.0, gap_s / kJumpFrameS);
   if (!(jump > most)) return true;
@@ -149,8 +149,8 @@ bool Window::advance(const double* frame, double timestamp_s, const Note& note) 
   return is_due(grid_frames_ - before);
 }
 
-// Whose answer is due after so many steps of the grid, if anyone's. Several steps at once, as of a slower camera, are
-// one answer, for the newest of those that they have brought; so it is where an ended clip waits.
+// Finds the frame whose answer is due after `steps` grid steps, if any. Several steps at once, as from a slower camera
+// or while an ended clip waits, give one answer, for the newest of their frames.
 bool Window::is_due(long steps) {
   const bool is_full = last_answer_ - first_ == (long)answers_.size();
   const long waiting = ended_.waiting();
@@ -177,7 +177,7 @@ void Window::answer_for(double timestamp_s, const Note& note) {
   if (last_answer_ - first_ > (long)answers_.size()) first_++;
 }
 
-// Makes room for one frame more at the end.
+// Makes room for one more frame at the end.
 void Window::slide() {
   if (end_ == 2 * frames_) {
     std::memmove(buffer_.data(), buffer_.data() + (std::size_t)(frames_ + 1) * width_,
@@ -197,9 +197,9 @@ void Window::append(const double* frame, double timestamp_s, const Note& note) {
 void Window::resample(const double* frame, double timestamp_s, const Note& note) {
   const double spacing_s = timestamp_s - last_s_;
   const bool is_slower = spacing_s > kSlower * period_s_;
-  // The nearest frame to a grid point is known once no later one can be nearer: half a spacing before it.
+  // The nearest frame to a grid point is known once no later one can be nearer: half a spacing before the point.
   const double ahead_s = is_slower ? kSnap * period_s_ : 0.5 * std::min(spacing_s, period_s_);
-  // Of many grid points at once, as after a gap of hours, only the last T are ever seen.
+  // After a gap of hours many grid points are due at once; only the last T are ever seen.
   grid_frames_ = std::max(grid_frames_, (long)((timestamp_s + ahead_s - start_s_) / period_s_) - frames_);
   for (;;) {
     const double grid_s = start_s_ + (double)grid_frames_ * period_s_;
