@@ -298,7 +298,8 @@ EDGEPOSE_API edgepose_status edgepose_people_open_layout(const edgepose_engine* 
  * frames or in none; null: people are followed by their position and pose. One engine call for all.
  * EDGEPOSE_OK: *poses is how many have a new pose, for edgepose_people_pose; a person who is not seen is repeated for
  * max_gap_s. EDGEPOSE_NO_POSE: nobody has, and *poses is 0. Errors, which change nobody: what edgepose_stream_push
- * refuses, a negative or repeated id, ids with some frames only. Allocates only for more detections than ever before. */
+ * refuses, a negative or repeated id, ids with some frames only. Allocates only for
+ * more detections than ever before. */
 EDGEPOSE_API edgepose_status edgepose_people_push(edgepose_people* people, const float* keypoints_px, size_t detections,
                                                   size_t keypoints, size_t columns, double timestamp_s,
                                                   const int64_t* ids, size_t* poses);
