@@ -25,12 +25,12 @@ from edgepose.people import People
 from edgepose.skeleton import H36M17
 
 PICTURE = (26000, 4000)  # px: twenty people beside each other
-SIZE_PX = 400  # of a person, before they differ by SIZES
+SIZE_PX = 400  # a person's size, before they differ by SIZES
 SIZES = (0.8, 1.25)
 WALK_PER_S = (0.3, 1.2)  # sizes: 0.5 to 2 m/s
 LOST = 0.1  # part of the detections
 SECONDS = 4
-WINDOWS_HZ = 50  # of the windows that ship
+WINDOWS_HZ = 50  # the frame rate of the shipped windows
 SEEN = 0.3
 SCENES = {2: 150, 5: 40, 20: 8}  # people: so many scenes
 GAPS_S = (1 / 60, 1 / 30, 0.1, 0.2, 0.5, 1.0)

@@ -25,7 +25,7 @@ from edgepose.zoo.layers import AttentionPattern
 
 INPUT, OUTPUT = "keypoints_norm", "pose_m"
 PEOPLE = "people"  # the name of a free batch axis
-IR_VERSIONS = {17: 8, 19: 9}  # of the opsets: the oldest that has it
+IR_VERSIONS = {17: 8, 19: 9}  # opset: the oldest IR version that has it
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid"}
 
 
@@ -57,7 +57,7 @@ class _Writer:
         self.batch = batch or 0  # a Reshape takes 0 for what the axis was
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
-        self._values: dict[int, str] = {}  # of the plan -> tensor
+        self._values: dict[int, str] = {}  # a buffer of the plan: its tensor's name
         self._rounded: dict[tuple, str] = {}  # (tensor, what it is multiplied by) -> the same in eight bits
 
     def step(self, number: int, step: dict) -> None:

@@ -28,8 +28,8 @@ from edgepose.build_engines.plan_module import MATRIX_PRODUCTS, PlanModule
 from edgepose.build_engines.rounding import LARGEST, round_weights, scales_of
 from edgepose.checks import listed, read_json
 
-LEAST_COLUMNS = 64  # of x: narrower products cost no time
-ROWS_KEPT = 512  # of a step's x, from which its range is chosen
+LEAST_COLUMNS = 64  # products with a narrower x cost no time
+ROWS_KEPT = 512  # rows of a step's x from which its range is chosen
 PERCENTILE = 99.99
 MSE_RANGES = np.linspace(0.3, 1.0, 15)  # parts of the largest number
 PARTS = ("w8", "rows", "steps")  # the scales of weights alone, of x with a scale a row, of x with one for all rows

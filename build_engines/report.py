@@ -47,7 +47,7 @@ class Row:
     file: str
     refusal: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # those that the model's name does not say
-    schemes: dict[str, str] = field(default_factory=dict)  # of a product in eight bits: quantise.schemes
+    schemes: dict[str, str] = field(default_factory=dict)  # each eight-bit product's: quantise.schemes
 
 
 def write_report(out: Path, rows: list[Row], say: Callable[[str], None] = print) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 LARGEST = 127
-DAMPING = 0.01  # of the mean of the diagonal
+DAMPING = 0.01  # added to the diagonal, as a part of its mean
 BLOCK = 64  # rows of weights whose errors are handed to the rest at once
 
 

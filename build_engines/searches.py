@@ -11,10 +11,11 @@ from edgepose.build_engines.budgets import Budget, errors_mm, tail_mm
 from edgepose.build_engines.lower import executed_macs
 from edgepose.build_engines.quantise import Calibration, Recipe, counted, products, schemes
 
-MARGIN = 2.0  # of one scale's range over what calibration saw: martinez-s, 99.9 % of the joints: 28 mm without, 5 with
+# A static range over the one that calibration saw; 99.9 % of martinez-s's joints are within 28 mm without, 5 with.
+MARGIN = 2.0
 BETTER = 0.98  # a tool is taken if it leaves at most so much of the error
 ROOM = 0.9  # the share of the budget that may be used: the rest is left to windows that were not seen
-COSTS = {8: 1.0, 16: 2.0, None: 4.0}  # of a multiply-add: x in so many bits, and in half precision
+COSTS = {8: 1.0, 16: 2.0, None: 4.0}  # bits of x (None: half precision): the cost of a multiply-add
 
 
 def search_rows(calibration: Calibration, budget: Budget, say: Callable[[str], None]) -> dict[str, dict]:

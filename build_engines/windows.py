@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgepose import Engine
 
 REAL_CLIPS = ("balance_cam1", "balance_cam2", "balance_cam3")
-CALIBRATION_FRAMES = 4096  # of real detections, in all windows together
+CALIBRATION_FRAMES = 4096  # frames of real detections in all windows together
 
 
 def evaluation_windows(module: nn.Module | Engine) -> tuple[np.ndarray, np.ndarray]:

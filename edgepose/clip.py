@@ -27,7 +27,7 @@ from .stream import Lifter, Pose, Stream
 CLIPS = Path(__file__).parent / "clips"
 WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
                 "calibration": ("calibration.npz", "calibration351.npz")}
-ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m", "ids"}  # of a file
+ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m", "ids"}  # a file's
 SLOWEST_HZ, FASTEST_HZ = 1, 1000  # a rate outside of these is in another unit
 RATE_SHARE = 0.1  # a file's fps and its times may differ so much: times in whole milliseconds are 4 % off at 120 Hz
 OUTSIDE_SHARE = 0.5  # with more of the keypoints outside of the picture, the size given is another picture's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,7 +15,7 @@ from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 
 MOST_PEOPLE = 4096  # nobody follows more
-PLACES_A_PERSON = 4  # of a list with so many places a picture, for those who are away
+PLACES_A_PERSON = 4  # followed for each place of a recording's lists, for those who are away
 
 
 class People:
@@ -83,15 +84,6 @@ class People:
         return self._people.push(self.engine.run, keypoints_px, timestamp_s, ids)
 
 
-class _NoEngine:
-    """Who somebody is does not depend on an engine."""
-
-    frames, skeleton, rate_hz = 1, H36M17, 1.0
-
-    def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        raise NotImplementedError
-
-
 def identify(keypoints_px: np.ndarray, times_s: Sequence[float], layout: str | Adapter,
              image_size: tuple[float, float]) -> tuple[np.ndarray, dict[str, int]]:
     """(ids, notices) of a recording without ids: (F, P) whose each detection is, -1 for nobody's, numbered as they were
@@ -102,7 +94,8 @@ def identify(keypoints_px: np.ndarray, times_s: Sequence[float], layout: str | A
     Raises what `People.push` raises, naming the frame.
     """
     places = min(MOST_PEOPLE, PLACES_A_PERSON * keypoints_px.shape[1])
-    people = People(_NoEngine(), layout, image_size, most_people=places, on_bad_time="reset")
+    no_engine = SimpleNamespace(frames=1, skeleton=H36M17, rate_hz=1.0, run=None)  # identify() asks for no pose
+    people = People(no_engine, layout, image_size, most_people=places, on_bad_time="reset")
     ids = np.empty(keypoints_px.shape[:2], np.int64)
     for frame, (everybody, time_s) in enumerate(zip(keypoints_px, times_s)):
         try:

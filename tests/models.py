@@ -18,7 +18,7 @@ from edgepose.zoo.refined import RefinedAMPose
 from edgepose.zoo.strided import StridedTransformer
 
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
-            "weights_sha256": str, "built_with": dict}  # of an engine file's header
+            "weights_sha256": str, "built_with": dict}  # in an engine file's header
 WANTED = {int: "a whole number", str: "a string", dict: "an object"}  # as the messages name these types
 TINY = {"depth": 1, "channels": 16, "heads": 2}
 

@@ -29,7 +29,7 @@ def built_once(name, build):
     with open(run_folder() / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not finished.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of a build that failed
+            shutil.rmtree(folder, ignore_errors=True)  # what a failed build left
             folder.mkdir()
             build(folder)
             finished.touch()

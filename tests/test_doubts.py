@@ -81,7 +81,7 @@ def test_keypoints_mostly_outside_of_the_picture_are_told_once_with_the_likely_c
         said, notices = warnings_of(change, size)
         for text in said:
             warnings.warn(text)
-    assert sum("outside" in text for text in said) == 1 and notices["outside_picture"] == 2  # of 120 frames
+    assert sum("outside" in text for text in said) == 1 and notices["outside_picture"] == 2  # in 120 frames
 
 
 def test_legs_below_the_picture_are_no_doubt_of_its_size():

@@ -273,8 +273,8 @@ STUBS = {
 
 
 @pytest.fixture
-def stubs(tmp_path):
-    """The environment in which the suite calls the stubs."""
+def fake_programs(tmp_path):
+    """The environment in which the suite finds fake programs."""
     for name, text in STUBS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -287,8 +287,8 @@ def stages_of(folder):
     return {stage["stage"]: (stage["outcome"], stage["said"]) for stage in report["stages"]}
 
 
-def test_a_stage_that_fails_or_takes_too_long_is_said_and_the_others_still_run(tmp_path, stubs):
-    process = suite(tmp_path, **stubs, STATUS="9", SLEEP="60", TOTAL_S="12")
+def test_a_stage_that_fails_or_takes_too_long_is_said_and_the_others_still_run(tmp_path, fake_programs):
+    process = suite(tmp_path, **fake_programs, STATUS="9", SLEEP="60", TOTAL_S="12")
     assert process.returncode == 1, process.stdout + process.stderr
     stages = stages_of(tmp_path)
     assert stages["build"] == ("ok", "for 90") and stages["kernels"] == ("failed with status 9", "some passed")
@@ -297,8 +297,8 @@ def test_a_stage_that_fails_or_takes_too_long_is_said_and_the_others_still_run(t
     assert stages["figures-compiled"] == ("left out", "the 12 s were over")
 
 
-def test_a_python_of_its_own_measures_tensorrt(tmp_path, stubs):
-    process = suite(tmp_path, **stubs, STATUS="0", SLEEP="0", TENSORRT_PYTHON=str(tmp_path / "theirs"),
+def test_a_python_of_its_own_measures_tensorrt(tmp_path, fake_programs):
+    process = suite(tmp_path, **fake_programs, STATUS="0", SLEEP="0", TENSORRT_PYTHON=str(tmp_path / "theirs"),
                     PREPARED="made/elsewhere")
     assert process.returncode == 0, process.stdout + process.stderr
     stages = stages_of(tmp_path)

@@ -48,6 +48,19 @@ class Knows:
                          for one in keypoints]).astype(np.float32)
 
 
+class Recorder:
+    """An engine of these columns that keeps its windows and answers with zeros."""
+
+    skeleton, frames = H36M17, 1
+
+    def __init__(self, *inputs):
+        self.inputs, self.windows = inputs, []
+
+    def run(self, windows, out=None):
+        self.windows.append(windows.copy())
+        return np.zeros((len(windows), 17, 3), np.float32)
+
+
 def test_a_folder_is_read_by_group_and_what_has_no_reference_is_named(folder):
     clips, left_out = real_clips.read_real_clips(folder)
     assert {clip.name: clip.group for clip in clips} == {
@@ -255,15 +268,7 @@ def test_options_that_do_not_go_together_are_refused(arguments, message, capsys)
 
 
 def test_a_model_that_takes_lengths_is_told_those_of_the_reference(tmp_path):
-    class Told(Knows):
-        inputs = ("x", "y", "length", "length_known")
-
-        def run(self, windows, out=None):
-            self.windows.append(windows.copy())
-            return np.zeros((len(windows), 17, 3), np.float32)
-
-    model = Told([camera(0)])
-    model.windows = []
+    model = Recorder("x", "y", "length", "length_known")
     clip = real_clips.read_real_clips(write_folder(tmp_path))[0][0]
     answers = real_scores.answers_to(model, clip, [0])
     assert [kind for kind in answers if "told" in kind] == [
@@ -276,15 +281,7 @@ def test_a_model_that_takes_lengths_is_told_those_of_the_reference(tmp_path):
 
 
 def test_a_model_that_takes_the_elevation_is_told_lens_and_gravity_of_keypoints_without_distortion(tmp_path):
-    class Told(Knows):
-        inputs = ("x", "y", "elevation", "elevation_known")
-
-        def run(self, windows, out=None):
-            self.windows.append(windows.copy())
-            return np.zeros((len(windows), 17, 3), np.float32)
-
-    model = Told([camera(0)])
-    model.windows = []
+    model = Recorder("x", "y", "elevation", "elevation_known")
     clip = next(clip for clip in real_clips.read_real_clips(write_folder(tmp_path))[0] if "balance_cam1" in clip.name)
     answers = real_scores.answers_to(model, clip, [0])
     assert sum("told lens and gravity" in kind for kind in answers) == 2
@@ -301,16 +298,8 @@ def test_a_model_that_takes_the_elevation_is_told_lens_and_gravity_of_keypoints_
 
 
 def test_a_model_that_takes_the_confidence_is_tried_without_hips_and_without_legs(tmp_path):
-    class Halved(Knows):
-        inputs = ("x", "y", "confidence")
-
-        def run(self, windows, out=None):
-            self.windows.append(windows.copy())
-            return super().run(windows[..., :2])
-
     clip = real_clips.read_real_clips(write_folder(tmp_path))[0][0]
-    model = Halved([camera(30)])
-    model.windows = []
+    model = Recorder("x", "y", "confidence")
     answers = real_scores.answers_to(model, clip, [0])
     hidden = [f"{real_scores.DETECTED}, {kind}" for kind in ("hips hidden", "hips and legs hidden")]
     assert [kind for kind in answers if "hidden" in kind] == hidden

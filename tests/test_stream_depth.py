@@ -13,7 +13,7 @@ from edgepose.training.cameras import Cameras
 from edgepose.training.observation import MOST_DEPTH_M, _elevations
 
 HIPS, LEFT_WRIST = [H36M17.index(name) for name in ("left_hip", "right_hip")], H36M17.index("left_wrist")
-LEFT_WRIST_PX = 9  # of coco17
+LEFT_WRIST_PX = 9  # its row in coco17
 CAMERA = (600.0, 610.0, 330.0, 235.0)
 
 

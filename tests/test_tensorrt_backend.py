@@ -25,7 +25,7 @@ def test_an_engine_answers_on_every_version(monkeypatch, tmp_path, version):
     engine = edgepose.load(write_engine(tmp_path / "a.epose", a_source("fp16", rung)), trust=True)
     x = windows(1)
     np.testing.assert_allclose(engine.run(x), poses(x), **CLOSE)
-    assert gpu.depth() == 0 and gpu.launches == 2  # of the graph: one when it was tried, one now
+    assert gpu.depth() == 0 and gpu.launches == 2  # the graph's: one when it was tried, one now
 
 
 @pytest.mark.parametrize("people", [0, 1, 3, 4, 5, 11])

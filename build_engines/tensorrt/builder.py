@@ -114,7 +114,7 @@ class Builder:
         try:
             timings = config.create_timing_cache(earlier)
             is_taken = timings is not None and config.set_timing_cache(timings, False)
-        except (RuntimeError, TypeError):  # of pybind11, where TensorRT returns no object
+        except (RuntimeError, TypeError):  # pybind11 raises them where TensorRT returns no object
             is_taken = False
         if not is_taken:
             if earlier:
@@ -231,7 +231,7 @@ def _set_precision(trt: Any, network: Any, config: Any, graph: TensorRTGraph) ->
         raise NotBuilt(f"TensorRT {trt.__version__} has no builder flags for precision, which rung {graph.rung} needs")
     for name in ["FP16", *(["INT8"] if graph.precision == "int8" else []), "OBEY_PRECISION_CONSTRAINTS"]:
         config.set_flag(getattr(trt.BuilderFlag, name))
-    layers: dict[str, list[Any]] = {}  # of the node's name: a parser that makes several calls them NAME, NAME_1, NAME_2
+    layers: dict[str, list[Any]] = {}  # by the node's name; several of one node are called NAME, NAME_1, NAME_2
     for layer in map(network.get_layer, range(network.num_layers)):
         layers.setdefault(re.sub(r"_\d+$", "", layer.name), []).append(layer)
     for name in graph.keep_float32:

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepose.checks import first_line
 
 LARGEST_ACTIVATION = 500.0  # in FP16 the step between numbers is then 0.25, and a square is over the range
-LARGEST, SMALLEST = 65504.0, 2.0**-14  # of FP16, with all its digits
+LARGEST, SMALLEST = 65504.0, 2.0**-14  # FP16's range with all its digits
 FLOAT32_OPS = ("LayerNormalization", "Softmax")  # sums of squares and of exponentials
-MOVES = ("Reshape", "Transpose", "Slice", "Split", "Concat")  # of the type that comes in
+MOVES = ("Reshape", "Transpose", "Slice", "Split", "Concat")  # their answer has the type of their input
 ROUNDS = ("QuantizeLinear", "DequantizeLinear")
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 

@@ -155,8 +155,8 @@ class Maker {
     step.scatter_coefficient = constant(coefficient);
   }
 
-  // Appends one panel of one group to `to`, zero past k and n. Fragments: for each 16 (int8: 32) of k, each lane's part
-  // of the A matrix of mma.m16n8k16 (m16n8k32), which is the weights transposed.
+  // Appends one panel of one group to `to`, zero past k and n. Fragments: for each 16 (int8: 32) of k, the part of
+  // each lane in the A matrix of mma.m16n8k16 (m16n8k32), which is the weights transposed.
   void pack_panel(const Tensor& weight, const Step& step, int group, int first, std::vector<unsigned char>& to) const {
     const int n = weight.shape.back();
     const auto put = [&](int i, int column) {

@@ -73,8 +73,8 @@ class Engine {
   mutable std::array<std::atomic<Context*>, 64> idle_{};
 };
 
-// Loads an engine file. Throws EngineError if the file cannot be read or run here, std::invalid_argument for a number
-// of threads out of range or processors that do not fit it.
+// Loads an engine file. Throws EngineError if the file cannot be read or run here, std::invalid_argument if
+// the number of threads is out of range or the processors do not fit it.
 std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus = {});
 
 }  // namespace edgepose

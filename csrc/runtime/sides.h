@@ -34,7 +34,7 @@ class Sides {
 
   const double seen_above_;
   std::vector<std::pair<int, int>> pairs_;
-  std::vector<double> joints_, confidence_;  // of the last frame, corrected
+  std::vector<double> joints_, confidence_;  // the last frame's, corrected
   double timestamp_s_ = 0, trust_s_ = 0;     // trust_s_: how long the detector may still be contradicted
   bool is_fresh_ = true, is_exchanged_ = false, gave_up_ = false;
 };

@@ -80,7 +80,7 @@ class Tracker {
   std::vector<Shape> detections_;
   std::vector<int> rows_, columns_of_, tried_, judged_;  // rows_: the places that are taken
   std::vector<double> costs_, jerks_px_, moves_px_;
-  std::vector<double> apart_px_[2], sorted_;  // of joints
+  std::vector<double> apart_px_[2], sorted_;  // a joint each
   Assignment assignment_;
   double camera_[2] = {0, 0};  // px/s
   double timestamp_s_;

@@ -20,7 +20,7 @@ from .motion import CAMERA_TO_Y_UP, Motion, evenly, unit, zxy_degrees
 
 CM = 100.0  # per metre
 CHANNELS = "Zrotation Xrotation Yrotation"
-SIDEWAYS = {"left": np.array([1.0, 0, 0]), "right": np.array([-1.0, 0, 0])}  # of a person who looks along z, y up
+SIDEWAYS = {"left": np.array([1.0, 0, 0]), "right": np.array([-1.0, 0, 0])}  # looking along z, y up
 UP, DOWN = np.array([0, 1.0, 0]), np.array([0, -1.0, 0])
 LEG = ("knee", "ankle")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .recording import LAYOUTS, Found, Recording, check_one_count, frames_of, keypoints_of, number_in
 
-HALPE_BODY = 26  # of AlphaPose's 136 keypoints; face and hands follow
+HALPE_BODY = 26  # the first of AlphaPose's 136 keypoints; face and hands follow
 IDS = ("idx", "track_id")
 
 

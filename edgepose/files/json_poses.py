@@ -9,7 +9,7 @@ from typing import Any
 
 from .motion import Motion
 
-DIGITS = 6  # of metres, seconds and confidences
+DIGITS = 6  # decimals in metres, seconds and confidences
 
 
 def write_json(path: Path, people: Sequence[Motion]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..skeleton import Skeleton
 
-EVEN_SHARE = 1e-3  # of a period: poses that lie so near to even times lie at them
+EVEN_SHARE = 1e-3  # poses that lie within this part of a period of even times lie at them
 MOST_PERIODS = 1.5  # between two poses that a time between them is interpolated from; more is a gap
 CAMERA_TO_Y_UP = np.array([[1, 0, 0], [0, -1, 0], [0, 0, -1]], float)  # x right, y up, z towards the camera
 CAMERA_TO_GROUND = np.array([[0, 0, -1], [0, -1, 0], [-1, 0, 0]], float)  # OpenSim's: x towards the camera, y up

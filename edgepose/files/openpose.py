@@ -21,7 +21,7 @@ from .recording import Found, Recording, check_one_count, frames_of, keypoints_o
 # The film's name, the frame's number: of many digits, lest the files of films 1 and 2 are taken for two frames.
 FRAME_FILE = re.compile(r"(.*?)[._-]?(\d{4,}|\d+(?=_keypoints))(_keypoints)?\.json", re.DOTALL)
 LOOKED_AT, HEAD_BYTES = 5, 4096  # files of a folder, and bytes of each, that show if they are OpenPose's
-BETWEEN = 0.05  # of a person's height: the middle of the hips is so near to the keypoint of that name
+BETWEEN = 0.05  # the middle of the hips is within this part of the height of the keypoint of that name
 HIPS = ("left_hip", "right_hip")
 LAYOUTS = {25: "body25", 18: "openpose18", 17: "coco17", 26: "halpe26", 133: "wholebody133"}
 

@@ -14,7 +14,7 @@ import numpy as np
 MOST_FRAMES = 10_000_000  # a larger number in a name or a field counts no frames of a film: two days at 50 Hz
 MOST_EMPTY = 100_000, 1000  # frames in which nobody was found: in any film, and more for each one with somebody
 NUMBER = re.compile(r"(\d{1,18})\D*$")  # the last number of a name
-LAYOUTS = {17: "coco17", 26: "halpe26", 133: "wholebody133"}  # of detectors that count their keypoints as COCO does
+LAYOUTS = {17: "coco17", 26: "halpe26", 133: "wholebody133"}  # keypoints, in COCO's order: layout
 
 
 @dataclass(frozen=True)

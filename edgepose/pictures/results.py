@@ -63,7 +63,7 @@ def _of_mediapipe(people: Any, image_size: tuple[float, float] | None) -> np.nda
         raise ValueError("MediaPipe's landmarks are shares of the picture; wanted image_size, its (width, height)")
     width, height = checked_image_size(image_size)
     people = people or []
-    if hasattr(people, "landmark"):  # of its older solutions, which find one person
+    if hasattr(people, "landmark"):  # its older solutions find one person
         people = [people.landmark]
     if not people:
         return np.zeros((0, 0, 3))

@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def average(mean: nn.Module, new: nn.Module, keep: float, done: int) -> None:
             old.copy_(tensor)
 
 
-class Trainer:
+class Trainer(ABC):
     """A model in training: what rates() and learn() of a kind of training need, and how many steps are done.
 
     modules, optimisers: by their names in the state file; the first module is the model, whose moving average is kept.
@@ -157,13 +158,13 @@ class Trainer:
         self.steps, self.seed, self.averaging, self.clip_norm, self.done = steps, seed, averaging, clip_norm, 0
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
 
+    @abstractmethod
     def rates(self) -> dict[str, float]:
         """The learning rate of each optimiser in this step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn(self, generator: torch.Generator) -> dict[str, float]:
         """Draws what a step learns from and goes down each loss by descend(); the losses to report."""
-        raise NotImplementedError
 
     def step(self) -> dict[str, float]:
         """One step; its losses. Raises FloatingPointError if one is no number."""
