@@ -177,6 +177,7 @@ void Person::check_keypoints(const Real* keypoints_px, long keypoints, long colu
                                    : columns == 4    ? ": the model takes no depths"
                                                      : ""));
   }
+  has_depths_ = columns == 4;
   reading_ = read_keypoints(keypoints_px, (int)keypoints, (int)columns, picture_, keypoints_.data(), depth_m_.data());
 }
 
@@ -189,7 +190,8 @@ bool Person::take() {
   }
   if (std::isfinite(spacing_s)) doubts_.look_at_time(spacing_s, notices_);
   if (is_detected_) {
-    adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data(), depth_m_.data(), joint_depth_m_.data());
+    adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data(), has_depths_ ? depth_m_.data() : nullptr,
+             joint_depth_m_.data());
     doubts_.look_at_frame(reading_, joints_norm_.data(), note_.confidence.data(), notices_);
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
@@ -200,7 +202,7 @@ bool Person::take() {
     if (sides_) mend_sides();
     if (hold_(joints_norm_.data(), note_.confidence.data(), checked_at_s_)) {
       note_.is_seen = hold_.is_seen();
-      if (takes(Input::depth)) measure_depths();
+      if (has_depths_) measure_depths();
       fill(true);
       return window_.push(frame_.data(), checked_at_s_, note_);
     }
@@ -237,7 +239,7 @@ double Person::elevation(const double* placed_norm) const {
 
 // A column of the frame for the window, other than x and y.
 double Person::column(Input input, std::size_t joint, bool is_placed) const {
-  const bool is_measured = is_placed && !std::isnan(joint_depth_m_[joint]);
+  const bool is_measured = is_placed && has_depths_ && !std::isnan(joint_depth_m_[joint]);
   switch (input) {
     case Input::confidence: return is_placed && note_.is_seen[joint] ? note_.confidence[joint] : 0.0;
     case Input::length: return length_[joint];

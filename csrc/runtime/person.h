@@ -164,7 +164,7 @@ class Person {
   std::optional<OneEuro<float>> smoothing_;
   const Note undetected_;
   double checked_at_s_ = 0;
-  bool is_detected_ = false, is_flushing_ = false;
+  bool is_detected_ = false, has_depths_ = false, is_flushing_ = false;
   Notices own_notices_;
   Notices& notices_;
   Doubts doubts_;
