@@ -62,7 +62,7 @@ class PlanBuilder:
 
     def concat(self, x: Value, other: Value) -> Value:
         """x | other, side by side."""
-        return self._step("concat", x.rows, x.columns + other.columns, x=x, residual=other)
+        return self._step("concat", x.rows, x.columns + other.columns, x=x, other=other)
 
     def linear(self, x: Value, w: np.ndarray, b: np.ndarray, activation: str | None = None,
                residual: Value | None = None) -> Value:
@@ -99,7 +99,7 @@ class PlanBuilder:
 
     def multiply(self, x: Value, other: Value, activation: str | None = None) -> Value:
         """activation(x * other), element by element."""
-        return self._step("multiply", x.rows, x.columns, x=x, residual=other, activation=activation)
+        return self._step("multiply", x.rows, x.columns, x=x, other=other, activation=activation)
 
     def add_constant(self, x: Value, c: np.ndarray) -> Value:
         """x + c, c (rows, columns)."""
@@ -125,11 +125,11 @@ class PlanBuilder:
                 "outputs": list(self.outputs), "steps": self._steps,
                 "buffers": [[value.rows, value.columns] for value in self._values]}
 
-    def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, residual: Value | None = None,
-              gate: Value | None = None, activation: str | None = None, **rest) -> Value:
+    def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, other: Value | None = None,
+              residual: Value | None = None, gate: Value | None = None, activation: str | None = None, **rest) -> Value:
         now = len(self._steps)
         step: dict = {"op": op, "y": now}
-        for name, value in (("x", x), ("residual", residual), ("gate", gate)):
+        for name, value in (("x", x), ("other", other), ("residual", residual), ("gate", gate)):
             if value is not None:
                 step[name] = value.index
         if activation is not None:

@@ -47,7 +47,7 @@ class PlanModule(nn.Module):
         values: dict[int, torch.Tensor] = {}
         for number, step in enumerate(self.plan["steps"]):
             rows, columns = self.plan["buffers"][step["y"]][:2]
-            x, residual, gate = (values.get(step.get(key)) for key in ("x", "residual", "gate"))
+            x, other, residual, gate = (values.get(step.get(key)) for key in ("x", "other", "residual", "gate"))
             op = step["op"]
             if op == "tokens":
                 y = keypoints_norm.permute(0, 2, 1, 3).reshape(-1, rows, columns)
@@ -59,9 +59,9 @@ class PlanModule(nn.Module):
                     -1, rows, step["stride"], columns)
                 y = blocks[:, :, within]
             elif op == "concat":
-                y = torch.cat([x, residual], -1)
+                y = torch.cat([x, other], -1)
             elif op == "multiply":
-                y = _activate(x * residual, step)
+                y = _activate(x * other, step)
             elif op == "add":
                 y = x + self._tensor(step, "bias")
             elif op == "normalize":

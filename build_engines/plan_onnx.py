@@ -62,7 +62,7 @@ class _Writer:
 
     def step(self, number: int, step: dict) -> None:
         name, shape = label(number, step), self.plan["buffers"][step["y"]][:2]
-        x, residual, gate = (self._values.get(step.get(key)) for key in ("x", "residual", "gate"))
+        x, other, residual, gate = (self._values.get(step.get(key)) for key in ("x", "other", "residual", "gate"))
         op = step["op"]
         if op in MATRIX_PRODUCTS:
             y = getattr(self, f"_{op}")(name, step, x)
@@ -77,9 +77,9 @@ class _Writer:
             y = self._rows(f"{name}/slice", x, step["first"], step["first"] + step["stride"] * (shape[0] - 1) + 1,
                            step["stride"])
         elif op == "concat":
-            y = self._node("Concat", f"{name}/concat", [x, residual], axis=2)
+            y = self._node("Concat", f"{name}/concat", [x, other], axis=2)
         elif op == "multiply":
-            y = self._activated(name, self._node("Mul", f"{name}/mul", [x, residual]), step)
+            y = self._activated(name, self._node("Mul", f"{name}/mul", [x, other]), step)
         elif op == "add":
             y = self._node("Add", f"{name}/add", [x, self._stored(name, step, "bias")])
         elif op == "normalize":

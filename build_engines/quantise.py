@@ -73,7 +73,7 @@ def products_of_keypoints(plan: dict) -> set[int]:
     keypoints: set[int] = set()
     found = set()
     for number, step in enumerate(plan["steps"]):
-        reads = keypoints & {step.get("x"), step.get("residual")}
+        reads = keypoints & {step.get("x"), step.get("other")}
         if step["op"] in ("tokens", "frames") or (reads and step["op"] in ("reshape", "pick", "concat")):
             keypoints.add(step["y"])
         elif reads and step["op"] in MATRIX_PRODUCTS:
@@ -89,7 +89,7 @@ def heads_of(plan: dict) -> set[int]:
         if steps[number]["op"] in MATRIX_PRODUCTS:
             heads.add(number)
         elif steps[number]["op"] in ("reshape", "concat"):
-            waiting += [steps[number][key] for key in ("x", "residual") if key in steps[number]]
+            waiting += [steps[number][key] for key in ("x", "other") if key in steps[number]]
     return heads
 
 

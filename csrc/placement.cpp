@@ -51,7 +51,7 @@ Placed place_on_cpu(const PlanSpec& spec) {
       y = (int)lives.size();
       lives.push_back({i, -1, (long)spec.buffers[step.y].rows * row_on_cpu(spec.buffers[step.y].columns)});
     }
-    for (int used : {step.x, step.residual, step.gate, step.y})
+    for (int used : {step.x, step.other, step.residual, step.gate, step.y})
       if (used >= 0) lives[life_of[used]].dies = i;
   }
   lives[life_of[spec.steps.back().y]].dies = steps;  // the answer is read after the last step

@@ -38,7 +38,7 @@ Block aligned_block(std::size_t bytes) {
 
 struct Plan::Run {
   Op op;
-  int x, y, residual, gate;
+  int x, other, y, residual, gate;
   Weights weights{};
   long panel = 0;  // bytes of a packed panel with all groups
   const float* bias = nullptr;
@@ -175,7 +175,8 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
     };
     for (const Step& step : spec.steps) {
       Run run;
-      run.op = step.op, run.x = step.x, run.y = step.y, run.residual = step.residual, run.gate = step.gate;
+      run.op = step.op, run.x = step.x, run.other = step.other, run.y = step.y;
+      run.residual = step.residual, run.gate = step.gate;
       run.activation = step.activation, run.heads = step.heads, run.epsilon = step.epsilon;
       run.span = step.span, run.is_causal = step.is_causal, run.first = step.first, run.stride = step.stride;
       if (is_product(step.op)) {
@@ -302,10 +303,10 @@ void Context::run_step(const Plan::Run& run, int member) {
     }
     case Op::concat: {
       const Share share(people_ * Y.rows, member, members);
-      const Buffer& R = plan_->buffers_[run.residual];
+      const Buffer& O = plan_->buffers_[run.other];
       for (long row = share.first; row < share.last; row++) {
         std::memcpy(y + row * Y.ld, x + row * X.ld, X.columns * sizeof(float));
-        std::memcpy(y + row * Y.ld + X.columns, rows(run.residual) + row * R.ld, R.columns * sizeof(float));
+        std::memcpy(y + row * Y.ld + X.columns, rows(run.other) + row * O.ld, O.columns * sizeof(float));
       }
       break;
     }
@@ -318,9 +319,9 @@ void Context::run_step(const Plan::Run& run, int member) {
     }
     case Op::multiply: {
       const Share share(people_ * Y.rows, member, members);
-      const Buffer& R = plan_->buffers_[run.residual];
-      kernels.multiply(x + (long)share.first * X.ld, rows(run.residual) + (long)share.first * R.ld,
-                       y + (long)share.first * Y.ld, X.ld, R.ld, Y.ld, share.count(), Y.columns, run.activation);
+      const Buffer& O = plan_->buffers_[run.other];
+      kernels.multiply(x + (long)share.first * X.ld, rows(run.other) + (long)share.first * O.ld,
+                       y + (long)share.first * Y.ld, X.ld, O.ld, Y.ld, share.count(), Y.columns, run.activation);
       break;
     }
     case Op::normalize: {

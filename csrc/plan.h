@@ -27,15 +27,15 @@ struct Buffer {
 
 enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv };
 
-// One step. x, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1 where the
+// One step. x, other, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1 where the
 // step has none.
 //   tokens      y[J, T C] = the input's (T, J, C), the frames of a joint side by side
 //   frames      y[T, J C] = the input's (T, J, C), the joints of a frame side by side
 //   reshape     y = x's elements, row after row, in rows of another length
 //   pick        y[t] = x[first + stride t]
-//   concat      y = x | residual, side by side
+//   concat      y = x | other, side by side
 //   add         y = x + bias[rows, columns]
-//   multiply    y = activation(x * residual), element by element
+//   multiply    y = activation(x * other), element by element
 //   normalize   y = each row of x, mean 0 and variance 1 (epsilon)
 //   linear      y = activation(x @ weight[k, n] + bias[n]) + residual
 //   conv        y[t] = sum over taps i of x[first + stride t + i] @ weight[i, k, n] + bias[n] + residual[t]; rows of x
@@ -50,7 +50,7 @@ enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize,
 // x is rounded to int8, round(x[i] * x_scale[i]) (GPUs).
 struct Step {
   Op op;
-  int x = -1, y = -1, residual = -1, gate = -1;
+  int x = -1, other = -1, y = -1, residual = -1, gate = -1;
   int weight = -1, scale = -1, x_scale = -1, bias = -1, gather = -1, scatter = -1;
   int x_bits = 0;
   Activation activation = Activation::none;

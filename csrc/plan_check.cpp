@@ -94,7 +94,7 @@ class Checker {
   void apart(int x, int y) const { need(x != y, "it writes what it reads"); }
 
   static bool takes_residual(Op op) {
-    return op == Op::multiply || op == Op::linear || op == Op::conv || op == Op::graph_conv;
+    return op == Op::linear || op == Op::conv || op == Op::graph_conv;
   }
   void check_stride(const Step& step) const {
     need(step.stride >= 1 && step.stride <= kMaxRows, "stride is out of range");
@@ -104,7 +104,7 @@ class Checker {
     const Shape& y = buffer(step.y, "y");
     const bool reads_input = step.op == Op::tokens || step.op == Op::frames;
     need(step.gate == -1 || step.op == Op::attention, "this op takes no gate");
-    need(!reads_input || (step.x == -1 && step.residual == -1), "this op reads the input alone");
+    need(!reads_input || (step.x == -1 && step.other == -1 && step.residual == -1), "this op reads the input alone");
     if (step.op == Op::tokens) {
       need(y.rows == spec_.joints && y.columns == spec_.inputs * spec_.frames,
            "tokens gives (joints, inputs * frames)");
@@ -117,18 +117,19 @@ class Checker {
     }
     const Shape& x = written(step.x, "x");
     const bool same_shape = x.rows == y.rows && x.columns == y.columns;
-    if (step.op == Op::concat) {
-      const Shape& r = written(step.residual, "residual");
-      need(x.rows == y.rows && r.rows == y.rows && x.columns + r.columns == y.columns, "y is not x | residual");
-      return;
-    }
+    const bool reads_other = step.op == Op::concat || step.op == Op::multiply;
+    need(reads_other || step.other == -1, "this op reads no other");
+    const Shape other = reads_other ? written(step.other, "other") : Shape{};
     if (step.residual != -1) {
       const Shape& r = written(step.residual, "residual");
       need(r.rows == y.rows && r.columns == y.columns, "residual is not like y");
       need(takes_residual(step.op), "this op takes no residual");
     }
     switch (step.op) {
-      case Op::tokens: case Op::frames: case Op::concat: break;
+      case Op::tokens: case Op::frames: break;
+      case Op::concat:
+        need(x.rows == y.rows && other.rows == y.rows && x.columns + other.columns == y.columns, "y is not x | other");
+        break;
       case Op::reshape:
         need((long)x.rows * x.columns == (long)y.rows * y.columns, "x and y differ in size");
         apart(step.x, step.y);
@@ -141,7 +142,7 @@ class Checker {
         apart(step.x, step.y);
         break;
       case Op::multiply:
-        need(same_shape && step.residual != -1, "x, residual and y differ in shape");
+        need(same_shape && other.rows == y.rows && other.columns == y.columns, "x, other and y differ in shape");
         break;
       case Op::add:
         need(same_shape, "x and y differ in shape");

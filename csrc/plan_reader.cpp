@@ -68,8 +68,10 @@ Step read_step(const Value& object, const std::map<std::string, int>& index) {
   };
   Step step;
   step.op = op_named(text(needed(object, "op"), "op"));
-  step.x = number("x", -1), step.y = number("y", -1), step.residual = number("residual", -1),
-  step.gate = number("gate", -1);
+  step.x = number("x", -1), step.other = number("other", -1), step.y = number("y", -1);
+  step.residual = number("residual", -1), step.gate = number("gate", -1);
+  // Files of formats 1 and 2 call the other operand of concat and multiply a residual.
+  if ((step.op == Op::concat || step.op == Op::multiply) && step.other == -1) std::swap(step.other, step.residual);
   step.weight = tensor("weight"), step.bias = tensor("bias");
   step.scale = tensor("scale"), step.x_scale = tensor("x_scale"), step.x_bits = number("x_bits", 0);
   step.gather = tensor("gather"), step.scatter = tensor("scatter");

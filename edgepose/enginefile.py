@@ -27,7 +27,7 @@ import numpy as np
 from .columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS
 from .skeleton import MODEL_SKELETONS
 
-FORMAT = 2  # 1, which is read too, has the places of a plan's buffers
+FORMAT = 3  # earlier ones are read too: 1 places a plan's buffers, 1 and 2 call the other operand a residual
 UNITS = ("keypoints: normalised screen, x / w * 2 - 1, y / w * 2 - h / w; pose: metres from the root, "
          "camera axes x right y down z forward")
 LEFTOVER_S = 3600.0  # no file takes so long to be written or checked

@@ -87,7 +87,7 @@ def change_buffers(rng, header, tensors):
         old, new = step["y"], other["y"]
         if plan["buffers"][old] == plan["buffers"][new] or rng.random() < 0.1:
             for each in plan["steps"] if rng.random() < 0.5 else [step]:
-                each.update({key: new for key in ("x", "y", "residual", "gate") if each.get(key) == old})
+                each.update({key: new for key in ("x", "other", "y", "residual", "gate") if each.get(key) == old})
 
 
 def change_shape(rng, header, tensors):

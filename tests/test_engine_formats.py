@@ -18,6 +18,7 @@ CONTENTS = {  # file -> its format, its input and output columns, the types of i
     "format1.epose": (1, 2, 3, {"float16", "float32"}),
     "format2.epose": (2, 3, 4, {"float16", "float32"}),
     "format2_int8.epose": (2, 2, 3, {"int8", "float16", "float32"}),  # products in int8, int16, w8
+    "format3.epose": (3, 2, 3, {"float16", "float32"}),  # concat and multiply
 }
 CLOSE_M = 1e-5  # what FP32 engines promise of torch: a hundredth of a millimetre
 NOISE = 1e-6  # in the input; more than what another order of sums changes in these poses

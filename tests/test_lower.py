@@ -25,7 +25,7 @@ def test_values_alive_at_the_same_time_never_overlap(lifter):
         return slice(offset, offset + rows * ld)
 
     for number, step in enumerate(plan["steps"]):
-        for name in ("x", "residual", "gate"):
+        for name in ("x", "other", "residual", "gate"):
             if name in step:
                 assert (owner[place(step[name])] == step[name]).all(), f"step {number}: its {name} was written over"
         if "x" in step:
@@ -41,9 +41,9 @@ def test_a_buffer_that_several_steps_write_lives_from_the_first_to_the_last_use(
     plan = {"frames": 1, "joints": 17, "inputs": ["x", "y", "confidence"], "outputs": ["x", "y", "z"],
             "buffers": [[17, 3]] * 4, "steps": [
                 {"op": "tokens", "y": 0}, {"op": "linear", "x": 0, "y": 1, "weight": "w", "bias": "b"},
-                {"op": "multiply", "x": 1, "residual": 1, "y": 1},
+                {"op": "multiply", "x": 1, "other": 1, "y": 1},
                 {"op": "linear", "x": 0, "y": 2, "weight": "w", "bias": "b"},
-                {"op": "multiply", "x": 1, "residual": 2, "y": 2},
+                {"op": "multiply", "x": 1, "other": 2, "y": 2},
                 {"op": "linear", "x": 2, "y": 3, "weight": "w", "bias": "b", "residual": 1}]}
     native_plan = _native.Plan(plan, {"w": w, "b": b}, "")
     assert len({tuple(native_plan.buffers[i]) for i in range(3)}) == 3

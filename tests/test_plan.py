@@ -366,11 +366,12 @@ def test_the_binding_refuses_threads_out_of_range():
 
 
 @pytest.mark.parametrize(
-    "op, key", [("linear", "gate"), ("tokens", "gate"), ("tokens", "residual"), ("tokens", "x"), ("normalize", "gate")])
+    "op, key", [("linear", "gate"), ("tokens", "gate"), ("tokens", "residual"), ("tokens", "x"), ("tokens", "other"),
+                ("linear", "other"), ("normalize", "gate")])
 @pytest.mark.parametrize("value", [0, 10_000_000])
 def test_what_an_op_does_not_read_is_refused(op, key, value):
     plan, tensors = lower(tiny_lifter(), "fp32")
     plan = copy.deepcopy(plan)
     next(step for step in plan["steps"] if step["op"] == op)[key] = value
-    with pytest.raises(ValueError, match="this op takes no gate|this op reads the input alone"):
+    with pytest.raises(ValueError, match="this op takes no gate|this op reads the input alone|this op reads no other"):
         _native.Plan(plan, tensors, "")

@@ -119,15 +119,15 @@ REFUSED = [
     ("strided", "a negative span", setting("attention", span=-1), "span is out of range"),
     ("strided", "a gate that is none", setting("attention", gate=0), r"gate is not \(1, 2 heads\)"),
     ("strided", "is_causal as a number", setting("attention", is_causal="yes"), "a value has the wrong type"),
-    ("refined", "a side that is not there", lambda plan: step(plan, "concat").pop("residual"),
-     "residual is not one of its buffers"),
-    ("refined", "sides of another width", setting("concat", residual=0), r"y is not x \| residual"),
+    ("refined", "a side that is not there", lambda plan: step(plan, "concat").pop("other"),
+     "other is not one of its buffers"),
+    ("refined", "sides of another width", setting("concat", other=0), r"y is not x \| other"),
     ("posegate", "a gate not yet written", lambda plan: step(plan, "attention").update(gate=plan["steps"][-1]["y"]),
      "gate is read before"),
     ("posegate", "a gate for more heads", setting("attention", heads=2), "gate is not"),
-    ("dln", "a factor that is not there", lambda plan: step(plan, "multiply").pop("residual"),
-     "x, residual and y differ in shape"),
-    ("dln", "a factor of another shape", setting("multiply", residual=0), "residual is not like y"),]
+    ("dln", "a factor that is not there", lambda plan: step(plan, "multiply").pop("other"),
+     "other is not one of its buffers"),
+    ("dln", "a factor of another shape", setting("multiply", other=0), "x, other and y differ in shape"),]
 
 
 @pytest.mark.parametrize("model, change, message", [(case[0], *case[2:]) for case in REFUSED],
@@ -137,6 +137,18 @@ def test_a_bad_step_is_refused(model, change, message):
     change(plan)
     with pytest.raises(ValueError, match=message):
         _native.Plan(plan, tensors, "")
+
+
+@pytest.mark.parametrize("model, op", [("refined", "concat"), ("dln", "multiply")])
+def test_the_other_operand_may_have_its_name_of_formats_1_and_2(model, op):
+    plan, tensors = PLANS[model]
+    older = copy.deepcopy(plan)
+    for each in older["steps"]:
+        if each["op"] == op:
+            each["residual"] = each.pop("other")
+    x = np.random.default_rng(4).uniform(-0.5, 0.5, (2, plan["frames"], 17, 2)).astype(np.float32)
+    assert any("residual" in each for each in older["steps"] if each["op"] == op)
+    np.testing.assert_array_equal(poses(older, tensors, x), poses(plan, tensors, x))
 
 
 def test_a_causal_model_answers_for_the_newest_frame_whatever_follows_none():

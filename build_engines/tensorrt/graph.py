@@ -100,5 +100,5 @@ def float32_steps(plan: dict) -> set[str]:
         if step["op"] in MATRIX_PRODUCTS:
             waiting += [step["residual"]] if "residual" in step else []
         elif step["op"] in ("reshape", "concat"):
-            waiting += [step[key] for key in ("x", "residual") if key in step]
+            waiting += [step[key] for key in ("x", "other") if key in step]
     return {quantise.label(number, steps[number]) for number in kept}

@@ -59,9 +59,9 @@ EP_DEVICE float activate(float x, Activation activation) {
 }
 
 // y[row][c] = value + residual + position. row: counted over all people.
-EP_DEVICE void store(const Launch& launch, const Step& s, int row, int c, float value, bool adds_residual = true) {
+EP_DEVICE void store(const Launch& launch, const Step& s, int row, int c, float value) {
   const int person = row / s.rows, t = row % s.rows;
-  if (adds_residual && s.residual >= 0) {
+  if (s.residual >= 0) {
     const long from = (long)person * s.residual_rows + s.residual_first + (long)t * s.residual_stride;
     value += rows(launch, s.residual)[from * s.ldr + c];
   }

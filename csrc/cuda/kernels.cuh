@@ -135,7 +135,7 @@ EP_DEVICE void normalize(const Launch& launch, const Step& s) {
 EP_DEVICE void elements(const Launch& launch, const Step& s) {
   const long all = (long)launch.people * s.rows * s.columns;
   const float* x = s.x < 0 ? nullptr : rows(launch, s.x);
-  const float* other = s.residual < 0 ? nullptr : rows(launch, s.residual);
+  const float* other = s.other < 0 ? nullptr : rows(launch, s.other);
   for (long i = (long)blockIdx.x * kThreads + threadIdx.x; i < all; i += (long)gridDim.x * kThreads) {
     const int row = (int)(i / s.columns), c = (int)(i % s.columns), person = row / s.rows, t = row % s.rows;
     float value = 0;
@@ -148,11 +148,11 @@ EP_DEVICE void elements(const Launch& launch, const Step& s) {
         break;
       }
       case Op::pick: value = x[((long)person * s.x_rows + s.first + (long)t * s.stride) * s.ldx + c]; break;
-      case Op::concat: value = c < s.k ? x[(long)row * s.ldx + c] : other[(long)row * s.ldr + c - s.k]; break;
-      case Op::multiply: value = activate(x[(long)row * s.ldx + c] * other[(long)row * s.ldr + c], s.activation); break;
+      case Op::concat: value = c < s.k ? x[(long)row * s.ldx + c] : other[(long)row * s.ldo + c - s.k]; break;
+      case Op::multiply: value = activate(x[(long)row * s.ldx + c] * other[(long)row * s.ldo + c], s.activation); break;
       default: value = x[(long)row * s.ldx + c];  // add: store() adds the constant
     }
-    store(launch, s, row, c, value, false);  // residual, if any, was the other operand
+    store(launch, s, row, c, value);
   }
 }
 

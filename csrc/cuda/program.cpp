@@ -24,7 +24,7 @@ struct Values {
   explicit Values(const PlanSpec& spec) : steps(spec.steps), uses(spec.steps.size()) {
     std::vector<int> writer(spec.buffers.size(), -1);
     for (int i = 0; i < (int)steps.size(); i++) {
-      for (auto slot : {&edgepose::Step::x, &edgepose::Step::residual, &edgepose::Step::gate}) {
+      for (auto slot : {&edgepose::Step::x, &edgepose::Step::other, &edgepose::Step::residual, &edgepose::Step::gate}) {
         int& value = steps[i].*slot;
         if (value < 0) continue;
         value = writer[value];
@@ -93,14 +93,15 @@ class Maker {
     return constant(values);
   }
 
-  // Step i without fusion; x, residual and gate are still numbers of steps.
+  // Step i without fusion; x, other, residual and gate are still numbers of steps.
   Step plain(int i) {
     const edgepose::Step& from = values_.steps[i];
     Step step;
     step.op = from.op;
-    step.x = from.x, step.residual = from.residual, step.gate = from.gate;
+    step.x = from.x, step.other = from.other, step.residual = from.residual, step.gate = from.gate;
     step.rows = buffer(i).rows, step.columns = buffer(i).columns;
     if (step.x >= 0) step.x_rows = buffer(from.x).rows, step.ldx = ld(buffer(from.x)), step.k = buffer(from.x).columns;
+    if (step.other >= 0) step.ldo = ld(buffer(from.other));
     if (step.residual >= 0) step.residual_rows = buffer(from.residual).rows, step.ldr = ld(buffer(from.residual));
     if (step.gate >= 0) step.ldg = ld(buffer(from.gate));
     step.activation = from.activation, step.heads = from.heads, step.span = from.span, step.is_causal = from.is_causal;
@@ -225,6 +226,7 @@ class Maker {
       values_.steps[use.step].*use.slot = step;
       Step& reader = made_[use.step];
       (use.slot == &edgepose::Step::x          ? reader.x
+       : use.slot == &edgepose::Step::other    ? reader.other
        : use.slot == &edgepose::Step::residual ? reader.residual
                                                : reader.gate) = step;
     }
@@ -239,7 +241,10 @@ class Maker {
   void place(const std::vector<int>& numbers) {
     std::vector<Life> lives;
     std::vector<int> life_of(count(), -1);  // -1: no step that stays, e.g. a product reads the input itself
-    const auto reads = [&](int i) { return std::vector<long*>{&made_[i].x, &made_[i].residual, &made_[i].gate}; };
+    const auto reads = [&](int i) {
+      Step& step = made_[i];
+      return std::vector<long*>{&step.x, &step.other, &step.residual, &step.gate};
+    };
     for (int i : numbers) {
       Step& step = made_[i];
       step.ldy = step.is_answer ? step.columns : row_on_gpu(step.columns);

@@ -21,10 +21,11 @@ enum class Source { rows, tokens, frames };
 struct Step {
   Op op;
   Source source = Source::rows;
-  long x = -1, y = -1, residual = -1, gate = -1;
+  long x = -1, other = -1, y = -1, residual = -1, gate = -1;
   int x_rows = 0, ldx = 0, k = 0;         // k: rows of the weights; in a convolution all taps together
   int rows = 0, columns = 0, ldy = 0;
-  int ldr = 0, ldg = 0, residual_rows = 0, residual_first = 0, residual_stride = 1;  // the residual's; ldg: the gate's
+  int ldo = 0, ldg = 0;                   // other's, the gate's
+  int ldr = 0, residual_rows = 0, residual_first = 0, residual_stride = 1;
   bool is_answer = false;                 // y is the answer, without gaps between its rows
   bool normalizes = false;                // each row of x is normalised before its product
   float epsilon = 0;

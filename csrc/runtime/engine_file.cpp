@@ -14,7 +14,7 @@ namespace edgepose {
 
 namespace {
 
-constexpr int kOldestFormat = 1, kFormat = 2;  // edgepose/enginefile.py
+constexpr int kOldestFormat = 1, kFormat = 3;  // edgepose/enginefile.py
 
 using json::Kind;
 using json::Value;
