@@ -27,8 +27,8 @@ struct Buffer {
 
 enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv };
 
-// One step. x, other, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1 where the
-// step has none.
+// One step. x, other, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1
+// where the step has none.
 //   tokens      y[J, T C] = the input's (T, J, C), the frames of a joint side by side
 //   frames      y[T, J C] = the input's (T, J, C), the joints of a frame side by side
 //   reshape     y = x's elements, row after row, in rows of another length

@@ -197,9 +197,9 @@ def test_a_required_key_of_the_header_that_is_missing_is_named(tmp_path, key):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"format": 3},
-     "format 3; this edgepose reads 1 to 2. Build the engine again, or install the edgepose that wrote it: \"0.1.0\""),
-    ({"format": 0}, "format 0; this edgepose reads 1 to 2"),
+    ({"format": 4},
+     "format 4; this edgepose reads 1 to 3. Build the engine again, or install the edgepose that wrote it: \"0.1.0\""),
+    ({"format": 0}, "format 0; this edgepose reads 1 to 3"),
     ({"format": 10**30}, "the header's 'format' is .*; it needs a whole number"),
     ({"skeleton": "coco17"}, "skeleton 'coco17'; there are h36m17, h36m16"),
     ({"frames": 0}, "0 frames; 1 to 4096 are possible"), ({"frames": -3}, "-3 frames"),
