@@ -81,8 +81,8 @@ class Stream:
     delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model.
     The last frame that has come stands for those after it.
     rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default
-    those that the model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say. None takes every
-    frame as it comes.
+    those that the model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say; at most 1000.
+    None takes every frame as it comes.
     max_gap_s: for how long a missing person's last frame is repeated; a longer gap ends the clip, and the next frame
     begins another. So does a pelvis that in one frame jumps by more than half a torso, from where it was and from where
     its motion led. Frames that wait at the end of a clip are answered with the next pushes, as if nothing came after

@@ -186,7 +186,8 @@ def test_the_filter_is_the_same_to_the_bit_where_the_kernels_are(engines):
 
 REFUSED = [(np.full((17, 3), 100), 0.1, "timestamp_s is 0.1 after 0.1; wanted a later, finite time"),
            (None, 0.05, "wanted a later"),
-           (None, math.nan, "timestamp_s is nan"), (None, math.inf, "timestamp_s is inf"),
+           (None, -1e300, "wanted seconds, at most 1e[+]15 from 0"), (None, math.nan, "timestamp_s is nan"),
+           (None, math.inf, "timestamp_s is inf"),
            (np.ones((16, 3)), 0.2, r'shape \(16, 3\); layout "coco17" needs \(17, 2\) or \(17, 3\)'),
            (np.ones((17, 4)), 0.2, r"shape \(17, 4\)"),
            (np.ones((0, 3)), 0.2, r"shape \(0, 3\)"), (np.ones((17, 0)), 0.2, r"shape \(17, 0\)"),

@@ -78,6 +78,9 @@ def test_a_time_that_is_no_time_is_refused_always(choice):
     for time_s in (np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match="wanted a later, finite time"):
             stream.push(CLIP[0], time_s)
+    for time_s in (1.7e18, -1e300):  # nanoseconds, or no time at all
+        with pytest.raises(ValueError, match=r"timestamp_s is .*e\+.*; wanted seconds, at most 1e\+15 from 0"):
+            stream.push(CLIP[0], time_s)
     assert stream.notices["bad_time"] == 0
 
 

@@ -290,6 +290,7 @@ def test_no_frame_is_lost_or_repeated_over_many_turns_of_the_buffer():
     (dict(frames=1, delay_frames=1, is_causal=True), "a causal window of 1 frame has no later ones"),
     (dict(frames=9, rate_hz=-1.5), "rate_hz is -1.5"), (dict(frames=9, rate_hz=float("nan")), "rate_hz is nan"),
     (dict(frames=9, rate_hz=float("inf")), "rate_hz is inf"),
+    (dict(frames=9, rate_hz=1001.0), "rate_hz is 1001; wanted a positive number, at most 1000"),
     (dict(frames=9, max_gap_s=-0.1), "max_gap_s is -0.1; wanted 0 or more"),
     (dict(frames=9, max_gap_s=float("nan")), "max_gap_s is nan"),])
 def test_impossible_settings_are_refused(settings, message):

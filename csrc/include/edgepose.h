@@ -116,7 +116,8 @@ typedef struct edgepose_stream_options {
   uint32_t size;
   int32_t delay_frames;  /* how many later frames of the grid to wait for: 0 to (T - 1) / 2, 0 for a causal engine */
   double rate_hz;        /* the grid of a window of many frames; EDGEPOSE_FILE_RATE: the one that the model was trained
-                            on, 50 where its file does not say; 0: every frame as it comes */
+                            on, 50 where its file does not say; at most 1000; 0: every
+                            frame as it comes */
   double max_gap_s;      /* how long a missing person's last frame is repeated; a longer gap, or another person,
                             ends a clip. Its frames that wait are answered with the next pushes, as if nothing came
                             after */
@@ -201,7 +202,8 @@ EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* 
  * in m along its axis; 0, NaN or infinite: not measured. A keypoint of confidence 0 may hold anything, NaN
  * too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not found, one outside of the
  * picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected; keypoints and
- * columns are then not read. timestamp_s: seconds on any clock, later than the last.
+ * columns are then not read. timestamp_s: seconds on any clock, later than the last
+ * and at most 1e15 from 0.
  * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until hips or shoulders have been seen once, while the first
  * delay_frames come in, for a frame between two points of the grid, and after a gap of max_gap_s when no frame waits;
  * *pose is unchanged. Allocates nothing, unless more threads than ever before run the engine at once. */

@@ -10,6 +10,9 @@ namespace edgepose {
 void Clock::reset() { last_s_ = -HUGE_VAL; }
 
 void Clock::check(double timestamp_s) const {
+  if (std::isfinite(timestamp_s) && std::fabs(timestamp_s) > kMostTimeS)
+    throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + "; wanted seconds, at most " + text(kMostTimeS)
+                                + " from 0");
   const bool is_taken = on_bad_time_ != BadTime::refuse && std::isfinite(timestamp_s);
   if (!is_taken && !(timestamp_s > last_s_ && timestamp_s < HUGE_VAL))
     throw std::invalid_argument("timestamp_s is " + text(timestamp_s) + " after " + text(last_s_)

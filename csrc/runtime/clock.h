@@ -5,6 +5,8 @@
 
 namespace edgepose {
 
+constexpr double kMostTimeS = 1e15;  // a double this large still tells tenths of a second apart
+
 // Handling of a frame whose time is not later than the last frame's.
 enum class BadTime {
   refuse,
@@ -19,8 +21,8 @@ class Clock {
   explicit Clock(BadTime on_bad_time) : on_bad_time_(on_bad_time) { reset(); }
   void reset();
 
-  // Throws std::invalid_argument for a time that is not finite or, unless on_bad_time allows it, not later than the
-  // last.
+  // Throws std::invalid_argument for a time that is not finite, is further than kMostTimeS from 0 or, unless
+  // on_bad_time allows it, is not later than the last.
   void check(double timestamp_s) const;
 
   // Classifies a frame whose time was checked; a bad time is noted.

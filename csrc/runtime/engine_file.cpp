@@ -9,6 +9,8 @@
 #include "../plan_reader.h"
 #include "columns.h"
 #include "sha256.h"
+#include "text.h"
+#include "window.h"
 
 namespace edgepose {
 
@@ -105,9 +107,9 @@ EngineFile read_header(const Value& header) {
 
   const Value* rate_hz = header.find("rate_hz");
   if (rate_hz && rate_hz->kind != Kind::null) {
-    if (rate_hz->kind != Kind::number || !(rate_hz->number > 0 && rate_hz->number <= 1000))
+    if (rate_hz->kind != Kind::number || !(rate_hz->number > 0 && rate_hz->number <= kMostRateHz))
       throw EngineError("the header's 'rate_hz' is " + described(rate_hz)
-                        + "; it needs a number above 0, at most 1000");
+                        + "; it needs a number above 0, at most " + text(kMostRateHz));
     engine.rate_hz = rate_hz->number;
   }
   if (frames < 1 || frames > 4096) throw EngineError(std::to_string(frames) + " frames; 1 to 4096 are possible");

@@ -49,8 +49,9 @@ Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz
         "delay_frames is " + std::to_string(delay_frames) + "; a " + (is_causal ? "causal " : "") + "window of "
         + std::to_string(frames) + " frame" + (frames > 1 ? "s" : "")
         + (after_ ? " takes 0 to " + std::to_string(after_) : " has no later ones to wait for: wanted 0"));
-  if (!(rate_hz >= 0 && rate_hz < HUGE_VAL))
-    throw std::invalid_argument("rate_hz is " + text(rate_hz) + "; wanted a positive number, or 0 for no resampling");
+  if (!(rate_hz >= 0 && rate_hz <= kMostRateHz))
+    throw std::invalid_argument("rate_hz is " + text(rate_hz) + "; wanted a positive number, at most "
+                                + text(kMostRateHz) + ", or 0 for no resampling");
   if (!(max_gap_s >= 0)) throw std::invalid_argument("max_gap_s is " + text(max_gap_s) + "; wanted 0 or more seconds");
   period_s_ = rate_hz == 0 || frames == 1 ? 0.0 : 1.0 / rate_hz;
   target_ = frames - 1 - after_;

@@ -8,6 +8,8 @@
 
 namespace edgepose {
 
+constexpr double kMostRateHz = 1000;
+
 // The input of a model that answers for the middle of T frames or, if it is causal, for the newest. Before the first
 // frame the first is repeated. A frame has J joints with `columns` values each, x and y first.
 //
@@ -17,7 +19,7 @@ namespace edgepose {
 class Window {
  public:
   // frames: T, odd. skeleton: that of the pushed joints; gives J and the torso. columns: the values of a joint.
-  // rate_hz: the grid; 0, and always for a window of one frame: every pushed frame is a grid frame. delay_frames: how
+  // rate_hz: the grid, at most kMostRateHz; 0, and always for a window of one frame: every pushed frame is a grid frame. delay_frames: how
   // many grid frames after the middle are real, 0 to (T - 1) / 2; the last one is repeated for the rest. A causal model
   // has no delay. max_gap_s: how long the last frame of a missing person is repeated; a longer gap ends the clip. So
   // does a pelvis that in one frame jumps by more than half a torso from its last position and from its predicted one,
