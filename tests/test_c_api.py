@@ -439,7 +439,10 @@ def test_structs_of_another_size_are_refused(engine, engine_path):
     ("coco17", (640, 480), {"seen_above": 0.0}, "seen_above is 0; wanted a number above 0, at most 1"),
     ("coco17", (640, 480), {"seen_above": 1.5}, "seen_above is 1.5"),
     ("coco17", (640, 480), {"cx": 320.0}, "fx, fy, cx, cy are 0, 0, 320, 0; wanted four finite"),
+    ("coco17", (640, 480), {"fx": 1e-300, "fy": 500.0}, "fx and fy from 1 to 1000000"),
+    ("coco17", (640, 480), {"fx": 500.0, "fy": 500.0, "cx": 1e300}, "cx and cy at most that far from 0"),
     ("coco17", (640, 480), {"min_cutoff_hz": -1.0}, "wanted positive cutoffs"),
+    ("coco17", (640, 480), {"min_cutoff_hz": 1.0, "beta": 1e300}, r"all at most 1e\+09"),
     ("coco17", (640, 480), {"min_cutoff_hz": 1.0, "beta": -1.0}, "wanted positive cutoffs and beta >= 0")], ids=str)
 def test_a_stream_that_cannot_be_is_refused_with_the_reason(engine, layout, image_size, options, message):
     with pytest.raises(Refused, match=message) as error:

@@ -53,6 +53,13 @@ def test_one_euro_in_millimetres_needs_a_thousandth_of_the_beta():
         np.testing.assert_allclose(millimetres(1000 * x, i / 50), 1000 * metres(x, i / 50), rtol=1e-9)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_one_euro_stays_finite_where_times_nearly_coincide(kind):
+    smoothing = OneEuro(min_cutoff_hz=1.0, beta=5.0)
+    values = [smoothing(np.array([n % 2], kind), n * 1e-300)[0] for n in range(9)]
+    assert np.isfinite(values).all() and 0 <= min(values) <= max(values) < 0.1
+
+
 def test_one_euro_starts_afresh_after_a_reset():
     smoothing = OneEuro(0.5)
     smoothing(np.zeros(3), 10.0)

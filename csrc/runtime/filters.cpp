@@ -10,6 +10,8 @@ namespace edgepose {
 
 namespace {
 
+constexpr double kMostHz = 1e9;        // of the cutoffs, and of beta
+constexpr double kLeastSpacingS = 1e-6;  // no camera is faster
 constexpr double kPi = 3.141592653589793;
 // A root hidden for less than this moves with the joints still seen: in this time people seldom bend or turn so far
 // that the shoulders tell more.
@@ -29,15 +31,15 @@ OneEuro<Real>::OneEuro(double min_cutoff_hz, double beta, double d_cutoff_hz, in
       d_cutoff_hz_(d_cutoff_hz),
       x_((std::size_t)values),
       speed_((std::size_t)values) {
-  if (!(0 < min_cutoff_hz && min_cutoff_hz < HUGE_VAL && 0 < d_cutoff_hz && d_cutoff_hz < HUGE_VAL && 0 <= beta
-        && beta < HUGE_VAL))
+  if (!(0 < min_cutoff_hz && min_cutoff_hz <= kMostHz && 0 < d_cutoff_hz && d_cutoff_hz <= kMostHz && 0 <= beta
+        && beta <= kMostHz))
     throw std::invalid_argument("min_cutoff_hz, beta, d_cutoff_hz are " + text(min_cutoff_hz) + ", " + text(beta) + ", "
-                                + text(d_cutoff_hz) + "; wanted positive cutoffs and beta >= 0");
+                                + text(d_cutoff_hz) + "; wanted positive cutoffs and beta >= 0, all at most " + text(kMostHz));
 }
 
 template <class Real>
 void OneEuro<Real>::operator()(Real* x, double timestamp_s) {
-  const double dt_s = timestamp_s - timestamp_s_;
+  const double dt_s = std::max(timestamp_s - timestamp_s_, kLeastSpacingS);
   const Real of_speed = (Real)(1.0 / (1.0 + 1.0 / (2.0 * kPi * dt_s * d_cutoff_hz_)));
   for (std::size_t i = 0; i < x_.size(); i++) {
     if (is_fresh_) {

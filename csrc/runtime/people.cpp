@@ -46,9 +46,9 @@ void People::check(const Real* keypoints_px, long detections, long keypoints, lo
     throw std::invalid_argument("keypoints_px has " + std::to_string(detections) + " people; wanted "
                                 + std::to_string(kMostPeople) + " at most");
   check_ids(detections, ids);
-  const std::size_t count = (std::size_t)detections, one = (std::size_t)(keypoints * columns);
+  const std::size_t count = (std::size_t)detections, one = (std::size_t)keypoints * (std::size_t)columns;
   Person& any = places_[0]->person;  // all persons refuse the same input
-  raw_.resize(count * one), joints_px_.resize(2 * joints_ * count), confidence_.resize(joints_ * count);
+  joints_px_.resize(2 * joints_ * count), confidence_.resize(joints_ * count);
   for (std::size_t d = 0; d < count; d++) {
     try {
       any.check(keypoints_px + d * one, keypoints, columns, timestamp_s);
@@ -57,7 +57,7 @@ void People::check(const Real* keypoints_px, long detections, long keypoints, lo
     }
     adapter_(any.checked_px(), joints_px_.data() + 2 * joints_ * d, confidence_.data() + joints_ * d);
   }
-  std::copy(keypoints_px, keypoints_px + count * one, raw_.begin());
+  raw_.assign(keypoints_px, keypoints_px + count * one);  // only now: no person refused its shape
   checked_ids_.assign(ids, ids + (ids ? detections : 0)), ids_.reserve(count), found_.reserve(count);
   detections_ = detections, keypoints_ = keypoints, columns_ = columns;
   checked_at_s_ = timestamp_s, comes_with_ids_ = ids;

@@ -96,12 +96,13 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
                                 + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
-  const bool is_lens = options.fx > 0 && options.fx < HUGE_VAL && options.fy > 0 && options.fy < HUGE_VAL
-                       && std::isfinite(options.cx) && std::isfinite(options.cy);
+  const bool is_lens = options.fx >= 1 && options.fx <= kMostPx && options.fy >= 1 && options.fy <= kMostPx
+                       && std::fabs(options.cx) <= kMostPx && std::fabs(options.cy) <= kMostPx;
   if (has_lens_ && !is_lens)
     throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", "
                                 + text(options.cx) + ", " + text(options.cy)
-                                + "; wanted four finite numbers of pixels, fx and fy positive");
+                                + "; wanted four finite numbers of pixels, fx and fy from 1 to " + text(kMostPx)
+                                + ", cx and cy at most that far from 0");
   if (options.lengths_m != Lengths{} && !takes(Input::length))
     throw std::invalid_argument("the model takes no lengths of a person; wanted none, or a model that does");
   if (has_gravity_ && !(takes(Input::elevation) && has_lens_))

@@ -19,11 +19,11 @@ constexpr double kMostRateHz = 1000;
 class Window {
  public:
   // frames: T, odd. skeleton: that of the pushed joints; gives J and the torso. columns: the values of a joint.
-  // rate_hz: the grid, at most kMostRateHz; 0, and always for a window of one frame: every pushed frame is a grid frame. delay_frames: how
-  // many grid frames after the middle are real, 0 to (T - 1) / 2; the last one is repeated for the rest. A causal model
-  // has no delay. max_gap_s: how long the last frame of a missing person is repeated; a longer gap ends the clip. So
-  // does a pelvis that in one frame jumps by more than half a torso from its last position and from its predicted one,
-  // unless is_one_person. Throws std::invalid_argument if an argument is out of range.
+  // rate_hz: the grid, at most kMostRateHz; 0, and always for a window of one frame: every pushed frame is a grid
+  // frame. delay_frames: how many grid frames after the middle are real, 0 to (T - 1) / 2; the last one is repeated for
+  // the rest. A causal model has no delay. max_gap_s: how long the last frame of a missing person is repeated; a longer
+  // gap ends the clip. So does a pelvis that in one frame jumps by more than half a torso from its last position and
+  // from its predicted one, unless is_one_person. Throws std::invalid_argument if an argument is out of range.
   Window(int frames, const Skeleton& skeleton, int columns, double rate_hz, int delay_frames, double max_gap_s,
          bool is_causal, bool is_one_person = false);
 

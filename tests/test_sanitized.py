@@ -1,4 +1,5 @@
-"""Untrusted engine files read in C++ with AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""Untrusted engine files, and calls of the C functions in any order, with AddressSanitizer and
+UndefinedBehaviorSanitizer."""
 
 import functools
 import os
@@ -14,18 +15,19 @@ import numpy as np
 import pytest
 from c_package import CSRC, run, tool
 from fuzz_seeds import SEEDS, engine, in_parts, write_seeds
-from models import write_engine
+from models import randomised, write_engine
 from run_folder import new_folder
 from test_fuzz import MODELS
 
 import edgepose
-
+from edgepose.zoo.posemlp import PoseMLP
 
 TESTS = CSRC.parent / "tests"
 CASES = 100  # for each model
-SECONDS = 5
+SECONDS = int(os.environ.get("EDGEPOSE_FUZZ_SECONDS", 5))
 SANITIZE = ["-std=c++17", "-g1", "-O1", "-Wno-psabi", "-pthread", "-fsanitize=address,undefined",
             "-fno-sanitize-recover=undefined"]
+WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=2048:allocator_may_return_null=0",
                "UBSAN_OPTIONS": "print_stacktrace=1"}
 # The wide kernels take most of the time to compile, and no file decides which kernels run.
@@ -64,12 +66,23 @@ def sanitized():
 
 
 @functools.cache
-def fuzzer():
-    """The fuzzer's program: with libFuzzer, or with a main that reads the files it gets."""
+def c_functions():
+    """The object of the C functions."""
+    compiler, _, objects = sanitized()
+    made = objects[0].parent / "edgepose.o"
+    run(compiler, *SANITIZE, *WARNINGS, '-DEDGEPOSE_VERSION="0"', "-c",
+        CSRC / "runtime" / "edgepose.cpp", "-o", made)
+    return made
+
+
+@functools.cache
+def fuzzer(name="fuzz_engine_file"):
+    """A fuzzer's program: with libFuzzer, or with a main that reads the files it gets."""
     compiler, is_fuzzer, objects = sanitized()
-    program = objects[0].parent / "fuzzer"
+    program = objects[0].parent / name
     driver = ["-fsanitize=fuzzer"] if is_fuzzer else [CSRC / "fuzz" / "run_files.cpp"]
-    run(compiler, *SANITIZE, *driver, CSRC / "fuzz" / "fuzz_engine_file.cpp", *objects, "-o", program)
+    more = [c_functions()] if name == "fuzz_calls" else []
+    run(compiler, *SANITIZE, *driver, CSRC / "fuzz" / f"{name}.cpp", *objects, *more, "-o", program)
     return program
 
 
@@ -84,11 +97,11 @@ def test_every_seed_is_an_engine_that_runs_and_together_they_have_every_op(tmp_p
     assert ops == set(re.findall(r'"(\w+)"', known))
 
 
-def fuzz(*arguments, timeout=120):
-    """The fuzzer's finished process. A shell starts it, and does not become it: Linux counts the memory of this large
+def fuzz(*arguments, name="fuzz_engine_file", timeout=120, **environment):
+    """A fuzzer's finished process. A shell starts it, and does not become it: Linux counts the memory of this large
     process as the peak of one that it starts, and libFuzzer has a limit of 2 GB."""
-    command = ["sh", "-c", '"$@"; exit "$?"', "sh", fuzzer(), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT)
+    command = ["sh", "-c", '"$@"; exit "$?"', "sh", fuzzer(name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**ENVIRONMENT, **environment})
 
 
 def test_no_changed_engine_touches_memory_that_is_not_its_own(tmp_path):
@@ -136,15 +149,28 @@ def test_libfuzzer_finds_nothing_in_a_few_seconds(tmp_path):
     assert int(re.search(r"new_units_added: *(\d+)", process.stderr).group(1)) > 0  # it gets further than the seeds
 
 
+@pytest.mark.parametrize("frames", [1, 9])
+def test_calls_in_any_order_change_nothing_when_they_fail(tmp_path, frames):
+    model = PoseMLP(frames=frames, channels=16, blocks=1)  # it takes and gives every column
+    engine_path = write_engine(tmp_path / "tiny.epose", randomised(model))
+    rng = random.Random(0)
+    (tmp_path / "corpus").mkdir()
+    for i in range(200):
+        (tmp_path / "corpus" / f"{i}").write_bytes(rng.randbytes(4096))
+    arguments = ["-max_len=4096", "-timeout=20", f"-max_total_time={SECONDS}", "-seed=1",
+                 f"-artifact_prefix={tmp_path}/", tmp_path / "corpus"]
+    if not sanitized()[1]:
+        arguments = sorted((tmp_path / "corpus").iterdir())
+    process = fuzz(*arguments, name="fuzz_calls", timeout=120 + SECONDS, EDGEPOSE_FUZZ_ENGINE=str(engine_path))
+    assert process.returncode == 0, process.stderr[-4000:]
+
+
 def test_a_c_program_touches_no_memory_that_is_not_its_own_and_leaks_none(tmp_path):
     compiler, _, objects = sanitized()
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    run(compiler, *SANITIZE, *warnings, '-DEDGEPOSE_VERSION="0"', "-c", CSRC / "runtime" / "edgepose.cpp",
-        "-o", tmp_path / "edgepose.o")
     c_compiler = compiler.replace("clang++", "clang").replace("g++", "gcc")
-    run(c_compiler, "-std=c11", *SANITIZE[1:], *warnings, f"-I{CSRC / 'include'}", "-c", TESTS / "c_api_check.c",
+    run(c_compiler, "-std=c11", *SANITIZE[1:], *WARNINGS, f"-I{CSRC / 'include'}", "-c", TESTS / "c_api_check.c",
         "-o", tmp_path / "check.o")
-    run(compiler, *SANITIZE, tmp_path / "check.o", tmp_path / "edgepose.o", *objects, "-o", tmp_path / "check")
+    run(compiler, *SANITIZE, tmp_path / "check.o", c_functions(), *objects, "-o", tmp_path / "check")
     damaged = tmp_path / "damaged.epose"
     for name in ("ampose", "strided"):
         path = write_engine(tmp_path / f"{name}.epose", MODELS[name]())
