@@ -34,7 +34,8 @@ OneEuro<Real>::OneEuro(double min_cutoff_hz, double beta, double d_cutoff_hz, in
   if (!(0 < min_cutoff_hz && min_cutoff_hz <= kMostHz && 0 < d_cutoff_hz && d_cutoff_hz <= kMostHz && 0 <= beta
         && beta <= kMostHz))
     throw std::invalid_argument("min_cutoff_hz, beta, d_cutoff_hz are " + text(min_cutoff_hz) + ", " + text(beta) + ", "
-                                + text(d_cutoff_hz) + "; wanted positive cutoffs and beta >= 0, all at most " + text(kMostHz));
+                                + text(d_cutoff_hz) + "; wanted positive cutoffs and beta >= 0, all at most "
+                                + text(kMostHz));
 }
 
 template <class Real>
