@@ -286,6 +286,9 @@ def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
         header["plan"] = {**header["plan"], "buffers": [buffer[:2] for buffer in header["plan"]["buffers"]]}
         del header["plan"]["arena"]
         header["plan"] |= {key: again["plan"][key] for key in ("inputs", "outputs")}
+    for step in header["plan"]["steps"]:
+        if header["format"] < 3 and step["op"] in ("concat", "multiply"):
+            step["other"] = step.pop("residual")
     assert again["plan"] == header["plan"] and all((tensors[key] == fresh[key]).all() for key in fresh)
 
 
