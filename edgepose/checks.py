@@ -21,6 +21,7 @@ LIBRARIES = {  # a library that some option needs, by the module to import: its 
     "matplotlib": ("matplotlib", "plot"), "PIL": ("Pillow", "plot"), "av": ("PyAV", "plot"), "cv2": ("OpenCV", "video"),
     "rerun": ("rerun", "live"), "ray": ("Ray", "ray"), "h5py": ("h5py", "data"), "scipy": ("scipy", "data"),
     "ezc3d": ("ezc3d", "c3d"),
+    "websockets": ("websockets", "serve"), "prometheus_client": ("prometheus-client", "serve"),
     "tensorrt": ("TensorRT", "gpu"), "pycuda": ("PyCUDA", "gpu"),
     "torch_tensorrt": ("Torch-TensorRT", "torch-tensorrt"),
     "ncnn": ("ncnn", "peers"), "pnnx": ("pnnx", "peers"), "executorch": ("ExecuTorch", "peers"),

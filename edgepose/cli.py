@@ -24,6 +24,8 @@ COMMANDS = {  # its module, the extra that installs what the module imports, wha
                  "the error of a lifter on real detections, motion capture and the papers' data sets"),
     "stream": ("edgepose.commands.stream", None, "lift a recorded clip, a video or a camera frame by frame"),
     "lift": ("edgepose.commands.lift", None, "lift an archive of recorded clips by many processes, resumable"),
+    "serve": ("edgepose.commands.serve", None, "poses for other programs over WebSocket or JSON lines, and a page that "
+                                               "shows them"),
     "doctor": ("edgepose.commands.doctor", None, "what this machine has, and which engine it would run"),
 }
 

@@ -62,6 +62,7 @@ class Pose:
     skeleton: Skeleton
     was_reset: bool
     error_m: np.ndarray | None = None
+    predicted_s: float = 0.0
 
     def __repr__(self) -> str:
         return (f"Pose({self.timestamp_s:.3f} s, {self.skeleton.name}, {self.is_seen.sum()} of {len(self.is_seen)} "

@@ -37,10 +37,12 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
     "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "people", "skeleton", "stream"},
     "pictures": {"adapters", "camera", "checks", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
+    "serve": {"adapters", "camera", "checks", "clip", "engine", "people", "pictures", "stream"},
     "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "people", "pictures", "skeleton",
                  "stream"},  # the public names
     "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine",
-                 "metrics", "npz", "pictures", "show", "skeleton", "stream", "workers", "_cuda", "_native"},
+                 "metrics", "npz", "people", "pictures", "serve", "show", "skeleton", "stream", "workers", "_cuda",
+                 "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
     "zoo": {"checks", "columns", "enginefile", "skeleton"},
@@ -52,7 +54,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",
          "safetensors", "scipy", "cv2", "ezc3d", "h5py", "mediapipe", "rtmlib", "PIL", "av", "rerun", "ncnn", "pnnx",
-         "executorch", "ray"}
+         "executorch", "ray", "websockets", "prometheus_client"}
 
 
 def modules():
