@@ -52,6 +52,8 @@ class Pose:
     was_reset: the past was forgotten before this pose: it is the first, or the first after a gap or a jump.
     error_m: (J,) float32, the standard deviation of each joint's distance that the model predicts; None: the model does
     not say.
+    predicted_s: above 0 if the engine did not lift this frame, because of `deadline_ms`: the joints are predicted from
+    the last poses, which are so much older.
     """
 
     joints_m: np.ndarray
@@ -66,7 +68,8 @@ class Pose:
 
     def __repr__(self) -> str:
         return (f"Pose({self.timestamp_s:.3f} s, {self.skeleton.name}, {self.is_seen.sum()} of {len(self.is_seen)} "
-                f"joints seen{', was_reset' * self.was_reset})")
+                f"joints seen{', was_reset' * self.was_reset}"
+                f"{f', predicted for {self.predicted_s:.3f} s' if self.predicted_s else ''})")
 
 
 class Stream:
@@ -97,6 +100,8 @@ class Stream:
     mend_sides: exchanges left and right back where the detector exchanges them between two frames of a camera.
     lengths_m: the person's own lengths in m, any of those in columns.LENGTHS, for engines whose `inputs` have them
     ("posemlp"): the picture does not show how large somebody is. From a height: edgepose.lengths_of_height(1.75).
+    deadline_ms: the most time that a push may take. Whom the engine would lift too late, by the time of its last calls,
+    it does not: their poses are predicted, for at most 0.1 s on, and then held (`Pose.predicted_s`). None: no limit.
     A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
     Raises ValueError on an unknown layout, an impossible image size or camera or a setting out of range, TypeError for
     what is no engine, filter or number.
@@ -108,7 +113,7 @@ class Stream:
                  seen_above: float | None = None, hold_s: float = 0.3, smoothing: OneEuro | None = None,
                  on_bad_time: Literal["refuse", "drop", "reset"] = "refuse", mend_sides: bool = True,
                  lengths_m: Mapping[str, float] | None = None,
-                 gravity: tuple[float, float, float] | None = None) -> None:
+                 gravity: tuple[float, float, float] | None = None, deadline_ms: float | None = None) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -134,7 +139,8 @@ class Stream:
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
             on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides), lengths_m=_listed(lengths_m),
-            gravity=None if gravity is None else _direction("gravity", gravity))
+            gravity=None if gravity is None else _direction("gravity", gravity),
+            deadline_ms=0.0 if deadline_ms is None else checked_number("deadline_ms", deadline_ms, above=0))
 
     def __repr__(self) -> str:
         width, height = self.image_size
@@ -150,9 +156,10 @@ class Stream:
         so their times are likely no seconds. "outside_picture": of 51 frames' keypoints more than half lay outside of
         the picture, so its size is likely wrong. "proportions": in most of 51 frames a part of the body was longer than
         people show, so the keypoints are likely in another order. "lying": the person lies in nearly all of 51 frames,
-        head to the left; if not so, x and y are exchanged. The others are kinds of `People`: detections that were left
-        out. "duplicate_person": another detection of somebody. "across_people": joints of two people in one pose.
-        "most_people": somebody new while most_people were followed.
+        head to the left; if not so, x and y are exchanged. "not_lifted": somebody whom the engine would have lifted
+        later than deadline_ms. "late_push": a push that took longer all the same. The others are kinds of `People`:
+        detections that were left out. "duplicate_person": another detection of somebody. "across_people": joints of two
+        people in one pose. "most_people": somebody new while most_people were followed.
         """
         return self._person.notices()
 
@@ -231,7 +238,7 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
     """`push` for many people, with one call of the engine: a pose or None for each, in their order.
 
     keypoints_px: for each stream what its `push` takes. timestamp_s: of the picture they are all in, or one for each
-    stream, as for several cameras.
+    stream, as for several cameras. The shortest deadline_ms of the streams holds for all.
     Raises what `push` raises, naming the person, and ValueError if the streams do not share one engine, one is listed
     twice, or there are not as many keypoints, or times, as streams. No stream is changed then.
     """

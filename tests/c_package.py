@@ -68,14 +68,15 @@ class StreamOptions(ctypes.Structure):
                 *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s",
                                                        "min_cutoff_hz", "beta", "d_cutoff_hz", "fx", "fy", "cx", "cy")],
                 ("on_bad_time", ctypes.c_int32), ("mend_sides", ctypes.c_int32), ("lengths_m", ctypes.c_double * 7),
-                ("gravity", ctypes.c_double * 3)]
+                ("gravity", ctypes.c_double * 3), ("deadline_ms", ctypes.c_double)]
 
 
 class Pose(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32), ("was_reset", ctypes.c_int32),
                 ("timestamp_s", ctypes.c_double),
                 *[(name, ctypes.POINTER(ctypes.c_float)) for name in ("joints_m", "keypoints_norm", "confidence")],
-                ("is_seen", ctypes.POINTER(ctypes.c_uint8)), ("error_m", ctypes.POINTER(ctypes.c_float))]
+                ("is_seen", ctypes.POINTER(ctypes.c_uint8)), ("error_m", ctypes.POINTER(ctypes.c_float)),
+                ("predicted_s", ctypes.c_double)]
 
 
 class Source(ctypes.Structure):
@@ -184,7 +185,7 @@ class Engine:
 DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": -1.0, "hold_s": 0.3,
             "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
             "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "mend_sides": 1, "lengths_m": (0.0,) * 7,
-            "gravity": (0.0,) * 3}
+            "gravity": (0.0,) * 3, "deadline_ms": 0.0}
 
 
 class Stream:
@@ -226,7 +227,8 @@ class Stream:
         j = pose.joints
         arrays = {name: np.ctypeslib.as_array(getattr(pose, name), shape).copy() for name, shape in
                   (("joints_m", (j, 3)), ("keypoints_norm", (j, 2)), ("confidence", (j,)), ("is_seen", (j,)))}
-        return SimpleNamespace(timestamp_s=pose.timestamp_s, was_reset=bool(pose.was_reset), **arrays)
+        return SimpleNamespace(timestamp_s=pose.timestamp_s, was_reset=bool(pose.was_reset),
+                               predicted_s=pose.predicted_s, **arrays)
 
     @classmethod
     def push_many(cls, streams, keypoints_px, times_s):

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -231,17 +232,18 @@ def test_the_defaults_are_those_of_python():
     for name, value in (("FILE_RATE", "-1"), ("MODEL_SEEN_ABOVE", "-1"), ("REFUSE_BAD_TIME", "0")):
         text = text.replace(f"EDGEPOSE_{name}", value)
     line = next(line for line in text.splitlines() if line.startswith("#define EDGEPOSE_STREAM_OPTIONS_INIT"))
-    before, *lists = line.split("{", 1)[1].replace("}", "").split("{")
-    numbers = [float(number) for number in before.rstrip(", ").split(",")[1:]]
-    numbers += [tuple(map(float, numbers.rstrip(", ").split(","))) for numbers in lists]
+    values = line.split("{sizeof(edgepose_stream_options),", 1)[1]
+    numbers = [tuple(map(float, several.split(","))) if several else float(one)
+               for several, one in re.findall(r"\{([^}]*)\}|([-\d.]+)", values)]
     assert dict(zip(DEFAULTS, numbers, strict=True)) == DEFAULTS
     python = inspect.signature(edgepose.Stream).parameters
-    others = {"rate_hz", "seen_above", "on_bad_time", "lengths_m", "gravity"}
+    others = {"rate_hz", "seen_above", "on_bad_time", "lengths_m", "gravity", "deadline_ms"}
     assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python.keys() - others)
     assert python["rate_hz"].default == FILE_RATE and DEFAULTS["rate_hz"] == -1  # the engine's rate
     assert DEFAULTS["on_bad_time"] == ON_BAD_TIME.index(python["on_bad_time"].default)
     assert python["seen_above"].default is None and DEFAULTS["seen_above"] == -1  # what suits the model
     for name in ("lengths_m", "gravity"):
         assert python[name].default is None and not any(DEFAULTS[name])
+    assert python["deadline_ms"].default is None and DEFAULTS["deadline_ms"] == 0
     assert python["camera"].default is None and python["smoothing"].default is None and DEFAULTS["min_cutoff_hz"] == 0
     assert DEFAULTS["d_cutoff_hz"] == inspect.signature(edgepose.OneEuro).parameters["d_cutoff_hz"].default

@@ -22,8 +22,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def output_of(example: str, *arguments: object) -> list[str]:
     """The lines that an example prints, run in a process of its own."""
     path = os.pathsep.join([str(Path(edgepose.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     done = subprocess.run([sys.executable, EXAMPLES / example, *map(str, arguments)], capture_output=True, text=True,
-                          timeout=120, env={**os.environ, "PYTHONPATH": path})
+                          timeout=120, env={**os.environ, "PYTHONPATH": path, "PATH": programs})
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -68,6 +69,34 @@ def test_several_people_are_lifted_in_every_picture():
 def test_who_is_who_follows_both_people_through_a_shuffled_list():
     lines = output_of("who_is_who.py")
     assert len(lines) == 100 and all(re.findall(r"person (\d+)", line) == ["0", "1"] for line in lines)
+
+
+def test_serve_client_prints_what_a_running_server_answers():
+    pytest.importorskip("websockets", reason="needs websockets, of the extra `serve`")
+    server = subprocess.Popen([sys.executable, "-m", "edgepose", "serve", "--port", "0"], stdout=subprocess.PIPE,
+                              text=True)
+    try:
+        address = server.stdout.readline().split()[2].replace("http", "ws") + "ws"
+        lines = output_of("serve_client.py", address)
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+    poses, _ = stream_clip(edgepose.load("ampose"), load_clip("balance_cam1"))
+    height_m = -poses[-1].joints_m[poses[-1].skeleton.index("head")][1]
+    assert len(lines) == 100 and lines[-1] == f"person 0: head {height_m:.2f} m above the pelvis"
+
+
+def test_serve_lines_prints_an_answer_for_every_frame():
+    lines = output_of("serve_lines.py")
+    assert lines[0].startswith("Engine(ampose") and len(lines) == 101
+    assert all(line.startswith('{"type": "poses", "feed": 1') for line in lines[1:])
+
+
+def test_deadline_shows_every_pose_and_what_was_late():
+    lines = output_of("deadline.py")
+    assert len(lines) == 101 and re.fullmatch(r"\{'not_lifted': \d+, 'late_push': \d+\}", lines[-1])
+    counts = [int(number) for number in re.findall(r"\d+", lines[-1])]
+    assert sum("predicted for" in line for line in lines) == counts[0]
 
 
 def test_own_layout_gives_a_pose_for_every_frame():

@@ -138,12 +138,15 @@ typedef struct edgepose_stream_options {
                                          hips, trunk (from the middle of the hips to that of the shoulders) */
   double gravity[3]; /* the direction of gravity in camera axes (x right, y down, z forward), (0, 1, 0) for a level
                         camera, for an engine that takes it, as posemlp; the lens must be known too. All 0: not known */
+  double deadline_ms;  /* the most time that a push may take. Whom the engine would lift too late, by the time of its
+                          last calls, it does not: their poses are predicted, for at most 0.1 s on, and then held; see
+                          edgepose_pose. 0: no limit */
 } edgepose_stream_options;
 #define EDGEPOSE_FILE_RATE (-1.0)
 #define EDGEPOSE_MODEL_SEEN_ABOVE (-1.0)
 #define EDGEPOSE_STREAM_OPTIONS_INIT                                                                           \
   {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, EDGEPOSE_MODEL_SEEN_ABOVE, 0.3, 0.0, 0.0, 1.0, \
-   0.0, 0.0, 0.0, 0.0, EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, {0.0, 0.0, 0.0}}
+   0.0, 0.0, 0.0, 0.0, EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, {0.0, 0.0, 0.0}, 0.0}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {
@@ -157,8 +160,10 @@ typedef struct edgepose_pose {
   const uint8_t* is_seen;      /* (J,) 1: seen; 0: the stream estimated the joint's position */
   const float* error_m;        /* (J,) predicted standard deviation of each joint's distance; null: the model predicts
                                   none */
+  double predicted_s;          /* above 0: the engine did not lift this frame, because of deadline_ms: the joints are
+                                  predicted from the last poses, which are so much older */
 } edgepose_pose;
-#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL}
+#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL, 0.0}
 
 #define EDGEPOSE_NOT_DETECTED INT32_MIN
 
@@ -218,9 +223,10 @@ typedef struct edgepose_frame {
 } edgepose_frame;
 
 /* edgepose_stream_push for many people, with one engine call: a frame and a pose for each stream, in their
- * order. All streams belong to one engine and each comes once. Each pose begins with EDGEPOSE_POSE_INIT; if person i
- * has no new pose, poses[i].joints becomes 0 and the rest is unchanged. EDGEPOSE_OK: someone has a new pose;
- * EDGEPOSE_NO_POSE: nobody has. An error names the person, counted from 0, and then no stream is changed. Allocates. */
+ * order. All streams belong to one engine and each comes once. The shortest deadline_ms of the streams holds for all.
+ * Each pose begins with EDGEPOSE_POSE_INIT; if person i has no new pose, poses[i].joints becomes 0 and the rest is
+ * unchanged. EDGEPOSE_OK: someone has a new pose; EDGEPOSE_NO_POSE: nobody has. An error names the person, counted from
+ * 0, and then no stream is changed. Allocates. */
 EDGEPOSE_API edgepose_status edgepose_push_many(edgepose_stream* const* streams, size_t people,
                                                 const edgepose_frame* frames, edgepose_pose* poses);
 
@@ -249,6 +255,8 @@ EDGEPOSE_API edgepose_status edgepose_root_translation(size_t joints, const floa
  *   "proportions"      in most of 51 frames a part of the body was longer than people's: likely the keypoints' order is
  *                      wrong
  *   "lying"            the person lies in nearly all of 51 frames, head to the left: if not so, x and y are exchanged
+ *   "not_lifted"       somebody whom the engine would have lifted later than options->deadline_ms
+ *   "late_push"        a push that took longer than options->deadline_ms all the same
  * and for people also, each about a detection that was left out:
  *   "duplicate_person" a second detection of one person
  *   "across_people"    joints of two people in one pose

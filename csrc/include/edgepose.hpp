@@ -124,6 +124,7 @@ class Pose {
                                     place.data()));
     return place;
   }
+  double predicted_s() const { return pose_.predicted_s; }  // above 0: the engine did not lift this frame
   View<float> error_m() const { return {pose_.error_m, pose_.error_m ? size() : 0}; }  // empty: the model predicts none
 
  private:

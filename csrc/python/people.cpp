@@ -18,10 +18,10 @@ Array<People::Id> ids_of(const py::handle& ids, long people) {
   if (array.ndim() != 1 || array.shape(0) != people)
     throw py::value_error("ids has shape " + shown(array.attr("shape")) + " for " + std::to_string(people)
                           + " people; wanted one for each");
+  const auto refuse = [&] { throw py::type_error("ids is " + shown(ids) + "; wanted whole numbers"); };
+  if (people > 0 && kind != 'i' && kind != 'u' && kind != 'f') refuse();  // a text could not be converted
   const Array<People::Id> whole(array);
-  const bool is_whole =
-      kind == 'i' || kind == 'u' || (kind == 'f' && array.attr("__eq__")(whole).attr("all")().cast<bool>());
-  if (people > 0 && !is_whole) throw py::type_error("ids is " + shown(ids) + "; wanted whole numbers");
+  if (kind == 'f' && !array.attr("__eq__")(whole).attr("all")().cast<bool>()) refuse();
   return whole;
 }
 
@@ -53,18 +53,27 @@ void check(People& people, const py::object& keypoints_px, const py::object& tim
 }
 
 // Returns [(id, Pose)] of the people with a new model input.
-py::list answered(PyPeople& people, const py::object& run, const std::vector<std::size_t>& asking) {
+py::list answered(PyPeople& people, const py::object& run, const std::vector<std::size_t>& asking,
+                  const std::vector<unsigned char>& is_lifted) {
   py::list found;
   if (asking.empty()) return found;
   Person& any = people.person(asking[0]);
-  py::array_t<float> windows(windows_shape(any, asking.size()));
-  float* to = windows.mutable_data();
-  for (const std::size_t place : asking) to = std::copy_n(people.person(place).window(), any.window_size(), to);
-  const Array<float> answers = answers_of(any, run, windows);
+  const auto lifted = std::count(is_lifted.begin(), is_lifted.begin() + (long)asking.size(), 1);
+  Array<float> answers;
+  if (lifted) {
+    py::array_t<float> windows(windows_shape(any, (std::size_t)lifted));
+    float* to = windows.mutable_data();
+    for (std::size_t n = 0; n < asking.size(); n++)
+      if (is_lifted[n]) to = std::copy_n(people.person(asking[n]).window(), any.window_size(), to);
+    answers = answers_of(any, run, windows);
+    people.deadline().ran(people.notices());
+  }
+  py::ssize_t answer = 0;
   for (std::size_t n = 0; n < asking.size(); n++) {
     Person& person = people.person(asking[n]);
-    found.append(py::make_tuple(people.id(asking[n]),
-                                pose_of(person, people.pose, question_of(person), answers.data((py::ssize_t)n))));
+    const py::object pose =
+        pose_of(person, people.pose, question_of(person), is_lifted[n] ? answers.data(answer++) : nullptr);
+    if (!pose.is_none()) found.append(py::make_tuple(people.id(asking[n]), pose));
   }
   return found;
 }
@@ -83,10 +92,13 @@ void bind_people(py::module_& m) {
           [](PyPeople& people, const py::object& run, const py::object& keypoints_px, const py::object& timestamp_s,
              const py::object& ids) {
             const Person::Claim claim = people.claim();
+            people.deadline().start();
             check(people, keypoints_px, timestamp_s, ids);
             const std::vector<std::size_t>& asking = people.take();
             warn(people.notices(), kCallersLevel);
-            return answered(people, run, asking);
+            const py::list found = answered(people, run, asking, people.choose());
+            warn(people.notices(), kCallersLevel);
+            return found;
           },
           py::arg("run"), py::arg("keypoints_px"), py::arg("timestamp_s"), py::arg("ids"))
       .def(
@@ -102,7 +114,8 @@ void bind_people(py::module_& m) {
           "flush",
           [](PyPeople& people, const py::object& run) {
             const Person::Claim claim = people.claim();
-            return answered(people, run, people.flush());
+            const std::vector<std::size_t>& asking = people.flush();
+            return answered(people, run, asking, std::vector<unsigned char>(asking.size(), 1));
           },
           py::arg("run"))
       .def("reset",

@@ -114,7 +114,13 @@ py::object pose_of(Person& person, const PoseClass& pose_class, const Question& 
     Array<float> errors(person.joints());
     error = errors.mutable_data(), error_m = errors;
   }
-  person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
+  double predicted_s = 0;
+  if (answer) {
+    person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
+  } else {
+    predicted_s = person.predict(joints_m.mutable_data(), error);
+    if (predicted_s == 0) return py::none();
+  }
   auto* type = reinterpret_cast<PyTypeObject*>(pose_class.type.ptr());
   const auto pose = py::reinterpret_steal<py::object>(PyBaseObject_Type.tp_new(type, py::tuple().ptr(), nullptr));
   if (!pose) throw py::error_already_set();
@@ -126,6 +132,7 @@ py::object pose_of(Person& person, const PoseClass& pose_class, const Question& 
   set(pose, "skeleton", pose_class.skeleton);
   set(pose, "was_reset", py::bool_(question.was_reset));
   set(pose, "error_m", error_m);
+  set(pose, "predicted_s", py::float_(predicted_s));
   return pose;
 }
 

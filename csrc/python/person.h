@@ -64,7 +64,7 @@ struct Question {
 
 Question question_of(const Person& person);
 
-// Makes the Pose from an engine's answer.
+// Makes the Pose from an engine's answer; null: a predicted one, or None where nothing can be predicted.
 py::object pose_of(Person& person, const PoseClass& pose_class, const Question& question, const float* answer);
 
 std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count);

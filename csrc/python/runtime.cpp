@@ -33,11 +33,17 @@ py::object push(const py::object& self, const py::object& run, const py::object&
                 const py::object& timestamp_s) {
   PyPerson& person = self.cast<PyPerson&>();
   const Person::Claim claim(person);
+  person.deadline().start();
   check(person, keypoints_px, timestamp_s);
   const bool is_new = person.take();
   warn(person.notices(), kCallersLevel);
   if (!is_new) return py::none();
-  return asked(self, person, run);
+  const bool is_lifted = person.deadline().choose({person.answered_at_s()})[0];
+  const py::object pose =
+      is_lifted ? asked(self, person, run) : pose_of(person, person.pose, question_of(person), nullptr);
+  person.deadline().ran(person.notices());
+  warn(person.notices(), kCallersLevel);
+  return pose;
 }
 
 py::object flush(const py::object& self, const py::object& run) {
@@ -50,6 +56,7 @@ py::object flush(const py::object& self, const py::object& run) {
 py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run, const py::list& keypoints_px,
                    const py::list& times_s) {
   Batch people({persons.begin(), persons.end()});
+  people.deadline().start();
   people.check([&](Person& person, std::size_t i) {
     try {
       check(person, keypoints_px[i], times_s[i]);
@@ -64,13 +71,22 @@ py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run,
   const std::vector<std::size_t>& asking = people.take();
   for (PyPerson* person : persons) warn(person->notices(), kCallersLevel);
   if (asking.empty()) return poses;
-  py::array_t<float> windows(windows_shape(people[0], asking.size()));
-  people.windows(windows.mutable_data());
-  const Array<float> answers = answers_of(people[0], run, windows);
+  const std::vector<unsigned char>& is_lifted = people.choose();
+  const auto lifted = std::count(is_lifted.begin(), is_lifted.end(), 1);
+  Array<float> answers;
+  if (lifted) {
+    py::array_t<float> windows(windows_shape(people[0], (std::size_t)lifted));
+    people.windows(is_lifted, windows.mutable_data());
+    answers = answers_of(people[0], run, windows);
+    people.deadline().ran(people[asking[0]].notices());
+  }
+  py::ssize_t answer = 0;
   for (std::size_t n = 0; n < asking.size(); n++) {
     PyPerson& person = *persons[asking[n]];
-    poses[asking[n]] = pose_of(person, person.pose, question_of(person), answers.data((py::ssize_t)n));
+    poses[asking[n]] =
+        pose_of(person, person.pose, question_of(person), is_lifted[n] ? answers.data(answer++) : nullptr);
   }
+  for (PyPerson* person : persons) warn(person->notices(), kCallersLevel);
   return poses;
 }
 
@@ -187,7 +203,8 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
                                       std::optional<std::array<double, 4>> camera, int delay_frames, double rate_hz,
                                       double max_gap_s, std::optional<double> seen_above, double hold_s,
                                       std::optional<std::array<double, 3>> smoothing, int on_bad_time, bool mend_sides,
-                                      const Lengths& lengths_m, std::optional<std::array<double, 3>> gravity) {
+                                      const Lengths& lengths_m, std::optional<std::array<double, 3>> gravity,
+                                      double deadline_ms) {
   const py::object skeleton = engine.attr("skeleton");
   const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
   PersonOptions options;
@@ -197,6 +214,7 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
   options.mend_sides = mend_sides;
   options.lengths_m = lengths_m;
   if (gravity) options.gravity = *gravity;
+  options.deadline_ms = deadline_ms;
   if (smoothing)
     options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera)
@@ -214,7 +232,7 @@ void bind_runtime(py::module_& m) {
            py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("is_causal"), py::arg("camera"),
            py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"), py::arg("seen_above"), py::arg("hold_s"),
            py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"), py::arg("lengths_m"),
-           py::arg("gravity"))
+           py::arg("gravity"), py::arg("deadline_ms"))
       .def("reset",
            [](PyPerson& person) {
              const Person::Claim claim(person);

@@ -19,8 +19,26 @@ const std::vector<std::size_t>& Batch::take() {
   return asking_;
 }
 
-void Batch::windows(float* to) const {
-  for (const std::size_t i : asking_) to = std::copy_n(persons_[i]->window(), persons_[i]->window_size(), to);
+Deadline& Batch::deadline() const {
+  Deadline* shortest = &persons_[0]->deadline();
+  for (Person* person : persons_) {
+    Deadline& deadline = person->deadline();
+    if (deadline.is_set() && (!shortest->is_set() || deadline.limit_s() < shortest->limit_s())) shortest = &deadline;
+  }
+  return *shortest;
+}
+
+const std::vector<unsigned char>& Batch::choose() {
+  std::vector<double> answered_at_s;
+  for (const std::size_t i : asking_) answered_at_s.push_back(persons_[i]->answered_at_s());
+  return deadline().choose(answered_at_s);
+}
+
+void Batch::windows(const std::vector<unsigned char>& is_chosen, float* to) const {
+  for (std::size_t n = 0; n < asking_.size(); n++) {
+    const Person& person = *persons_[asking_[n]];
+    if (is_chosen[n]) to = std::copy_n(person.window(), person.window_size(), to);
+  }
 }
 
 }  // namespace edgepose

@@ -30,11 +30,16 @@ class Batch {
   // Takes each person's checked frame; returns the indices of those with a new model input.
   const std::vector<std::size_t>& take();
 
+  // The deadline of the push: the shortest of the persons'. There is at least one person.
+  Deadline& deadline() const;
+  // For each of asking() whether the engine shall lift the person: see Deadline.
+  const std::vector<unsigned char>& choose();
+
   Person& operator[](std::size_t i) const { return *persons_[i]; }
   const std::vector<std::size_t>& asking() const { return asking_; }
 
-  // The new model inputs, one after the other: (N, T, J, columns).
-  void windows(float* to) const;
+  // The new model inputs of those chosen, one after the other: (N, T, J, columns).
+  void windows(const std::vector<unsigned char>& is_chosen, float* to) const;
 
  private:
   std::vector<Person*> persons_;

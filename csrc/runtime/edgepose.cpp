@@ -95,7 +95,7 @@ const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t j
 void fill(edgepose_pose* pose, std::size_t size, const edgepose::PoseArrays& of) {
   const edgepose_pose filled = {pose->size, (int32_t)of.is_seen.size(), of.was_reset, of.timestamp_s,
                                 of.joints_m.data(), of.keypoints_norm.data(), of.confidence.data(), of.is_seen.data(),
-                                of.error_m.empty() ? nullptr : of.error_m.data()};
+                                of.error_m.empty() ? nullptr : of.error_m.data(), of.predicted_s};
   std::memcpy(pose, &filled, size);
 }
 
@@ -133,7 +133,8 @@ edgepose::PersonOptions options_of(const edgepose_stream_options* options) {
   edgepose::PersonOptions taken{asked.delay_frames, asked.rate_hz, asked.max_gap_s, asked.seen_above,
                                 asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz,
                                 asked.fx, asked.fy, asked.cx, asked.cy,
-                                (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {}, false};
+                                (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {},
+                                asked.deadline_ms, false};
   static_assert(EDGEPOSE_LENGTHS == edgepose::kLengthCount, "as many lengths as a person has");
   std::copy(asked.lengths_m, asked.lengths_m + EDGEPOSE_LENGTHS, taken.lengths_m.begin());
   std::copy(asked.gravity, asked.gravity + 3, taken.gravity.begin());

@@ -19,13 +19,16 @@ enum class Notice {
   duplicate_person,
   across_people,
   most_people,
+  not_lifted,
+  late_push,
   count
 };
 
 constexpr std::size_t kNoticeKinds = (std::size_t)Notice::count;
 constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time",        "exchanged_sides",  "time_unit",
                                                                 "outside_picture", "proportions",      "lying",
-                                                                "duplicate_person", "across_people", "most_people"};
+                                                                "duplicate_person", "across_people",    "most_people",
+                                                                "not_lifted",       "late_push"};
 
 // Counts since construction: a reset of the stream leaves them. Notices are added when a frame is taken, not when it is
 // checked: a frame may be refused after its check.

@@ -33,7 +33,8 @@ People::People(const Lifter& lifter, const Layout& layout, double width_px, doub
   person.is_one_person = true;
   for (int i = 0; i < options.most_people; i++)
     places_.push_back(std::make_unique<Place>(lifter, layout, width_px, height_px, person, &notices_));
-  present_.reserve(places_.size()), asking_.reserve(places_.size());
+  present_.reserve(places_.size()), asking_.reserve(places_.size()), answered_at_s_.reserve(places_.size());
+  deadline().reserve(places_.size());
 }
 
 template <class Real>
@@ -113,6 +114,12 @@ const std::vector<std::size_t>& People::take() {
     if (place.person.take()) asking_.push_back(i);
   }
   return asking_;
+}
+
+const std::vector<unsigned char>& People::choose() {
+  answered_at_s_.clear();
+  for (const std::size_t place : asking_) answered_at_s_.push_back(person(place).answered_at_s());
+  return deadline().choose(answered_at_s_);
 }
 
 void People::follow_ids() {

@@ -50,6 +50,11 @@ class People {
   // Forgets everybody and the clock. Ids are never reused.
   void reset();
 
+  // Of the push that is going on.
+  Deadline& deadline() { return places_[0]->person.deadline(); }
+  // For each of the places that take() returned whether the engine shall lift the person: see Deadline.
+  const std::vector<unsigned char>& choose();
+
   Person& person(std::size_t place) { return places_[place]->person; }
   Id id(std::size_t place) const { return places_[place]->id; }
   // The id of each detection of the last frame; kNobody: left out.
@@ -86,6 +91,7 @@ class People {
   Notices notices_;
   Clock clock_;
   std::vector<std::unique_ptr<Place>> places_;
+  std::vector<double> answered_at_s_;
   std::vector<std::size_t> present_, asking_;  // places; present_: those taken, in the order people were first seen
   Tracker tracker_;
   Id next_id_ = 0;

@@ -37,13 +37,15 @@ class PeopleStream {
   const Notices& notices() const { return people_.notices(); }
 
  private:
-  const std::vector<Found>& answer(Engine::Turn& turn, const std::vector<std::size_t>& asking);
+  const std::vector<Found>& answer(Engine::Turn& turn, const std::vector<std::size_t>& asking,
+                                   const std::vector<unsigned char>& is_lifted);
 
   const std::shared_ptr<const Engine> engine_;
   People people_;
   std::vector<PoseArrays> poses_;  // one for each place
   std::vector<float> answers_;
-  std::vector<const Person*> asking_;
+  std::vector<const Person*> lifted_;
+  const std::vector<unsigned char> all_;
   std::vector<Found> found_;
 };
 

@@ -12,6 +12,8 @@ namespace {
 // Share of seen_above. A joint that was seen stays so until its confidence is below this.
 constexpr double kLostShare = 2.0 / 3;
 constexpr double kMostRelativeDepthM = 1.5;  // MOST_DEPTH_M of edgepose/training/observation.py
+constexpr double kMostPredictedS = 0.1;  // a movement goes on for so long
+constexpr double kMostStepS = 0.25;      // between two answers that show a movement
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 Note blank(int joints) {
@@ -92,6 +94,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       undetected_(blank(joints_)),
       notices_(notices ? *notices : own_notices_),
       doubts_(lifter.skeleton, picture_),
+      deadline_(options.deadline_ms),
       note_(undetected_) {
   if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
@@ -120,6 +123,9 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   depth_m_.resize((std::size_t)adapter_.keypoints()), joint_depth_m_.resize((std::size_t)joints_);
   known_m_.reserve((std::size_t)joints_);
   frame_.resize((std::size_t)joints_ * inputs_.size());
+  answered_m_.resize((std::size_t)(3 * joints_)), velocity_m_s_.resize(answered_m_.size());
+  answered_error_m_.resize((std::size_t)joints_);
+  deadline_.reserve(1);
   reset();
 }
 
@@ -128,6 +134,7 @@ void Person::reset() {
   window_.reset();
   clock_.reset();
   is_flushing_ = false;
+  answered_at_s_ = -HUGE_VAL, missed_reset_ = false;
 }
 
 // Forgets the clip: its memory must not fill in joints of another.
@@ -275,9 +282,36 @@ void Person::answer(const float* answer, double timestamp_s, bool was_reset, flo
     std::copy(answer, answer + 3, joints_m + 3 * j);
     if (has_error_) error_m[j] = answer[3];
   }
-  if (!smoothing_) return;
-  if (was_reset) smoothing_->reset();
-  (*smoothing_)(joints_m, timestamp_s);
+  if (smoothing_) {
+    if (was_reset) smoothing_->reset();
+    (*smoothing_)(joints_m, timestamp_s);
+  }
+  remember(timestamp_s, was_reset, joints_m, error_m);
+}
+
+void Person::remember(double timestamp_s, bool was_reset, const float* joints_m, const float* error_m) {
+  const double step_s = timestamp_s - answered_at_s_;
+  const bool is_moving = !was_reset && step_s > 0 && step_s <= kMostStepS;
+  for (std::size_t i = 0; i < answered_m_.size(); i++) {
+    velocity_m_s_[i] = is_moving ? (float)((joints_m[i] - answered_m_[i]) / step_s) : 0.0f;
+    answered_m_[i] = joints_m[i];
+  }
+  if (has_error_) std::copy_n(error_m, joints_, answered_error_m_.begin());
+  answered_at_s_ = timestamp_s, missed_reset_ = false;
+}
+
+double Person::predict(float* joints_m, float* error_m) {
+  notices_.add(Notice::not_lifted, [&] {
+    return "somebody was not lifted at " + text(checked_at_s_) + " s, for the engine would have taken longer than "
+           + text(1e3 * deadline_.limit_s()) + " ms: the pose is predicted (option deadline_ms)";
+  });
+  if (window_.was_reset()) answered_at_s_ = -HUGE_VAL, missed_reset_ = true;
+  const double ahead_s = timestamp_s() - answered_at_s_;
+  if (!(ahead_s > 0 && ahead_s < HUGE_VAL)) return 0;
+  const float moved_s = (float)std::min(ahead_s, kMostPredictedS);
+  for (std::size_t i = 0; i < answered_m_.size(); i++) joints_m[i] = answered_m_[i] + moved_s * velocity_m_s_[i];
+  if (has_error_) std::copy(answered_error_m_.begin(), answered_error_m_.end(), error_m);
+  return ahead_s;
 }
 
 }  // namespace edgepose

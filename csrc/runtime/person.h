@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "clock.h"
+#include "deadline.h"
 #include "doubts.h"
 #include "filters.h"
 #include "keypoints.h"
@@ -55,6 +57,7 @@ struct PersonOptions {
   Lengths lengths_m{};                                  // the person's own; only for a model that takes them
   // The direction of gravity in camera axes; all 0: unknown. Only for a model that takes elevations.
   std::array<double, 3> gravity{};
+  double deadline_ms = 0;  // of a push; 0: none. See Deadline
   bool is_one_person = false;                           // the caller tells people apart: a jump is the same person's
 };
 
@@ -113,7 +116,7 @@ class Person {
   std::size_t window_size() const { return (std::size_t)frames_ * (std::size_t)joints_ * inputs_.size(); }
   // Values of the frame that the answer belongs to.
   double timestamp_s() const { return window_.timestamp_s(); }
-  bool was_reset() const { return window_.was_reset(); }
+  bool was_reset() const { return window_.was_reset() || missed_reset_; }
   const std::vector<double>& confidence() const { return window_.note().confidence; }     // (J,)
   const std::vector<unsigned char>& is_seen() const { return window_.note().is_seen; }  // (J,)
   void keypoints_norm(float* to) const;                                                  // (J, 2)
@@ -121,6 +124,14 @@ class Person {
   // Turns the model's answer, (J, outputs), into joints_m (J, 3), filtered, and if has_error() into error_m (J,).
   // timestamp_s and was_reset are those of its input; answers come in the order of the inputs.
   void answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m);
+
+  // Instead of answer(), for a model input that the engine did not lift in time: the joints go on as they moved between
+  // the last two answers, for kMostPredictedS at most, and are then held; error_m is that of the last answer. Returns
+  // how long after the last answer's frame that is, s; 0 if the clip has no answer yet: there is then no pose.
+  double predict(float* joints_m, float* error_m);
+  // The time of the last answer's frame; -infinity if the clip has none.
+  double answered_at_s() const { return window_.was_reset() ? -HUGE_VAL : answered_at_s_; }
+  Deadline& deadline() { return deadline_; }
 
   Notices& notices() { return notices_; }
   const Notices& notices() const { return notices_; }
@@ -143,6 +154,7 @@ class Person {
   double column(Input input, std::size_t joint, bool is_placed) const;
   double elevation(const double* placed_norm) const;
   void fill(bool is_placed);
+  void remember(double timestamp_s, bool was_reset, const float* joints_m, const float* error_m);
   void end_clip();
   void mend_sides();
 
@@ -168,6 +180,11 @@ class Person {
   Notices own_notices_;
   Notices& notices_;
   Doubts doubts_;
+  Deadline deadline_;
+  // The last answer, for predict().
+  double answered_at_s_ = -HUGE_VAL;
+  bool missed_reset_ = false;  // the clip's first model input had no answer
+  std::vector<float> answered_m_, velocity_m_s_, answered_error_m_;
   std::vector<double> known_m_;
   std::vector<double> depth_m_, joint_depth_m_;  // NaN where not measured; joint depths are relative to their median
   // The checked frame: the layout's keypoints, (K, 3) px, and the model's joints, (J, 2).

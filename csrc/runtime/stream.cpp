@@ -20,18 +20,25 @@ PoseArrays::PoseArrays(const Person& person) {
   if (person.has_error()) error_m.resize(joints);
 }
 
-void PoseArrays::take(Person& person, const float* answer) {
-  timestamp_s = person.timestamp_s(), was_reset = person.was_reset();
-  person.answer(answer, timestamp_s, was_reset, joints_m.data(), error_m.data());
+bool PoseArrays::take(Person& person, const float* answer) {
+  if (!answer) {
+    const double ahead_s = person.predict(joints_m.data(), error_m.data());
+    if (ahead_s == 0) return false;
+    predicted_s = ahead_s, timestamp_s = person.timestamp_s(), was_reset = false;
+  } else {
+    predicted_s = 0, timestamp_s = person.timestamp_s(), was_reset = person.was_reset();
+    person.answer(answer, timestamp_s, was_reset, joints_m.data(), error_m.data());
+  }
   person.keypoints_norm(keypoints_norm.data());
   std::copy(person.confidence().begin(), person.confidence().end(), confidence.begin());
   std::copy(person.is_seen().begin(), person.is_seen().end(), is_seen.begin());
+  return true;
 }
 
 Stream::Stream(std::shared_ptr<const Engine> engine, const Layout& layout, double width_px, double height_px,
                const PersonOptions& options)
     : engine_(std::move(engine)), person_(engine_->lifter(), layout, width_px, height_px, options), pose_(person_) {
-  answer_.resize((std::size_t)(person_.joints() * person_.outputs()));
+  answer_.resize((std::size_t)(person_.joints() * person_.outputs())), answered_at_s_.resize(1);
 }
 
 void Stream::reset() {
@@ -41,12 +48,16 @@ void Stream::reset() {
 
 bool Stream::push(const float* keypoints_px, long keypoints, long columns, double timestamp_s) {
   const Person::Claim claim(person_);
+  Deadline& deadline = person_.deadline();
+  deadline.start();
   person_.check(keypoints_px, keypoints, columns, timestamp_s);
   Engine::Turn turn(*engine_);  // taken before anything changes: nothing after it can fail
   if (!person_.take()) return false;
+  answered_at_s_[0] = person_.answered_at_s();
+  if (!deadline.choose(answered_at_s_)[0]) return pose_.take(person_, nullptr);
   turn.run(&only_, 1, answer_.data());
-  pose_.take(person_, answer_.data());
-  return true;
+  deadline.ran(person_.notices());
+  return pose_.take(person_, answer_.data());
 }
 
 bool Stream::flush() {
@@ -54,8 +65,7 @@ bool Stream::flush() {
   Engine::Turn turn(*engine_);
   if (!person_.flush()) return false;
   turn.run(&only_, 1, answer_.data());
-  pose_.take(person_, answer_.data());
-  return true;
+  return pose_.take(person_, answer_.data());
 }
 
 Streams::Streams(const std::vector<Stream*>& streams)
@@ -66,6 +76,7 @@ Streams::Streams(const std::vector<Stream*>& streams)
 }
 
 const std::vector<std::size_t>& Streams::push(const std::vector<Frame>& frames) {
+  if (!streams_.empty()) batch_.deadline().start();
   batch_.check([&](Person& person, std::size_t i) {
     person.check(frames[i].keypoints_px, frames[i].keypoints, frames[i].columns, frames[i].timestamp_s);
   });
@@ -75,15 +86,21 @@ const std::vector<std::size_t>& Streams::push(const std::vector<Frame>& frames) 
   turn.reserve((int)streams_.size());
   const std::size_t width = streams_[0]->answer_.size();
   std::vector<float> answers(streams_.size() * width);
-  std::vector<const Person*> asking;
-  asking.reserve(streams_.size());
-  for (const std::size_t i : batch_.take()) asking.push_back(&batch_[i]);
-  if (!asking.empty()) turn.run(asking.data(), (int)asking.size(), answers.data());
+  std::vector<const Person*> lifted;
+  lifted.reserve(streams_.size()), answered_.reserve(streams_.size());
+  const std::vector<std::size_t>& asking = batch_.take();
+  const std::vector<unsigned char>& is_lifted = batch_.choose();
+  for (std::size_t n = 0; n < asking.size(); n++)
+    if (is_lifted[n]) lifted.push_back(&batch_[asking[n]]);
+  if (!lifted.empty()) turn.run(lifted.data(), (int)lifted.size(), answers.data());
+  if (!asking.empty()) batch_.deadline().ran(batch_[asking[0]].notices());
+  const float* answer = answers.data();
   for (std::size_t n = 0; n < asking.size(); n++) {
-    Stream& stream = *streams_[batch_.asking()[n]];
-    stream.pose_.take(stream.person_, answers.data() + n * width);
+    Stream& stream = *streams_[asking[n]];
+    if (stream.pose_.take(stream.person_, is_lifted[n] ? answer : nullptr)) answered_.push_back(asking[n]);
+    if (is_lifted[n]) answer += width;
   }
-  return batch_.asking();
+  return answered_;
 }
 
 }  // namespace edgepose

@@ -14,13 +14,13 @@ namespace edgepose {
 struct PoseArrays {
   explicit PoseArrays(const Person& person);
 
-  // Takes the engine's answer to a person's model input.
-  void take(Person& person, const float* answer);
+  // Takes the engine's answer to a person's model input; null: the pose is predicted. Returns whether there is a pose.
+  bool take(Person& person, const float* answer);
 
   // (J, 3), (J,) or empty if the model predicts none, (J, 2), (J,)
   std::vector<float> joints_m, error_m, keypoints_norm, confidence;
   std::vector<unsigned char> is_seen;                                // (J,)
-  double timestamp_s = 0;
+  double timestamp_s = 0, predicted_s = 0;  // predicted_s: see Person::predict; 0: the engine's answer
   bool was_reset = false;
 };
 
@@ -51,6 +51,7 @@ class Stream {
   const std::shared_ptr<const Engine> engine_;
   Person person_;
   const Person* const only_ = &person_;
+  std::vector<double> answered_at_s_;
   std::vector<float> answer_;
   PoseArrays pose_;
 };
@@ -75,6 +76,7 @@ class Streams {
  private:
   std::vector<Stream*> streams_;
   Batch batch_;
+  std::vector<std::size_t> answered_;
 };
 
 }  // namespace edgepose

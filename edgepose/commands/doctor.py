@@ -10,17 +10,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .. import _native, enginefile
+from ..checks import checked_number
 from ..engine import DEFAULT_THREADS, SHIPPED, load
 from ..enginefile import EngineError
 from ..gpu import cuda_missing, open_gpu, tensorrt_missing
 from ..machine import cores, cpu_quota, processor
+from ..people import MOST_PEOPLE
+from .live import keeps_up, lines_of, run_live
 
 LIBRARIES = {  # each with its use
     "numpy": "required", "safetensors": "building, training", "torch": "building, training", "onnx": "building",
     "onnxruntime": "the onnx backend, detectors, benchmarks", "openvino": "benchmarks", "tensorrt": "GPU engines",
     "pycuda": "GPU engines", "torch-tensorrt": "GPU engines, for comparison", "rich": "tables",
     "matplotlib": "pictures", "av": "films (.mp4)",
-    "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "ray": "archives lifted by a cluster",
+    "opencv-python": "videos, cameras", "rerun-sdk": "the live view", "websockets": "serving poses",
+    "prometheus-client": "serving poses", "ray": "archives lifted by a cluster",
     "scipy": "MPI-INF-3DHP", "h5py": "MPI-INF-3DHP",
 }
 UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python",
@@ -75,10 +79,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engines", nargs="*", type=Path, help="engine files to look at (default: those that ship)")
     parser.add_argument("--trust", action="store_true", help="load an engine that is a program, as those for ONNX "
                                                              "Runtime or TensorRT are: you trust who made it")
+    parser.add_argument("--live", action="store_true", help="run each engine at a camera's pace, and say what was late "
+                                                            "(docs/deadlines.md)")
+    parser.add_argument("--people", type=int, default=1, help="with --live: in the picture (default 1)")
+    parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="with --live: the camera's (default 30)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="with --live: for each engine (default 5)")
+    parser.add_argument("--deadline", type=float, metavar="MS", help="with --live: of a push (default: a frame's time)")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `edgepose doctor`; 1 if an engine cannot be run here."""
+    """Runs `edgepose doctor`; 1 if an engine cannot be run here, or does not keep up with --live."""
+    checked_number("--people", arguments.people, 1, MOST_PEOPLE, whole=True)
+    checked_number("--rate", arguments.rate, above=0), checked_number("--seconds", arguments.seconds, above=0)
+    if arguments.deadline is not None:
+        checked_number("--deadline", arguments.deadline, above=0)
     isas = _native.isas()
     forced = os.environ.get("EDGEPOSE_ISA")
     print(f"edgepose     {version('edgepose')}, Python {platform.python_version()} on "
@@ -93,8 +107,21 @@ def main(arguments: argparse.Namespace) -> int:
     for name, purpose in LIBRARIES.items():
         print(f"  {name:<14} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
     print("engines")
-    runs = [_look(path, arguments.trust) for path in arguments.engines or sorted(SHIPPED.glob("*.epose"))]
+    engines = arguments.engines or sorted(SHIPPED.glob("*.epose"))
+    if arguments.live:
+        print(f"  each for {arguments.seconds:g} s with {arguments.people} in the picture, at {arguments.rate:g} Hz")
+    runs = [_look(path, arguments.trust) and (not arguments.live or _run_live(path, arguments)) for path in engines]
     return 0 if all(runs) else 1
+
+
+def _run_live(path: Path, arguments: argparse.Namespace) -> bool:
+    deadline_ms = arguments.deadline or 1e3 / arguments.rate
+    live = run_live(load(path, trust=arguments.trust), arguments.people, arguments.rate, arguments.seconds, deadline_ms)
+    is_enough = keeps_up(live, deadline_ms)
+    for line in lines_of(live, deadline_ms):
+        print(f"    {line}")
+    print(f"    {'keeps up' if is_enough else 'does not keep up: fewer people, a smaller model or a lower rate'}")
+    return is_enough
 
 
 def _found(*names: str) -> str:

@@ -56,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="frames of a client that wait; then the oldest is dropped")
     parser.add_argument("--most-hz", type=float, default=Limits.frames_hz, metavar="HZ",
                         help="frames a second of one client; who sends more is read more slowly")
+    parser.add_argument("--deadline", type=float, metavar="MS", help="the most time to lift a frame in; who would be "
+                                                                     "late is predicted (docs/deadlines.md)")
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -63,7 +65,8 @@ def _limits(arguments: argparse.Namespace) -> Limits:
                   checked_number("--most-people", arguments.most_people, 1, MOST_PEOPLE, whole=True),
                   checked_number("--most-bytes", arguments.most_bytes, LEAST_MESSAGE, MOST_MESSAGE, whole=True),
                   checked_number("--most-waiting", arguments.most_waiting, 1, MOST_WAITING, whole=True),
-                  checked_number("--most-hz", arguments.most_hz, above=0))
+                  checked_number("--most-hz", arguments.most_hz, above=0),
+                  arguments.deadline and checked_number("--deadline", arguments.deadline, above=0))
 
 
 def main(arguments: argparse.Namespace) -> int:

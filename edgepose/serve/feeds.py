@@ -21,7 +21,7 @@ class Limits:
 
     clients: at once, watchers too. people: of one feed. message_bytes: of one message. waiting: frames of a feed that
     wait to be lifted, and answers to a client that wait to be sent; a newer one replaces the oldest. frames_hz: of one
-    client; whoever sends more is read more slowly.
+    client; whoever sends more is read more slowly. deadline_ms: of a push, for feeds that say none; None: no limit.
     """
 
     clients: int = 32
@@ -29,6 +29,7 @@ class Limits:
     message_bytes: int = 1 << 20
     waiting: int = 4
     frames_hz: float = 240.0
+    deadline_ms: float | None = None
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Feed:
     def __post_init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._people = People(self.engine, self.layout, self.opening.image_size, most_people=self.limits.people,
-                              **self.opening.options)
+                              **{"deadline_ms": self.limits.deadline_ms, **self.opening.options})
 
     def __len__(self) -> int:
         return len(self._waiting)

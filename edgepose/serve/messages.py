@@ -26,8 +26,8 @@ PICTURE_HEAD = struct.Struct("<BBHId")  # kind, version, 0, number, timestamp_s
 POSES_HEAD = struct.Struct("<BBHIIIdfHH")  # kind, version, 0, feed, number, dropped, timestamp_s, latency_ms, N, J
 MOST_NUMBER = 2**32 - 1
 # The options of `People` that a client may set.
-OPTIONS = ("camera", "delay_frames", "gravity", "hold_s", "lengths_m", "max_gap_s", "mend_sides", "on_bad_time",
-           "rate_hz", "return_s", "seen_above")
+OPTIONS = ("camera", "deadline_ms", "delay_frames", "gravity", "hold_s", "lengths_m", "max_gap_s", "mend_sides",
+           "on_bad_time", "rate_hz", "return_s", "seen_above")
 FIELDS = {"open": {"layout", "image_size", "name", "form", "answer", *OPTIONS}, "watch": {"form", "feed"},
           "frame": {"timestamp_s", "people", "ids", "number"}, "reset": set()}
 
@@ -134,7 +134,8 @@ def root_of(pose: Pose) -> tuple[float, float, float] | None:
     """The place of a pose's root in front of the camera, m; None where its joints do not determine it. Without a known
     lens as the usual one of the models' training sees it."""
     try:
-        return tuple(root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence, H36M_FOCAL, H36M_FOCAL, 0, 0))
+        return tuple(root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence, H36M_FOCAL, H36M_FOCAL,
+                                      0, 0))
     except ValueError:
         return None
 

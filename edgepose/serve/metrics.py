@@ -1,4 +1,4 @@
-"""What a service has counted, in the text form of Prometheus. Needs prometheus-client (the extra `serve`)."""
+"""The figures of a service, in the text form of Prometheus. Needs prometheus-client (the extra `serve`)."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ export class Stage {
     const high = all.reduce((at, joint) => at.max(joint), all[0].clone());
     const middle = low.clone().add(high).multiplyScalar(0.5);
     const size = Math.max(high.y - low.y, (high.x - low.x) / this.camera.aspect, STANDS_M);
-    const away = 0.75 * size / Math.tan(this.camera.fov * Math.PI / 360) + (high.z - low.z) / 2;
+    const away = 0.62 * size / Math.tan(this.camera.fov * Math.PI / 360) + (high.z - low.z) / 2;
     this.grid.position.set(Math.round(middle.x), low.y, Math.round(middle.z));
     this.controls.target.copy(middle);
     this.camera.position.set(middle.x + 0.25 * away, middle.y + 0.3 * away, middle.z + away);
