@@ -159,8 +159,8 @@ async def measure(arguments: argparse.Namespace, address: str, process: subproce
     figures = percentiles(np.array(latencies_ms))
     print(f"{arguments.engine}: {arguments.people} people, {arguments.clients} clients at {arguments.hz:g} Hz"
           f"{', rude ones too' * arguments.rude}: median {figures['median_ms']:.1f} ms, "
-          f"p99 {figures['p99_ms']:.1f} ms, most {max(latencies_ms):.1f} ms; {answers} of {sent} frames answered; the server used {share:.0%} of a "
-          "processor", flush=True)
+          f"p99 {figures['p99_ms']:.1f} ms, most {max(latencies_ms):.1f} ms; {answers} of {sent} frames answered; the "
+          f"server used {share:.0%} of a processor", flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -84,6 +84,8 @@ async def exchange(connection, frames=range(3)):
     for i in frames:
         await connection.send(frame_text(i))
         answers.append(json.loads(await said(connection)))
+        while answers[-1]["type"] == "notice":
+            answers[-1] = json.loads(await said(connection))
         assert answers[-1]["type"] == "poses" and answers[-1]["number"] == i, answers[-1]
     return answers
 
@@ -152,7 +154,7 @@ def test_whatever_a_client_sends_its_feed_refuses_or_lifts(messages):
 
 @asynchronous
 async def test_poses_come_in_both_forms():
-    people = edgepose.People(FakeEngine(1), "coco17", SIZE)
+    people, rounded = (edgepose.People(FakeEngine(1), "coco17", SIZE) for _ in range(2))
     async with served() as (address, _), client(address) as (one, opened), client(address, form="binary") as (other, _):
         assert opened["joints"] == list(FakeEngine().skeleton.joints) and opened["type"] == "opened"
         for i in range(3):
@@ -162,8 +164,9 @@ async def test_poses_come_in_both_forms():
             np.testing.assert_allclose(answer["people"][0]["joints_m"], pose.joints_m, atol=1e-6)
             await other.send(m.frame_bytes(Frame(i, i * DT, CLIP[i][None])))
             answer = await said(other)
+            (_, pose), = rounded.push(CLIP[i][None].astype(np.float32), i * DT)
             np.testing.assert_array_equal(np.frombuffer(answer, "<f4", 51, 32 + 8 + 8 + 4 + 12),
-                                          pose.joints_m.ravel().astype(np.float32))
+                                          pose.joints_m.ravel())
 
 
 @asynchronous
@@ -385,12 +388,12 @@ class StandIn:
 @asynchronous
 async def test_pictures_go_through_the_detector():
     cv2 = pytest.importorskip("cv2", reason="needs OpenCV, of the extra `video`")
-    people, StandIn.closed = edgepose.People(FakeEngine(1), "coco17", (64, 48)), 0
+    people, StandIn.closed = edgepose.People(FakeEngine(1), "coco17", SIZE), 0
     async with served(make_detector=StandIn) as (address, service):
-        async with client(address, layout=None, image_size=[64, 48]) as (one, opened):
+        async with client(address, layout=None) as (one, opened):
             assert opened["layout"] is None
             for i in (1, 2, 0):
-                picture = cv2.imencode(".png", np.full((48, 64, 3), i, np.uint8))[1].tobytes()
+                picture = cv2.imencode(".png", np.full((SIZE[1], SIZE[0], 3), i, np.uint8))[1].tobytes()
                 await one.send(m.picture_bytes(m.Picture(i, (i or 3) * DT, picture)))
                 answer = json.loads(await said(one))
                 (_, pose), = people.push(CLIP[i][None] if i else None, (i or 3) * DT)
@@ -398,7 +401,7 @@ async def test_pictures_go_through_the_detector():
             small = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
             for message, text in ((m.picture_bytes(m.Picture(5, 9.0, b"none")), "of 4 bytes cannot be read"),
                                   (m.picture_bytes(m.Picture(5, 9.0, b"")), "of 0 bytes cannot be read"),
-                                  (m.picture_bytes(m.Picture(5, 9.0, small)), "has 4 x 4 px; image_size was 64 x 48"),
+                                  (m.picture_bytes(m.Picture(5, 9.0, small)), "4 x 4 px; image_size was 1920 x 1080"),
                                   (frame_text(5), "for pictures; keypoints came")):
                 await one.send(message)
                 refusal = json.loads(await said(one))
@@ -485,13 +488,15 @@ def test_json_lines_end_with_the_poses_that_waited():
     (["--lines"], '{"type": "watch"}', "the first line opens no feed"),
     (["--lines", "--most-bytes", "1024"], "x" * 2000, "a line has more than 1024 bytes"),
     (["--lines", "--clip", "balance_cam1"], "", "--lines takes its frames from stdin"),
-    (["--most-people", "0"], "", "--most-people is 0; wanted 1 to 4096"), (["--token", "short"], "", "--token has 5"),
+    (["--most-people", "0"], "", "--most-people is 0; wanted a whole number"),
+    (["--token", "short"], "", "--token has 5"),
+    (["--port", "70000"], "", "--port is 70000; wanted a whole number from 0 to 65535"),
     (["--camera", "0"], "", "--camera wants a --detector"), (["--clip", "no_such"], "", "no clip 'no_such'"),
 ])
 def test_a_command_that_cannot_run_says_why(arguments, lines, error):
     process = command(*arguments, stdin=subprocess.PIPE)
     output, errors = process.communicate(lines, timeout=ENOUGH_S)
-    assert process.returncode == 1 and error in errors.replace("from 1 to", "1 to") and errors.count("\n") == 1
+    assert process.returncode == 1 and error in errors and errors.count("\n") == 1
 
 
 def test_without_its_libraries_the_command_says_what_to_install(monkeypatch, capsys):
@@ -502,14 +507,10 @@ def test_without_its_libraries_the_command_says_what_to_install(monkeypatch, cap
     assert "pip install 'edgepose[serve]'" in capsys.readouterr().err
 
 
-def test_an_address_that_is_taken_is_an_error(capsys):
-    from edgepose.cli import main
-
+def test_an_address_that_is_taken_is_an_error():
     async def taken():
         async with served() as (address, _):
             return await asyncio.to_thread(subprocess.run, [sys.executable, "-m", "edgepose", "serve", "--port",
                                                             address.split(":")[1]], capture_output=True, text=True)
     process = asyncio.run(taken())
     assert process.returncode == 1 and os.strerror(98).lower() in process.stderr
-    assert main(["serve", "--port", "70000"]) == 1
-    assert "port must be 0-65535" in capsys.readouterr().err

@@ -28,6 +28,7 @@ PORT = 8350
 TOKEN_BYTES = 18
 LEAST_TOKEN = 8  # characters
 LEAST_MESSAGE, MOST_MESSAGE = 1 << 10, 1 << 28  # bytes
+MOST_PORT = 65535
 MOST_CLIENTS, MOST_WAITING = 1000, 1000
 
 
@@ -78,6 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise ValueError("--lines takes its frames from stdin; wanted no --clip, --camera and --detector")
         serve_lines(engine, limits, sys.stdin.buffer, sys.stdout)
         return 0
+    checked_number("--port", arguments.port, 0, MOST_PORT, whole=True)
     need_library("websockets", "edgepose serve")
     need_library("prometheus_client", "edgepose serve")
     make_detector = _detector_of(arguments)

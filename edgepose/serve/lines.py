@@ -19,7 +19,8 @@ def serve_lines(engine: Engine, limits: Limits, incoming: BinaryIO, outgoing: Te
         outgoing.write(text + "\n")
         outgoing.flush()
 
-    opening = read_first(_line(incoming, limits) or "")
+    first = _line(incoming, limits)
+    opening = read_first(first) if first else None
     if not isinstance(opening, Opening) or opening.layout is None or opening.form != "json":
         raise ValueError('the first line opens no feed of keypoints; wanted {"type": "open", "layout": "coco17", '
                          '"image_size": [1920, 1080]}')

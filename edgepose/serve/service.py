@@ -1,4 +1,4 @@
-"""A service, whatever carries its messages: feeds, those who watch them, and the loop that lifts their frames in turn."""
+"""A service, whatever carries its messages: feeds, those who watch them, and the loop that lifts frames in turn."""
 
 from __future__ import annotations
 
