@@ -9,7 +9,7 @@ from people import DT, SIZE, FakeEngine, person_of
 
 import edgepose
 
-DEADLINE_MS, SLOW_S = 100.0, 0.5  # far apart: a busy machine must not decide
+DEADLINE_MS, SLOW_S, ONE_S = 500.0, 2.5, 0.5  # far apart: a busy machine must not decide
 
 
 class SlowEngine(FakeEngine):
@@ -18,6 +18,8 @@ class SlowEngine(FakeEngine):
     def __init__(self, one_s=0.0):
         super().__init__(frames=1)
         self.one_s = one_s
+        super().run(np.zeros((1, 1, 17, 2), np.float32))  # the first call is slower
+        self.calls.clear()
 
     def run(self, keypoints_norm, out=None):
         time.sleep(self.one_s * len(keypoints_norm))
@@ -90,7 +92,7 @@ def test_people_are_lifted_in_turn():
     engine, clips = SlowEngine(), np.stack([person_of("coco17", seed=i) for i in range(4)], axis=1)
     people = edgepose.People(engine, "coco17", SIZE, deadline_ms=1600)
     ids = [0, 1, 2, 3]
-    engine.one_s = SLOW_S
+    engine.one_s = ONE_S
     people.push(clips[0], 0.0, ids)  # the first is not known to be slow: all are lifted
     turns = [{who: pose.predicted_s for who, pose in people.push(clips[i], i * DT, ids)} for i in (1, 2)]
     lifted = [{who for who, predicted_s in turn.items() if predicted_s == 0} for turn in turns]
@@ -134,5 +136,5 @@ def test_an_impossible_deadline_is_refused(deadline_ms, error):
 def test_the_first_prediction_is_warned_of():
     engine, clip = SlowEngine(), person_of("coco17")
     stream, _ = late_stream(engine, clip)
-    with pytest.warns(UserWarning, match=r"not lifted at 0.04 s.*100 ms.*predicted \(option deadline_ms\)"):
+    with pytest.warns(UserWarning, match=r"not lifted at 0.04 s.*500 ms.*predicted \(option deadline_ms\)"):
         stream.push(clip[2], 2 * DT)
