@@ -11,7 +11,7 @@ IMPOSSIBLE_MS = 1e-6  # no engine is so fast: after the first push everybody is 
 
 
 def test_a_stream_predicts_what_would_be_late(engine):  # noqa: F811
-    stream, clip = c.Stream(engine, "coco17", SIZE, deadline_ms=IMPOSSIBLE_MS), person_of("coco17")
+    stream, clip = c.Stream(engine, "coco17", SIZE, deadline_ms=IMPOSSIBLE_MS, rate_hz=0.0), person_of("coco17")
     first, second = (stream.push(clip[i], i * DT) for i in range(2))
     assert first.predicted_s == 0 and second.predicted_s == pytest.approx(DT) and second.timestamp_s == DT
     np.testing.assert_array_equal(first.joints_m, second.joints_m)
@@ -23,14 +23,14 @@ def test_a_stream_predicts_what_would_be_late(engine):  # noqa: F811
 
 def test_streams_pushed_together_predict_those_who_would_be_late(engine):  # noqa: F811
     clips = [person_of("coco17", seed=i) for i in range(2)]
-    streams = [c.Stream(engine, "coco17", SIZE, deadline_ms=deadline) for deadline in (0.0, IMPOSSIBLE_MS)]
+    streams = [c.Stream(engine, "coco17", SIZE, deadline_ms=deadline, rate_hz=0.0) for deadline in (0.0, IMPOSSIBLE_MS)]
     poses = [c.Stream.push_many(streams, [clip[i] for clip in clips], [i * DT] * 2) for i in range(2)]
     assert [pose.predicted_s for pose in poses[0]] == [0, 0]
     assert [pose.predicted_s for pose in poses[1]] == pytest.approx([DT, DT])
 
 
 def test_people_predict_those_who_would_be_late_and_lift_all_at_the_end(engine):  # noqa: F811
-    people = c.People(engine, "coco17", SIZE, delay_frames=2, deadline_ms=IMPOSSIBLE_MS)
+    people = c.People(engine, "coco17", SIZE, delay_frames=2, deadline_ms=IMPOSSIBLE_MS, rate_hz=0.0)
     clips = np.stack([person_of("coco17"), person_of("coco17", seed=4)], axis=1)
     found = [people.push(frame, i * DT, [7, 8]) for i, frame in enumerate(clips[:6])]
     shown = [[(who, round(pose.predicted_s / DT)) for who, pose in frame] for frame in found]
