@@ -2,6 +2,7 @@
 #include <array>
 #include <optional>
 
+#include "pack.h"
 #include "plan_arrays.h"
 #include "python/engine_file.h"
 #include "python/runtime.h"
@@ -75,20 +76,27 @@ class Scratch {
   std::vector<float> block_;
 };
 
-// Packed weights: float32, float16, or int8 with their scales. x_bits: to how many bits x is rounded, 0 if it is not.
-Weights weights_of(const py::array& w, const std::optional<Floats>& scale, int x_bits, const Kernels& table) {
-  const Type type = type_of(w);
-  if (type == Type::f16 && !table.has_f16)
-    throw std::invalid_argument(std::string("the kernels of ") + table.isa
-                                + " have no half precision; widen the weights");
-  if ((type == Type::i8) != scale.has_value() || (x_bits && !scale))
-    throw std::invalid_argument("scales and x_bits go with weights of int8");
-  const Precision whole = x_bits == 16 ? Precision::i16 : x_bits == 8 ? Precision::i8 : Precision::w8;
-  return {type == Type::f32   ? Precision::f32
-          : type == Type::f16 ? Precision::f16
-                              : whole,
-          w.data(), scale ? scale->data() : nullptr};
-}
+// Weights (k, n) or (groups, k, n) of float32, float16, or int8 with their scales, packed for a table's kernels.
+// x_bits: to how many bits x is rounded, 0 if it is not.
+class PackedWeights {
+ public:
+  PackedWeights(const py::array& w, const std::optional<Floats>& scale, int x_bits, const Kernels& table)
+      : scale_(scale) {
+    const Tensor weight = tensor_of(w);
+    if ((weight.type == Type::i8) != scale.has_value() || (x_bits && !scale))
+      throw std::invalid_argument("scales and x_bits go with weights of int8");
+    packing_ = packing_of(weight, x_bits, table);
+    packed_.resize(packing_.bytes());
+    pack(weight, packing_, false, packed_.data());
+  }
+  const Product& product() const { return packing_.product; }
+  Weights weights() const { return {packed_.data(), packing_.part, scale_ ? scale_->data() : nullptr}; }
+
+ private:
+  Packing packing_;
+  std::vector<unsigned char> packed_;
+  std::optional<Floats> scale_;
+};
 
 void bind_kernels(py::module_ m) {
   using Rows = const py::array_t<float>&;
@@ -105,10 +113,10 @@ void bind_kernels(py::module_ m) {
                      const std::string& activation, const std::string& isa, Scales scale, int x_bits) {
     const Matrix X(x), B(b), Y(y);
     const float* r = residual ? residual->data() : nullptr;
-    const Kernels& table = kernels(isa.c_str());
+    const PackedWeights packed(w, scale, x_bits, kernels(isa.c_str()));
     Scratch scratch(linear_scratch(X.columns));
-    table.linear(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows,
-                 X.columns, Y.columns, activation_named(activation));
+    packed.product().linear(X.data, packed.weights(), B.data, r, Y.data, scratch.aligned(), X.ld, Y.ld, X.rows,
+                            X.columns, Y.columns, activation_named(activation));
   }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("activation"), py::arg("isa"),
      py::arg("scale") = py::none(), py::arg("x_bits") = 0);
   // x and y: people * joints rows; gather (gathered rows, joints) and scatter (joints, gathered rows) as dense
@@ -124,10 +132,10 @@ void bind_kernels(py::module_ m) {
     const SparseRows gathered(G), scattered(S);
     const Graph graph = {S.rows, (int)group_rows.size(), rows.data(), gathered.sums(), scattered.sums()};
     const float* r = residual ? residual->data() : nullptr;
-    const Kernels& table = kernels(isa.c_str());
+    const PackedWeights packed(w, scale, x_bits, kernels(isa.c_str()));
     Scratch scratch(graph_scratch(G.rows, X.ld, X.columns));
-    table.graph_conv(X.data, weights_of(w, scale, x_bits, table), B.data, r, Y.data, scratch.aligned(), graph, X.ld,
-                     Y.ld, B.ld, X.rows / S.rows, X.columns, Y.columns, activation_named(activation));
+    packed.product().graph_conv(X.data, packed.weights(), B.data, r, Y.data, scratch.aligned(), graph, X.ld, Y.ld,
+                                B.ld, X.rows / S.rows, X.columns, Y.columns, activation_named(activation));
   }, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("residual"), py::arg("y"), py::arg("gather"), py::arg("scatter"),
      py::arg("group_rows"), py::arg("activation"), py::arg("isa"), py::arg("scale") = py::none(),
      py::arg("x_bits") = 0);
@@ -155,11 +163,20 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "The native CPU engine: plans, contexts, kernels. edgepose.backends.native is its user.";
   m.def("isas", [] {
     int count;
-    const Kernels* const* found = supported_kernels(&count);
+    const InstructionSet* sets = instruction_sets(&count);
     std::vector<std::string> names;
-    for (int i = 0; i < count; i++) names.push_back(found[i]->isa);
+    for (int i = 0; i < count; i++)
+      if (sets[i].runs) names.push_back(sets[i].isa);
     return names;
   }, "The instruction sets this CPU runs, best first.");
+  m.def("instruction_sets", [] {
+    int count;
+    const InstructionSet* sets = instruction_sets(&count);
+    py::list all;
+    for (int i = 0; i < count; i++)
+      all.append(py::make_tuple(sets[i].isa, sets[i].machines, sets[i].gain, sets[i].kernels != nullptr, sets[i].runs));
+    return all;
+  }, "(name, machines, gain, is built, runs here) of each that there are kernels for, best first.");
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&make_plan), py::arg("plan"), py::arg("tensors"), py::arg("isa") = "")
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })

@@ -16,11 +16,14 @@ namespace edgepose {
 namespace generic { extern const Kernels table; }
 #if defined(__x86_64__)
 namespace avx2 { extern const Kernels table; }
+namespace avxvnni { extern const Kernels table; }
 namespace avx512 { extern const Kernels table; }
 namespace avx512vnni { extern const Kernels table; }
 #elif defined(__aarch64__)
 namespace neon { extern const Kernels table; }
 namespace neondot { extern const Kernels table; }
+namespace neoni8mm { extern const Kernels table; }
+namespace neonfp16 { extern const Kernels table; }
 #endif
 
 #if defined(__x86_64__)
@@ -29,49 +32,78 @@ static bool has_f16c() {
   unsigned a, b, c, d;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+
+static bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
+
+// Not a name of gcc 11's __builtin_cpu_supports.
+static bool has_avx_vnni() {
+#if defined(EP_EMULATED)
+  return has_avx2();
+#else
+  unsigned a, b, c, d;
+  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+#endif
+}
+
+static bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+      && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+static bool has_avx512_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #endif
 
 #if defined(__aarch64__)
-static bool has_dot_product() {
 #if defined(__linux__)
-  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+static bool has(unsigned long word, unsigned long bit) { return getauxval(word) & bit; }
+static bool has_dot_product() { return has(AT_HWCAP, HWCAP_ASIMDDP); }
+static bool has_half() { return has_dot_product() && has(AT_HWCAP, HWCAP_ASIMDHP); }
+static bool has_i8mm() { return has_dot_product() && has(AT_HWCAP2, 1UL << 13); }  // HWCAP2_I8MM, since Linux 5.10
 #else
-  return false;
+static bool has_dot_product() { return false; }
+static bool has_half() { return false; }
+static bool has_i8mm() { return false; }
 #endif
-}
 #endif
 
-static std::vector<const Kernels*> find_supported() {
-  std::vector<const Kernels*> found;
+static std::vector<InstructionSet> find_sets() {
+#if defined(EP_KNOWS_AVX_VNNI) && defined(__x86_64__)
+  const Kernels* vnni = &avxvnni::table;
+#elif defined(__x86_64__)
+  const Kernels* vnni = nullptr;
+#endif
+  return {
 #if defined(__x86_64__)
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-      && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (has_avx512 && __builtin_cpu_supports("avx512vnni")) found.push_back(&avx512vnni::table);
-  if (has_avx512) found.push_back(&avx512::table);
-  if (has_avx2) found.push_back(&avx2::table);
+      {"avx512vnni", "Ice Lake, Zen 4", "int8: 64 products an instruction", &avx512vnni::table, has_avx512_vnni()},
+      {"avx512", "Skylake-SP", "16 float32 a vector", &avx512::table, has_avx512()},
+      {"avxvnni", "Alder Lake, Zen 5", "int8: 32 products an instruction", vnni, vnni && has_avx_vnni()},
+      {"avx2", "Haswell, Zen", "8 float32 a vector, half precision", &avx2::table, has_avx2()},
 #elif defined(__aarch64__)
-  if (has_dot_product()) found.push_back(&neondot::table);
-  found.push_back(&neon::table);
+      {"neoni8mm", "Neoverse V1, Cortex-A510, Apple M2", "int8: 32 products an instruction", &neoni8mm::table,
+       has_i8mm()},
+      {"neondot", "Cortex-A55, A76", "int8: 16 products an instruction", &neondot::table, has_dot_product()},
+      {"neon", "every ARMv8", "4 float32 a vector, half precision", &neon::table, true},
+      {"neonfp16", "Cortex-A55, A76", "fp16: 8 products an instruction, rounded to half precision", &neonfp16::table,
+       has_half()},
 #endif
-  found.push_back(&generic::table);
-  return found;
+      {"generic", "every CPU", "", &generic::table, true},
+  };
 }
 
-const Kernels* const* supported_kernels(int* count) {
-  static const std::vector<const Kernels*> found = find_supported();
-  *count = (int)found.size();
-  return found.data();
+const InstructionSet* instruction_sets(int* count) {
+  static const std::vector<InstructionSet> sets = find_sets();
+  *count = (int)sets.size();
+  return sets.data();
 }
 
 const Kernels& kernels(const char* isa) {
   int count;
-  const Kernels* const* found = supported_kernels(&count);
-  if (!isa || !*isa) return *found[0];
+  const InstructionSet* sets = instruction_sets(&count);
   std::string names;
   for (int i = 0; i < count; i++) {
-    if (std::string(isa) == found[i]->isa) return *found[i];
-    names += std::string(i ? ", " : "") + found[i]->isa;
+    if (!sets[i].runs) continue;
+    if (!isa || !*isa || std::string(isa) == sets[i].isa) return *sets[i].kernels;
+    names += std::string(names.empty() ? "" : ", ") + sets[i].isa;
   }
   throw std::invalid_argument(std::string("instruction set \"") + isa + "\" is not one this CPU runs; it runs "
                               + names);

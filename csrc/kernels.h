@@ -9,17 +9,30 @@ constexpr int kPanelColumns = 16;  // columns of a packed weight panel, the same
 
 enum class Activation { none, relu, gelu, sigmoid };
 
-// How weights are stored and multiplied. f16 and w8 are widened to float32 as they are read; i8 and i16 store weights
-// as w8 does, but multiply integers: x is rounded to 8 or 16 bits, and the sums are exact.
-enum class Precision { f32, f16, w8, i8, i16 };
+// How the numbers of a tensor, and so a product's weights, are stored: float32, IEEE half, int8.
+enum class Type { f32, f16, i8 };
+// The numbers that a product multiplies. f32: weights are widened as they are read. i8, i16: x is rounded to 8 or 16
+// bits, weights are int8, and the sums are exact. f16: x is rounded to half precision, and so is each sum of kHalfRun
+// products; the sums are added up in float32.
+enum class Multiplied { f32, f16, i8, i16 };
+constexpr int kTypes = 3, kMultiplied = 4;
 
-// The weights of a product, packed: f32, f16, w8 [ceil(n / 16)][k][16]; i8, i16 [ceil(n / 16)] panels of the sums of 16
-// columns, int32, and [ceil(k / 4)][16][4]. Zero past n and k. packed_panel() is a panel's size. In eight bits the
-// weight of a column is scale[column] * the number stored.
+// The weights of a product, packed by pack.h: [ceil(n / 16)] panels of [ceil(k / depth)][16][depth] numbers, zero past
+// n and k. Where depth > 1, a panel begins with the sums of its 16 columns, int32.
 struct Weights {
-  Precision precision;
   const void* packed;
-  const float* scale;  // w8, i8, i16: (n) padded to whole panels
+  long part;           // bytes of a panel; of a graph convolution, of one of its groups
+  const float* scale;  // of int8: (n), padded to whole panels. A column's weight is scale[column] * the number stored
+};
+
+// Where a product has leftovers, the weights of rows i and i + 1 of w, i even, add up to kMostPair at most, as do their
+// positive and their negative ones alone: 255 times that is the largest sum that 16 bits hold. What a weight would add
+// beyond it stands, after a count (int32), in a list behind the panel's numbers.
+constexpr int kMostPair = 128;
+struct Leftover {
+  uint16_t i;
+  uint8_t column;
+  int8_t number;
 };
 
 // In i8 and i16 a row of x is rounded to whole numbers from 0 to `levels`, from its least to its largest number, 0
@@ -29,6 +42,12 @@ struct Weights {
 // A number counts as step * (number - zero). Computed in float32, half to even: the same on every CPU.
 constexpr int kLevels8 = 255, kLevels16 = 65535;
 constexpr float kLeastStep = 1e-35f;
+
+// In f16 a row of x is first multiplied by a power of two that brings its largest number to 16 or more and below 32, so
+// that no sum of kHalfRun products with weights up to kMostHalfWeight overflows. |error| <= k max|x| (2^-11 (3 +
+// kHalfRun / 2) max|w| + 2^-28).
+constexpr int kHalfRun = 16;
+constexpr float kMostHalfWeight = 127;
 
 // The neighbour groups of a graph convolution. Group g multiplies `rows[g+1] - rows[g]` gathered rows of a person by
 // its own weights; zero rows of the adjacency are never gathered. Sums are in compressed rows: entry e in [start[i],
@@ -49,13 +68,16 @@ struct Graph {
 // past column n (or k) of a row. Biases are padded with zeros to whole panels. In every kernel the sum over k has one
 // order, so a row does not depend on how many rows or columns run with it. NaN or an infinity in a row of x makes that
 // row of y NaN or infinite, whatever the precision.
-struct Kernels {
-  const char* isa;
-  int has_f16;  // whether f16 can be read; where not, weights are widened when they are packed
+
+// A product in one precision: how its weights are packed, and the two kernels that multiply by them. All null where a
+// CPU does not have it.
+struct Product {
+  int depth;  // numbers of k that lie side by side in a packed panel
+  bool has_leftovers;
 
   // y[m,n] = activation(x[m,k] @ w + b[n]) + residual[m,n]. residual may be null or y (its rows are ldy apart);
-  // y must not alias x. |error| <= 2 k eps max|x| max|w| before the activation, from the product of the rounded x and
-  // w. scratch: linear_scratch(k) floats for i8 and i16, else unused.
+  // y must not alias x. In f32 |error| <= 2 k eps max|x| max|w| before the activation, in i8 and i16 the same from the
+  // product of the rounded x and w. scratch: linear_scratch(k) floats, not used in f32.
   void (*linear)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                  int ldx, int ldy, int m, int k, int n, Activation activation);
 
@@ -65,6 +87,12 @@ struct Kernels {
   // graph_scratch(rows, ldx, k) floats of graph.rows[groups] rows, 64-byte aligned.
   void (*graph_conv)(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                      const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation);
+};
+
+struct Kernels {
+  const char* isa;
+  Product products[kTypes][kMultiplied];  // of weights stored in this type, multiplied as this
+  const Product& product(Type stored, Multiplied as) const { return products[(int)stored][(int)as]; }
 
   // y[m,n] = (x - mean) / sqrt(variance + epsilon), mean and variance of each row. y may be x.
   void (*normalize)(const float* x, float* y, int ldx, int ldy, int m, int n, float epsilon);
@@ -107,23 +135,36 @@ static inline int rounded_ld(int k) { return round_up(k, 64) + 64; }
 static inline long linear_scratch(int k) { return (long)kBlockRows * rounded_ld(k); }
 static inline long graph_scratch(int rows, int ldx, int k) { return (long)kGraphPeople * rows * (ldx + rounded_ld(k)); }
 
-// Bytes of one packed panel with all groups of a graph convolution.
-static inline long packed_panel(Precision precision, int k, int groups = 1) {
-  switch (precision) {
-    case Precision::f32: return 4L * groups * k * kPanelColumns;
-    case Precision::f16: return 2L * groups * k * kPanelColumns;
-    case Precision::w8: return 1L * groups * k * kPanelColumns;
-    case Precision::i8: case Precision::i16: return (long)groups * (round_up(k, 4) + 4) * kPanelColumns;
-  }
-  return 0;
+static inline int bytes_of(Type type) { return type == Type::f32 ? 4 : type == Type::f16 ? 2 : 1; }
+// Bytes of the sums that a packed panel begins with.
+static inline int panel_sums(int depth) { return depth > 1 ? 4 * kPanelColumns : 0; }
+// Bytes of a packed panel without leftovers.
+static inline long panel_bytes(Type stored, int depth, int k) {
+  return panel_sums(depth) + (long)bytes_of(stored) * round_up(k, depth) * kPanelColumns;
 }
 static inline long attention_scratch(int tokens, int d) {
   return (long)tokens * round_up(d, kPanelColumns) + (long)(d + tokens) * kPanelColumns;
 }
 
+// Instruction sets that older compilers do not know.
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define EP_KNOWS_AVX_VNNI
+#endif
+
+// An instruction set of this architecture.
+struct InstructionSet {
+  const char* isa;
+  const char* machines;    // the first that have it
+  const char* gain;        // what it is faster at, and how
+  const Kernels* kernels;  // null where the compiler of this build did not know it
+  bool runs;               // on this CPU
+};
+// All that edgepose has kernels for, best first; the last runs on every CPU. Those that round x to half precision come
+// after those that do not.
+const InstructionSet* instruction_sets(int* count);
+
 // The kernels of `isa`; for null or "" the best that this CPU runs. Throws std::invalid_argument, listing what this CPU
 // runs, for an `isa` that it does not.
 const Kernels& kernels(const char* isa);
-const Kernels* const* supported_kernels(int* count);  // best first
 
 }  // namespace edgepose

@@ -85,15 +85,16 @@ void attention(const float* q, const float* k, const float* v, float* y, float* 
     const int high = tokens - (first + rows) > after ? first + rows + after : tokens, keys = high - low;
     for (int t = 0; t < rows; t++)
       for (int i = 0; i < d; i++) queries[i * kPanel + t] = q[(first + t) * ldx + i];
-    product(Rows{k + low * ldx, ldx}, queries, keys, d, PlainOut{scores, kPanel});
+    product<Floats<float>>(Rows{k + low * ldx, ldx}, queries, keys, d, PlainOut{scores, kPanel});
     for (int t = 0; t < rows; t++) {
       for (int key = low; key < first + t - before; key++) scores[(key - low) * kPanel + t] = kUnseen;
       for (int key = high; key-- > 0 && key - after > first + t;) scores[(key - low) * kPanel + t] = kUnseen;
     }
     softmax_columns(scores, keys, kPanel);
     for (int c = 0; c < d; c += kPanel)
-      product(Columns{scores, kPanel}, values + (long)c * tokens + (long)low * kPanel, rows, keys,
-              LinearOut{(const float*)zeros, nullptr, y + first * ldy + c, ldy, d - c, Activation::none});
+      product<Floats<float, Columns>>(
+          Columns{scores, kPanel}, values + (long)c * tokens + (long)low * kPanel, rows, keys,
+          LinearOut{(const float*)zeros, nullptr, y + first * ldy + c, ldy, d - c, Activation::none});
   }
 }
 
@@ -121,10 +122,10 @@ long probe_dots(long n) {
   for (long i = 0; i < n; i++)
 #pragma GCC unroll 16
     for (int c = 0; c < kProbes; c++) {
-      sums[c] = dot4(sums[c], a, b);
+      sums[c] = dot(sums[c], a, b);
       EP_KEEP(sums[c]);
     }
-  return n * kProbes * (4 * kPanel / kDots) * 2;
+  return n * kProbes * (kDotDepth * kDotTogether * kPanel / kDots) * 2;
 }
 
 long probe_read(const float* x, long n, long times) {
@@ -138,10 +139,26 @@ long probe_read(const float* x, long n, long times) {
   return times * (n / (8 * kLanes)) * 8 * kLanes * 4;
 }
 
+template <class M>
+constexpr Product product_as() {
+  if constexpr (M::kIsThere) return {M::kDepth, M::kHasLeftovers, linear<M>, graph_conv<M>};
+  else return {};
+}
+#if defined(EP_NEON_FP16)
+constexpr Product kHalves = product_as<Halves>();
+#else
+constexpr Product kHalves = {};
+#endif
+
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {EP_NAME, kHasHalf, linear, graph_conv, normalize, add, multiply, blend, attention,
-                       probe_flops, probe_dots, probe_read};
+const Kernels table = {
+    EP_NAME,
+    {// multiplied as float32, half precision, 8 bits, 16 bits
+     {product_as<Floats<float>>(), {}, {}, {}},
+     {product_as<Floats<uint16_t>>(), kHalves, {}, {}},
+     {product_as<Floats<int8_t>>(), {}, product_as<Dots>(), product_as<SplitDots>()}},
+    normalize, add, multiply, blend, attention, probe_flops, probe_dots, probe_read};
 
 }  // namespace edgepose::EP_ISA

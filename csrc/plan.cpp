@@ -5,6 +5,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "pack.h"
 #include "placement.h"
 #include "tensors.h"
 
@@ -39,8 +40,9 @@ Block aligned_block(std::size_t bytes) {
 struct Plan::Run {
   Op op;
   int x, other, y, residual, gate;
+  Product product{};
   Weights weights{};
-  long panel = 0;  // bytes of a packed panel with all groups
+  long panel = 0;  // bytes of a packed panel, of a graph convolution with all groups
   const float* bias = nullptr;
   int ldb = 0;
   Activation activation;
@@ -68,59 +70,6 @@ struct Plan::Run {
 namespace {
 
 bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
-
-Precision precision_of(const Step& step, const Tensor& weight, const Kernels& kernels) {
-  if (weight.type == Type::i8)
-    return step.x_bits == 16 ? Precision::i16 : step.x_bits == 8 ? Precision::i8 : Precision::w8;
-  return weight.type == Type::f16 && kernels.has_f16 ? Precision::f16 : Precision::f32;
-}
-
-// The parts of a weight[groups][k][n]: panels of 16 columns, each with all groups.
-struct Panels {
-  int groups, k, n;
-  explicit Panels(const Tensor& weight)
-      : groups(weight.shape.size() == 3 ? weight.shape[0] : 1), k(weight.shape.end()[-2]), n(weight.shape.back()) {}
-  int count() const { return round_up(n, kPanelColumns) / kPanelColumns; }
-  long at(int group, int i, int column) const { return ((long)group * k + i) * n + column; }
-};
-
-// Packs one panel of one group, from column `first` on, as kernels.h says.
-void pack_panel(const Tensor& weight, Precision precision, int group, int first, void* to) {
-  const Panels of(weight);
-  auto* f32 = static_cast<float*>(to);
-  auto* f16 = static_cast<std::uint16_t*>(to);
-  auto* w8 = static_cast<std::int8_t*>(to);
-  auto* sums = static_cast<std::int32_t*>(to);
-  auto* whole = w8 + kPanelColumns * sizeof *sums;
-  if (precision == Precision::i8 || precision == Precision::i16) std::memset(to, 0, packed_panel(precision, of.k));
-  for (int i = 0; i < of.k; i++)
-    for (int c = 0; c < kPanelColumns; c++) {
-      const bool is_there = first + c < of.n;
-      const long from = is_there ? of.at(group, i, first + c) : 0, at = (long)i * kPanelColumns + c;
-      switch (precision) {
-        case Precision::f32: f32[at] = is_there ? element(weight, from) : 0; break;
-        case Precision::f16: f16[at] = is_there ? static_cast<const std::uint16_t*>(weight.data)[from] : 0; break;
-        case Precision::w8: w8[at] = is_there ? static_cast<const std::int8_t*>(weight.data)[from] : 0; break;
-        case Precision::i8: case Precision::i16:
-          if (!is_there) break;
-          whole[(i / 4 * kPanelColumns + c) * 4 + i % 4] = static_cast<const std::int8_t*>(weight.data)[from];
-          sums[c] += static_cast<const std::int8_t*>(weight.data)[from];
-          break;
-      }
-    }
-}
-
-// A convolution's weights lie tap after tap, each packed like a linear's; a graph convolution's groups panel after
-// panel.
-void pack(const Tensor& weight, Op op, Precision precision, unsigned char* to) {
-  const Panels of(weight);
-  const long bytes = packed_panel(precision, of.k);
-  for (int panel = 0; panel < of.count(); panel++)
-    for (int group = 0; group < of.groups; group++) {
-      const long at = op == Op::conv ? (long)group * of.count() + panel : (long)panel * of.groups + group;
-      pack_panel(weight, precision, group, panel * kPanelColumns, to + at * bytes);
-    }
-}
 
 // Pads each row with zeros to ldb.
 void pack_rows(const Tensor& bias, int ldb, float* to) {
@@ -185,13 +134,13 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
               "its int8 has one scale for all rows of x: it is for a GPU, or by an older edgepose. Build it again: "
               "edgepose compile --model NAME --precision int8 --backend native");
         const Tensor& weight = spec.tensors[step.weight];
-        const Panels of(weight);
-        if (step.op == Op::conv) run.taps = of.groups;
-        const Precision precision = precision_of(step, weight, kernels_);
-        run.panel = packed_panel(precision, of.k, step.op == Op::conv ? 1 : of.groups);
-        unsigned char* to = room(packed_panel(precision, of.k) * of.groups * of.count());
-        if (fill) pack(weight, step.op, precision, to);
-        run.weights = {precision, to, floats(step.scale, round_up(of.n, kPanelColumns))};
+        const Packing packing = packing_of(weight, step.x_bits, kernels_);
+        if (step.op == Op::conv) run.taps = packing.groups;
+        run.product = packing.product;
+        run.panel = packing.part * (step.op == Op::conv ? 1 : packing.groups);
+        unsigned char* to = room(packing.bytes());
+        if (fill) pack(weight, packing, step.op == Op::conv, to);
+        run.weights = {to, packing.part, floats(step.scale, packing.panels * kPanelColumns)};
       }
       if (is_product(step.op) || step.op == Op::add) {
         run.ldb = round_up(spec.tensors[step.bias].shape.back(), kPanelColumns);
@@ -363,7 +312,6 @@ void Context::run_attention(const Plan::Run& run, int member) {
 }
 
 void Context::run_product(const Plan::Run& run, int member) {
-  const Kernels& kernels = plan_->kernels_;
   const int members = team_.size();
   const Buffer &X = plan_->buffers_[run.x], &Y = plan_->buffers_[run.y];
   // Many people: each thread takes some of them. Few: all threads take all rows, and some columns each, so that the
@@ -389,13 +337,13 @@ void Context::run_product(const Plan::Run& run, int member) {
     return from;
   };
   const auto linear = [&](const float* from, int ldx, int tap, const float* b, const float* added, float* to, int m) {
-    kernels.linear(from, weights(tap), b, added, to, scratch, ldx, Y.ld, m, k, n, run.activation);
+    run.product.linear(from, weights(tap), b, added, to, scratch, ldx, Y.ld, m, k, n, run.activation);
   };
   if (run.op == Op::linear) {
     linear(x, X.ld, 0, run.bias + first, residual, y, people.count() * Y.rows);
   } else if (run.op == Op::graph_conv) {
-    kernels.graph_conv(x, weights(0), run.bias + first, residual, y, scratch, run.graph(), X.ld, Y.ld, run.ldb,
-                       people.count(), k, n, run.activation);
+    run.product.graph_conv(x, weights(0), run.bias + first, residual, y, scratch, run.graph(), X.ld, Y.ld, run.ldb,
+                           people.count(), k, n, run.activation);
   } else {
     // One linear per tap, added to the sum so far; the tap that all rows have comes first and adds bias and residual.
     int whole = 0;

@@ -61,8 +61,6 @@ struct Step {
   std::vector<int> group_rows;  // graph_conv: gathered rows a group
 };
 
-enum class Type { f32, f16, i8 };  // float32, IEEE half, int8
-
 struct Tensor {
   std::vector<int> shape;
   Type type;

@@ -1,123 +1,71 @@
-// Products with packed weights: linear and graph_conv, in every precision. Included by kernels.inl.
+// Products with packed weights: linear and graph_conv. Included by kernels.inl.
+//
+// A precision is a class M in one of the files multiply_*.inl, and a line of the table in kernels.inl:
+//   kStored, Weight         how weights are stored: Type, and the type in C++
+//   Left                    the rows of x as it multiplies them: `x`, the first, and from(r), those from row r on
+//   prepare(x, ldx, m, k)   Left of m rows of float32; what a row needs beside its numbers goes into a Room
+//   kHasScale, kHasSteps    what a sum is multiplied by: its column's scale, its row's step
+//   kRows                   rows of a tile, as many as the registers hold
+//   tile<R, P>              sums[P][R][panel] = left[R,k] @ P packed panels, `stride` weights apart
+// and what add_products() makes tiles of:
+//   Vector, kSums           the type of a sum, and how many there are for a panel and kTogether rows
+//   kDepth, kAhead          numbers of k in a step of a sum; how far ahead weights are fetched, in weights
+//   weights(w, v)           the weights of sum v
+//   at<R>(left, row, r, i)  numbers i .. i + kDepth of rows r .. r + kTogether, repeated as the weights need them
+//   add(sum, x, w)          sum + x w
 
-// How a product reads its left side: element (r, i) of Rows is x[r * ld + i], of Columns x[i * ld + r].
-struct Rows {
-  const float* x;
-  long ld;
-  EP_INLINE Rows from(int row) const { return {x + row * ld, ld}; }
-  EP_INLINE float at(const float* row, int r, int i) const { return row[r * ld + i]; }
-};
-struct Columns {
-  const float* x;
-  long ld;
-  EP_INLINE Columns from(int row) const { return {x + row, ld}; }
-  EP_INLINE float at(const float* row, int r, int i) const { return row[i * ld + r]; }
-};
-
-// Rows of numbers from 0 to 255, written by round_rows(); zero[r] is the zero point of row r.
-struct RoundedRows {
-  rounded* x;
-  int32_t* zero;
-  long ld;
-  EP_INLINE RoundedRows from(int row) const { return {x + row * ld, zero + row, ld}; }
-};
-// Rows of 16-bit numbers: 256 * high + low.
-struct SplitRows {
-  RoundedRows high, low;
-  EP_INLINE SplitRows from(int row) const { return {high.from(row), low.from(row)}; }
+// Memory for rows that are rounded: `rows` rows of numbers, each with its step and, for each half of a 16-bit number, a
+// zero point.
+struct Room {
+  void* numbers;
+  int rows;
+  float* step;
+  int32_t* zero;  // (2, rows)
 };
 
-// How far ahead of their use the weights are fetched, in weights: 128 steps of k. One thread, ampose-l, whose weights
-// do not fit the caches: 8.2 ms without, 5.4 ms with (float32; half precision 6.9 and 5.3). To L2: straight to L1
-// gave 6.4 ms.
-constexpr int kAhead = 128 * kPanel;
-constexpr int kAheadDots = 4 * kAhead / 2;  // for weights multiplied in 8 bits: 64 steps of 4
+template <class M, int R>
+constexpr int kGroups = (R + M::kTogether - 1) / M::kTogether;
 
-// sums[P][R][panel] = left[R,k] @ P packed panels `stride` weights apart. All sums stay in registers; the sum over k
-// runs from 0 upwards.
-template <int R, int P, class Left, class Weight>
-EP_INLINE void tile(const Left& left, const Weight* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
-#pragma GCC unroll 4
-  for (int p = 0; p < P; p++)
-#pragma GCC unroll 32
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) sums[p][r][v] = vf{};
-  // Rows: one pointer per three rows, the others at a scaled index from it, so that 17 rows need 6 registers.
-  const float* row[(R + 2) / 3];
+// Adds left[R,k] @ P packed panels to sums. All sums stay in registers; the sum over k runs from 0 upwards.
+template <class M, int R, int P>
+EP_INLINE void add_products(const typename M::Left& left, const typename M::Weight* __restrict w, long stride, int k,
+                            typename M::Vector (&sums)[P][kGroups<M, R>][M::kSums]) {
+  // One pointer per three rows, the others at a scaled index from it, so that 17 rows need 6 registers.
+  decltype(left.x) row[(R + 2) / 3];
 #pragma GCC unroll 32
   for (int r = 0; r < (R + 2) / 3; r++) row[r] = left.from(3 * r).x;
-  for (int i = 0; i < k; i++, w += kPanel) {
+  for (int i = 0; i < k; i += M::kDepth, w += M::kDepth * kPanel) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
-      prefetch(w + p * stride + kAhead);
-      vf wv[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) wv[v] = load(w + p * stride + v * kLanes);
+      prefetch(w + p * stride + M::kAhead);
+      typename M::Vector wv[M::kSums];
+#pragma GCC unroll 8
+      for (int v = 0; v < M::kSums; v++) wv[v] = M::weights(w + p * stride, v);
 #pragma GCC unroll 32
-      for (int r = 0; r < R; r++) {
-        const vf xr = splat(left.at(row[r / 3], r % 3, i));
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) sums[p][r][v] += xr * wv[v];
+      for (int g = 0; g < kGroups<M, R>; g++) {
+        const typename M::Vector x = M::template at<R>(left, row, g * M::kTogether, i);
+#pragma GCC unroll 8
+        for (int v = 0; v < M::kSums; v++) sums[p][g][v] = M::add(sums[p][g][v], x, wv[v]);
       }
     }
   }
 }
 
-// The same in integers, exact; a panel of w begins with the sums of its columns.
-template <int R, int P>
-EP_INLINE void tile(const RoundedRows& left, const int8_t* __restrict w, long stride, int k,
-                    vf (&sums)[P][R][kVectors]) {
-  vi dots[P][R][kDots];
+template <class Vector, int P, int G, int S>
+EP_INLINE void set_to_zero(Vector (&sums)[P][G][S]) {
 #pragma GCC unroll 4
   for (int p = 0; p < P; p++)
 #pragma GCC unroll 32
-    for (int r = 0; r < R; r++)
+    for (int g = 0; g < G; g++)
 #pragma GCC unroll 8
-      for (int v = 0; v < kDots; v++) dots[p][r][v] = vi{};
-  const int8_t* weight_sums = w;
-  const rounded* row[(R + 2) / 3];
-#pragma GCC unroll 32
-  for (int r = 0; r < (R + 2) / 3; r++) row[r] = left.from(3 * r).x;
-  w += 4 * kPanel;
-  for (int i = 0; i < k; i += 4, w += 4 * kPanel) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      prefetch(w + p * stride + kAheadDots);
-      vi wv[kDots];
-#pragma GCC unroll 8
-      for (int v = 0; v < kDots; v++) wv[v] = load_dots(w + p * stride + v * kDotBytes);
-#pragma GCC unroll 32
-      for (int r = 0; r < R; r++) {
-        const vi xr = splat4(row[r / 3] + r % 3 * left.ld + i);
-#pragma GCC unroll 8
-        for (int v = 0; v < kDots; v++) dots[p][r][v] = dot4(dots[p][r][v], xr, wv[v]);
-      }
-    }
-  }
-#pragma GCC unroll 4
-  for (int p = 0; p < P; p++) {
-    vi weights[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) weights[v] = (vi)load((const float*)(weight_sums + p * stride) + v * kLanes);
-#pragma GCC unroll 32
-    for (int r = 0; r < R; r++) columns_of(dots[p][r], left.zero[r], weights, sums[p][r]);
-  }
+      for (int v = 0; v < S; v++) sums[p][g][v] = Vector{};
 }
 
-// Adds two int32 sums as float32: as one int32 the total could overflow.
-template <int R, int P>
-EP_INLINE void tile(const SplitRows& left, const int8_t* __restrict w, long stride, int k, vf (&sums)[P][R][kVectors]) {
-  vf high[P][R][kVectors];
-  tile<R, P>(left.high, w, stride, k, high);
-  tile<R, P>(left.low, w, stride, k, sums);
-#pragma GCC unroll 4
-  for (int p = 0; p < P; p++)
-#pragma GCC unroll 32
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) sums[p][r][v] += 256.f * high[p][r][v];
-}
+#include "multiply_floats.inl"
+#include "multiply_whole.inl"
+#if defined(EP_NEON_FP16)
+#include "multiply_halves.inl"
+#endif
 
 EP_INLINE vf activate(vf x, Activation activation) {
   switch (activation) {
@@ -162,144 +110,90 @@ struct PlainOut {
   EP_INLINE void write(int r, int v, vf sum) const { store(z + (long)r * ldz + v * kLanes, sum); }
 };
 
-// Dequantises the sums of 8-bit numbers.
-template <class Out>
+// Multiplies the sums by what M keeps apart from its numbers.
+template <class M, class Out>
 struct ScaledOut {
   Out out;
   const float* scale;
-  const float* steps;  // the rows' steps; null where x was not rounded
-  EP_INLINE ScaledOut after(int panels) const { return {out.after(panels), scale + panels * kPanel, steps}; }
+  const float* steps;
+  EP_INLINE ScaledOut after(int panels) const {
+    return {out.after(panels), M::kHasScale ? scale + panels * kPanel : nullptr, steps};
+  }
   EP_INLINE void write(int r, int v, vf sum) const {
-    vf value = sum * load(scale + v * kLanes);
-    if (steps) value *= steps[r];
-    EP_KEEP(value);  // rounded here: fused with the bias in one place and not in another, rows would differ with their
-                     // number
-    out.write(r, v, value);
+    if constexpr (M::kHasScale) sum *= load(scale + v * kLanes);
+    if constexpr (M::kHasSteps) sum *= steps[r];
+    // Rounded here: fused with the bias in one place and not in another, rows would differ with their number.
+    if constexpr (M::kHasScale || M::kHasSteps) EP_KEEP(sum);
+    out.write(r, v, sum);
   }
 };
 
-template <int R, int P, class Left, class Weight, class Out>
-void product_tile(const Left& left, const Weight* w, long stride, int k, int row, const Out& out) {
+template <class M, int R, int P, class Out>
+void product_tile(const typename M::Left& left, const typename M::Weight* w, long stride, int k, int row,
+                  const Out& out) {
   vf sums[P][R][kVectors];
-  tile<R, P>(left.from(row), w, stride, k, sums);
-#pragma GCC unroll 4
+  M::template tile<R, P>(left.from(row), w, stride, k, sums);
+  // Not unrolled, so that the activations are compiled once a tile.
   for (int p = 0; p < P; p++)
-#pragma GCC unroll 32
+#pragma GCC unroll 1
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v++) out.write(row + r, p * kVectors + v, sums[p][r][v]);
 }
 
-template <int R, int P, class Left, class Weight, class Out>
-EP_INLINE void product_rows(int rows, const Left& left, const Weight* w, long stride, int k, int row, const Out& out) {
-  if (rows == R) product_tile<R, P>(left, w, stride, k, row, out);
-  else if constexpr (R > 1) product_rows<R - 1, P>(rows, left, w, stride, k, row, out);
+template <class M, int R, int P, class Out>
+EP_INLINE void product_rows(int rows, const typename M::Left& left, const typename M::Weight* w, long stride, int k,
+                            int row, const Out& out) {
+  if (rows == R) product_tile<M, R, P>(left, w, stride, k, row, out);
+  else if constexpr (R > 1) product_rows<M, R - 1, P>(rows, left, w, stride, k, row, out);
 }
 
-template <class Left>
-constexpr int kRowsOf = kTileRows;
-template <>
-constexpr int kRowsOf<RoundedRows> = kDotRows;
-template <>
-constexpr int kRowsOf<SplitRows> = kDotRows;
-
 // out = left[m,k] @ one packed panel, in tiles of nearly equal height.
-template <class Left, class Weight, class Out>
-void product(const Left& left, const Weight* w, int m, int k, const Out& out) {
-  constexpr int kRows = kRowsOf<Left>;
-  const int tiles = (m + kRows - 1) / kRows;
+template <class M, class Out>
+void product(const typename M::Left& left, const typename M::Weight* w, int m, int k, const Out& out) {
+  const int tiles = (m + M::kRows - 1) / M::kRows;
   for (int t = 0; t < tiles; t++) {
     const int row = (int)((long)m * t / tiles), next = (int)((long)m * (t + 1) / tiles);
-    product_rows<kRows, 1>(next - row, left, w, 0, k, row, out);
+    product_rows<M, M::kRows, 1>(next - row, left, w, 0, k, row, out);
   }
 }
 
 // The same, P panels at once while P are left; returns the panels left. With so few rows one panel at a time would
 // leave the adders idle: one row of martinez takes 0.33 ms so.
-template <int P, class Left, class Weight, class Out>
-EP_INLINE int products_of_few(const Left& left, const Weight*& w, long stride, int panels, int m, int k, Out& out) {
-  constexpr int kRows = kRowsOf<Left> / P;
+template <class M, int P, class Out>
+EP_INLINE int products_of_few(const typename M::Left& left, const typename M::Weight*& w, long stride, int panels,
+                              int m, int k, Out& out) {
+  constexpr int kRows = M::kRows / M::kTogether / P * M::kTogether;
   if constexpr (kRows > 0)
     if (m <= kRows)
       for (; panels >= P; panels -= P, w += P * stride, out = out.after(P))
-        product_rows<kRows, P>(m, left, w, stride, k, 0, out);
+        product_rows<M, kRows, P>(m, left, w, stride, k, 0, out);
   return panels;
 }
 
 // out = left[m,k] @ packed panels `stride` weights apart.
-template <class Left, class Weight, class Out>
-EP_INLINE void products(const Left& left, const Weight* w, long stride, int panels, int m, int k, Out out) {
-  panels = products_of_few<4>(left, w, stride, panels, m, k, out);
-  panels = products_of_few<2>(left, w, stride, panels, m, k, out);
-  for (; panels > 0; panels--, w += stride, out = out.after(1)) product(left, w, m, k, out);
+template <class M, class Out>
+EP_INLINE void products(const typename M::Left& left, const typename M::Weight* w, long stride, int panels, int m,
+                        int k, Out out) {
+  panels = products_of_few<M, 4>(left, w, stride, panels, m, k, out);
+  panels = products_of_few<M, 2>(left, w, stride, panels, m, k, out);
+  for (; panels > 0; panels--, w += stride, out = out.after(1)) product<M>(left, w, m, k, out);
 }
 
-// Rounds rows of x to integers as kernels.h says, zero up to a multiple of 4; 8 bits use `to.high` alone. step[m]: the
-// row's step, NaN if the row has NaN or infinity, which integers would hide.
-template <int kLevels>
-void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int m, int k) {
-  for (int r = 0; r < m; r++, x += ldx) {
-    vf top = {}, bottom = {}, nothing = {};
-    for (int c = 0; c < k; c += kLanes) {
-      const vf v = load_some(x + c, k - c);
-      top = max(top, v), bottom = min(bottom, v);
-      nothing += v * 0.f;
-    }
-    const float least = largest(-bottom), distance = largest(top) / kLevels + least / kLevels;
-    const vf inverse = splat(distance < kLeastStep ? 0 : 1 / distance);
-    const vi zero = round_product(splat(least), inverse) - kOrigin, levels = kLevels - vi{};
-    step[r] = distance + sum(nothing);
-    rounded *high = to.high.x + r * to.high.ld, *low = to.low.x + r * to.low.ld;
-    if constexpr (kLevels == kLevels8) {
-      to.high.zero[r] = zero[0] + kLeast;
-    } else {
-      to.high.zero[r] = (zero[0] >> 8) + kLeast, to.low.zero[r] = (zero[0] & 255) + kLeast;
-    }
-    for (int c = 0; c < k; c += kLanes) {
-      // Never below 0: the least number of a row is rounded as zero is. Above `levels` where both ends are rounded
-      // away.
-      vi n = round_product(load_some(x + c, k - c), inverse) + (zero - kOrigin);
-      n = n > levels ? levels : n;
-      if constexpr (kLevels == kLevels8) {
-        store_rounded(high + c, n);
-      } else {
-        store_rounded(high + c, n >> 8), store_rounded(low + c, n & 255);
-      }
-    }
-  }
-}
-
+template <class M>
 void linear(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
             int ldx, int ldy, int m, int k, int n, Activation activation) {
-  const long stride = packed_panel(w.precision, k);
-  const int panels = (n + kPanel - 1) / kPanel, ldr = rounded_ld(k);
+  const long stride = w.part / (long)sizeof(typename M::Weight);
+  const int panels = (n + kPanel - 1) / kPanel;
   float steps[kBlockRows];
-  int32_t zeros[2][kBlockRows];
-  rounded* numbers = (rounded*)scratch;
-  const SplitRows split = {{numbers, zeros[0], ldr}, {numbers + (long)kBlockRows * ldr, zeros[1], ldr}};
+  int32_t zeros[2 * kBlockRows];
   for (int row = 0; row < m; row += kBlockRows) {
     const int rows = m - row < kBlockRows ? m - row : kBlockRows;
-    const float* from = x + (long)row * ldx;
     const long at = (long)row * ldy;
     const LinearOut out = {b, residual ? residual + at : nullptr, y + at, ldy, n, activation};
-    const int8_t* whole = (const int8_t*)w.packed;
-    switch (w.precision) {
-      case Precision::f32: products(Rows{from, ldx}, (const float*)w.packed, stride / 4, panels, rows, k, out); break;
-      case Precision::f16:
-        products(Rows{from, ldx}, (const uint16_t*)w.packed, stride / 2, panels, rows, k, out);
-        break;
-      case Precision::w8:
-        products(Rows{from, ldx}, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, nullptr});
-        break;
-      case Precision::i8:
-        round_rows<kLevels8>(from, split, steps, ldx, rows, k);
-        products(split.high, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, steps});
-        break;
-      case Precision::i16:
-        round_rows<kLevels16>(from, split, steps, ldx, rows, k);
-        products(split, whole, stride, panels, rows, k, ScaledOut<LinearOut>{out, w.scale, steps});
-        break;
-    }
+    const auto left = M::prepare(x + (long)row * ldx, ldx, rows, k, Room{scratch, kBlockRows, steps, zeros});
+    products<M>(left, (const typename M::Weight*)w.packed, stride, panels, rows, k,
+                ScaledOut<M, LinearOut>{out, w.scale, steps});
   }
 }
 
@@ -319,14 +213,14 @@ EP_INLINE void gather_row(const Sums& sums, int i, const float* from, float* to,
   store(to + c, s, n - c);
 }
 
+template <class M>
 void graph_conv(const float* x, const Weights& w, const float* b, const float* residual, float* y, float* scratch,
                 const Graph& graph, int ldx, int ldy, int ldb, int people, int k, int n, Activation activation) {
-  const int J = graph.joints, R = graph.rows[graph.groups], ldr = rounded_ld(k);
-  const long stride = packed_panel(w.precision, k);
-  rounded* numbers = (rounded*)(scratch + (long)kGraphPeople * R * ldx);
+  const int J = graph.joints, R = graph.rows[graph.groups];
+  const long stride = w.part / (long)sizeof(typename M::Weight);
   float steps[kGraphPeople * kGraphRows];
-  int32_t zeros[2][kGraphPeople * kGraphRows];
-  const SplitRows split = {{numbers, zeros[0], ldr}, {numbers + (long)kGraphPeople * R * ldr, zeros[1], ldr}};
+  int32_t zeros[2 * kGraphPeople * kGraphRows];
+  const Room room = {scratch + (long)kGraphPeople * R * ldx, kGraphPeople * R, steps, zeros};
   alignas(64) float z[kGraphPeople * kGraphRows * kPanel];
   for (int first = 0; first < people; first += kGraphPeople) {
     const int P = people - first < kGraphPeople ? people - first : kGraphPeople;
@@ -335,28 +229,14 @@ void graph_conv(const float* x, const Weights& w, const float* b, const float* r
     for (int r = 0; r < R; r++)
       for (int p = 0; p < P; p++)
         gather_row(graph.gather, r, x + (at + p * J) * ldx, scratch + ((long)r * P + p) * ldx, ldx, k);
-    if (w.precision == Precision::i8) round_rows<kLevels8>(scratch, split, steps, ldx, P * R, k);
-    if (w.precision == Precision::i16) round_rows<kLevels16>(scratch, split, steps, ldx, P * R, k);
+    const auto left = M::prepare(scratch, ldx, P * R, k, room);
     for (int c = 0; c < n; c += kPanel) {
       for (int g = 0; g < graph.groups; g++) {
         const int row = P * graph.rows[g], rows = P * graph.rows[g + 1] - row;
-        const void* panel = (const char*)w.packed + ((long)c / kPanel * graph.groups + g) * stride;
-        const float* scale = w.scale ? w.scale + (long)g * ldb + c : nullptr;
-        const Rows left = {scratch + (long)row * ldx, ldx};
-        const PlainOut out = {z + row * kPanel, kPanel};
-        switch (w.precision) {
-          case Precision::f32: product(left, (const float*)panel, rows, k, out); break;
-          case Precision::f16: product(left, (const uint16_t*)panel, rows, k, out); break;
-          case Precision::w8:
-            product(left, (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, nullptr});
-            break;
-          case Precision::i8:
-            product(split.high.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row});
-            break;
-          case Precision::i16:
-            product(split.from(row), (const int8_t*)panel, rows, k, ScaledOut<PlainOut>{out, scale, steps + row});
-            break;
-        }
+        const auto* panel = (const typename M::Weight*)w.packed + ((long)c / kPanel * graph.groups + g) * stride;
+        product<M>(left.from(row), panel, rows, k,
+                   ScaledOut<M, PlainOut>{{z + row * kPanel, kPanel},
+                                          M::kHasScale ? w.scale + (long)g * ldb + c : nullptr, steps + row});
       }
       for (int p = 0; p < P; p++)
         for (int j = 0; j < J; j++) {

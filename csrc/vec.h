@@ -138,50 +138,84 @@ EP_INLINE vf load(const int8_t* p) {  // ampose-l: 82 ms element by element
 EP_INLINE vf load(const int8_t* p) { return vf{(float)p[0], (float)p[1], (float)p[2], (float)p[3]}; }
 #endif
 
-// Integer dot products of four numbers: a panel's 16 columns of 4 weights are kDots vectors of kDotBytes, each added to
-// a vector of int32 sums: one per column, or two per column side by side (kDots is then twice kVectors). x, from 0 to
-// 255, is stored as `rounded`, with kLeast added. No instruction that adds two products in saturating 16 bits is used.
+// Dot products of whole numbers: a panel's 16 columns of kDotDepth weights are kDots vectors of kDotBytes, each added
+// to a vector of int32 sums: one per column, or two per column side by side (kDots is then twice kVectors), or with
+// kDotTogether = 2 two columns of one row and the same of the next. x, from 0 to 255, is stored as `rounded`, with
+// kLeast added. kHasPairs: an instruction adds two products in 16 bits, which would saturate: leftovers in kernels.h.
 #if defined(EP_AVX512_VNNI)
 typedef uint8_t rounded;
-constexpr int kLeast = 0, kDots = 1, kDotBytes = 64, kDotRows = 17;
+constexpr bool kHasPairs = false;
+constexpr int kLeast = 0, kDots = 1, kDotBytes = 64, kDotRows = 17, kDotDepth = 4, kDotTogether = 1;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm512_loadu_si512(p); }
-EP_INLINE vi dot4(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w); }
+EP_INLINE vi dot(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w); }
 #elif defined(EP_AVX512)
-typedef int16_t rounded;
-constexpr int kLeast = -128, kDots = 2, kDotBytes = 32, kDotRows = 12;
-EP_INLINE vi load_dots(const int8_t* p) {
-  return (vi)_mm512_maskz_cvtepi8_epi16(0xffffffff, _mm256_loadu_si256((const __m256i*)p));
+typedef uint8_t rounded;
+constexpr bool kHasPairs = true;
+constexpr int kLeast = 0, kDots = 1, kDotBytes = 64, kDotRows = 12, kDotDepth = 4, kDotTogether = 1;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm512_loadu_si512(p); }
+EP_INLINE vi dot(vi sum, vi x, vi w) {
+  const __m512i pairs = _mm512_maddubs_epi16((__m512i)x, (__m512i)w);
+  return sum + (vi)_mm512_madd_epi16(pairs, (__m512i)(0x00010001 - vi{}));
 }
-EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm512_madd_epi16((__m512i)x, (__m512i)w); }
+#elif defined(EP_AVX_VNNI)
+typedef uint8_t rounded;
+constexpr bool kHasPairs = false;
+constexpr int kLeast = 0, kDots = 2, kDotBytes = 32, kDotRows = 6, kDotDepth = 4, kDotTogether = 1;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm256_loadu_si256((const __m256i*)p); }
+#if defined(EP_EMULATED)
+EP_INLINE vi dot(vi sum, vi x, vi w) {
+  typedef uint8_t vx __attribute__((vector_size(4 * kLanes)));
+  typedef int8_t vw __attribute__((vector_size(4 * kLanes)));
+  for (int i = 0; i < 4 * kLanes; i++) sum[i / 4] += ((vx)x)[i] * ((vw)w)[i];
+  return sum;
+}
+#else
+EP_INLINE vi dot(vi sum, vi x, vi w) { return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)x, (__m256i)w); }
+#endif
 #elif defined(EP_AVX2)
-typedef int16_t rounded;
-constexpr int kLeast = -128, kDots = 4, kDotBytes = 16, kDotRows = 2;
-EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
-EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm256_madd_epi16((__m256i)x, (__m256i)w); }
+// Products a nanosecond, 12 rows of 256 and 512 columns, on Zen 4: 114, and 75 by products of 16-bit numbers, for which
+// weights are widened.
+typedef uint8_t rounded;
+constexpr bool kHasPairs = true;
+constexpr int kLeast = 0, kDots = 2, kDotBytes = 32, kDotRows = 6, kDotDepth = 4, kDotTogether = 1;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)_mm256_loadu_si256((const __m256i*)p); }
+EP_INLINE vi dot(vi sum, vi x, vi w) {
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)x, (__m256i)w);
+  return sum + (vi)_mm256_madd_epi16(pairs, (__m256i)(0x00010001 - vi{}));
+}
+#elif defined(EP_NEON_I8MM)
+typedef int8_t rounded;
+constexpr bool kHasPairs = false;
+constexpr int kLeast = -128, kDots = 8, kDotBytes = 16, kDotRows = 6, kDotDepth = 8, kDotTogether = 2;
+EP_INLINE vi load_dots(const int8_t* p) { return (vi)vld1q_s8(p); }
+EP_INLINE vi dot(vi sum, vi x, vi w) { return (vi)vmmlaq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w); }
 #elif defined(EP_NEON_DOT)
 typedef int8_t rounded;
-constexpr int kLeast = -128, kDots = 4, kDotBytes = 16, kDotRows = 6;
+constexpr bool kHasPairs = false;
+constexpr int kLeast = -128, kDots = 4, kDotBytes = 16, kDotRows = 6, kDotDepth = 4, kDotTogether = 1;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)vld1q_s8(p); }
-EP_INLINE vi dot4(vi sum, vi x, vi w) { return (vi)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w); }
+EP_INLINE vi dot(vi sum, vi x, vi w) { return (vi)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w); }
 #elif defined(EP_NEON)
 typedef int8_t rounded;
-constexpr int kLeast = -128, kDots = 8, kDotBytes = 8, kDotRows = 2;
+constexpr bool kHasPairs = false;
+constexpr int kLeast = -128, kDots = 8, kDotBytes = 8, kDotRows = 2, kDotDepth = 4, kDotTogether = 1;
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)vcombine_s8(vld1_s8(p), vdup_n_s8(0)); }
-EP_INLINE vi dot4(vi sum, vi x, vi w) {
+EP_INLINE vi dot(vi sum, vi x, vi w) {
   return (vi)vpadalq_s16((int32x4_t)sum, vmull_s8(vget_low_s8((int8x16_t)x), vget_low_s8((int8x16_t)w)));
 }
 #else
 typedef int16_t rounded;
-constexpr int kLeast = -128, kDots = 8, kDotBytes = 8, kDotRows = 1;
+constexpr bool kHasPairs = false;
+constexpr int kLeast = -128, kDots = 8, kDotBytes = 8, kDotRows = 1, kDotDepth = 4, kDotTogether = 1;
 #if defined(__SSE2__)
 EP_INLINE vi load_dots(const int8_t* p) {
   return (vi)_mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i*)p)), 8);
 }
-EP_INLINE vi dot4(vi sum, vi x, vi w) { return sum + (vi)_mm_madd_epi16((__m128i)x, (__m128i)w); }
+EP_INLINE vi dot(vi sum, vi x, vi w) { return sum + (vi)_mm_madd_epi16((__m128i)x, (__m128i)w); }
 #else
 typedef int16_t vs __attribute__((vector_size(16), may_alias));
 EP_INLINE vi load_dots(const int8_t* p) { return (vi)vs{p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]}; }
-EP_INLINE vi dot4(vi sum, vi x, vi w) {
+EP_INLINE vi dot(vi sum, vi x, vi w) {
   const vs a = (vs)x, b = (vs)w;
   for (int i = 0; i < 4; i++) sum[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
   return sum;
@@ -189,10 +223,15 @@ EP_INLINE vi dot4(vi sum, vi x, vi w) {
 #endif
 #endif
 
-// Repeats four numbers of x across a vector.
-EP_INLINE vi splat4(const rounded* p) {
+// kDotDepth numbers of a row of x, and of the next where kDotTogether is 2, repeated across a vector.
+EP_INLINE vi dot_rows(const rounded* p, [[maybe_unused]] const rounded* next) {
   typedef int64_t vl __attribute__((vector_size(4 * kLanes)));
-  if constexpr (sizeof(rounded) == 1) {
+  if constexpr (kDotTogether == 2) {
+    vl both;
+    __builtin_memcpy(&both, p, 8);
+    __builtin_memcpy((char*)&both + 8, next, 8);
+    return (vi)both;
+  } else if constexpr (sizeof(rounded) == 1) {
     int32_t four;
     __builtin_memcpy(&four, p, 4);
     return four - vi{};
@@ -203,29 +242,32 @@ EP_INLINE vi splat4(const rounded* p) {
   }
 }
 
-// columns = the sums of a panel's columns - `zero` * the sums of their weights.
-EP_INLINE void columns_of(const vi (&sums)[kDots], int zero, const vi (&weights)[kVectors], vf (&columns)[kVectors]) {
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; v++) {
-    vi whole;
-    if constexpr (kDots == kVectors) {
-      whole = sums[v];
-    } else {
-      const vi a = sums[2 * v], b = sums[2 * v + 1];
-#if defined(EP_AVX512)
-      const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-      const vi odd = EP_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-#elif defined(EP_AVX2)
-      const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-      const vi odd = EP_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+// Vector v of a row's 16 sums; row: 0, or 1 for the second of kDotTogether.
+EP_INLINE vi dot_sums(const vi (&sums)[kDots], [[maybe_unused]] int row, int v) {
+#if defined(EP_NEON_I8MM)
+  const vi a = sums[2 * v], b = sums[2 * v + 1];
+  return row ? EP_SHUFFLE(a, b, 2, 3, 6, 7) : EP_SHUFFLE(a, b, 0, 1, 4, 5);
+#elif defined(EP_AVX512) || defined(EP_AVX2) || defined(EP_NEON_DOT)
+  return sums[v];
 #else
-      const vi even = EP_SHUFFLE(a, b, 0, 2, 4, 6), odd = EP_SHUFFLE(a, b, 1, 3, 5, 7);
+  const vi a = sums[2 * v], b = sums[2 * v + 1];
+  return EP_SHUFFLE(a, b, 0, 2, 4, 6) + EP_SHUFFLE(a, b, 1, 3, 5, 7);
 #endif
-      whole = even + odd;
-    }
-    columns[v] = __builtin_convertvector(whole - zero * weights[v], vf);
-  }
 }
+
+// Sums in half precision, rounded after every multiply-add.
+#if defined(EP_NEON_FP16)
+constexpr int kHalfLanes = 8, kHalfRows = 4;  // 4 rows x (2 sums in half + 4 in single precision) + 2 weights + 1 input
+typedef float16x8_t vh;
+EP_INLINE vh load_halves(const uint16_t* p) { return vreinterpretq_f16_u16(vld1q_u16(p)); }
+EP_INLINE vh splat_half(const uint16_t* p) { return vreinterpretq_f16_u16(vld1q_dup_u16(p)); }
+EP_INLINE vh add_halves(vh sum, vh x, vh w) { return vfmaq_f16(sum, x, w); }
+EP_INLINE void store_halves(uint16_t* p, vf v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
+// Vector v of a row's 16 sums, as float32.
+EP_INLINE vf widened(const vh (&sums)[kPanel / kHalfLanes], int v) {
+  return (vf)vcvt_f32_f16(v % 2 ? vget_high_f16(sums[v / 2]) : vget_low_f16(sums[v / 2]));
+}
+#endif
 
 // Makes the compiler treat a register's value as used and as unknown.
 #if defined(__aarch64__)

@@ -1,4 +1,4 @@
-"""Each kernel of csrc/kernels.h in plain float64 numpy, and the packed layout of its weights."""
+"""Each kernel of csrc/kernels.h in plain float64 numpy, and the padding of its biases."""
 
 import math
 
@@ -12,30 +12,6 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 def padded(n):
     """n rounded up to whole panels."""
     return -(-n // PANEL) * PANEL
-
-
-def pack_panels(w):
-    """w (k, n) -> [panel][k][16], w (groups, k, n) -> [panel][group][k][16], zero past column n; flat, w's type."""
-    w = np.asarray(w)
-    wide = np.zeros((*w.shape[:-1], padded(w.shape[-1])), w.dtype)
-    wide[..., :w.shape[-1]] = w
-    panels = wide.reshape(*w.shape[:-1], -1, PANEL)
-    return np.ascontiguousarray(np.moveaxis(panels, -2, 0)).reshape(-1)
-
-
-def pack_dots(w):
-    """Integers w (k, n) or (groups, k, n) for products of whole numbers, as bytes: [panel][group], each the sums of 16
-    columns, int32, and [k / 4][16][4] int8."""
-    w = np.asarray(w, np.int8)
-    groups = w.reshape(-1, *w.shape[-2:])
-    wide = np.zeros((len(groups), -(-w.shape[-2] // 4) * 4, padded(w.shape[-1])), np.int8)
-    wide[:, :w.shape[-2], :w.shape[-1]] = groups
-    blocks = []
-    for first in range(0, wide.shape[2], PANEL):
-        for group in wide[:, :, first:first + PANEL]:
-            sums = group.sum(0, dtype=np.int32)
-            blocks += [sums.view(np.int8), group.reshape(-1, 4, PANEL).transpose(0, 2, 1).reshape(-1)]
-    return np.concatenate(blocks)
 
 
 def rounded_rows(x, bits):

@@ -8,7 +8,7 @@ import pytest
 from gpu_engines import a_gpu
 
 import edgepose
-from edgepose import cli, gpu
+from edgepose import _native, cli, gpu
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -30,6 +30,19 @@ def test_doctor_names_the_engine_it_would_run(capsys):
     assert all(f"\n  {library} " in output
                for library in ("opencv-python", "av", "rerun-sdk", "scipy", "h5py", "torch"))
     assert "ampose_fp16.epose" in output and "native backend" in output and "because" in output
+
+
+def test_doctor_lists_the_instruction_sets_and_what_each_gains(capsys, monkeypatch):
+    assert cli.main(["doctor"]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    here = dict(line for line in lines if len(line) == 2)
+    for name, machines, gain, _, runs in _native.instruction_sets():
+        assert here[name].startswith("runs here" if runs else "not on this CPU") and machines in here[name]
+        assert gain in here[name]
+    assert [name for name, *_, runs in _native.instruction_sets() if runs] == _native.isas()
+    monkeypatch.setattr(_native, "instruction_sets", lambda: [("new", "CPUs to come", "all", False, False)])
+    assert cli.main(["doctor"]) == 0
+    assert "left out: this compiler is too old for it CPUs to come: all" in capsys.readouterr().out
 
 
 def test_doctor_says_why_tensorrt_engines_do_not_run_here(capsys, monkeypatch):

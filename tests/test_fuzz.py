@@ -96,12 +96,12 @@ OUT_OF_BOUNDS = """
 import numpy as np, edgepose
 from edgepose import _native
 assert _native.__file__.startswith({folder!r})
-w, b = np.zeros(8, np.float32), np.zeros((1, 16), np.float32)
+w, b = np.zeros((8, 16), np.float32), np.zeros((1, 8), np.float32)
 _native.kernels.linear(np.ones((1, 8), np.float32), w, b, None, np.zeros((1, 16), np.float32), "none", "generic")
 """
 
 
-def test_a_kernel_that_reads_past_its_weights_would_be_reported(sanitized):
+def test_a_kernel_that_reads_past_its_bias_would_be_reported(sanitized):
     process = run_sanitized(sanitized, "-c", OUT_OF_BOUNDS.format(folder=str(sanitized)))
     assert process.returncode != 0 and "AddressSanitizer: heap-buffer-overflow" in process.stderr
 
@@ -126,13 +126,13 @@ for isa in ("generic", "avx2"):
         for before, after in ((m, m), (1, 0), (0, 2)):
             kernels.attention(ones(m, n), ones(m, n), ones(m, n), ones(m, n), before, after, isa)
         for k, half in itertools.product((1, 2, 17), (False, True)):
-            w = ref.pack_panels(ones(k, n).astype(np.float16 if half and isa != "generic" else np.float32))
+            w = ones(k, n).astype(np.float16 if half else np.float32)
             for activation, residual in itertools.product(ref.ACTIVATIONS, (None, ones(m, n))):
                 kernels.linear(ones(m, k), w, ref.pack_bias(ones(1, n)), residual, ones(m, n), activation, isa)
         if m <= 9:  # joints
             gather, scatter, group_rows = ref.gather_scatter(np.ones((2, m, m)))
             for k, people in itertools.product((1, 17), (1, 5)):
-                kernels.graph_conv(ones(people * m, k), ref.pack_panels(ones(2, k, n)), ref.pack_bias(ones(m, n)),
+                kernels.graph_conv(ones(people * m, k), ones(2, k, n), ref.pack_bias(ones(m, n)),
                                    ones(people * m, n), ones(people * m, n), gather, scatter, group_rows, "relu", isa)
 print("done")
 """

@@ -1,17 +1,28 @@
+"""The kernels of every instruction set against the generic ones: by each compiler, for ARM under emulation, and those
+of x86 whose instruction this CPU lacks with the instruction emulated."""
+
+import platform
 import shutil
 import subprocess
 
 import pytest
+from c_package import tool
+from test_fuzz_engine_file import has_libfuzzer
 
 from edgepose import _native
+
+SECONDS = 5
+
+
+def sources_of(root, *kernels):
+    found = [root / f"csrc/kernels_{name}.cpp" for name in kernels] or sorted((root / "csrc").glob("kernels_*.cpp"))
+    return [root / "csrc/dispatch.cpp", root / "csrc/pack.cpp", *found]
 
 
 def compiled(compiler, root, folder, *options):
     program = folder / "kernels_agree"
-    sources = [root / "tests/kernels_agree.cpp", root / "csrc/dispatch.cpp",
-               *sorted((root / "csrc").glob("kernels_*.cpp"))]
-    subprocess.run([compiler, "-std=c++17", "-O2", "-fno-math-errno", "-Wno-psabi", *options, *sources, "-o", program],
-                   check=True)
+    subprocess.run([compiler, "-std=c++17", "-O2", "-fno-math-errno", "-Wno-psabi", *options,
+                    root / "tests/kernels_agree.cpp", *sources_of(root), "-o", program], check=True)
     return program
 
 
@@ -33,13 +44,41 @@ def test_every_instruction_set_of_this_cpu_agrees_with_the_generic_kernels(reque
     assert all(isa in process.stdout.splitlines() for isa in _native.isas())
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64" or "avx2" not in _native.isas(), reason="needs AVX2")
+def test_instructions_that_this_cpu_may_lack_agree_when_they_are_emulated(request, tmp_path):
+    need("g++")
+    process = subprocess.run([compiled("g++", request.config.rootpath, tmp_path, "-DEP_EMULATED")], capture_output=True,
+                             text=True)
+    assert process.returncode == 0, process.stdout
+    assert "avxvnni" in process.stdout.splitlines()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="written for x86-64")
+def test_libfuzzer_finds_no_sizes_or_numbers_in_which_a_kernel_differs(request, tmp_path):
+    clang = next(filter(tool, ("clang++", *(f"clang++-{version}" for version in range(22, 12, -1)))), None)
+    if not clang or not has_libfuzzer(tool(clang), tmp_path):
+        pytest.skip("needs clang++ with libFuzzer")
+    root, program = request.config.rootpath, tmp_path / "fuzz"
+    options = ["-std=c++17", "-O1", "-fno-math-errno", "-Wno-psabi", "-DEP_EMULATED"]
+    subprocess.run([tool(clang), *options, "-fsanitize=fuzzer,address", root / "csrc/fuzz/fuzz_kernels.cpp",
+                    *sources_of(root), "-o", program], check=True)
+    (tmp_path / "corpus").mkdir()
+    process = subprocess.run([program, "-max_len=10", "-len_control=0", f"-max_total_time={SECONDS}", "-seed=1",
+                              "-rss_limit_mb=0", f"-artifact_prefix={tmp_path}/", tmp_path / "corpus"],
+                             capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr[-4000:]
+    assert any((tmp_path / "corpus").iterdir())
+
+
 @pytest.fixture(scope="module", params=FOR_ARM if shutil.which(FOR_ARM[-1]) else ("aarch64-linux-gnu-g++", *FOR_ARM))
 def for_arm(request, tmp_path_factory):
     need(request.param)
     return compiled(request.param, request.config.rootpath, tmp_path_factory.mktemp("arm"), "-static")
 
 
-@pytest.mark.parametrize("cpu, isas", [("max", {"neondot", "neon", "generic"}), ("cortex-a72", {"neon", "generic"})])
+@pytest.mark.parametrize("cpu, isas", [("max", {"neoni8mm", "neondot", "neon", "neonfp16", "generic"}),
+                                       ("cortex-a76", {"neondot", "neon", "neonfp16", "generic"}),
+                                       ("cortex-a72", {"neon", "generic"})])
 def test_the_neon_kernels_agree_with_the_generic_ones_under_emulation(for_arm, cpu, isas):
     need("qemu-aarch64")
     process = subprocess.run(["qemu-aarch64", "-cpu", cpu, for_arm], capture_output=True, text=True)

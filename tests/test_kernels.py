@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import reference as ref
-from guarded import EPS, FEW, ISAS, KERNELS, LARGE, SIZES, each_half_isa, each_isa, largest, normal, source, target
+from guarded import EPS, FEW, ISAS, KERNELS, LARGE, SIZES, each_isa, each_widening_isa, largest, normal, source, target
 
 from edgepose.skeleton import H36M16, H36M17
 from edgepose.zoo.layers import NEIGHBOUR_GROUPS, neighbour_matrices
@@ -31,7 +31,7 @@ def run_linear(isa, x, w, b, residual=None, activation="none", gap=5, in_place=F
     if residual is not None:
         given = y.matrix if in_place else source(residual, gap)
         given[...] = residual
-    KERNELS.linear(source(x), ref.pack_panels(w), source(ref.pack_bias(b)[None]), given, y.matrix, activation, isa)
+    KERNELS.linear(source(x), np.ascontiguousarray(w), source(ref.pack_bias(b)[None]), given, y.matrix, activation, isa)
     assert y.is_guarded(), f"wrote beside y for {x.shape} @ {w.shape}"
     return y.matrix
 
@@ -91,7 +91,7 @@ each_bits = pytest.mark.parametrize("bits", [8, 16])
 
 def run_whole(isa, x, w, scale, b, bits, residual=None, activation="none", gap=5):
     y = target((len(x), w.shape[1]), gap)
-    KERNELS.linear(source(x), ref.pack_dots(w), source(ref.pack_bias(b)[None]),
+    KERNELS.linear(source(x), w, source(ref.pack_bias(b)[None]),
                    None if residual is None else source(residual, gap), y.matrix, activation, isa, padded_scale(scale),
                    bits)
     assert y.is_guarded(), f"wrote beside y for {x.shape} @ {w.shape}"
@@ -136,10 +136,21 @@ def test_products_of_whole_numbers_activate_and_add_the_residual(isa, bits, acti
 @each_bits
 def test_products_of_whole_numbers_do_not_overflow(isa, bits):
     k = 65536
-    for sign, x in itertools.product((1, -1), (255.0, -255.0)):
-        w, row = np.full((k, 17), 127 * sign, np.int8), np.full((3, k), x, np.float32)
+    for weight, x in itertools.product((127, -127, -128), (255.0, -255.0)):
+        w, row = np.full((k, 17), weight, np.int8), np.full((3, k), x, np.float32)
         y = run_whole(isa, row, w, np.ones(17, np.float32), np.zeros(17, np.float32), bits)
-        np.testing.assert_allclose(y, k * 127.0 * sign * x, rtol=4 * EPS)
+        np.testing.assert_allclose(y, float(k) * weight * x, rtol=4 * EPS)
+
+
+@each_isa
+@each_bits
+def test_neighbouring_weights_at_the_ends_of_their_range_are_multiplied_exactly(isa, bits):
+    rng = np.random.default_rng(9)
+    for m, k, n in itertools.product((1, 5, 17), (1, 2, 3, 8, 65), (1, 17, 70)):
+        x, w = 3 * normal(rng, m, k), rng.choice((-128, -127, -65, -64, 0, 64, 65, 127), (k, n)).astype(np.int8)
+        scale = np.full(n, 1 / 127, np.float32)
+        y = run_whole(isa, x, w, scale, np.zeros(n, np.float32), bits)
+        np.testing.assert_array_equal(y, ref.whole_product(x, w, scale, bits))
 
 
 @each_isa
@@ -184,7 +195,7 @@ def test_linear_widens_weights_of_eight_bits(isa, activation):
         x, b, residual = normal(rng, m, k), normal(rng, n), normal(rng, m, n)
         w, scale = in_eight_bits(rng, k, n)
         y = target((m, n))
-        KERNELS.linear(source(x), ref.pack_panels(w), source(ref.pack_bias(b)[None]), source(residual, 5),
+        KERNELS.linear(source(x), w, source(ref.pack_bias(b)[None]), source(residual, 5),
                        y.matrix, activation, isa, padded_scale(scale))
         assert y.is_guarded()
         wide = w * scale.astype(np.float64)
@@ -193,14 +204,14 @@ def test_linear_widens_weights_of_eight_bits(isa, activation):
         assert np.abs(y.matrix - ref.linear(x, wide, b, residual, activation)).max() <= tolerance
 
 
-@each_half_isa
+@each_widening_isa
 @pytest.mark.parametrize("activation", ref.ACTIVATIONS)
 def test_linear_widens_half_precision_weights(isa, activation):
     for m, k, n in itertools.product(FEW, FEW, FEW):
         check_linear(isa, m, k, n, activation, with_residual=True, half=True)
 
 
-@each_half_isa
+@each_widening_isa
 def test_half_precision_is_a_storage_format_alone(isa):
     rng = np.random.default_rng(1)
     every_finite = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
@@ -211,11 +222,14 @@ def test_half_precision_is_a_storage_format_alone(isa):
     np.testing.assert_array_equal(run_linear(isa, x, w, b), run_linear(isa, x, w.astype(np.float32), b))
 
 
-@pytest.mark.skipif("generic" not in ISAS, reason="needs the generic kernels")
-def test_an_instruction_set_without_half_precision_refuses_half_weights():
-    w = np.ones((4, 4), np.float16)
-    with pytest.raises(ValueError, match="generic have no half precision"):
-        run_linear("generic", np.ones((1, 4), np.float32), w, np.zeros(4, np.float32))
+@pytest.mark.skipif("neonfp16" not in ISAS, reason="needs a CPU with half-precision arithmetic")
+def test_products_in_half_precision_are_as_exact_as_kernels_h_states():
+    rng = np.random.default_rng(8)
+    for m, k, n, size in itertools.product((1, 3, 4, 5, 17), (*FEW, 130), (1, 16, 33), (1e-30, 1.0, 1e30)):
+        x, w = normal(rng, m, k) * np.float32(size), normal(rng, k, n).astype(np.float16)
+        y = run_linear("neonfp16", x, w, np.zeros(n, np.float32))
+        allowed = k * np.abs(x).max(1, keepdims=True) * (2**-11 * (3 + 16 / 2) * largest(w) + 2**-28)
+        assert (np.abs(y - ref.linear(x, w, np.zeros(n))) <= allowed + 2 * k * EPS * largest(x) * largest(w)).all()
 
 
 @each_isa
@@ -260,7 +274,7 @@ def run_graph_conv(isa, x, w, b, adjacency, residual=None, activation="none", in
     if residual is not None:
         given = y.matrix if in_place else source(residual.reshape(people * joints, -1), 5)
         given[...] = residual.reshape(given.shape)
-    KERNELS.graph_conv(source(x.reshape(-1, k)), ref.pack_panels(w), source(ref.pack_bias(b), 0), given, y.matrix,
+    KERNELS.graph_conv(source(x.reshape(-1, k)), np.ascontiguousarray(w), source(ref.pack_bias(b), 0), given, y.matrix,
                        gather, scatter, group_rows, activation, isa)
     assert y.is_guarded(), f"wrote beside y for {x.shape} by {w.shape}"
     return y.matrix.reshape(people, joints, -1)
@@ -301,7 +315,7 @@ def test_graph_conv_activates_and_adds_the_residual(isa, activation, residual):
         check_graph_conv(isa, neighbour_matrices(H36M17), people, k, n, activation, residual)
 
 
-@each_half_isa
+@each_widening_isa
 def test_graph_conv_widens_half_precision_weights(isa):
     for people, k, n in itertools.product((1, 5), FEW, FEW):
         check_graph_conv(isa, neighbour_matrices(H36M17), people, k, n, "relu", "separate", half=True)
@@ -319,8 +333,7 @@ def test_graph_conv_in_eight_bits(isa, bits):
                           normal(rng, people, 17, n))
         w, scale = in_eight_bits(rng, 3, k, n)
         y = target((people * 17, n))
-        packed = ref.pack_dots(w) if bits else ref.pack_panels(w)
-        KERNELS.graph_conv(source(x.reshape(-1, k)), packed, source(ref.pack_bias(b), 0),
+        KERNELS.graph_conv(source(x.reshape(-1, k)), w, source(ref.pack_bias(b), 0),
                            source(residual.reshape(-1, n), 5), y.matrix,
                            gather, scatter, group_rows, "relu", isa, padded_scale(scale), bits)
         assert y.is_guarded()

@@ -242,8 +242,8 @@ def test_a_querys_answer_does_not_depend_on_its_place_to_the_bit(isa):
         np.testing.assert_array_equal(run_attention(isa, q[order], k, v), run_attention(isa, q, k, v)[order])
 
 
-OBJECTS = {"x86_64": ("generic", "avx2", "avx512", "avx512vnni"),
-           "aarch64": ("generic", "neon", "neondot")}.get(platform.machine(), ("generic",))
+OBJECTS = {"x86_64": ("generic", "avx2", "avxvnni", "avx512", "avx512vnni"),
+           "aarch64": ("generic", "neon", "neondot", "neoni8mm", "neonfp16")}.get(platform.machine(), ("generic",))
 
 
 @pytest.mark.skipif(not (shutil.which("g++") and shutil.which("nm")), reason="needs g++ and nm")

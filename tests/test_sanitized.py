@@ -31,9 +31,10 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "max_allocation_size_mb=2048:allocator_may_return_null=0",
                "UBSAN_OPTIONS": "print_stacktrace=1"}
 # The wide kernels take most of the time to compile, and no file decides which kernels run.
+WIDE = ("avx2", "avxvnni", "avx512", "avx512vnni")
 LEFT_OUT = "".join(
     f'namespace edgepose::{isa} {{ extern const Kernels table; const Kernels table = {{"left out of this build"}}; }}\n'
-    for isa in ("avx2", "avx512", "avx512vnni"))
+    for isa in WIDE)
 
 
 def has_libfuzzer(compiler, into):
@@ -54,7 +55,7 @@ def sanitized():
     if not compiler:
         pytest.skip("needs clang++ with libFuzzer, or g++")
     (into / "left_out.cpp").write_text('#include "kernels.h"\n' + LEFT_OUT)
-    left_out = {"bindings", "edgepose", "kernels_avx2", "kernels_avx512", "kernels_avx512vnni"}
+    left_out = {"bindings", "edgepose", *(f"kernels_{isa}" for isa in WIDE)}
     sources = [path for path in (*CSRC.glob("*.cpp"), *CSRC.glob("runtime/*.cpp"), into / "left_out.cpp")
                if path.stem not in left_out]
     objects = [into / f"{source.stem}.o" for source in sources]

@@ -96,17 +96,13 @@ EP_DEVICE void measure_rows(const Left& left, int m, int k, float epsilon, Share
   wait_for_block();
 }
 
-// How a precision multiplies: halves and int8 on tensor cores, else floats and int8.
-template <bool kTensorCores>
-EP_DEVICE int bytes_of_x(Precision precision) {
-  return precision == Precision::i8 ? 1 : kTensorCores && precision != Precision::f32 ? 2 : 4;
-}
+EP_DEVICE int bytes_of_x(Multiplied as) { return as == Multiplied::i8 ? 1 : as == Multiplied::f16 ? 2 : 4; }
 
-// Elements [from, from + count) of m rows of x, in the products' types; zero up to the next multiple of 32.
-template <bool kTensorCores, class Left>
+// Elements [from, from + count) of m rows of x, in the numbers that are multiplied; zero up to the next multiple of 32.
+template <class Left>
 EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, int m, int from, int count,
                          Shared& shared) {
-  const int padded = (count + 31) / 32 * 32, size = bytes_of_x<kTensorCores>(s.precision);
+  const int padded = (count + 31) / 32 * 32, size = bytes_of_x(s.multiplied);
   for (int r = warp(); r < m; r += kWarps) {
     unsigned char* to = shared.x + r * kRowStride;
     const auto row = left.row(r);
@@ -129,9 +125,9 @@ EP_DEVICE void load_rows(const Step& s, const float* x_scale, const Left& left, 
 }
 
 // A weight as the multiply-add path reads it.
-EP_DEVICE float weight_at(const unsigned char* panel, Precision precision, long i) {
-  if (precision == Precision::f32) return reinterpret_cast<const float*>(panel)[i];
-  if (precision == Precision::f16) return to_float(reinterpret_cast<const half*>(panel)[i]);
+EP_DEVICE float weight_at(const unsigned char* panel, Type stored, long i) {
+  if (stored == Type::f32) return reinterpret_cast<const float*>(panel)[i];
+  if (stored == Type::f16) return to_float(reinterpret_cast<const half*>(panel)[i]);
   return reinterpret_cast<const int8_t*>(panel)[i];
 }
 
@@ -141,7 +137,7 @@ template <class Sum>
 EP_DEVICE void accumulate_plainly(const Step& s, const unsigned char* panel, int from, int count,
                                   Sum (&sums)[kTileRows], Shared& shared) {
   const int column = threadIdx.x % kPanelColumns, slices = kThreads / kPanelColumns;
-  if (s.precision == Precision::i8) {
+  if (s.multiplied == Multiplied::i8) {
     const uint32_t* w = reinterpret_cast<const uint32_t*>(panel) + (long)from / 4 * kPanelColumns + column;
     for (int i = threadIdx.x / kPanelColumns; i < (count + 3) / 4; i += slices) {
       const uint32_t wi = w[(long)i * kPanelColumns];
@@ -152,15 +148,15 @@ EP_DEVICE void accumulate_plainly(const Step& s, const unsigned char* panel, int
     return;
   }
   for (int i = threadIdx.x / kPanelColumns; i < count; i += slices) {
-    const float wi = weight_at(panel, s.precision, (long)(from + i) * kPanelColumns + column);
+    const float wi = weight_at(panel, s.stored, (long)(from + i) * kPanelColumns + column);
 #pragma unroll
     for (int r = 0; r < kTileRows; r++) sums[r] += reinterpret_cast<const float*>(shared.x + r * kRowStride)[i] * wi;
   }
 }
 
 // A lane's fragment of the weights, number `tile` of a panel.
-EP_DEVICE void load_fragment(const unsigned char* panel, Precision precision, long tile, uint32_t (&a)[4]) {
-  if (precision != Precision::w8) {
+EP_DEVICE void load_fragment(const Step& s, const unsigned char* panel, long tile, uint32_t (&a)[4]) {
+  if (s.stored != Type::i8 || s.multiplied == Multiplied::i8) {
     const Word4 words = reinterpret_cast<const Word4*>(panel)[tile * 32 + lane()];
     for (int i = 0; i < 4; i++) a[i] = words.word[i];
     return;
@@ -177,10 +173,10 @@ EP_DEVICE void load_fragment(const unsigned char* panel, Precision precision, lo
 template <class Sum>
 EP_DEVICE void accumulate_fragments(const Step& s, const unsigned char* panel, int from, int count,
                                     Sum (&sums)[kTileRows / 8][4], Shared& shared) {
-  const int span = s.precision == Precision::i8 ? 32 : 16;
+  const int span = s.multiplied == Multiplied::i8 ? 32 : 16;
   for (int tile = warp(); tile * span < count; tile += kWarps) {
     uint32_t a[4];
-    load_fragment(panel, s.precision, from / span + tile, a);
+    load_fragment(s, panel, from / span + tile, a);
 #pragma unroll
     for (int group = 0; group < kTileRows / 8; group++) {
       // b: the lane's row, its 32 bytes of this tile, the lane's word in each half.
@@ -197,13 +193,13 @@ EP_DEVICE void accumulate_fragments(const Step& s, const unsigned char* panel, i
 template <bool kTensorCores, class Sum, class Left, class Emit>
 EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float* scale, const float* x_scale,
                           const Left& left, int m, bool is_loaded, Shared& shared, Emit emit) {
-  const int chunk = kRowBytes / bytes_of_x<kTensorCores>(s.precision);
-  const bool uses_fragments = kTensorCores && s.precision != Precision::f32;
+  const int chunk = kRowBytes / bytes_of_x(s.multiplied);
+  const bool uses_fragments = kTensorCores && s.multiplied != Multiplied::f32;
   Sum plain[kTileRows] = {}, fragments[kTileRows / 8][4] = {};
   if (s.normalizes && !is_loaded) measure_rows(left, m, s.k, s.epsilon, shared);
   for (int from = 0; from < s.k; from += chunk) {
     const int count = s.k - from < chunk ? s.k - from : chunk;
-    if (!is_loaded) load_rows<kTensorCores>(s, x_scale, left, m, from, count, shared);
+    if (!is_loaded) load_rows(s, x_scale, left, m, from, count, shared);
     wait_for_block();
     if (uses_fragments) accumulate_fragments(s, panel, from, count, fragments, shared);
     else accumulate_plainly(s, panel, from, count, plain, shared);
@@ -227,7 +223,7 @@ EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float
     for (int w = 0; w < kWarps; w++) total += reinterpret_cast<const Sum*>(shared.sums[w])[r * kSumStride + c];
     float value = (float)total;
     if (scale) value *= scale[c];
-    if (s.precision == Precision::i8) value += shared.broken[r];
+    if (s.multiplied == Multiplied::i8) value += shared.broken[r];
     emit(r, c, value);
   }
 }
@@ -235,7 +231,7 @@ EP_DEVICE void product_as(const Step& s, const unsigned char* panel, const float
 template <bool kTensorCores, class Left, class Emit>
 EP_DEVICE void product(const Step& s, const unsigned char* panel, const float* scale, const float* x_scale,
                        const Left& left, int m, bool is_loaded, Shared& shared, Emit emit) {
-  if (s.precision == Precision::i8)
+  if (s.multiplied == Multiplied::i8)
     product_as<kTensorCores, int>(s, panel, scale, x_scale, left, m, is_loaded, shared, emit);
   else product_as<kTensorCores, float>(s, panel, scale, x_scale, left, m, is_loaded, shared, emit);
 }
@@ -244,7 +240,7 @@ EP_DEVICE void product(const Step& s, const unsigned char* panel, const float* s
 template <bool kTensorCores>
 EP_DEVICE void linear(const Launch& launch, const Step& s, Shared& shared) {
   const int m = launch.people * s.rows, panels = s.ldb / kPanelColumns, tiles = (m + kTileRows - 1) / kTileRows;
-  const bool fits = s.k * bytes_of_x<kTensorCores>(s.precision) <= kRowBytes;
+  const bool fits = s.k * bytes_of_x(s.multiplied) <= kRowBytes;
   const unsigned char* weights = constants<unsigned char>(launch, s.weight);
   const float *bias = constants<float>(launch, s.bias), *scales = constants<float>(launch, s.scale);
   const float *x_scale = constants<float>(launch, s.x_scale),

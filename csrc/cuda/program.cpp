@@ -132,8 +132,9 @@ class Maker {
     step.taps = is_conv ? weight.shape[0] : 1;
     step.groups = is_graph ? weight.shape[0] : 1;
     step.k *= step.taps;
-    step.precision = weight.type == Type::f32 ? Precision::f32 : weight.type == Type::f16 ? Precision::f16
-                     : from.x_scale < 0 ? Precision::w8 : Precision::i8;
+    step.stored = weight.type;
+    step.multiplied = from.x_scale >= 0 ? Multiplied::i8
+                      : weight.type != Type::f32 && uses_tensor_cores_ ? Multiplied::f16 : Multiplied::f32;
     step.ldb = round_up(step.columns, kPanelColumns);
     step.bias = floats(from.bias, step.ldb);
     step.scale = floats(from.scale, step.ldb);
@@ -163,13 +164,13 @@ class Maker {
     const auto put = [&](int i, int column) {
       const bool is_there = i < step.k && first + column < n;
       const long from = is_there ? ((long)group * step.k + i) * n + first + column : 0;
-      const int size = step.precision == Precision::f32 ? 4 : step.precision == Precision::f16 ? 2 : 1;
+      const int size = bytes_of(step.stored);
       to.resize(to.size() + size);
       if (is_there)
         std::memcpy(&to[to.size() - size], static_cast<const unsigned char*>(weight.data) + from * size, size);
     };
-    const bool is_i8 = step.precision == Precision::i8;
-    if (!uses_tensor_cores_ || step.precision == Precision::f32) {
+    const bool is_i8 = step.multiplied == Multiplied::i8;
+    if (!uses_tensor_cores_ || step.multiplied == Multiplied::f32) {
       const int together = is_i8 ? 4 : 1;  // elements of k side by side
       for (int i = 0; i < step.k; i += together)
         for (int column = 0; column < kPanelColumns; column++)

@@ -29,7 +29,8 @@ struct Step {
   bool is_answer = false;                 // y is the answer, without gaps between its rows
   bool normalizes = false;                // each row of x is normalised before its product
   float epsilon = 0;
-  Precision precision = Precision::f32;
+  Type stored = Type::f32;
+  Multiplied multiplied = Multiplied::f32;
   // panel: the bytes of one panel of all groups.
   long weight = -1, panel = 0, scale = -1, x_scale = -1, bias = -1, position = -1;
   int ldb = 0, ldp = 0;

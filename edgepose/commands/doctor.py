@@ -31,6 +31,15 @@ UNDER_OTHER_NAMES = {"opencv-python": ("opencv-python-headless", "opencv-contrib
                                        "opencv-contrib-python-headless")}
 
 
+def instruction_sets() -> list[str]:
+    """A line for each instruction set that there are kernels for: if it runs here, on which CPUs, and what it gains."""
+    lines = []
+    for name, machines, gain, is_built, runs in _native.instruction_sets():
+        where = "runs here" if runs else "not on this CPU" if is_built else "left out: this compiler is too old for it"
+        lines.append(f"{name:<14} {where:<16} {machines}{f': {gain}' if gain else ''}")
+    return lines
+
+
 def gpu() -> str:
     """The NVIDIA GPUs the driver shows, or why there are none."""
     shown = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
@@ -101,6 +110,8 @@ def main(arguments: argparse.Namespace) -> int:
           f"process{f', a quota of {quota:g} of their time' if (quota := cpu_quota()) else ''}")
     print(f"kernels      {isas[0]} (this CPU runs {', '.join(isas)})" if not forced else
           f"kernels      {forced}: EDGEPOSE_ISA forces it (this CPU runs {', '.join(isas)})")
+    for line in instruction_sets():
+        print(f"  {line}")
     print(f"GPU          {gpu()}; {gpu_engines()}")
     print(f"CUDA engine  {cuda_engine()}")
     print("libraries")
