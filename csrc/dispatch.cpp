@@ -1,3 +1,4 @@
+#include "compilers.h"
 #include "kernels.h"
 
 #include <stdexcept>
@@ -66,28 +67,35 @@ static bool has_i8mm() { return false; }
 #endif
 #endif
 
-static std::vector<InstructionSet> find_sets() {
-#if defined(EP_KNOWS_AVX_VNNI) && defined(__x86_64__)
-  const Kernels* vnni = &avxvnni::table;
+// Sets that an old compiler has left out of this build are null.
+#if defined(__x86_64__) && defined(EP_KNOWS_AVX_VNNI)
+static const Kernels* const kVnni = &avxvnni::table;
 #elif defined(__x86_64__)
-  const Kernels* vnni = nullptr;
+static const Kernels* const kVnni = nullptr;
+#elif defined(__aarch64__) && defined(EP_KNOWS_ARM_V8_2)
+static const Kernels *const kI8mm = &neoni8mm::table, *const kDot = &neondot::table, *const kHalf = &neonfp16::table;
+#elif defined(__aarch64__)
+static const Kernels *const kI8mm = nullptr, *const kDot = nullptr, *const kHalf = nullptr;
 #endif
-  return {
+
+static std::vector<InstructionSet> find_sets() {
+  std::vector<InstructionSet> sets = {
 #if defined(__x86_64__)
       {"avx512vnni", "Ice Lake, Zen 4", "int8: 64 products an instruction", &avx512vnni::table, has_avx512_vnni()},
       {"avx512", "Skylake-SP", "16 float32 a vector", &avx512::table, has_avx512()},
-      {"avxvnni", "Alder Lake, Zen 5", "int8: 32 products an instruction", vnni, vnni && has_avx_vnni()},
+      {"avxvnni", "Alder Lake, Zen 5", "int8: 32 products an instruction", kVnni, has_avx_vnni()},
       {"avx2", "Haswell, Zen", "8 float32 a vector, half precision", &avx2::table, has_avx2()},
 #elif defined(__aarch64__)
-      {"neoni8mm", "Neoverse V1, Cortex-A510, Apple M2", "int8: 32 products an instruction", &neoni8mm::table,
-       has_i8mm()},
-      {"neondot", "Cortex-A55, A76", "int8: 16 products an instruction", &neondot::table, has_dot_product()},
+      {"neoni8mm", "Neoverse V1, Cortex-A510", "int8: 32 products an instruction", kI8mm, has_i8mm()},
+      {"neondot", "Cortex-A55, A76", "int8: 16 products an instruction", kDot, has_dot_product()},
       {"neon", "every ARMv8", "4 float32 a vector, half precision", &neon::table, true},
-      {"neonfp16", "Cortex-A55, A76", "fp16: 8 products an instruction, rounded to half precision", &neonfp16::table,
+      {"neonfp16", "Cortex-A55, A76", "only if asked for: FP16 multiplied in FP16, 8 products an instruction", kHalf,
        has_half()},
 #endif
       {"generic", "every CPU", "", &generic::table, true},
   };
+  for (InstructionSet& set : sets) set.runs &= set.kernels != nullptr;
+  return sets;
 }
 
 const InstructionSet* instruction_sets(int* count) {

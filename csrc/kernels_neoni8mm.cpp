@@ -1,6 +1,7 @@
+#include "compilers.h"
 #include "kernels.h"
 
-#if defined(__aarch64__)
+#if defined(__aarch64__) && defined(EP_KNOWS_ARM_V8_2)
 #include <arm_neon.h>
 #define EP_NEON
 #define EP_NEON_I8MM

@@ -48,17 +48,16 @@ void round_rows(const float* x, const SplitRows& to, float* step, long ldx, int 
   }
 }
 
-// Adds to a row's 16 sums what kernels.h calls leftovers; list: their count, and they.
-EP_INLINE void add_leftovers(const rounded* x, const int8_t* list, vi (&sums)[kVectors]) {
+// Adds what kernels.h calls leftovers to the sums of rows, [rows][kPanel]; list: their count, and they.
+[[maybe_unused]] void add_leftovers(const RoundedRows& left, const int8_t* list, int rows, int32_t* sums) {
   int32_t count;
   __builtin_memcpy(&count, list, 4);
   const Leftover* leftovers = (const Leftover*)(list + 4);
-  int32_t columns[kPanel];
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; v++) __builtin_memcpy(columns + v * kLanes, &sums[v], sizeof sums[v]);
-  for (int e = 0; e < count; e++) columns[leftovers[e].column] += x[leftovers[e].i] * leftovers[e].number;
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; v++) __builtin_memcpy(&sums[v], columns + v * kLanes, sizeof sums[v]);
+  for (int e = 0; e < count; e++) {
+    const rounded* x = left.x + leftovers[e].i;
+    int32_t* to = sums + leftovers[e].column;
+    for (int r = 0; r < rows; r++, x += left.ld, to += kPanel) *to += *x * leftovers[e].number;
+  }
 }
 
 // x in 8 bits.
@@ -89,21 +88,23 @@ struct Dots {
     vi dots[P][kGroups<Dots, R>][kDots];
     set_to_zero(dots);
     add_products<Dots, R, P>(left, w + panel_sums(kDepth), stride, k, dots);
-    [[maybe_unused]] const long used = panel_bytes(kStored, kDepth, k);
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
-      vi weight_sums[kVectors];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; v++) weight_sums[v] = (vi)load((const float*)(w + p * stride) + v * kLanes);
+      int32_t whole[R][kPanel];
 #pragma GCC unroll 32
-      for (int r = 0; r < R; r++) {
-        vi whole[kVectors];
+      for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; v++)
-          whole[v] = dot_sums(dots[p][r / kTogether], r % kTogether, v) - left.zero[r] * weight_sums[v];
-        if constexpr (kHasPairs) add_leftovers(left.x + r * left.ld, w + p * stride + used, whole);
+          store((float*)whole[r] + v * kLanes, (vf)dot_sums(dots[p][r / kTogether], r % kTogether, v));
+      if constexpr (kHasPairs) add_leftovers(left, w + p * stride + panel_bytes(kStored, kDepth, k), R, whole[0]);
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) sums[p][r][v] = __builtin_convertvector(whole[v], vf);
+      for (int v = 0; v < kVectors; v++) {
+        const vi weight_sums = (vi)load((const float*)(w + p * stride) + v * kLanes);
+#pragma GCC unroll 32
+        for (int r = 0; r < R; r++) {
+          const vi sum = (vi)load((const float*)whole[r] + v * kLanes) - left.zero[r] * weight_sums;
+          sums[p][r][v] = __builtin_convertvector(sum, vf);
+        }
       }
     }
   }

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from guarded import WIDENING_ISAS
 from models import LIFTERS, SMALL, keypoints, lowered, randomised, small, tiny_lifter, torch_poses
 
 from edgepose import _native
@@ -48,7 +49,7 @@ def test_half_precision_weights_move_poses_by_their_rounding_alone(lifter):
     # residuals keep an error's share of a pose; the errors of the products add up.
     products = sum(step["op"] in ("linear", "conv", "graph_conv") for step in plan["steps"])
     bound_mm = products * 2**-11 * np.linalg.norm(expected, axis=-1).mean() * 1e3
-    for isa in ISAS:
+    for isa in WIDENING_ISAS:
         half = poses(plan, tensors, x, isa)
         np.testing.assert_array_equal(half, poses(plan, rounded, x, isa))  # a storage format: the sums are the same
         assert np.linalg.norm(half - expected, axis=-1).mean() * 1e3 < bound_mm
