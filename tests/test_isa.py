@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from c_package import tool
-from test_fuzz_engine_file import has_libfuzzer
+from test_sanitized import has_libfuzzer
 
 from edgepose import _native
 
