@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from edgepose.adapters import ADAPTERS
-from edgepose.clip import CLIPS, load_clip
+from edgepose.clip import load_clip
 from edgepose.people import People
+from edgepose.shipped import shipped_file
 from edgepose.skeleton import H36M17
 
 PICTURE = (26000, 4000)  # px: twenty people beside each other
@@ -62,7 +63,7 @@ class Count:
 
 def motions() -> list[tuple[np.ndarray, float]]:
     """(joints (F, 17, 3) px of x, y and confidence, frames a second) of each piece of real motion that ships."""
-    keypoints_norm = np.load(CLIPS / "evaluation351.npz")["keypoints_norm"].astype(float)
+    keypoints_norm = np.load(shipped_file("clips/evaluation351.npz"))["keypoints_norm"].astype(float)
     found = [(np.dstack([window * SIZE_PX, np.ones(window.shape[:2])]), WINDOWS_HZ) for window in keypoints_norm]
     for name in ("balance_cam1", "balance_cam2", "balance_cam3"):
         clip = load_clip(name)

@@ -21,10 +21,11 @@ from .files.recording import Recording
 from .filters import OneEuro
 from .npz import read_npz
 from .people import identify
+from .shipped import HERE, shipped_file
 from .skeleton import H36M17
 from .stream import Lifter, Pose, Stream
 
-CLIPS = Path(__file__).parent / "clips"
+CLIPS = HERE / "clips"
 WINDOW_FILES = {"evaluation": ("evaluation.npz", "evaluation351.npz"),  # many short windows, fewer long ones
                 "calibration": ("calibration.npz", "calibration351.npz")}
 ARRAYS = {*ADAPTERS, "keypoints", "layout", "fps", "image_size", "timestamps_s", "reference_m", "ids"}  # a file's
@@ -361,7 +362,7 @@ def _check_pixels(path: Path, keypoints: np.ndarray, image_size: tuple[float, fl
                          "the picture they were found in")
 
 
-def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS,
+def load_windows(frames: int, is_causal: bool = False, folder: Path | None = None,
                  use: str = "evaluation") -> tuple[np.ndarray, np.ndarray]:
     """The windows that ship for checking models: keypoints_norm (N, frames, 17, 2), target_m (N, 17, 3), float32.
 
@@ -370,12 +371,12 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS,
     The target belongs to the middle frame, or with is_causal to the last one. The files of WINDOW_FILES hold longer
     windows: what is wanted is taken from around their middle, from the first file that is long enough. A causal window
     that is longer still repeats its first frame, as at the start of a stream.
-    Raises ValueError if none is long enough.
+    Raises ValueError if none is long enough, and FileNotFoundError if they are not installed. folder: of other files.
     """
     after = 0 if is_causal else frames // 2
     before = frames - 1 - after
     for file in WINDOW_FILES[use]:
-        with np.load(folder / file) as arrays:
+        with np.load(folder / file if folder else shipped_file(f"clips/{file}")) as arrays:
             keypoints, target = arrays["keypoints_norm"], arrays["target_m"]
         middle = keypoints.shape[1] // 2
         if before <= middle or (is_causal and file == WINDOW_FILES[use][-1]):
@@ -383,7 +384,7 @@ def load_windows(frames: int, is_causal: bool = False, folder: Path = CLIPS,
             missing = frames - part.shape[1]
             return (np.ascontiguousarray(np.pad(part, ((0, 0), (missing, 0), (0, 0), (0, 0)), "edge")),
                     target.astype(np.float32))
-    raise ValueError(f"{folder / file} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
+    raise ValueError(f"{file} has windows of {keypoints.shape[1]} frames; the middle {frames} are not in them")
 
 
 def stream_clip(engine: Lifter, clip: Clip, delay_frames: int = 0, smoothing: OneEuro | None = None,

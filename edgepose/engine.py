@@ -14,9 +14,10 @@ from .backends import BACKENDS, STRANGERS, backend
 from .checks import installing
 from .columns import PUBLISHED_INPUTS, PUBLISHED_OUTPUTS
 from .enginefile import BuildNeeded, EngineError
+from .shipped import more, shipped
 from .skeleton import MODEL_SKELETONS, Skeleton
 
-SHIPPED = Path(__file__).parent / "weights"
+ENGINES = "weights/*.epose"  # of those that ship
 # For the slowest frame, not the median: with a busy neighbour a second thread waits for time slices.
 DEFAULT_THREADS = 1
 
@@ -149,8 +150,8 @@ def _find(engine: str | os.PathLike) -> Path:
     path = Path(engine)
     if path.suffix == ".epose" or path.is_file():
         return path
-    shipped = {file.stem.removesuffix("_fp16"): file for file in sorted(SHIPPED.glob("*.epose"))}
-    if str(engine) in shipped:
-        return shipped[str(engine)]
+    engines = {file.stem.removesuffix("_fp16"): file for file in shipped(ENGINES)}
+    if str(engine) in engines:
+        return engines[str(engine)]
     raise EngineError(f"{str(engine)!r} is neither an engine file nor a shipped engine; shipped are "
-                      f"{', '.join(shipped)}. Others are built with: edgepose compile --model NAME")
+                      f"{', '.join(engines)}{more(ENGINES)}. Others are built with: edgepose compile --model NAME")

@@ -20,7 +20,7 @@ from safetensors.torch import save as save_torch
 import edgepose
 from edgepose import _native, enginefile
 from edgepose.build_engines.lower import lower
-from edgepose.engine import SHIPPED
+from edgepose.shipped import WEIGHTS
 from edgepose.skeleton import H36M17
 
 MODEL = tiny_lifter()
@@ -161,16 +161,16 @@ OTHER_KINDS = {  # name -> a file, the message
     "mine.pth": (torch_bytes, f"no engine but a zip archive, as torch.save .*{COMPILE} NAME --published FILE.pth"),
     "old.pth": (lambda: torch_bytes(_use_new_zipfile_serialization=False),
                 f"no engine but a pickle.*{COMPILE} NAME --published FILE.pth"),
-    "clip.npz": ((SHIPPED.parent / "clips/balance_cam1.npz").read_bytes,
+    "clip.npz": ((WEIGHTS.parent / "clips/balance_cam1.npz").read_bytes,
                  "no engine but a zip archive, .*numpy .*edgepose lift"),
-    "mine.onnx": ((SHIPPED / "hrnet-w8.onnx").read_bytes, f"perhaps an ONNX graph.*--detector.*{COMPILE} NAME"),
+    "mine.onnx": ((WEIGHTS / "hrnet-w8.onnx").read_bytes, f"perhaps an ONNX graph.*--detector.*{COMPILE} NAME"),
     "mine.tflite": (lambda: b"\x1c\0\0\0TFL3" + bytes(99), f"no engine but a TensorFlow Lite model.*{COMPILE} NAME"),
     "mine.engine": (lambda: b"ftrt" + bytes(99), "a bare TensorRT plan.*--backend tensorrt"),
     "mine.xml": (lambda: b'<?xml version="1.0"?><net name="a"></net>', "no engine but XML or a web page"),
     "pointer.epose": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
                       "a pointer of Git LFS.*git lfs pull"),
     # This one's counters are int64, which no engine has.
-    "martinez-s.safetensors": ((SHIPPED / "martinez-s.safetensors").read_bytes,
+    "martinez-s.safetensors": ((WEIGHTS / "martinez-s.safetensors").read_bytes,
                                f"{COMPILE} .*martinez-s.safetensors"),
     "half.safetensors": (lambda: save_torch({"a": torch.zeros(2, dtype=torch.bfloat16)}),
                          f"{COMPILE} .*half.safetensors")}

@@ -18,6 +18,7 @@ from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.columns import joints_of
 from edgepose.metrics import mpjpe
+from edgepose.shipped import WEIGHTS
 from edgepose.skeleton import H36M16
 from edgepose.zoo import checkpoints
 
@@ -143,10 +144,10 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch, capsy
     (["--model", "amposse"], "'amposse' is neither a .safetensors checkpoint nor one of ampose, .*did you mean ampose"),
     (["--model", "nix", "--untrained"], "unknown model 'nix'"),
     (["--model", "hrnet-w8"], "hrnet-w8 is a detector: edgepose compile-detector hrnet-w8"),
-    (["--model", str(checkpoints.SHIPPED / "hrnet-w8.safetensors")],
+    (["--model", str(WEIGHTS / "hrnet-w8.safetensors")],
      "is a detector: edgepose compile-detector .*hrnet-w8.safetensors"),
     (["--model", "martinez", "--untrained", "--published", "x.pth"], "--published and --untrained exclude each other"),
-    (["--model", str(checkpoints.SHIPPED / "ampose.safetensors"), "--frames", "9"],
+    (["--model", str(WEIGHTS / "ampose.safetensors"), "--frames", "9"],
      r"ampose.safetensors is a model of 1 frame\(s\), not of 9"),
     (["--model", "ampose", "--threads", "0"], "--threads is 0; wanted 1 or more"),
     (["--model", "martinez", "--published", __file__],
@@ -213,7 +214,7 @@ def test_an_engine_says_its_options_and_a_header_with_others_is_refused(tmp_path
 
 def test_two_checkpoints_of_a_model_do_not_write_over_each_other_s_engines(tmp_path):
     for name in ("ampose", "ampose-mine"):
-        (tmp_path / f"{name}.safetensors").write_bytes((checkpoints.SHIPPED / "ampose.safetensors").read_bytes())
+        (tmp_path / f"{name}.safetensors").write_bytes((WEIGHTS / "ampose.safetensors").read_bytes())
         assert main(["compile", "--model", str(tmp_path / f"{name}.safetensors"), "--out",
                      str(tmp_path), "--backend", "native", "--precision", "fp16"]) == 0
     engines = {file.name: edgepose.load(file, trust=True).model for file in tmp_path.glob("*.epose")}
@@ -273,12 +274,12 @@ def test_int8_that_is_no_faster_than_fp16_is_refused_with_the_reason(in_eight_bi
     assert main([*command, "--keep-slower"]) == 0 and len(list(tmp_path.glob("*.epose"))) == 1
 
 
-SHIPPED = sorted(file.stem for file in checkpoints.SHIPPED.glob("*.safetensors") if file.stem in zoo.MODELS)
+SHIPPED = sorted(file.stem for file in WEIGHTS.glob("*.safetensors") if file.stem in zoo.MODELS)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
-    header, tensors = enginefile.read(checkpoints.SHIPPED / f"{name}_fp16.epose")
+    header, tensors = enginefile.read(WEIGHTS / f"{name}_fp16.epose")
     lifter = compiler.load_lifter(name)
     assert header["weights_sha256"] == weights_sha256(lifter.module)
     again, fresh = compiler.build(lifter, "native", "fp16")
@@ -292,7 +293,7 @@ def test_a_shipped_engine_is_made_from_the_shipped_weights(name):
     assert again["plan"] == header["plan"] and all((tensors[key] == fresh[key]).all() for key in fresh)
 
 
-IN_EIGHT_BITS = sorted(file.stem for file in checkpoints.SHIPPED.glob("*_int8.epose"))
+IN_EIGHT_BITS = sorted(file.stem for file in WEIGHTS.glob("*_int8.epose"))
 
 
 @pytest.mark.parametrize("name", IN_EIGHT_BITS)
@@ -311,7 +312,7 @@ def test_the_default_lifter_ships_in_eight_bits_too():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_are_small_have_a_card_and_are_far_better_than_a_linear_map(name):
-    folder = checkpoints.SHIPPED
+    folder = WEIGHTS
     assert (folder / f"{name}.safetensors").stat().st_size <= 10e6
     assert f"edgepose train --path DIR --out DIR --model {name} " in (folder / f"{name}.md").read_text()
     engine = edgepose.load(name)

@@ -6,7 +6,8 @@ from hrnet_names import official_shapes, official_state
 from edgepose import zoo
 from edgepose.build_engines import compile_detector as detectors
 from edgepose.cli import main
-from edgepose.pictures.detector import SHIPPED, HRNetDetector
+from edgepose.pictures.detector import HRNetDetector
+from edgepose.shipped import WEIGHTS
 from edgepose.zoo.detectors import load_detector, save_detector
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
@@ -113,7 +114,7 @@ def test_a_checkpoint_comes_back_with_its_metadata(tmp_path, module):
             ValueError, match="random weights are for hrnet-w32, .* by their names, not for .*a.safetensors"):
         load_detector(str(tmp_path / "a.safetensors"), untrained=True)
     with pytest.raises(ValueError, match="no checkpoint of a detector"):
-        load_detector(str(SHIPPED.with_name("ampose.safetensors")))
+        load_detector(str(WEIGHTS / "ampose.safetensors"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -166,16 +167,16 @@ def test_the_command_compiles_a_detector(tmp_path, capsys, module):
     assert main(["compile-detector", "hrnet-w9", "--out", str(tmp_path)]) == 1
     assert ("'hrnet-w9' is neither a .safetensors checkpoint nor one of hrnet-w32, hrnet-w48, hrnet-w8; "
             "did you mean hrnet-w8" in capsys.readouterr().err)
-    assert main(["compile-detector", str(SHIPPED.parent / "ampose.safetensors"), "--out", str(tmp_path)]) == 1
+    assert main(["compile-detector", str(WEIGHTS / "ampose.safetensors"), "--out", str(tmp_path)]) == 1
     assert "ampose.safetensors is no checkpoint of a detector" in capsys.readouterr().err
 
 
 def test_the_shipped_onnx_file_is_that_of_the_shipped_weights():
     module, metadata = load_detector("hrnet-w8")
-    detector = HRNetDetector(SHIPPED)
+    detector = HRNetDetector(WEIGHTS / "hrnet-w8.onnx")
     assert detector.size == metadata["size"]
     crop = np.random.default_rng(0).normal(size=(3, *detector.size)).astype(np.float32)
     with torch.no_grad():
         wanted = module(torch.from_numpy(crop)[None])[0].numpy()
     assert np.abs(detector.heatmaps(crop) - wanted).max() <= detectors.BUDGET["fp16"] * np.abs(wanted).max()
-    assert SHIPPED.stat().st_size <= 2e6 and SHIPPED.with_suffix(".safetensors").stat().st_size <= 2e6
+    assert all((WEIGHTS / f"hrnet-w8.{suffix}").stat().st_size <= 2e6 for suffix in ("onnx", "safetensors"))

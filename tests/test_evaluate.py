@@ -11,7 +11,8 @@ from tiny_real_clips import write_balance
 
 from edgepose import zoo
 from edgepose.clip import load_clip
-from edgepose.zoo.checkpoints import SHIPPED, save_checkpoint
+from edgepose.shipped import WEIGHTS
+from edgepose.zoo.checkpoints import save_checkpoint
 from edgepose.skeleton import H36M17
 from edgepose.training import clips, evaluate, models
 
@@ -139,7 +140,7 @@ def test_another_window_length_than_the_files_own_is_refused(checkpoint):
     with pytest.raises(ValueError, match=r"small.safetensors is a model of 9 frame\(s\), not of 27"):
         models.open_model(str(checkpoint), 27)
     with pytest.raises(ValueError, match=r"ampose_fp16.epose is a model of 1 frame\(s\), not of 27"):
-        models.open_model(str(SHIPPED / "ampose_fp16.epose"), 27)
+        models.open_model(str(WEIGHTS / "ampose_fp16.epose"), 27)
     with pytest.raises(ValueError, match="model 'hrnet-w8' is a detector; wanted .* one of ampose"):
         models.open_model("hrnet-w8")
 

@@ -19,10 +19,10 @@ TREES = {"edgepose": PACKAGE, "edgepose.build_engines": PACKAGE.parent / "build_
 
 # All that builds, trains and measures may import these; cli for its reporting().
 SHARED = {"adapters", "checks", "cli", "clip", "columns", "edgepose", "engine", "enginefile", "filters", "gpu",
-          "metrics", "people", "skeleton", "stream", "timing", "zoo"}
+          "metrics", "people", "shipped", "skeleton", "stream", "timing", "zoo"}
 MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all from lines above its own
     "checks": set(), "columns": {"checks"}, "machine": set(), "npz": set(), "onnxfile": set(), "pyinstaller": set(),
-    "metrics": set(), "skeleton": set(),
+    "metrics": set(), "shipped": set(), "skeleton": set(),
     "adapters": {"checks", "skeleton", "_native"}, "camera": {"checks", "skeleton", "_native"},
     "filters": {"checks", "_native"},
     "workers": {"checks"},
@@ -30,22 +30,22 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
     "enginefile": {"columns", "skeleton", "_native"},
     "gpu": {"checks", "enginefile", "_cuda"},
     "backends": {"enginefile", "gpu", "onnxfile", "_cuda", "_native"},
-    "engine": {"backends", "checks", "columns", "enginefile", "skeleton"},
+    "engine": {"backends", "checks", "columns", "enginefile", "shipped", "skeleton"},
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
     "people": {"adapters", "checks", "skeleton", "stream", "_native"},
     "files": {"adapters", "checks", "npz", "skeleton"},
-    "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "people", "skeleton", "stream"},
-    "pictures": {"adapters", "camera", "checks", "skeleton"},
+    "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "people", "shipped", "skeleton", "stream"},
+    "pictures": {"adapters", "camera", "checks", "shipped", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
     "serve": {"adapters", "camera", "checks", "clip", "engine", "people", "pictures", "stream"},
     "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "people", "pictures", "skeleton",
                  "stream"},  # the public names
     "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine",
-                 "metrics", "npz", "people", "pictures", "serve", "show", "skeleton", "stream", "workers", "_cuda",
-                 "_native"},
+                 "metrics", "npz", "people", "pictures", "serve", "shipped", "show", "skeleton", "stream", "workers",
+                 "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
-    "zoo": {"checks", "columns", "enginefile", "skeleton"},
+    "zoo": {"checks", "columns", "enginefile", "shipped", "skeleton"},
     "training": SHARED | {"camera", "machine", "npz", "pictures", "show"},
     # training: for publish; _native: for the losses of a quantisation.
     "build_engines": SHARED | {"onnxfile", "pictures", "training", "_native"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgepose import enginefile
-from edgepose.engine import SHIPPED
+from edgepose.shipped import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,7 +80,7 @@ def test_values_are_read_as_python_reads_them_to_the_last_bit(echo):
 
 
 def test_the_headers_of_the_shipped_engines_are_read_as_python_reads_them(echo):
-    for path in sorted(SHIPPED.glob("*.epose")):
+    for path in sorted(WEIGHTS.glob("*.epose")):
         data = path.read_bytes()
         outer = data[8:8 + int.from_bytes(data[:8], "little")]
         inner = json.loads(outer)["__metadata__"]["edgepose"].encode()

@@ -3,7 +3,7 @@ from tiny_mocap import write_all
 
 from edgepose.build_engines import publish_detector as p
 from edgepose.pictures.detector import HRNetDetector
-from edgepose.zoo.checkpoints import SHIPPED
+from edgepose.shipped import WEIGHTS
 from edgepose.zoo.detectors import load_detector, save_detector
 
 pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
@@ -32,6 +32,6 @@ def test_what_ships_is_written_with_its_figures(tmp_path, monkeypatch):
 
 def test_the_card_that_ships_has_the_figures_of_the_weights():
     _, metadata = load_detector("hrnet-w8")
-    card = (SHIPPED / "hrnet-w8.md").read_text()
+    card = (WEIGHTS / "hrnet-w8.md").read_text()
     assert all(f"| {what} | {value} |" in card for what, value in metadata["figures"].items())
     assert metadata["note"] in card

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from .. import _native, enginefile
 from ..checks import checked_number
-from ..engine import DEFAULT_THREADS, SHIPPED, load
+from ..engine import DEFAULT_THREADS, ENGINES, load
 from ..enginefile import EngineError
 from ..gpu import cuda_missing, open_gpu, tensorrt_missing
 from ..machine import cores, cpu_quota, processor
 from ..people import MOST_PEOPLE
+from ..shipped import shipped
 from .live import keeps_up, lines_of, run_live
 
 LIBRARIES = {  # each with its use
@@ -118,7 +119,7 @@ def main(arguments: argparse.Namespace) -> int:
     for name, purpose in LIBRARIES.items():
         print(f"  {name:<14} {_found(name, *UNDER_OTHER_NAMES.get(name, ())):<16} {purpose}")
     print("engines")
-    engines = arguments.engines or sorted(SHIPPED.glob("*.epose"))
+    engines = arguments.engines or shipped(ENGINES)
     if arguments.live:
         print(f"  each for {arguments.seconds:g} s with {arguments.people} in the picture, at {arguments.rate:g} Hz")
     runs = [_look(path, arguments.trust) and (not arguments.live or _run_live(path, arguments)) for path in engines]

@@ -20,7 +20,7 @@ from ..engine import load
 from ..files.writing import write_motions
 from ..filters import SMOOTH, OneEuro
 from ..metrics import mpjpe, p_mpjpe
-from ..pictures.detector import DETECTORS, SHIPPED, Detector, open_detector
+from ..pictures.detector import DETECTORS, SHIPPED_DETECTOR, Detector, open_detector
 from ..pictures.video import camera_frames, check_video, is_live, video_frames
 from ..show.drawing import FILMS, plot_poses, save_film
 from ..show.live import Viewer
@@ -163,7 +163,7 @@ def _people_of(arguments: argparse.Namespace) -> list[Clip]:
 def _detector_of(arguments: argparse.Namespace) -> Detector:
     detector = open_detector(arguments.detector or "shipped", threads=arguments.threads, flip_test=arguments.flip_test)
     if arguments.detector is None:
-        print(f"no --detector given: {SHIPPED.stem}, which ships, is a demonstration that has seen rendered people "
+        print(f"no --detector given: {SHIPPED_DETECTOR}, which ships, is a demonstration that has seen rendered people "
               "only and confuses left and right")
     return detector
 

@@ -21,9 +21,10 @@ import numpy as np
 
 from ..adapters import COCO17, MEDIAPIPE33
 from ..checks import first_line
+from ..shipped import shipped_file
 from ..skeleton import Skeleton
 
-SHIPPED = Path(__file__).parents[1] / "weights" / "hrnet-w8.onnx"
+SHIPPED_DETECTOR = "hrnet-w8"
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's, RGB in [0, 1]
 PADDING = 1.25  # a person's box is so many times as large as the person
 STRIDE = 4  # a heatmap's pixel (i, j) is the crop's pixel (4 i, 4 j)
@@ -372,7 +373,8 @@ def open_detector(name_or_file: str | Path = "shipped", *, threads: int = 1, fli
     """
     name = str(name_or_file)
     if name == "shipped" or name.endswith(".onnx") and not name.startswith("rtmlib:"):
-        return HRNetDetector(SHIPPED if name == "shipped" else name, threads=threads, flip_test=flip_test)
+        file = shipped_file(f"weights/{SHIPPED_DETECTOR}.onnx") if name == "shipped" else name
+        return HRNetDetector(file, threads=threads, flip_test=flip_test)
     if flip_test:
         raise ValueError(f"the detector {name} has no flip test; the HRNets have")
     if name == "mediapipe" or name.endswith(".task"):

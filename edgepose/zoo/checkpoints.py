@@ -14,12 +14,13 @@ from safetensors.torch import save
 from .. import zoo
 from ..checks import first_line, listed, near, read_json
 from ..enginefile import write_atomically
+from ..shipped import more, shipped
 from ..skeleton import MODEL_SKELETONS
 
 FORMAT = "edgepose checkpoint 1"
 PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".tar")  # what files of torch.save are called
 REQUIRED = {"model": str, "frames": int, "skeleton": str, "options": dict}
-SHIPPED = Path(__file__).parents[1] / "weights"
+SHIPPED = "weights/*.safetensors"
 
 
 def checkpoint_name(model: str, frames: int) -> str:
@@ -45,14 +46,13 @@ def find_checkpoint(model: str, frames: int | None = None) -> Path:
         raise ValueError(f"model {model!r} is neither a .safetensors checkpoint nor one of "
                          f"{', '.join(zoo.MODELS)}{near(model, zoo.MODELS)}")
     frames = zoo.frames_of(model, frames)
-    path = SHIPPED / f"{checkpoint_name(model, frames)}.safetensors"
-    if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")
-                                   if file.stem not in zoo.DETECTORS))
-        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: "
-                                f"{shipped}). Train them: edgepose train --model {model} --frames {frames} --path DIR "
-                                f"--out runs; then give --model runs/{path.name}")
-    return path
+    name, checkpoints = checkpoint_name(model, frames), {file.stem: file for file in shipped(SHIPPED)}
+    if name not in checkpoints:
+        lifters = ", ".join(known for known in checkpoints if known not in zoo.DETECTORS) or "none"
+        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {lifters}{more(SHIPPED)}). "
+                                f"Train them: edgepose train --model {model} --frames {frames} --path DIR "
+                                f"--out runs; then give --model runs/{name}.safetensors")
+    return checkpoints[name]
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:

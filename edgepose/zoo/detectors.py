@@ -9,6 +9,7 @@ import torch
 
 from .. import zoo
 from ..checks import near
+from ..shipped import more, shipped
 from .checkpoints import SHIPPED, check_fits, check_metadata, read_tensors, write_tensors
 from .published import read_state
 
@@ -55,11 +56,12 @@ def load_detector(name_or_file: str, published: str | Path | None = None, untrai
                 state = read_state(published)
                 _load_state(module, {name.removeprefix("module."): tensor for name, tensor in state.items()}, published)
             return module.eval(), {"model": name_or_file, "size": SIZES.get(name_or_file, SIZE)}
-        path = SHIPPED / f"{name_or_file}.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(f"no weights ship for {name_or_file}. Give the authors' with "
+        checkpoints = {file.stem: file for file in shipped(SHIPPED)}
+        if name_or_file not in checkpoints:
+            raise FileNotFoundError(f"no weights ship for {name_or_file}{more(SHIPPED)}. Give the authors' with "
                                     "--published FILE.pth, or train some: python -m edgepose.training.heatmaps "
                                     f"--model {name_or_file} --path DIR --out runs")
+        path = checkpoints[name_or_file]
     elif not (name_or_file.endswith(".safetensors") or path.is_file()):
         raise ValueError(f"model {name_or_file!r} is neither a .safetensors checkpoint nor one of "
                          f"{', '.join(zoo.DETECTORS)}{near(name_or_file, zoo.DETECTORS)}")
