@@ -2,21 +2,27 @@
 pyproject.toml.
 
 EDGEPOSE_CUDA_ARCHITECTURES: which GPUs _cuda is for, as "87 90"; default: all of ARCHITECTURES that this nvcc knows. "none": no _cuda.
+EDGEPOSE_BUILD_JOBS: how many compilers run at once; default: one for each processor, as far as half of the memory allows.
+EDGEPOSE_RUNTIME_ONLY=1: a wheel without the weights that edgepose-weights and edgepose-checkpoints have.
 """
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 from glob import glob
+from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
 ASKED_FOR = os.environ.get("EDGEPOSE_CUDA_ARCHITECTURES", "").split()
 NVCC = None if ASKED_FOR == ["none"] else shutil.which("nvcc")
 OLDEST_CUDA = 12  # cudaGraphInstantiate of three arguments, __CUDA_ARCH_LIST__
+COMPILER_MB = 400  # of memory, for one compiler of the kernels
 HEADERS = glob("csrc/*.h") + glob("csrc/*.inl") + glob("csrc/runtime/*.h") + glob("csrc/python/*.h")
 
 native = Pybind11Extension(
@@ -38,8 +44,9 @@ cuda = Pybind11Extension(
 
 
 class BuildExtensions(build_ext):
-    """Compiles the runtime without fused multiply-adds, as CMakeLists.txt does: its poses are the same on every CPU, to the bit. Links
-    _cuda with nvcc, which knows where its own libraries are, after it has compiled the kernels."""
+    """Compiles the runtime without fused multiply-adds, as CMakeLists.txt does: its poses are the same on every CPU, to the bit. Compiles
+    several files at once, and those anew whose object is older or was made by another command. Links _cuda with nvcc, which
+    knows where its own libraries are, after it has compiled the kernels."""
 
     def build_extensions(self):
         need_compiler(self.compiler)
@@ -47,18 +54,23 @@ class BuildExtensions(build_ext):
 
         def compile_exactly(object_file, source, extension, arguments, more, preprocessor):
             exact = ["-ffp-contract=off"] if source.startswith("csrc/runtime/") else []
-            compile_one(object_file, source, extension, arguments, [*more, *exact], preprocessor)
+            if source != "csrc/bindings.cpp" and not source.startswith(("csrc/python/", "csrc/cuda/")):
+                arguments = [argument for argument in arguments if not argument.startswith("-I")]  # one object serves every Python
+            command, record = " ".join([*self.compiler.compiler_so_cxx, *arguments, *more, *exact]), Path(object_file + ".command")
+            if self.force or is_older(object_file, [source, *HEADERS]) or not record.exists() or record.read_text() != command:
+                compile_one(object_file, source, extension, arguments, [*more, *exact], preprocessor)
+                record.write_text(command)
 
         self.compiler._compile = compile_exactly
-        super().build_extensions()
+        with ParallelCompile("EDGEPOSE_BUILD_JOBS", default=jobs()):
+            super().build_extensions()
 
     def build_extension(self, extension):
         if extension is not cuda:
             return super().build_extension(extension)
         path = self.get_ext_fullpath(extension.name)
         kernels = os.path.join(self.build_temp, "cuda_engine.o")
-        sources = [*extension.sources, *extension.depends]
-        if not self.force and os.path.exists(path) and all(os.path.getmtime(path) > os.path.getmtime(source) for source in sources):
+        if not self.force and not is_older(path, [*extension.sources, *extension.depends]):
             return None
         need_cuda()
         os.makedirs(self.build_temp, exist_ok=True)
@@ -67,6 +79,28 @@ class BuildExtensions(build_ext):
         objects = self.compiler.compile(extension.sources, self.build_temp, include_dirs=extension.include_dirs,
                                         extra_postargs=extension.extra_compile_args, depends=extension.depends)
         return call([NVCC, "-shared", "--cudart=static", *objects, kernels, "-o", path])
+
+
+class BuildPackage(build_py):
+    """Leaves what other wheels have out of a runtime's wheel."""
+
+    def find_data_files(self, package, folder):
+        files = super().find_data_files(package, folder)
+        if package != "edgepose" or not os.environ.get("EDGEPOSE_RUNTIME_ONLY"):
+            return files
+        of_the_runtime = runpy.run_path("edgepose/shipped.py")["IN_THE_RUNTIME"]
+        return [file for file in files if os.path.relpath(file, folder) in of_the_runtime]
+
+
+def jobs():
+    """How many compilers run at once: as many as there are processors, in at most half of the memory."""
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(1, min(os.cpu_count() or 1, memory_mb // 2 // COMPILER_MB))
+
+
+def is_older(path, sources):
+    """Whether a file is missing or older than one that it is made of."""
+    return not os.path.exists(path) or any(os.path.getmtime(path) <= os.path.getmtime(source) for source in sources)
 
 
 def need_compiler(compiler):
@@ -108,4 +142,4 @@ def code_for(chosen):
     return [f"-gencode=arch=compute_{name},code=sm_{name}" for name in chosen] + [f"-gencode=arch=compute_{newest},code=compute_{newest}"]
 
 
-setup(ext_modules=[native, *([cuda] if NVCC else [])], cmdclass={"build_ext": BuildExtensions})
+setup(ext_modules=[native, *([cuda] if NVCC else [])], cmdclass={"build_ext": BuildExtensions, "build_py": BuildPackage})
