@@ -13,6 +13,13 @@ def pytest_configure():
     run_folder()  # before pytest-xdist starts others
 
 
+def pytest_collection_modifyitems(config, items):
+    if "cuda_architectures" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("cuda_architectures"):
+                item.add_marker(pytest.mark.skip(reason="some minutes of nvcc: runs with -m cuda_architectures"))
+
+
 @pytest.fixture
 def on_emulated_gpu(monkeypatch):
     """edgepose._cuda as it would be with a GPU: its kernels emulated."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from c_package import CSRC, build, installed, need, run, tool
+from c_package import CSRC, FOR_ARM, build, installed, need, run, tool
 from models import tiny_lifter, write_engine
 from run_folder import built_once
 
@@ -18,7 +18,6 @@ from edgepose.build_engines.lower import lower
 from edgepose.clip import load_clip, stream_clip
 
 CLIP = "balance_cam1"
-AARCH64 = f"-DCMAKE_TOOLCHAIN_FILE={CSRC / 'cmake' / 'aarch64-linux-gnu.cmake'}"
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +160,9 @@ def test_find_package_refuses_a_version_that_is_not_there(tmp_path):
 def on_arm(tmp_path_factory):
     """lift.c compiled for ARM, and the command that runs it on an emulated processor."""
     need("aarch64-linux-gnu-g++", "qemu-aarch64")
-    package = installed(AARCH64, "-DCMAKE_CXX_FLAGS_RELEASE=-O1")  # -O1 compiles in half the time
-    programs = build(CSRC / "examples", tmp_path_factory.mktemp("examples"), AARCH64, f"-DCMAKE_PREFIX_PATH={package}",
-                     f"-DCMAKE_FIND_ROOT_PATH={package}")
+    package = installed(*FOR_ARM)
+    programs = build(CSRC / "examples", tmp_path_factory.mktemp("examples"), *FOR_ARM,
+                     f"-DCMAKE_PREFIX_PATH={package}", f"-DCMAKE_FIND_ROOT_PATH={package}")
     return lambda cpu: [tool("qemu-aarch64"), "-cpu", cpu, "-L", "/usr/aarch64-linux-gnu",
                         "-E", f"LD_LIBRARY_PATH={package / 'lib'}", programs / "lift"]
 
