@@ -49,9 +49,9 @@ def find_checkpoint(model: str, frames: int | None = None) -> Path:
     name, checkpoints = checkpoint_name(model, frames), {file.stem: file for file in shipped(SHIPPED)}
     if name not in checkpoints:
         lifters = ", ".join(known for known in checkpoints if known not in zoo.DETECTORS) or "none"
-        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {lifters}{more(SHIPPED)}). "
-                                f"Train them: edgepose train --model {model} --frames {frames} --path DIR "
-                                f"--out runs; then give --model runs/{name}.safetensors")
+        raise FileNotFoundError(f"no weights ship for {model} with {frames} frames (shipped: {lifters}"
+                                f"{more(SHIPPED)}). Train them: edgepose train --model {model} --frames {frames} "
+                                f"--path DIR --out runs; then give --model runs/{name}.safetensors")
     return checkpoints[name]
 
 
