@@ -1,5 +1,6 @@
 """The source archive: it has what builds and tests edgepose, with and without nvcc."""
 
+import os
 import re
 import stat
 import subprocess
@@ -9,6 +10,8 @@ from email import message_from_string
 from pathlib import Path
 
 import pytest
+
+from edgepose.shipped import IN_THE_RUNTIME
 
 ROOT = Path(__file__).parent.parent
 NVCC = """#!/bin/sh
@@ -82,6 +85,27 @@ def test_the_source_archive_builds(archive, tmp_path, has_nvcc):
     assert process.returncode == 0, process.stdout + process.stderr
     libraries = {path.name.partition(".")[0] for path in (tmp_path / "lib").rglob("*.so")}
     assert libraries == ({"_native", "_cuda"} if has_nvcc else {"_native"})
+
+
+def test_a_second_build_compiles_what_has_changed(archive, tmp_path):
+    def objects():
+        assert built(archive, tmp_path, "/usr/bin:/bin", "none").returncode == 0
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "temp").rglob("*.o")}
+
+    first = objects()
+    (archive / "csrc/json.cpp").touch()
+    second = objects()
+    assert len(first) > 30 and {name for name in first if first[name] != second[name]} == {"json.o"}
+    (archive / "csrc/vec.h").touch()
+    assert all(second[name] != time for name, time in objects().items())
+
+
+def test_a_wheel_of_the_runtime_leaves_the_other_wheels_files_out(archive, tmp_path):
+    subprocess.run([sys.executable, "setup.py", "-q", "build_py", "--build-lib", tmp_path], cwd=archive, check=True,
+                   env={**os.environ, "EDGEPOSE_RUNTIME_ONLY": "1"})
+    files = {str(path.relative_to(tmp_path / "edgepose")) for folder in ("weights", "clips")
+             for path in (tmp_path / "edgepose" / folder).iterdir()}
+    assert files == set(IN_THE_RUNTIME)
 
 
 def test_every_file_that_a_source_includes_is_in_the_archive(archive):
