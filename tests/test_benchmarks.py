@@ -13,6 +13,8 @@ from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.zoo import checkpoints
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"model", "runtime", "precision", "batch", "threads", "frames", "median_ms", "p90_ms", "p99_ms", "poses_per_s",
         "mean_error_mm", "max_error_mm", "macs", "parameters", "weight_bytes", "rss_mb", "load_ms"}
 

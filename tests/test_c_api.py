@@ -23,6 +23,8 @@ from edgepose.build_engines.lower import lower
 from edgepose.shipped import WEIGHTS
 from edgepose.skeleton import H36M17
 
+pytestmark = pytest.mark.slow
+
 MODEL = tiny_lifter()
 PLAN, TENSORS = lower(MODEL, "fp16")
 FULL = {"format": enginefile.FORMAT, "units": enginefile.UNITS, **engine_header(MODEL, "fp16"), "plan": PLAN}

@@ -11,6 +11,8 @@ import edgepose
 from edgepose.clip import load_clip
 from edgepose.stream import Stream
 
+pytestmark = pytest.mark.slow
+
 CLIP = load_clip("balance_cam1")
 
 

@@ -17,6 +17,8 @@ from edgepose.build_engines import quantise
 from edgepose.build_engines.lower import lower
 from edgepose.clip import load_clip, stream_clip
 
+pytestmark = pytest.mark.slow
+
 CLIP = "balance_cam1"
 
 

@@ -17,6 +17,8 @@ from edgepose.adapters import ADAPTERS, Adapter
 from edgepose.build_engines.lower import lower
 from edgepose.skeleton import H36M17
 
+pytestmark = pytest.mark.slow
+
 ALLOWED_M = 1e-5  # see test_c_stream
 
 

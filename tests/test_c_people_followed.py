@@ -11,6 +11,8 @@ from test_c_people import ALLOWED_M, engine, path  # noqa: F401
 
 import edgepose
 
+pytestmark = pytest.mark.slow
+
 EVERYBODY = np.stack([person_of("coco17"), person_of("coco17", seed=4)], axis=1).astype(np.float32)
 
 

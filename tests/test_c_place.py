@@ -8,6 +8,8 @@ import pytest
 
 from edgepose.camera import root_translation
 
+pytestmark = pytest.mark.slow
+
 
 def place(pose_m, keypoints, confidence, *lens):
     """edgepose_root_translation's answer."""

@@ -19,6 +19,8 @@ from edgepose.skeleton import H36M16
 from edgepose.stream import FILE_RATE, ON_BAD_TIME
 from edgepose.zoo.strided import StridedTransformer
 
+pytestmark = pytest.mark.slow
+
 SIZE = (1920, 1080)
 # The same kernels from another compiler may sum in another order: 2 k eps over a dozen products of metres.
 ALLOWED_M = 1e-5

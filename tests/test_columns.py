@@ -36,6 +36,7 @@ def lifter(request):
     return NamedModule("tiny", module, False), models.eight_bit_scales(calibration)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend, precision", EVERY_VARIANT, ids=["-".join(variant) for variant in EVERY_VARIANT])
 def test_every_variant_takes_and_answers_all_columns(lifter, backend, precision, tmp_path, on_emulated_gpu):
     named, scales = lifter
@@ -55,6 +56,7 @@ def test_every_variant_takes_and_answers_all_columns(lifter, backend, precision,
         engine.run(x, np.zeros((5, 17, 3), np.float32))
 
 
+@pytest.mark.slow
 def test_the_c_functions_take_and_answer_all_columns(lifter, tmp_path):
     module = lifter[0].module
     path = models.write_engine(tmp_path / "a.epose", module)
@@ -134,6 +136,7 @@ def test_multiply_accumulates_are_counted_with_all_columns():
     assert zoo.macs(models.ErrorLifter(9)) == 3 * 9 * 17 * 64 + 2 * 2 * 64 * 64 + 64 * 4 * 17
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key, names", [
     ("inputs", ["x"]), ("inputs", ["y", "x"]), ("inputs", ["x", "y", "depth", "confidence"]), ("inputs", []),
     ("inputs", ["x", "y", "x"]), ("inputs", ["x", "y", "heat"]), ("inputs", "xy"), ("inputs", ["x", "y", 3]),
@@ -149,6 +152,7 @@ def test_columns_that_there_are_none_of_are_refused(tmp_path, key, names):
         c.Engine(tmp_path / "a.epose")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"inputs": ["x", "y", "confidence"]}, {"outputs": ["x", "y", "z", "error"]}])
 def test_a_plan_of_other_columns_than_its_header_is_refused(tmp_path, change):
     module = models.tiny_lifter()
@@ -160,6 +164,7 @@ def test_a_plan_of_other_columns_than_its_header_is_refused(tmp_path, change):
         c.Engine(tmp_path / "a.epose")
 
 
+@pytest.mark.slow
 def test_a_file_without_columns_is_of_the_published_form(tmp_path):
     module = models.tiny_lifter()
     plan, tensors = lower(module, "fp32")
@@ -172,6 +177,7 @@ def test_a_file_without_columns_is_of_the_published_form(tmp_path):
     np.testing.assert_allclose(c.Engine(tmp_path / "a.epose").run(x), engine.run(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_column_there_is_is_taken(tmp_path):
     module = models.ErrorJointLifter()
     module.inputs, module.outputs = INPUTS, OUTPUTS

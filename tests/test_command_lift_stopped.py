@@ -16,6 +16,8 @@ import edgepose
 from edgepose.commands import lift as lift_command
 from edgepose.workers import Lost
 
+pytestmark = pytest.mark.slow
+
 
 def writer_to(fifo):
     """A named pipe opened for its reader, who then waits for ever; None as long as it has no reader."""

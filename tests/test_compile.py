@@ -22,6 +22,8 @@ from edgepose.shipped import WEIGHTS
 from edgepose.skeleton import H36M16
 from edgepose.zoo import checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):

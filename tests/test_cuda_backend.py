@@ -17,6 +17,8 @@ from edgepose import EngineError, backends, enginefile, gpu, timing
 from edgepose.build_engines import build, compile as compiler
 from edgepose.cli import main
 
+pytestmark = pytest.mark.slow
+
 try:
     from edgepose import _cuda
 except ImportError:

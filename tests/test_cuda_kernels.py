@@ -15,6 +15,8 @@ from edgepose.zoo.ampose import AMPose
 from edgepose.zoo.layers import AttentionPattern
 from edgepose.skeleton import H36M17
 
+pytestmark = pytest.mark.slow
+
 try:
     from edgepose import _cuda
     NO_GPU = _cuda.why_unavailable()

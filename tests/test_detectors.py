@@ -10,6 +10,8 @@ from edgepose.pictures.detector import HRNetDetector
 from edgepose.shipped import WEIGHTS
 from edgepose.zoo.detectors import load_detector, save_detector
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
 
 

@@ -93,6 +93,7 @@ def test_a_slower_camera_keeps_its_pace_over_a_cut():
     assert all(is_answered[7:]) and (np.diff(times_s) > 0).all() and sum(pose.was_reset for pose in poses) == 2
 
 
+@pytest.mark.slow
 def test_c_answers_the_waiting_frames_too(tmp_path):
     engine = c.Engine(write_engine(tmp_path / "tiny.epose", tiny_lifter(frames=27), "fp16"))
     frames = frames_of(["frame"] * 30 + ["cut"] + ["frame"] * 5 + ["gap"] + ["frame"] * 3 + ["nobody for long"]

@@ -17,6 +17,8 @@ from edgepose.skeleton import H36M17
 from edgepose.training import error_plots, evaluate, models
 from edgepose.zoo.checkpoints import save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 matplotlib.use("Agg")
 
 

@@ -16,6 +16,8 @@ from edgepose.clip import load_clip, stream_clip
 from edgepose.pictures import video
 from edgepose.skeleton import H36M17
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

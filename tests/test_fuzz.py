@@ -16,6 +16,8 @@ from edgepose.zoo.dln import DLN
 from edgepose.zoo.posegate import PoseGateFormer
 from edgepose.zoo.strided import StridedTransformer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 CASES = 600  # for each model

@@ -19,6 +19,8 @@ from edgepose import cli
 from edgepose.benchmarks.gpu import folder as gpu_folder, report as gpu_report, run as gpu, runtimes as gpu_runtimes
 from edgepose.zoo import checkpoints
 
+pytestmark = pytest.mark.slow
+
 MODEL = "tiny"
 BATCHES = ["1", "3"]
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/gpu/suite.sh"

@@ -9,6 +9,8 @@ from edgepose.training import heatmaps as h, runs
 from edgepose.training.mocap import read_motion
 from edgepose.zoo.detectors import load_detector
 
+pytestmark = pytest.mark.slow
+
 SIZE = (96, 64)
 
 

@@ -72,6 +72,7 @@ def as_int64(value):
     return float(value) if type(value) is int and not -2**63 <= value < 2**63 else value
 
 
+@pytest.mark.slow
 def test_values_are_read_as_python_reads_them_to_the_last_bit(echo):
     texts = [json.dumps(value, **options).encode() for value in VALUES
              for options in ({}, {"ensure_ascii": False}, {"indent": 1}, {"separators": (",", ":")})] + ACCEPTED
@@ -79,6 +80,7 @@ def test_values_are_read_as_python_reads_them_to_the_last_bit(echo):
         assert typed(value) == typed(as_int64(json.loads(text))), text
 
 
+@pytest.mark.slow
 def test_the_headers_of_the_shipped_engines_are_read_as_python_reads_them(echo):
     for path in sorted(WEIGHTS.glob("*.epose")):
         data = path.read_bytes()
@@ -88,6 +90,7 @@ def test_the_headers_of_the_shipped_engines_are_read_as_python_reads_them(echo):
         assert [typed(value) for value in echo([outer, inner])] == expected
 
 
+@pytest.mark.slow
 def test_what_is_no_json_is_refused_with_the_reason_and_the_place(echo):
     texts = [text.encode() for text in REFUSED] + NOT_UTF8
     reasons = [*REFUSED.values(), *["not UTF-8"] * len(NOT_UTF8)]
@@ -96,6 +99,7 @@ def test_what_is_no_json_is_refused_with_the_reason_and_the_place(echo):
         assert str(answer).startswith("not JSON at byte "), answer
 
 
+@pytest.mark.slow
 def test_a_changed_text_is_read_as_python_reads_it_or_refused(echo):
     rng = random.Random(0)
     whole = json.dumps(VALUES, ensure_ascii=False).encode()

@@ -246,6 +246,7 @@ OBJECTS = {"x86_64": ("generic", "avx2", "avxvnni", "avx512", "avx512vnni"),
            "aarch64": ("generic", "neon", "neondot", "neoni8mm", "neonfp16")}.get(platform.machine(), ("generic",))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("g++") and shutil.which("nm")), reason="needs g++ and nm")
 @pytest.mark.parametrize("isa", OBJECTS)
 def test_an_instruction_sets_object_exports_its_table_and_nothing_else(isa, tmp_path):

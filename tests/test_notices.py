@@ -94,6 +94,7 @@ def engine(tmp_path_factory):
     return c.Engine(write_engine(tmp_path_factory.mktemp("engine") / "tiny.epose", tiny_lifter(), "fp16"))
 
 
+@pytest.mark.slow
 def test_c_counts_and_says_the_same(engine):
     stream = c.Stream(engine, "coco17", SIZE, on_bad_time=1)
     answers = [stream.push(CLIP[n], t) is not None for n, t in enumerate(times_with(-5.5 * DT))]
@@ -106,6 +107,7 @@ def test_c_counts_and_says_the_same(engine):
                                               "over, as for another recording")
 
 
+@pytest.mark.slow
 def test_c_and_python_know_the_same_kinds(engine):
     python, text = Stream(FakeEngine(), "coco17", SIZE), (c.CSRC / "include" / "edgepose.h").read_text()
     stream = c.Stream(engine, "coco17", SIZE)
@@ -117,6 +119,7 @@ def test_c_and_python_know_the_same_kinds(engine):
     assert stream.lib.edgepose_stream_notice_text(stream.handle, None) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [-1, 3])
 def test_c_refuses_an_unknown_choice(engine, choice):
     with pytest.raises(c.Refused, match=f"options->on_bad_time is {choice}; wanted EDGEPOSE_REFUSE_BAD_TIME, "):

@@ -11,6 +11,8 @@ from edgepose.benchmarks import peers, run
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 def needs(*libraries):
     for library in libraries:

@@ -9,6 +9,8 @@ from edgepose.training import pictures as p
 from edgepose.training.landmarks import coco_landmarks
 from edgepose.training.mocap import read_motion
 
+pytestmark = pytest.mark.slow
+
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)

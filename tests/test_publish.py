@@ -11,6 +11,8 @@ from edgepose.build_engines.lifters import weights_sha256
 from edgepose.training import evaluate
 from edgepose.zoo.checkpoints import load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):

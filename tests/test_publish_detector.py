@@ -6,6 +6,8 @@ from edgepose.pictures.detector import HRNetDetector
 from edgepose.shipped import WEIGHTS
 from edgepose.zoo.detectors import load_detector, save_detector
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnxruntime", reason="the detectors run in onnxruntime")
 
 

@@ -12,6 +12,8 @@ from edgepose.build_engines.lower import lower
 from edgepose.build_engines.plan_module import PlanModule
 from edgepose.build_engines.quantise import Calibration, Recipe
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("ampose-s", "strided27-s", "posegate-s", "martinez-s")
 
 

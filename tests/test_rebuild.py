@@ -19,6 +19,8 @@ from edgepose.build_engines.windows import evaluation_windows
 from edgepose.cli import main
 from edgepose.metrics import mpjpe
 
+pytestmark = pytest.mark.slow
+
 
 def elsewhere(monkeypatch, path, *source, **header):
     """An engine file built on another machine, and then this one, with (gpu, trt)."""

@@ -16,6 +16,8 @@ from edgepose.build_engines.variants import VARIANTS
 from edgepose.columns import joints_of, with_all_columns
 from edgepose.training.losses import Objective
 
+pytestmark = pytest.mark.slow
+
 CASES = [*((name, entry.frames[0]) for name, entry in zoo.MODELS.items()),
          ("ampose", 9), ("posegate-s", 27), ("dln-s", 9)]
 each_model = pytest.mark.parametrize("name, frames", CASES, ids=[f"{name}-{frames}" for name, frames in CASES])

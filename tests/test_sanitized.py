@@ -22,6 +22,9 @@ from test_fuzz import MODELS
 import edgepose
 from edgepose.zoo.posemlp import PoseMLP
 
+pytestmark = pytest.mark.slow
+
+
 TESTS = CSRC.parent / "tests"
 CASES = 100  # for each model
 SECONDS = int(os.environ.get("EDGEPOSE_FUZZ_SECONDS", 5))

@@ -13,6 +13,8 @@ import pytest
 
 from edgepose.shipped import IN_THE_RUNTIME
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 NVCC = """#!/bin/sh
 # Answers what setup.py asks, and refuses a source that is not there, as nvcc does.

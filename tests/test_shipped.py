@@ -1,4 +1,4 @@
-"""What ships is found where it is installed, and a message says which wheel has the rest."""
+"""Files that ship are found where they are installed, and a message says which wheel has the rest."""
 
 import shutil
 import sys

@@ -104,6 +104,7 @@ def test_hidden_sides_and_another_person_exchange_nothing():
     assert lifted(frames, clip, FakeEngine(1))[1] == 0
 
 
+@pytest.mark.slow
 def test_c_puts_the_sides_back_too(tmp_path):
     engine = c.Engine(write_engine(tmp_path / "tiny.epose", tiny_lifter(), "fp16"))
     (clean, clip), (frames, _) = clip_of("balance_cam2"), clip_of("balance_cam2", slice(30, 60))

@@ -127,6 +127,7 @@ def test_a_model_that_takes_no_gravity_says_so():
         edgepose.Stream(Recorder(INPUTS[:7]), "coco17", (640, 480), camera=CAMERA, gravity=(0, 1, 0))
 
 
+@pytest.mark.slow
 def test_c_answers_as_python_does():
     import c_package as c
 

@@ -16,6 +16,8 @@ from edgepose.cli import main
 from edgepose.training import losses, runs, schedules, supervised, weakly_supervised
 from edgepose.training.supervised import train
 
+pytestmark = pytest.mark.slow
+
 CAUSAL = {"is_causal": True, "channels": 16, "heads": 2, "depth": 1}
 
 

@@ -14,6 +14,8 @@ from edgepose.build_engines.tensorrt import builder
 from edgepose.cli import main
 from edgepose.enginefile import EngineError
 
+pytestmark = pytest.mark.slow
+
 LEGACY, STRONG = {"fp16": "legacy-fp16", "int8": "legacy-qdq"}, {"fp16": "strong-fp16", "int8": "strong-fp16-qdq"}
 EVERYWHERE = """__version__ float32 ILogger Builder Builder.create_network Builder.create_builder_config
     Builder.build_serialized_network NetworkDefinitionCreationFlag OnnxParser OnnxParser.parse

@@ -78,11 +78,13 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_team_runs_its_work_without_a_race(folder):
     process = ran(compiled(folder, "team", MAIN.replace("BARRIER", "job.team->barrier();"), CSRC / "threads.cpp"))
     assert (process.returncode, process.stdout, process.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.slow
 def test_work_without_its_barrier_would_be_reported_as_a_race(folder):
     process = ran(compiled(folder, "race", MAIN.replace("BARRIER", ""), CSRC / "threads.cpp"))
     assert process.returncode != 0 and "WARNING: ThreadSanitizer: data race" in process.stderr

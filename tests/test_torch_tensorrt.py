@@ -18,6 +18,8 @@ from edgepose.build_engines.tensorrt import torch_tensorrt
 from edgepose.cli import main
 from edgepose.enginefile import EngineError
 
+pytestmark = pytest.mark.slow
+
 
 def a_plan(trt, program, example):
     """The bytes that the fake TensorRT takes for a plan of the exported program."""

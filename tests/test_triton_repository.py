@@ -21,6 +21,8 @@ from edgepose.cli import main
 from edgepose.enginefile import EngineError
 from edgepose.skeleton import H36M16
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 

@@ -13,6 +13,8 @@ from edgepose.commands import stream as stream_command
 from edgepose.pictures import video
 from edgepose.pictures.detector import Detector
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cv2():

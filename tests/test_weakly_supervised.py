@@ -15,6 +15,8 @@ from edgepose.training.landmarks import coco_landmarks
 from edgepose.training.mocap import read_motion
 from edgepose.training.noise import adapted
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"channels": 16, "depth": 1, "heads": 2}
 
 

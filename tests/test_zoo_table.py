@@ -10,6 +10,8 @@ from edgepose.benchmarks import zoo_table
 from edgepose.zoo.checkpoints import save_checkpoint
 from edgepose.training import evaluate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def few(monkeypatch):
