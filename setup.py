@@ -23,7 +23,8 @@ ASKED_FOR = os.environ.get("EDGEPOSE_CUDA_ARCHITECTURES", "").split()
 NVCC = None if ASKED_FOR == ["none"] else shutil.which("nvcc")
 OLDEST_CUDA = 12  # cudaGraphInstantiate of three arguments, __CUDA_ARCH_LIST__
 COMPILER_MB = 400  # of memory, for one compiler
-# gcc collects its garbage early: 244 to 388 MB a file instead of 451 to 538, for up to 70 % more time. Of itself it does where memory is short.
+# On a small board gcc collects its garbage early: at most 388 MB a file instead of 538, for up to 70 % more time.
+SMALL_MB = 4096
 LESS_MEMORY = ["--param", "ggc-min-expand=10", "--param", "ggc-min-heapsize=32768"]
 HEADERS = glob("csrc/*.h") + glob("csrc/*.inl") + glob("csrc/runtime/*.h") + glob("csrc/python/*.h")
 
@@ -52,7 +53,7 @@ class BuildExtensions(build_ext):
 
     def build_extensions(self):
         need_compiler(self.compiler)
-        compile_one, less_memory = self.compiler._compile, LESS_MEMORY if is_gcc(self.compiler) else []
+        compile_one, less_memory = self.compiler._compile, LESS_MEMORY if memory_mb() <= SMALL_MB and is_gcc(self.compiler) else []
 
         def compile_exactly(object_file, source, extension, arguments, more, preprocessor):
             options = [*less_memory, *(["-ffp-contract=off"] if source.startswith("csrc/runtime/") else [])]
@@ -97,8 +98,12 @@ class BuildPackage(build_py):
 
 def jobs():
     """How many compilers run at once: as many as there are processors, in at most half of the memory."""
-    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    return max(1, min(os.cpu_count() or 1, memory_mb // 2 // COMPILER_MB))
+    return max(1, min(os.cpu_count() or 1, memory_mb() // 2 // COMPILER_MB))
+
+
+def memory_mb():
+    """The memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 def is_older(path, sources):
