@@ -24,8 +24,10 @@ def test_an_extension_is_named_as_its_python_looks_for_it():
 def test_the_forge_builds_for_the_same_pythons():
     wanted = [f"cp{version.replace('.', '')}-*" for version in wheels.PYTHONS]
     assert re.search(r"^build = (\[.*\])$", FORGE, re.MULTILINE)[1] == str(wanted).replace("'", '"')
-    assert {f"{processor}-{system}" for processor in ("x86_64", "aarch64") for system in ("manylinux", "musllinux")} == {
-        f"{processor}-{system}" for system, processor in re.findall(r"^(\w+linux)-(\w+)-image", PROJECT, re.MULTILINE)}
+    images = {f"{system}-{processor}-image" for system in ("manylinux", "musllinux")
+              for processor in ("x86_64", "aarch64")}
+    assert images == set(re.findall(r"^(\w+linux-\w+-image) ", FORGE, re.MULTILINE))
+    assert {platform.tag.split("_")[0] for platform in wheels.PLATFORMS.values()} == {"manylinux", "musllinux"}
 
 
 def test_poses_that_differ_are_refused():
