@@ -134,7 +134,7 @@ def build(target: Platform, version: str, python: Path, work: Path, out: Path) -
     zig = f"{sys.executable} -m ziglang"
     short = version.replace(".", "")
     settings = {
-        "CC": f"{zig} cc -target {target.zig}", "CXX": f"{zig} c++ -target {target.zig}",
+        "CC": f"{zig} cc -target {target.zig}", "CXX": f"{zig} c++ -target {target.zig} -DEP_OWN_CPUID",
         "LDSHARED": f"{zig} cc -target {target.zig} -shared -s",
         "LDCXXSHARED": f"{zig} c++ -target {target.zig} -shared -s",
         "SETUPTOOLS_EXT_SUFFIX": f".cpython-{short}-{target.suffix}",
@@ -202,6 +202,8 @@ def install_and_run(wheels: list[Path], python: Path, work: Path, expected_m: np
     said = run(inside, "-c", PROGRAM, work / "poses.npy", env=bare, cwd=work)
     if "pip install edgepose-weights" not in said:
         raise RuntimeError(f"the runtime alone does not name the wheel of strided27-s: {said}")
+    if said.split()[1] != load(ENGINE).isa:
+        raise RuntimeError(f"the wheel runs the kernels of {said.split()[1]}, this checkout {load(ENGINE).isa}")
     run(*pip, "--no-deps", *wheels[1:], env=bare)
     if "pip install edgepose-weights" in run(inside, "-c", PROGRAM, work / "again.npy", env=bare, cwd=work):
         raise RuntimeError("strided27-s is not found in edgepose-weights")
