@@ -9,7 +9,7 @@ from people import FakeEngine
 
 from edgepose.cli import main
 from edgepose.commands.live import Live, keeps_up, lines_of, run_live
-from edgepose.engine import SHIPPED
+from edgepose.shipped import WEIGHTS
 
 
 class Sleeper(FakeEngine):
@@ -34,7 +34,7 @@ def test_an_engine_keeps_up_if_nearly_all_is_in_time(push_ms, not_lifted, is_eno
 
 
 def test_the_command_says_for_each_engine_what_it_did(capsys):
-    engine = str(SHIPPED / "martinez-s_fp16.epose")
+    engine = str(WEIGHTS / "martinez-s_fp16.epose")
     status = main(["doctor", engine, "--live", "--seconds", "0.5", "--people", "3", "--deadline", "10000"])
     output = capsys.readouterr().out
     assert "each for 0.5 s with 3 in the picture, at 30 Hz" in output
