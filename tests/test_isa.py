@@ -11,6 +11,8 @@ from test_sanitized import has_libfuzzer
 
 from edgepose import _native
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 5
 
 
@@ -84,6 +86,21 @@ def test_the_neon_kernels_agree_with_the_generic_ones_under_emulation(for_arm, c
     process = subprocess.run(["qemu-aarch64", "-cpu", cpu, for_arm], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout
     assert {line for line in process.stdout.splitlines() if " " not in line} == isas
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="written for x86-64")
+def test_the_wheels_compiler_finds_the_instruction_sets_that_gcc_finds(request, tmp_path):
+    need("g++")
+    names = ("fma", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni")
+    rows = "".join(f'std::printf("{name} %d %d\\n", cpu_has("{name}"), __builtin_cpu_supports("{name}") != 0);'
+                   for name in names)
+    program = ('#include <cstdio>\n#define EP_OWN_CPUID\n#include "cpu.h"\n#undef __builtin_cpu_supports\n'
+               f'using namespace edgepose;\nint main() {{ {rows} return cpu_has("none"); }}\n')
+    subprocess.run(["g++", "-std=c++17", f"-I{request.config.rootpath / 'csrc'}", "-x", "c++", "-", "-o",
+                    tmp_path / "a"], input=program, text=True, check=True)
+    lines = subprocess.run([tmp_path / "a"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(names)
+    assert all(line.split()[1] == line.split()[2] for line in lines)
 
 
 def test_a_compiler_that_is_too_old_is_told_so_in_a_line(request):
