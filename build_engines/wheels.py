@@ -148,7 +148,7 @@ def build(target: Platform, version: str, python: Path, work: Path, out: Path) -
         "bdist_wheel", "--bdist-dir", folder / "wheel", "--dist-dir", folder / "dist",
         "--plat-name", f"linux_{target.processor}", cwd=ROOT, env={**os.environ, **settings})
     (made,) = (folder / "dist").glob("*.whl")
-    run(sys.executable, "-m", "auditwheel", "repair", "--plat", target.tag, "--wheel-dir", folder / "repaired", made,
+    run(sys.executable, "-m", "auditwheel", "repair", "--plat", "auto", "--wheel-dir", folder / "repaired", made,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
     (repaired,) = (folder / "repaired").glob("*.whl")
     return Path(shutil.copy(repaired, out))
