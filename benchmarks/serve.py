@@ -1,11 +1,9 @@
 """edgepose serve under load: clients at a camera's rate, and the time from each frame's departure to its poses.
 
     python -m edgepose.benchmarks.serve --engine martinez-s --people 200
-    python -m edgepose.benchmarks.serve --engine martinez-s --people 200 --rude
 
-The server is a process of its own on one processor, the clients are another one on the other processors. --rude adds
-clients that send garbage, read nothing, send as fast as they can, and are killed. On a machine whose processors have
-other work the figures are that work's too: repeat, and say so.
+The server is a process of its own on one processor, the clients are another one on the other processors. On a machine
+whose processors have other work the figures are that work's too: repeat, and say so.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -31,7 +29,6 @@ CLIP = "balance_cam1"
 WARM_UP_S = 2.0
 APART = 1.2  # pictures' widths between the people of a frame
 COMMAND = (sys.executable, "-m", "edgepose", "serve", "--port", "0")
-SELF = (sys.executable, "-m", "edgepose.benchmarks.serve")
 
 
 @contextmanager
@@ -102,42 +99,6 @@ async def client(address: str, people: int, hz: float, seconds: float, latencies
     return number, answers
 
 
-async def rude(address: str, kind: str) -> None:
-    """A client that nobody wants, until it is cancelled."""
-    import json
-
-    from websockets.asyncio.client import connect
-    from websockets.exceptions import WebSocketException
-
-    rng = random.Random(kind)
-    frames, image_size = everybody(5)
-    frame = frame_bytes(Frame(0, 0.0, np.stack(frames[0])))
-    opening = json.dumps({"type": "open", "layout": "coco17", "image_size": image_size})
-    while True:
-        with suppress(OSError, WebSocketException):
-            if kind == "killed":
-                process = await asyncio.create_subprocess_exec(*SELF, "--flood", address)
-                await asyncio.sleep(1)
-                process.kill()
-                await process.wait()
-                continue
-            async with connect(address, compression=None, max_queue=None if kind == "deaf" else 16) as connection:
-                await connection.send(opening)
-                while True:
-                    if kind == "garbage":
-                        await connection.send(rng.randbytes(rng.randrange(2000)))
-                    elif kind == "deaf":
-                        connection.transport.pause_reading()
-                        await connection.send(frame)
-                        await asyncio.sleep(0.01)
-                    else:
-                        await connection.send(frame)
-                    await asyncio.sleep(0)
-
-
-RUDE = ("garbage", "deaf", "flood", "killed")
-
-
 def cpu_seconds(process: subprocess.Popen[str]) -> float:
     """The processor time of a process so far."""
     fields = open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()
@@ -148,19 +109,17 @@ async def measure(arguments: argparse.Namespace, address: str, process: subproce
     """Runs the load and prints a line of figures."""
     shares = [len(part) for part in np.array_split(np.arange(arguments.people), arguments.clients)]
     latencies_ms: list[float] = []
-    others = [asyncio.create_task(rude(address, kind)) for kind in RUDE * arguments.rude]
     start_s, cpu_s = time.perf_counter(), cpu_seconds(process)
     counts = await asyncio.gather(*(client(address, people, arguments.hz, arguments.seconds, latencies_ms)
                                     for people in shares))
-    share = (cpu_seconds(process) - cpu_s) / (time.perf_counter() - start_s)
-    for other in others:
-        other.cancel()
+    used_s, lasted_s = cpu_seconds(process) - cpu_s, time.perf_counter() - start_s
     sent, answers = (sum(column) for column in zip(*counts))
     figures = percentiles(np.array(latencies_ms))
-    print(f"{arguments.engine}: {arguments.people} people, {arguments.clients} clients at {arguments.hz:g} Hz"
-          f"{', rude ones too' * arguments.rude}: median {figures['median_ms']:.1f} ms, "
+    print(f"{arguments.engine}: {arguments.people} people, {arguments.clients} clients at {arguments.hz:g} Hz: "
+          f"median {figures['median_ms']:.1f} ms, "
           f"p99 {figures['p99_ms']:.1f} ms, most {max(latencies_ms):.1f} ms; {answers} of {sent} frames answered; the "
-          f"server used {share:.0%} of a processor", flush=True)
+          f"server used {used_s / lasted_s:.0%} of a processor, {1e3 * used_s / max(answers, 1):.2f} ms for each "
+          "answer", flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -172,11 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--hz", type=float, default=30.0)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--deadline", type=float, metavar="MS")
-    parser.add_argument("--rude", action="store_true", help="with clients that nobody wants")
-    parser.add_argument("--flood", metavar="ADDRESS", help=argparse.SUPPRESS)  # the client that is killed
     arguments = parser.parse_args(argv)
-    if arguments.flood:
-        asyncio.run(rude(arguments.flood, "flood"))
     with running(arguments, -(-arguments.people // arguments.clients)) as (address, process):
         asyncio.run(measure(arguments, address, process))
     return 0

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from people import DT, SIZE, FakeEngine, person_of
 
 import edgepose
+from edgepose.serve import cameras
 from edgepose.serve import messages as m
 from edgepose.serve.feeds import Feed, Limits, Refused
 from edgepose.serve.messages import Frame, Opening
@@ -410,6 +411,30 @@ async def test_pictures_go_through_the_detector():
             await one.send(m.picture_bytes(m.Picture(5, 9.0, picture)))
             assert "a picture came" in json.loads(await said(one))["text"]
     assert StandIn.closed == 1
+
+
+@asynchronous
+async def test_a_camera_of_the_server_s_own_goes_through_the_detector():
+    class Opened(StandIn):
+        __enter__, __exit__ = (lambda self: self), (lambda self, *_: self.close())
+
+    def pictures(source):
+        assert source == "rtsp://door"
+        yield from ((i * DT, np.full((SIZE[1], SIZE[0], 3), i, np.uint8)) for i in range(1, 5))
+
+    StandIn.closed = 0
+    async with served(waiting=8) as (address, service), connect(f"ws://{address}/ws") as watcher:
+        await watcher.send('{"type": "watch"}')
+        while not service.outboxes:
+            await asyncio.sleep(0.01)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cameras, "camera_frames", pictures)
+            await cameras.look(service, "rtsp://door", Opened)
+        messages = [json.loads(await said(watcher)) for _ in range(2)]
+        assert messages[0]["name"] == "rtsp://door" and messages[0]["layout"] == "coco17"
+        while service.opens:
+            await asyncio.sleep(0.01)
+    assert StandIn.closed == 1 and service.past.lifted + service.past.dropped <= 4
 
 
 def test_an_outbox_keeps_the_newest_answers_and_says_other_things_first():
