@@ -41,7 +41,7 @@ from rich.table import Table
 
 import edgepose
 from edgepose import _native, enginefile, timing, zoo
-from edgepose.benchmarks import peers
+from edgepose.benchmarks import peers, streams
 from edgepose.build_engines import export, quantise
 from edgepose.build_engines.budgets import BUDGETS, errors_mm
 from edgepose.build_engines.build import build
@@ -94,12 +94,15 @@ def make_candidate(lifter: NamedModule, runtime: str, precision: str, threads: i
         if not file.exists():
             enginefile.write(file, *build(lifter, "native", precision, scales))
         engine = edgepose.load(file, threads=threads)
-        frame = {"native": lambda: engine.run, "stream": lambda: _streaming(engine),
+        frame = {"native": lambda: _stepping(engine) if engine.state else engine.run,
+                 "stream": lambda: _streaming(engine),
                  "people": lambda: _streaming(engine, PEOPLE),
                  "stream-cpp": lambda: _streaming_in_cpp(engine, threads)}[runtime]()
         return Candidate(runtime, precision, engine.run, frame, file,
                          sum(t.nbytes for t in enginefile.read(file)[1].values()),
                          PEOPLE if runtime == "people" else None)
+    if getattr(lifter.module, "has_state", False) and runtime != "torch":
+        raise peers.NotConverted("it remembers frames")
     if runtime in ("torch", "torchscript"):
         file = folder / f"{lifter.name}.{runtime}"
         if runtime == "torch":
@@ -163,6 +166,17 @@ def _silenced() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _stepping(engine: edgepose.Engine) -> Callable[[np.ndarray], object]:
+    """The newest frame of each window as the next of a person whom the engine remembers."""
+    states: list[np.ndarray] = []
+
+    def frame(x: np.ndarray) -> object:
+        while len(states) < len(x):
+            states.append(np.zeros(engine.state, np.float32))
+        return engine.step(np.ascontiguousarray(x[:, -1:]), states[:len(x)])
+    return frame
 
 
 def _streaming(engine: edgepose.Engine, people: int | None = None) -> Callable[[np.ndarray], object]:
@@ -354,6 +368,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--neighbour", action="store_true", help="with one spinning process beside the benchmark")
     parser.add_argument("--roofline", action="store_true",
                         help="measure this machine's peak and bandwidth, and each row's share of them")
+    parser.add_argument("--stream", action="store_true",
+                        help="instead: the time of a frame against the reach, of the models that remember frames and "
+                             "of those that take windows (streams.py); with --frames, --precisions, --threads, "
+                             "--rounds and --json")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
 
@@ -366,6 +384,9 @@ def main(arguments: argparse.Namespace) -> int:
         raise ValueError("--batch, --threads, --rounds and --pace need to be above zero")
     check_output(arguments.json, (".json",))
     check_output(arguments.plot, PICTURES)
+    if arguments.stream:
+        rows = streams.run(arguments, console)
+        return _write(arguments, {"rows": rows}, console)
     runtimes = list(dict.fromkeys(arguments.runtimes or PRECISIONS))
     if not any(precision in PRECISIONS[runtime] for runtime in runtimes for precision in arguments.precisions):
         raise ValueError(f"none of {', '.join(runtimes)} has {', '.join(arguments.precisions)}")
@@ -384,16 +405,19 @@ def main(arguments: argparse.Namespace) -> int:
         if not lifter.is_trained:
             console.print(f"{lifter.name}: seeded random weights (none ship); errors are to "
                           "torch with the same weights")
-    if arguments.json:
-        report = {"machine": timing.machine(), "command": timing.command(), "commit": timing.commit(),
-                  "rounds": arguments.rounds, "rows": rows}
-        if arguments.roofline:
-            report["roofline_ms"] = limits_ms
-        enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
-        console.print(f"rows: {arguments.json}")
     if arguments.plot:
         plot(rows, arguments.plot)
         console.print(f"picture: {arguments.plot}")
+    return _write(arguments, {"rows": rows, **({"roofline_ms": limits_ms} if arguments.roofline else {})}, console)
+
+
+def _write(arguments: argparse.Namespace, figures: dict, console: Console) -> int:
+    """Writes the figures where that is asked for, with where they come from."""
+    if arguments.json:
+        report = {"machine": timing.machine(), "command": timing.command(), "commit": timing.commit(),
+                  "rounds": arguments.rounds, **figures}
+        enginefile.write_atomically(arguments.json, (json.dumps(report, indent=1) + "\n").encode())
+        console.print(f"rows: {arguments.json}")
     return 0
 
 

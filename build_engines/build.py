@@ -14,7 +14,7 @@ from edgepose.build_engines import export, quantise, searches
 from edgepose.build_engines.budgets import BUDGETS, mpjpe_mm
 from edgepose.build_engines.lifters import NamedModule, weights_sha256
 from edgepose.build_engines.lower import lower
-from edgepose.build_engines.plan_onnx import plan_to_onnx
+from edgepose.build_engines.plan_onnx import plan_to_onnx, state_floats
 from edgepose.build_engines.tensorrt import torch_tensorrt
 from edgepose.build_engines.tensorrt.builder import Builder, TensorRTGraph, engine_parts, is_offered
 from edgepose.build_engines.tensorrt.graph import RUNGS, Rung, tensorrt_graph
@@ -67,7 +67,10 @@ def build(lifter: NamedModule, backend: str, precision: str,
         header["plan"] = plan
         return header, tensors
     if backend == "onnx":
-        payload = plan_to_onnx(plan, tensors, None, ONNX_OPSET, stores_int8=True).SerializeToString()
+        graph = plan_to_onnx(plan, tensors, None, ONNX_OPSET, stores_int8=True)
+        payload = graph.SerializeToString()
+        if plan.get("has_state"):
+            header["state"] = state_floats(graph)
     else:
         payload = export.to_torchscript(module)
     return header, {"payload": np.frombuffer(payload, np.uint8)}

@@ -90,7 +90,7 @@ def compile_lifter(lifter: NamedModule, backends: list[str], precisions: list[st
     build; what was not finished is not left behind.
     """
     rows, engines, say = [], {}, plainly(console)
-    variants = variants_of(backends, precisions, for_tensorrt.batches)
+    variants = variants_of(backends, precisions, for_tensorrt.batches, getattr(lifter.module, "has_state", False))
     if not variants:
         raise ValueError(f"none of {', '.join(backends)} comes in {', '.join(precisions)}")
     # These are built to be timed, and not kept.

@@ -31,13 +31,14 @@ class PlanBuilder:
     """The list of steps that a model's lower() writes: each method appends a step and returns the value it writes.
 
     frames, joints: of the model. precision: a key of PRECISIONS, for the weights; biases stay float32. inputs, outputs:
-    the names of its columns, C and D of them.
+    the names of its columns, C and D of them. has_state: the steps run once a frame and remember those before.
     """
 
     def __init__(self, frames: int, joints: int, precision: str, inputs: Sequence[str] = PUBLISHED_INPUTS,
-                 outputs: Sequence[str] = PUBLISHED_OUTPUTS):
+                 outputs: Sequence[str] = PUBLISHED_OUTPUTS, has_state: bool = False):
         self.frames, self.joints = frames, joints
         self.inputs, self.outputs = inputs, outputs
+        self.has_state = has_state
         self._weights = PRECISIONS[precision]
         self._values: list[Value] = []
         self._steps: list[dict] = []
@@ -50,7 +51,28 @@ class PlanBuilder:
     def frame_tokens(self) -> Value:
         """The keypoints as a token a frame, (T, JC): the joints of a frame side by side, the columns of each
         together."""
-        return self._step("frames", self.frames, len(self.inputs) * self.joints)
+        return self._step("frames", 1 if self.has_state else self.frames, len(self.inputs) * self.joints)
+
+    def clock(self, x: Value, column: int, frames: int) -> Value:
+        """The places of the ages of the last `frames` + 1 frames, the newest first; column: of x, the time in s since
+        the frame before."""
+        return self._step("clock", 1, frames + 1, x=x, first=column)
+
+    def hats(self, x: Value, column: int, values: int) -> Value:
+        """The weights of a function's values at an age in s, a column of x: (1, values)."""
+        return self._step("hats", 1, values, x=x, first=column)
+
+    def taps(self, x: Value, places: Value, count: int) -> Value:
+        """x now | x one frame ago | ..., `count` of them, zero where not remembered."""
+        return self._step("taps", 1, count * x.columns, x=x, other=places, count=count)
+
+    def ring_attention(self, qkv: Value, places: Value, age: np.ndarray, span: int, count: int) -> Value:
+        """Multi-head softmax(q k^T + age) v of qkv (1, 3C) = q | k | v, with k and v of earlier frames too -> (1, C).
+
+        Even heads look at the frames 0 to span back, odd ones at 0, span, ... span (count - 1). age (heads, values).
+        """
+        return self._step("ring_attention", 1, qkv.columns // 3, x=qkv, other=places, bias=age, heads=len(age),
+                          span=span, count=count)
 
     def reshape(self, x: Value, rows: int) -> Value:
         """The elements of x, row after row, in `rows` rows."""
@@ -123,7 +145,8 @@ class PlanBuilder:
         """The finished plan, as the engine file stores it. The last step's value is the answer, (J, D)."""
         return {"frames": self.frames, "joints": self.joints, "inputs": list(self.inputs),
                 "outputs": list(self.outputs), "steps": self._steps,
-                "buffers": [[value.rows, value.columns] for value in self._values]}
+                "buffers": [[value.rows, value.columns] for value in self._values],
+                **({"has_state": True} if self.has_state else {})}
 
     def _step(self, op: str, rows: int, columns: int, *, x: Value | None = None, other: Value | None = None,
               residual: Value | None = None, gate: Value | None = None, activation: str | None = None, **rest) -> Value:
@@ -157,7 +180,8 @@ def lower(model: nn.Module, precision: str) -> tuple[dict, dict[str, np.ndarray]
 
     Raises ValueError if a weight does not fit the precision's range.
     """
-    builder = PlanBuilder(model.frames, len(model.skeleton), precision, inputs_of(model), outputs_of(model))
+    builder = PlanBuilder(model.frames, len(model.skeleton), precision, inputs_of(model), outputs_of(model),
+                          getattr(model, "has_state", False))
     model.lower(builder)
     return builder.plan(), builder.tensors
 
@@ -180,4 +204,6 @@ def executed_macs(plan: dict, steps: Collection[int] | None = None) -> int:
         elif step["op"] == "attention":
             pattern = AttentionPattern(step.get("span"), step.get("is_causal", False))
             total += 2 * int(pattern.mask(rows, step["heads"]).sum()) * columns // step["heads"]
+        elif step["op"] == "ring_attention":
+            total += (step["span"] + 1 + step["count"]) * columns
     return total

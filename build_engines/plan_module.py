@@ -19,6 +19,7 @@ from edgepose.zoo.layers import AttentionPattern
 MATRIX_PRODUCTS = ("linear", "conv", "graph_conv")
 MASKED = -1e30  # as csrc/kernels.inl: finite, so that no runtime makes NaN of it
 LEAST_STEP = 1e-35  # as csrc/kernels.h
+AGE_UNIT_S, MOST_PLACE = 0.02, 64.0  # as csrc/memory.h
 
 
 class PlanModule(nn.Module):
@@ -44,6 +45,16 @@ class PlanModule(nn.Module):
                 self.register_buffer(name, torch.where(hidden, MASKED, 0.0), persistent=False)
 
     def forward(self, keypoints_norm: torch.Tensor) -> torch.Tensor:
+        memory: dict[int, torch.Tensor] = {}
+        if self.plan.get("has_state"):
+            for frame in keypoints_norm.split(1, 1):
+                poses = self.step(frame, memory)
+            return poses
+        return self.step(keypoints_norm, memory)
+
+    def step(self, keypoints_norm: torch.Tensor, memory: dict[int, torch.Tensor]) -> torch.Tensor:
+        """The answers from windows, or from a frame and the memory of those before, which is advanced: by the number of
+        a step what it keeps, nothing at first."""
         values: dict[int, torch.Tensor] = {}
         for number, step in enumerate(self.plan["steps"]):
             rows, columns = self.plan["buffers"][step["y"]][:2]
@@ -68,6 +79,17 @@ class PlanModule(nn.Module):
                 y = functional.layer_norm(x, (columns,), eps=step["epsilon"])
             elif op == "attention":
                 y = self._attention(step, x, gate)
+            elif op == "clock":
+                y, memory[number] = clock(x[..., step["first"]:step["first"] + 1], memory.get(number), columns - 1)
+            elif op == "hats":
+                y = hats(place_of(x[..., step["first"]]), columns)
+            elif op == "taps":
+                past, memory[number] = remembered(x, memory.get(number), step["count"])
+                y = (past * (other[:, 0, :step["count"], None] >= 0)).flatten(1)[:, None]
+            elif op == "ring_attention":
+                q, rows = x[..., :columns], step["span"] * (step["count"] - 1) + 1
+                past, memory[number] = remembered(x[..., columns:], memory.get(number), rows)
+                y = self._ring_attention(step, q, past, other[:, 0])
             else:
                 y = _activate(self.product(number, x) + self._tensor(step, "bias"), step)
                 y = y if residual is None else y + residual
@@ -119,8 +141,53 @@ class PlanModule(nn.Module):
             y = g * y + (1 - b) * g * v
         return y.transpose(1, 2).reshape(-1, tokens, channels)
 
+    def _ring_attention(self, step: dict, q: torch.Tensor, past: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """(B, 1, C), (B, frames, 2C) and (B, frames or more), the newest first -> (B, 1, C)."""
+        heads, span, age = step["heads"], step["span"], self._tensor(step, "bias")
+        q = q.reshape(len(q), heads, -1)
+        k, v = (part.unflatten(-1, (heads, -1)) for part in past.chunk(2, -1))
+        y = torch.empty_like(q)
+        for half, seen in ((0, slice(0, span + 1)), (1, slice(0, None, span))):
+            place = places[:, :past.shape[1]][:, seen]
+            scores = torch.einsum("bhd,bnhd->bhn", q[:, half::2], k[:, seen, half::2])
+            scores = scores + (hats(place.clamp(min=0), age.shape[1]) @ age[half::2].T).transpose(1, 2)
+            scores = scores + torch.where(place < 0, MASKED, 0.0)[:, None]
+            y[:, half::2] = torch.einsum("bhn,bnhd->bhd", scores.softmax(-1), v[:, seen, half::2])
+        return y.reshape(len(q), 1, -1)
+
     def _tensor(self, step: dict, key: str) -> torch.Tensor:
         return getattr(self, _attribute(step[key]))
+
+
+def clock(gap_s: torch.Tensor, memory: torch.Tensor | None, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The places (B, 1, frames + 1) of the ages of the newest frames, the newest first, and what to remember: how many
+    frames, and their ages, (B, 1 + frames). gap_s: (B, 1, 1). As csrc/memory.h has it."""
+    if memory is None:
+        memory = gap_s.new_zeros(len(gap_s), 1 + frames)
+    gap_s = gap_s[:, 0]
+    known = torch.where(gap_s > 0, memory[:, :1], 0.0)
+    ages_s = torch.cat([torch.zeros_like(gap_s), memory[:, 1:-1]], 1) + gap_s.clamp(min=0)
+    places = torch.where(torch.arange(frames) < known, place_of(ages_s), -1.0)
+    places = torch.cat([torch.zeros_like(gap_s), places], 1)
+    return places[:, None], torch.cat([(known + 1).clamp(max=frames), ages_s], 1)
+
+
+def place_of(age_s: torch.Tensor) -> torch.Tensor:
+    """The places of ages on the scale of functions of time: (...) s -> (...)."""
+    return torch.log2(1 + age_s.clamp(min=0) / AGE_UNIT_S).clamp(max=MOST_PLACE)
+
+
+def hats(place: torch.Tensor, values: int) -> torch.Tensor:
+    """The weights of a function's values at places of 0 or more: (...) -> (..., values)."""
+    return torch.relu(1 - (place.clamp(max=values - 1)[..., None] - torch.arange(values)).abs())
+
+
+def remembered(x: torch.Tensor, memory: torch.Tensor | None, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last `frames` x, (B, frames, C), the newest, (B, 1, C), first; and what to remember of them."""
+    if memory is None:
+        memory = x.new_zeros(len(x), frames - 1, x.shape[-1])
+    past = torch.cat([x, memory], 1)
+    return past, past[:, :-1]
 
 
 def _round_rows(x: torch.Tensor, levels: int) -> torch.Tensor:

@@ -19,11 +19,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepose.build_engines.plan_module import MASKED, MATRIX_PRODUCTS
+from edgepose.build_engines.plan_module import AGE_UNIT_S, MASKED, MATRIX_PRODUCTS, MOST_PLACE
 from edgepose.build_engines.quantise import label
 from edgepose.zoo.layers import AttentionPattern
 
 INPUT, OUTPUT = "keypoints_norm", "pose_m"
+STATE, NEXT_STATE = "state", "next_state"
 PEOPLE = "people"  # the name of a free batch axis
 IR_VERSIONS = {17: 8, 19: 9}  # opset: the oldest IR version that has it
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid"}
@@ -33,20 +34,35 @@ def plan_to_onnx(plan: dict, tensors: dict[str, np.ndarray], batch: int | None, 
                  stores_int8: bool) -> onnx.ModelProto:
     """(batch, T, J, C) -> (batch, J, D), as PlanModule computes it, with QuantizeLinear and DequantizeLinear around
     what the plan has in eight bits; weights in half precision are widened by a Cast. batch: None for any. stores_int8:
-    weights in eight bits are stored so; else in float32, before a QuantizeLinear (all that TensorRT 8 takes)."""
+    weights in eight bits are stored so; else in float32, before a QuantizeLinear (all that TensorRT 8 takes).
+
+    Of a plan with a state it is one step: (batch, 1, J, C) and STATE (batch, S) -> (batch, J, D) and NEXT_STATE (batch,
+    S), zeros at first.
+    """
     writer = _Writer(plan, tensors, batch, stores_int8)
     for number, step in enumerate(plan["steps"]):
         writer.step(number, step)
     writer.nodes[-1].output[0] = OUTPUT
-    people = PEOPLE if batch is None else batch
-    shapes = {INPUT: (people, plan["frames"], plan["joints"], len(plan["inputs"])),
+    people, has_state = PEOPLE if batch is None else batch, plan.get("has_state", False)
+    shapes = {INPUT: (people, 1 if has_state else plan["frames"], plan["joints"], len(plan["inputs"])),
               OUTPUT: (people, plan["joints"], len(plan["outputs"]))}
+    if has_state:
+        floats = writer.finish_state()
+        shapes |= {STATE: (people, floats), NEXT_STATE: (people, floats)}
     infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    inputs, outputs = ([infos[name] for name in names if name in infos]
+                       for names in ((INPUT, STATE), (OUTPUT, NEXT_STATE)))
     used = {name for node in writer.nodes for name in node.input}
     constants = [numpy_helper.from_array(array, name) for name, array in writer.constants.items() if name in used]
-    graph = helper.make_graph(writer.nodes, "edgepose", [infos[INPUT]], [infos[OUTPUT]], constants)
+    graph = helper.make_graph(writer.nodes, "edgepose", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSIONS[opset],
                              producer_name="edgepose")
+
+
+def state_floats(graph: onnx.ModelProto) -> int:
+    """The floats of a person's state in a graph of plan_to_onnx; 0 if it has none."""
+    of = {tensor.name: tensor.type.tensor_type.shape.dim for tensor in graph.graph.input}
+    return of[STATE][1].dim_value if STATE in of else 0
 
 
 class _Writer:
@@ -59,6 +75,7 @@ class _Writer:
         self.constants: dict[str, np.ndarray] = {}
         self._values: dict[int, str] = {}  # a buffer of the plan: its tensor's name
         self._rounded: dict[tuple, str] = {}  # (tensor, what it is multiplied by) -> the same in eight bits
+        self._remembered: list[tuple[str, int, str]] = []  # of each step: its part of the state, floats, the next one
 
     def step(self, number: int, step: dict) -> None:
         name, shape = label(number, step), self.plan["buffers"][step["y"]][:2]
@@ -88,6 +105,19 @@ class _Writer:
             y = self._node("LayerNormalization", f"{name}/norm", [x, gain, shift], axis=-1, epsilon=step["epsilon"])
         elif op == "attention":
             y = self._attention(name, step, x, gate)
+        elif op == "clock":
+            y = self._clock(name, step, x, shape[1] - 1)
+        elif op == "hats":
+            age = self._columns(f"{name}/age", x, step["first"], step["first"] + 1)
+            place = self._place(name, self._node("Relu", f"{name}/since", [age]))
+            y = self._reshape(f"{name}/row", self._hats(name, place, shape[1]), 1, shape[1])
+        elif op == "taps":
+            past = self._past(name, x, shape[1] // step["count"], step["count"])
+            y = self._reshape(f"{name}/row", self._node("Mul", f"{name}/known", [past, self._node(
+                "Cast", f"{name}/is_known_float", [self._is_known(name, other, step["count"])], to=TensorProto.FLOAT)]),
+                1, shape[1])
+        elif op == "ring_attention":
+            y = self._ring_attention(name, step, x, other, shape[1])
         else:
             raise ValueError(f"no ONNX is known for a plan's step {op!r}")
         self._values[step["y"]] = y
@@ -146,6 +176,117 @@ class _Writer:
             y = self._node("Add", f"{name}/gated", [self._node("Mul", f"{name}/others", [g, y]), own])
         return self._reshape(f"{name}/merge", self._node("Transpose", f"{name}/transpose", [y], perm=[0, 2, 1, 3]),
                              tokens, channels)
+
+    def finish_state(self) -> int:
+        """Cuts the state into the steps' parts, and puts the next ones together; its floats."""
+        floats = sum(part for _, part, _ in self._remembered)
+        nodes, self.nodes = self.nodes, []
+        parts = {name: part for name, part, _ in self._remembered}
+        sizes = self._constant("state/sizes", np.array(list(parts.values()), np.int64))
+        rows = self._reshape("state/rows", STATE, 1, floats)
+        self.nodes.append(helper.make_node("Split", [rows, sizes], list(parts), "state/split", axis=2))
+        self.nodes += nodes
+        after = self._node("Concat", "state/next", [after for *_, after in self._remembered], axis=2)
+        self.nodes.append(helper.make_node("Reshape", [after, self._constant(
+            "state/shape", np.array([self.batch, floats], np.int64))], [NEXT_STATE], NEXT_STATE))
+        return floats
+
+    def _clock(self, name: str, step: dict, x: str, frames: int) -> str:
+        one, zero = self._constant(f"{name}/one", 1.0), self._constant(f"{name}/zero", 0.0)
+        gap = self._columns(f"{name}/gap", x, step["first"], step["first"] + 1)
+        before = f"{name}/before"
+        count = self._columns(f"{name}/count", before, 0, 1)
+        goes_on = self._node("Greater", f"{name}/goes_on", [gap, zero])
+        known = self._node("Where", f"{name}/known", [goes_on, count, zero])
+        newest = self._node("Sub", f"{name}/newest", [gap, gap])
+        ages = self._node("Concat", f"{name}/moved", [newest, self._columns(f"{name}/ages", before, 1, frames)], axis=2)
+        ages = self._node("Add", f"{name}/ages_s", [ages, self._node("Relu", f"{name}/since", [gap])])
+        places = self._place(name, ages)
+        order = self._constant(f"{name}/order", np.arange(frames, dtype=np.float32))
+        is_known = self._node("Less", f"{name}/is_known", [order, known])
+        places = self._node("Where", f"{name}/known_places", [is_known, places, self._constant(f"{name}/none", -1.0)])
+        more = self._node("Min", f"{name}/more", [self._node("Add", f"{name}/counted", [known, one]),
+                                                  self._constant(f"{name}/all", float(frames))])
+        after = self._node("Concat", f"{name}/after", [more, ages], axis=2)
+        self._remembered.append((before, 1 + frames, after))
+        return self._node("Concat", f"{name}/clock", [newest, places], axis=2)
+
+    def _place(self, name: str, ages: str) -> str:
+        """The places of ages of 0 or more on the scale of functions of time: log2(1 + age / AGE_UNIT_S)."""
+        places = self._node("Div", f"{name}/over_unit", [ages, self._constant(f"{name}/unit", AGE_UNIT_S)])
+        places = self._node("Log", f"{name}/log", [self._node("Add", f"{name}/plus_one", [
+            places, self._constant(f"{name}/one_unit", 1.0)])])
+        places = self._node("Div", f"{name}/log2", [places, self._constant(f"{name}/log_two", math.log(2))])
+        return self._node("Min", f"{name}/places", [places, self._constant(f"{name}/most", MOST_PLACE)])
+
+    def _hats(self, name: str, place: str, values: int) -> str:
+        """The weights of a function's values at places: (B, 1, n) -> (B, n, values)."""
+        place = self._node("Clip", f"{name}/clip", [place, self._constant(f"{name}/first", 0.0),
+                                                    self._constant(f"{name}/last", float(values - 1))])
+        place = self._node("Transpose", f"{name}/column", [place], perm=[0, 2, 1])
+        values_at = self._constant(f"{name}/values", np.arange(values, dtype=np.float32))
+        off = self._node("Sub", f"{name}/off", [place, values_at])
+        return self._node("Relu", f"{name}/hats", [self._node("Sub", f"{name}/left", [
+            self._constant(f"{name}/whole", 1.0), self._node("Abs", f"{name}/distance", [off])])])
+
+    def _past(self, name: str, x: str, columns: int, frames: int) -> str:
+        """The last `frames` x, the newest, (B, 1, columns), first; and remembers all but the oldest."""
+        before = f"{name}/before"
+        rows = self._reshape(f"{name}/rows", before, frames - 1, columns)
+        past = self._node("Concat", f"{name}/past", [x, rows], axis=1)
+        after = self._reshape(f"{name}/after", self._rows(f"{name}/kept", past, 0, frames - 1, 1),
+                              1, (frames - 1) * columns)
+        self._remembered.append((before, (frames - 1) * columns, after))
+        return past
+
+    def _is_known(self, name: str, places: str, frames: int) -> str:
+        """Which of the last `frames` frames are remembered: (B, frames, 1)."""
+        places = self._node("Transpose", f"{name}/places",
+                            [self._columns(f"{name}/last_places", places, 0, frames)], perm=[0, 2, 1])
+        return self._node("GreaterOrEqual", f"{name}/is_known", [places, self._constant(f"{name}/zero", 0.0)])
+
+    def _ring_attention(self, name: str, step: dict, x: str, places: str, channels: int) -> str:
+        heads, span, count = step["heads"], step["span"], step["count"]
+        rows, width = span * (count - 1) + 1, channels // step["heads"]
+        q, kv = self._split(f"{name}/qkv", x, {"q": channels, "kv": 2 * channels})
+        past = self._past(name, kv, 2 * channels, rows)
+        halves, age = [], self.tensors[step["bias"]]
+        for half, seen in (("local", (0, span + 1, 1)), ("strided", (0, rows, span))):
+            part, frames = f"{name}/{half}", len(range(*seen))
+
+            def of_heads(what: str, tensor: str, frames: int, first: int) -> str:
+                """Its heads of `channels` columns: (B, frames, columns) -> (B, heads / 2, frames, width)."""
+                pairs = self._reshape(f"{part}/{what}/pairs", self._columns(f"{part}/{what}", tensor, first,
+                                                                            first + channels),
+                                      frames, heads // 2, 2 * width)
+                own = self._columns(f"{part}/{what}/own", pairs, width * (half == "strided"),
+                                    width * (1 + (half == "strided")), axis=3)
+                return self._node("Transpose", f"{part}/{what}/heads", [own], perm=[0, 2, 1, 3])
+
+            rows_seen = self._rows(f"{part}/rows", past, *seen)
+            place = self._columns(f"{part}/place", places, *seen[:2], stride=seen[2])
+            k, v = (of_heads(what, rows_seen, frames, first) for what, first in (("k", 0), ("v", channels)))
+            scores = self._node("MatMul", f"{part}/scores", [
+                of_heads("q", q, 1, 0), self._node("Transpose", f"{part}/k/transpose", [k], perm=[0, 1, 3, 2])])
+            added = self._node("MatMul", f"{part}/age", [
+                self._hats(f"{part}/age_hats", place, age.shape[1]),
+                self._constant(f"{part}/ages", age[half == "strided"::2].T)])
+            added = self._reshape(f"{part}/age_rows", self._node("Transpose", f"{part}/age_transpose", [added],
+                                                                 perm=[0, 2, 1]), heads // 2, 1, frames)
+            unknown = self._node("Less", f"{part}/unknown", [place, self._constant(f"{part}/zero", 0.0)])
+            hidden = self._node("Where", f"{part}/hidden", [unknown, self._constant(f"{part}/masked", MASKED),
+                                                            self._constant(f"{part}/seen", 0.0)])
+            scores = self._node("Add", f"{part}/with_age", [scores, added])
+            scores = self._node("Add", f"{part}/mask", [scores, self._reshape(f"{part}/mask_rows", hidden,
+                                                                              1, 1, frames)])
+            weights = self._node("Softmax", f"{part}/softmax", [scores], axis=-1)
+            halves.append(self._node("MatMul", f"{part}/context", [weights, v]))
+        return self._reshape(f"{name}/merge", self._node("Concat", f"{name}/heads", halves, axis=3), 1, channels)
+
+    def _columns(self, name: str, x: str, begin: int, end: int, axis: int = 2, stride: int = 1) -> str:
+        limits = {"begin": [begin], "end": [end], "axis": [axis], "stride": [stride]}
+        return self._node("Slice", name, [x, *(self._constant(f"{name}/{what}", np.array(at, np.int64))
+                                               for what, at in limits.items())])
 
     def _activated(self, name: str, x: str, step: dict) -> str:
         activation = step.get("activation", "none")
@@ -209,9 +350,7 @@ class _Writer:
         return self._constant(f"{name}/{key}", self.tensors[step[key]])
 
     def _rows(self, name: str, x: str, begin: int, end: int, stride: int) -> str:
-        limits = {"begin": [begin], "end": [end], "axis": [1], "stride": [stride]}
-        return self._node("Slice", name, [x, *(self._constant(f"{name}/{what}", np.array(at, np.int64))
-                                               for what, at in limits.items())])
+        return self._columns(name, x, begin, end, axis=1, stride=stride)
 
     def _reshape(self, name: str, x: str, *shape: int) -> str:
         return self._node("Reshape", name,

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from edgepose import enginefile
+from edgepose.build_engines.plan_onnx import NEXT_STATE, STATE
 
 # Backend: its platform and file in Triton.
 SERVED = {"onnx": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}
 MAX_BATCH = 64
 PREFERRED_BATCHES = [8, 16, 32, 64]  # sent at once; a smaller batch waits for more
+MOST_SEQUENCES = 1024  # people whom the server remembers at once
 QUEUE_DELAY_US = 1000  # for so long: a thirtieth of a frame at 30 Hz
 CONFIG = "config.pbtxt"
 YOURS = "# Yours to change, down to the next comment: kept when the model is compiled again. KIND_GPU runs on a GPU.\n"
@@ -122,8 +124,11 @@ def served_model(engine_file: Path) -> ServedModel | None:
         settings["instance_group"] = [{"count": 1, "kind": Name("KIND_GPU")}]
     else:
         settings["max_batch_size"] = MAX_BATCH
-        settings["dynamic_batching"] = {"preferred_batch_size": PREFERRED_BATCHES,
-                                        "max_queue_delay_microseconds": QUEUE_DELAY_US}
+        batches = {"preferred_batch_size": PREFERRED_BATCHES, "max_queue_delay_microseconds": QUEUE_DELAY_US}
+        if "state" in header:
+            described["sequence_batching"] = _of_sequences(header["state"], batches)
+        else:
+            settings["dynamic_batching"] = batches
         settings["instance_group"] = [{"count": 1, "kind": Name("KIND_CPU")}]
         settings["parameters"] = _parameters({"intra_op_thread_count": 1})
     for key, (tensor, dims) in shapes.items():
@@ -133,6 +138,15 @@ def served_model(engine_file: Path) -> ServedModel | None:
     advice = INT8 if (backend, header["precision"]) == ("onnx", "int8") else ""
     return ServedModel(name, file, tensors["payload"].tobytes(), YOURS + advice + text_format(settings),
                        text_format(described), text_format({"parameters": _parameters(said)}))
+
+
+def _of_sequences(floats: int, batches: Mapping[str, Any]) -> dict[str, Any]:
+    """Triton's batching of a model with a state: a sequence is a person, whose state the server keeps, zeros at
+    first."""
+    of = {"data_type": Name("TYPE_FP32"), "dims": [floats]}
+    start = [{**of, "zero_data": Name("true"), "name": "nothing"}]
+    return {"oldest": {"max_candidate_sequences": MOST_SEQUENCES, **batches},
+            "state": [{"input_name": STATE, "output_name": NEXT_STATE, **of, "initial_state": start}]}
 
 
 def served_name(backend: str, engine_file: str) -> str:

@@ -14,6 +14,7 @@ VARIANTS = {"native": ("fp32", "fp16", "w8", "int8"), "cuda": ("fp32", "fp16", "
             "onnx": ("fp32", "fp16", "int8"), "torchscript": ("fp32",)}
 # These are for one batch size and one machine.
 TENSORRT_VARIANTS = {"tensorrt": ("fp16", "int8"), "torch-tensorrt": ("fp32", "fp16")}
+WITH_STATE = ("native", "onnx")  # the backends of lifters that remember frames
 YARDSTICK = {"int8": "fp16"}  # a precision that costs accuracy must be faster than this one
 EIGHT_BITS = ("w8", "int8")
 
@@ -42,10 +43,14 @@ class Variant:
         return precision and replace(self, precision=precision)
 
 
-def variants_of(backends: Sequence[str], precisions: Sequence[str], batches: Sequence[int]) -> list[Variant]:
-    """Every variant of `backends` x `precisions` that exists, in that order."""
+def variants_of(backends: Sequence[str], precisions: Sequence[str], batches: Sequence[int],
+                has_state: bool = False) -> list[Variant]:
+    """Every variant of `backends` x `precisions` that exists, in that order. has_state: of a lifter that remembers
+    frames."""
+    exist = {backend: every for backend, every in (VARIANTS | TENSORRT_VARIANTS).items()
+             if not has_state or backend in WITH_STATE}
     return [Variant(b, p, batch) for b in dict.fromkeys(backends) for p in dict.fromkeys(precisions)
-            if p in (VARIANTS | TENSORRT_VARIANTS)[b]
+            if p in exist.get(b, ())
             for batch in (dict.fromkeys(batches) if b in TENSORRT_VARIANTS else [1])]
 
 

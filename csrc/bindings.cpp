@@ -21,17 +21,39 @@ class ArrayContext : public Context {
       : Context(plan, threads, std::move(cpus)), plan_(std::move(plan)) {}
 
   void run(const Floats& x, Floats& y) {
-    const py::ssize_t people = x.ndim() > 0 ? x.shape(0) : 0;
-    need_shape(x.request(), {people, plan_->frames(), plan_->joints(), plan_->inputs()}, "keypoints_norm");
-    need_shape(y.request(), {people, plan_->joints(), plan_->outputs()}, "pose_m");
-    if (people > 1 << 20) throw std::invalid_argument("more than 1048576 people in one call");
+    const int people = people_of(x, y, plan_->frames());
     const float* from = x.data();
     float* to = y.mutable_data();
     WithoutGil nogil;
-    Context::run(from, to, (int)people);
+    Context::run(from, to, people);
+  }
+
+  // states: an array for each person, (state,) float32, which is advanced.
+  void step(const Floats& x, Floats& y, std::vector<Floats>& states) {
+    if (!plan_->has_state()) throw std::invalid_argument("the plan has no state; wanted run()");
+    const int people = people_of(x, y, 1);
+    if ((int)states.size() != people)
+      throw std::invalid_argument(std::to_string(states.size()) + " states for " + std::to_string(people) + " people");
+    std::vector<float*> of;
+    for (Floats& state : states) {
+      need_shape(state.request(), {(py::ssize_t)plan_->state()}, "a state");
+      of.push_back(state.mutable_data());
+    }
+    const float* from = x.data();
+    float* to = y.mutable_data();
+    WithoutGil nogil;
+    Context::step(from, to, people, of.data());
   }
 
  private:
+  int people_of(const Floats& x, const Floats& y, int frames) const {
+    const py::ssize_t people = x.ndim() > 0 ? x.shape(0) : 0;
+    need_shape(x.request(), {people, frames, plan_->joints(), plan_->inputs()}, "keypoints_norm");
+    need_shape(y.request(), {people, plan_->joints(), plan_->outputs()}, "pose_m");
+    if (people > 1 << 20) throw std::invalid_argument("more than 1048576 people in one call");
+    return (int)people;
+  }
+
   std::shared_ptr<Plan> plan_;
 };
 
@@ -155,6 +177,15 @@ void bind_kernels(py::module_ m) {
     kernels(isa.c_str())
         .attention(Q.data, K.data, V.data, Y.data, scratch.aligned(), Q.ld, Y.ld, Q.rows, Q.columns, before, after);
   });
+  m.def("ring_attention", [](Rows q, Rows ring, int newest, Rows place, Rows age, Rows y, int span, int count,
+                             const std::string& isa) {
+    const Matrix Q(q), R(ring), P(place), A(age), Y(y);
+    if (Q.columns % A.rows || R.columns != 2 * Q.columns || R.ld != R.columns || A.ld != A.columns || newest < 0
+        || newest >= R.rows || span < 1 || count < 2 || R.rows <= span * (count - 1) || P.columns < R.rows)
+      throw std::invalid_argument("q, ring, place, age, span and count do not fit together");
+    kernels(isa.c_str()).ring_attention(Q.data, {R.data, R.rows, newest}, P.data, A.data, Y.data, A.rows,
+                                        Q.columns / A.rows, span, count, A.columns);
+  });
 }
 
 }  // namespace
@@ -180,6 +211,7 @@ PYBIND11_MODULE(_native, m) {
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&make_plan), py::arg("plan"), py::arg("tensors"), py::arg("isa") = "")
       .def_property_readonly("isa", [](const Plan& p) { return std::string(p.isa()); })
+      .def_property_readonly("state", &Plan::state, "Floats of a person's state; 0 for a plan without one.")
       .def_property_readonly("buffers", [](const Plan& p) {
         std::vector<std::array<long, 4>> placed;
         for (const Buffer& b : p.buffers()) placed.push_back({b.rows, b.columns, b.ld, b.offset});
@@ -188,7 +220,9 @@ PYBIND11_MODULE(_native, m) {
   py::class_<ArrayContext>(m, "Context")
       .def(py::init<std::shared_ptr<Plan>, int, std::vector<int>>(), py::arg("plan"), py::arg("threads"),
            py::arg("cpus") = std::vector<int>())
-      .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert());
+      .def("run", &ArrayContext::run, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert())
+      .def("step", &ArrayContext::step, py::arg("keypoints_norm").noconvert(), py::arg("pose_m").noconvert(),
+           py::arg("states").noconvert());
   m.def("probe_flops", [](long n) { return kernels(nullptr).probe_flops(n); }, py::call_guard<WithoutGil>());
   m.def("probe_dots", [](long n) { return kernels(nullptr).probe_dots(n); }, py::call_guard<WithoutGil>());
   m.def("probe_read", [](const Floats& x, long times) {

@@ -64,6 +64,12 @@ struct Graph {
   Sums scatter;     // joint <- gathered rows after their weights
 };
 
+// The last `rows` frames of a person, a row of keys | values each: the frame i back is row newest - i, modulo rows.
+struct Ring {
+  const float* keys_values;
+  int rows, newest;
+};
+
 // Matrices are row-major float32; ldx and ldy are the distances between rows, in floats. Nothing is read or written
 // past column n (or k) of a row. Biases are padded with zeros to whole panels. In every kernel the sum over k has one
 // order, so a row does not depend on how many rows or columns run with it. NaN or an infinity in a row of x makes that
@@ -112,6 +118,14 @@ struct Kernels {
   // attention_scratch(tokens, d) floats, 64-byte aligned.
   void (*attention)(const float* q, const float* k, const float* v, float* y, float* scratch,
                     long ldx, long ldy, int tokens, int d, int before, int after);
+
+  // The newest frame's look at a person's last ones, all heads in one pass: y[heads d] = softmax(q k^T + age) v,
+  // q[heads d]. Even heads look at the frames 0 .. span back, odd ones at 0, span, ... span (count - 1); a frame i
+  // back whose place[i] is below 0 is skipped, the newest never. age[heads][ages]: values at the places 0 .. ages - 1;
+  // what a head adds to a score is linear between them, and the last beyond. y must not alias q. Softmax is taken
+  // online, 16 frames at a time. heads even; span >= 1; count, ages >= 2; ring.rows > span (count - 1).
+  void (*ring_attention)(const float* q, const Ring& ring, const float* place, const float* age, float* y, int heads,
+                         int d, int span, int count, int ages);
 
   // For the benchmark's roofline. probe_flops: n times 16 independent multiply-adds of whole vectors, nothing else;
   // returns the operations done. probe_dots: the same for products of whole numbers. probe_read: reads x[0..n) `times`

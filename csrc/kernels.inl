@@ -98,6 +98,58 @@ void attention(const float* q, const float* k, const float* v, float* y, float* 
   }
 }
 
+// One head's part of ring_attention: the frames 0, step, ... step (count - 1) back.
+EP_INLINE void attend_ring(const float* q, const float* keys, int row, const Ring& ring, const float* place,
+                           const float* age, float* y, int values, int d, int step, int count, int ages) {
+  float top = kUnseen, total = 0;
+  for (int c = 0; c < d; c++) y[c] = 0;
+  for (int first = 0; first < count; first += kPanel) {
+    const float* of[kPanel];  // null: not seen
+    float weights[kPanel], best = kUnseen;
+    for (int i = 0; i < kPanel; i++) {
+      const int back = (first + i) * step;
+      of[i] = nullptr, weights[i] = kUnseen;
+      if (first + i >= count || place[back] < 0) continue;
+      const int at = ring.newest - back;
+      of[i] = keys + (long)(at < 0 ? at + ring.rows : at) * row;
+      vf dot = {};
+      for (int c = 0; c < d; c += kLanes) dot += load_some(q + c, d - c) * load_some(of[i] + c, d - c);
+      const float last = (float)(ages - 1), p = place[back] < last ? place[back] : last;
+      const int below = p < last ? (int)p : ages - 2;
+      const float share = p - (float)below;
+      weights[i] = sum(dot) + ((1 - share) * age[below] + share * age[below + 1]);
+      best = weights[i] > best || weights[i] != weights[i] ? weights[i] : best;  // NaN stays
+    }
+    const float before = top;
+    top = best > top || best != best ? best : top;
+    vf sums = {};
+    for (int v = 0; v < kPanel; v += kLanes) {
+      const vf e = exp(load(weights + v) - top);
+      store(weights + v, e);
+      sums += e;
+    }
+    const float fade = exp(splat(before - top))[0];
+    total = total * fade + sum(sums);
+    for (int c = 0; c < d; c += kLanes) {
+      vf mixed = load_some(y + c, d - c) * fade;
+      for (int i = 0; i < kPanel; i++)
+        if (of[i]) mixed += weights[i] * load_some(of[i] + values + c, d - c);
+      store(y + c, mixed, d - c);
+    }
+  }
+  for (int c = 0; c < d; c += kLanes) store(y + c, load_some(y + c, d - c) * (1.f / total), d - c);
+}
+
+void ring_attention(const float* q, const Ring& ring, const float* place, const float* age, float* y, int heads, int d,
+                    int span, int count, int ages) {
+  const int channels = heads * d;
+  for (int h = 0; h < heads; h++) {
+    const int step = h % 2 ? span : 1, seen = h % 2 ? count : span + 1;
+    attend_ring(q + h * d, ring.keys_values + h * d, 2 * channels, ring, place, age + (long)h * ages, y + h * d,
+                channels, d, step, seen, ages);
+  }
+}
+
 constexpr int kProbes = 12;  // independent chains: more than latency times units, fewer than registers
 
 long probe_flops(long n) {
@@ -159,6 +211,6 @@ const Kernels table = {
      {product_as<Floats<float>>(), {}, {}, {}},
      {product_as<Floats<uint16_t>>(), kHalves, {}, {}},
      {product_as<Floats<int8_t>>(), {}, product_as<Dots>(), product_as<SplitDots>()}},
-    normalize, add, multiply, blend, attention, probe_flops, probe_dots, probe_read};
+    normalize, add, multiply, blend, attention, ring_attention, probe_flops, probe_dots, probe_read};
 
 }  // namespace edgepose::EP_ISA

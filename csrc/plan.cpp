@@ -5,8 +5,10 @@
 #include <new>
 #include <stdexcept>
 
+#include "memory.h"
 #include "pack.h"
 #include "placement.h"
+#include "plan_run.h"
 #include "tensors.h"
 
 #if defined(__linux__)
@@ -34,40 +36,6 @@ Block aligned_block(std::size_t bytes) {
 #endif
   return Block(p);
 }
-
-}  // namespace
-
-struct Plan::Run {
-  Op op;
-  int x, other, y, residual, gate;
-  Product product{};
-  Weights weights{};
-  long panel = 0;  // bytes of a packed panel, of a graph convolution with all groups
-  const float* bias = nullptr;
-  int ldb = 0;
-  Activation activation;
-  int heads, span;
-  bool is_causal;
-  int first, stride, taps = 1;
-  float epsilon;
-  std::vector<int> rows, gather_start, gather_index, scatter_start, scatter_index;
-  std::vector<float> gather_coefficient, scatter_coefficient;
-
-  // The rows of y that tap i has a row of x for: [begin, end).
-  int begin(int tap) const { return first + tap >= 0 ? 0 : (-(first + tap) + stride - 1) / stride; }
-  int end(int tap, int x_rows, int y_rows) const {
-    const int all = x_rows - first - tap <= 0 ? 0 : (x_rows - first - tap + stride - 1) / stride;
-    return all < y_rows ? all : y_rows;
-  }
-
-  Graph graph() const {
-    return {(int)scatter_start.size() - 1, (int)rows.size() - 1, rows.data(),
-            {gather_start.data(), gather_index.data(), gather_coefficient.data()},
-            {scatter_start.data(), scatter_index.data(), scatter_coefficient.data()}};
-  }
-};
-
-namespace {
 
 bool is_product(Op op) { return op == Op::linear || op == Op::conv || op == Op::graph_conv; }
 
@@ -107,6 +75,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
   // second fills it.
   for (bool fill : {false, true}) {
     std::size_t used = 0;
+    state_ = 0;
     const auto room = [&](std::size_t bytes) {
       unsigned char* to = fill ? static_cast<unsigned char*>(packed_.get()) + used : nullptr;
       used += (bytes + 63) / 64 * 64;
@@ -128,6 +97,7 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       run.residual = step.residual, run.gate = step.gate;
       run.activation = step.activation, run.heads = step.heads, run.epsilon = step.epsilon;
       run.span = step.span, run.is_causal = step.is_causal, run.first = step.first, run.stride = step.stride;
+      run.count = step.count, run.state = state_;
       if (is_product(step.op)) {
         if (step.x_scale >= 0)
           throw std::invalid_argument(
@@ -146,6 +116,11 @@ Plan::Plan(const PlanSpec& spec, const Kernels& kernels) : kernels_(kernels) {
         run.ldb = round_up(spec.tensors[step.bias].shape.back(), kPanelColumns);
         run.bias = floats(step.bias, run.ldb, step.op == Op::conv);  // the zeros: for the taps after the first
       }
+      if (step.op == Op::ring_attention) {
+        run.ages = spec.tensors[step.bias].shape.back();
+        run.bias = floats(step.bias, run.ages);
+      }
+      state_ += memory_floats(step, spec.buffers[step.y]);
       if (!fill) {
         long scratch = 0;
         if (step.op == Op::attention)
@@ -196,12 +171,34 @@ void Context::reserve(int people) {
 void Context::run(const float* keypoints_norm, float* pose_m, int people) {
   if (people <= 0) return;
   reserve(people);
-  input_ = keypoints_norm;
   people_ = people;
+  const long frame = (long)plan_->joints_ * plan_->inputs_, window = plan_->frames_ * frame, state = plan_->state_;
+  window_states_.assign((std::size_t)(people * state), 0.f);
+  window_state_of_.clear();
+  for (int p = 0; p < people; p++) window_state_of_.push_back(window_states_.data() + p * state);
+  for (int t = 0; t < (plan_->has_state() ? plan_->frames_ : 1); t++)
+    run_frame(keypoints_norm + t * frame, window, window_state_of_.data());
+  take_answers(pose_m);
+}
+
+void Context::step(const float* keypoints_norm, float* pose_m, int people, float* const* states) {
+  if (people <= 0) return;
+  reserve(people);
+  people_ = people;
+  run_frame(keypoints_norm, (long)plan_->joints_ * plan_->inputs_, states);
+  take_answers(pose_m);
+}
+
+// person_floats: between two people's keypoints.
+void Context::run_frame(const float* keypoints_norm, long person_floats, float* const* states) {
+  input_ = keypoints_norm, input_floats_ = person_floats, states_ = states;
   team_.run(work, this);
+}
+
+void Context::take_answers(float* pose_m) const {
   const Buffer& answer = plan_->buffers_[plan_->runs_.back().y];
-  const float* from = arena() + answer.offset * people;
-  for (long row = 0; row < (long)people * answer.rows; row++, from += answer.ld, pose_m += answer.columns)
+  const float* from = arena() + answer.offset * people_;
+  for (long row = 0; row < (long)people_ * answer.rows; row++, from += answer.ld, pose_m += answer.columns)
     std::memcpy(pose_m, from, answer.columns * sizeof(float));
 }
 
@@ -225,7 +222,8 @@ void Context::run_step(const Plan::Run& run, int member) {
     for (int row = share.first; row < share.last; row++) {
       float* to = y + (long)row * Y.ld;
       if (run.op == Op::frames) {
-        std::memcpy(to, input_ + (long)row * J * C, (std::size_t)J * C * sizeof(float));
+        const float* from = input_ + row / Y.rows * input_floats_ + (long)(row % Y.rows) * J * C;
+        std::memcpy(to, from, (std::size_t)J * C * sizeof(float));
         continue;
       }
       const float* from = input_ + ((long)(row / J) * T * J + row % J) * C;
@@ -281,6 +279,27 @@ void Context::run_step(const Plan::Run& run, int member) {
     }
     case Op::attention: run_attention(run, member); break;
     case Op::linear: case Op::conv: case Op::graph_conv: run_product(run, member); break;
+    case Op::clock: case Op::hats: case Op::taps: case Op::ring_attention: run_memory(run, member); break;
+  }
+}
+
+void Context::run_memory(const Plan::Run& run, int member) {
+  const Buffer &X = plan_->buffers_[run.x], &Y = plan_->buffers_[run.y];
+  const Share share(people_, member, team_.size());
+  for (long p = share.first; p < share.last; p++) {
+    const float *x = rows(run.x) + p * X.ld, *place = nullptr;
+    if (run.other >= 0) place = rows(run.other) + p * plan_->buffers_[run.other].ld;
+    float *y = rows(run.y) + p * Y.ld, *state = states_[p] + run.state;
+    switch (run.op) {
+      case Op::clock: tell_time(x[run.first], state, y, Y.columns - 1); break;
+      case Op::hats: hats(place_of(x[run.first]), y, Y.columns); break;
+      case Op::taps: recall_taps(x, place, state, y, X.columns, run.count); break;
+      default: {
+        const Ring ring = remember(x + Y.columns, state, 2 * Y.columns, ring_rows(run.span, run.count));
+        plan_->kernels_.ring_attention(x, ring, place, run.bias, y, run.heads, Y.columns / run.heads, run.span,
+                                       run.count, run.ages);
+      }
+    }
   }
 }
 

@@ -25,12 +25,16 @@ struct Buffer {
   long offset;
 };
 
-enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv };
+enum class Op {
+  tokens, frames, reshape, pick, concat, add, multiply, normalize, linear, conv, attention, graph_conv,
+  clock, hats, taps, ring_attention
+};
 
 // One step. x, other, y, residual, gate are buffers; weight, scale, x_scale, bias, gather, scatter are tensors; -1
 // where the step has none.
 //   tokens      y[J, T C] = the input's (T, J, C), the frames of a joint side by side
-//   frames      y[T, J C] = the input's (T, J, C), the joints of a frame side by side
+//   frames      y[T, J C] = the input's (T, J, C), the joints of a frame side by side; in a plan with a state one frame
+//               of them, y[1, J C]
 //   reshape     y = x's elements, row after row, in rows of another length
 //   pick        y[t] = x[first + stride t]
 //   concat      y = x | other, side by side
@@ -45,6 +49,14 @@ enum class Op { tokens, frames, reshape, pick, concat, add, multiply, normalize,
 //               head looks at later tokens. gate[1, 2 heads] = g | b: y = g softmax(q k^T) v + (1 - b) g v
 //   graph_conv  y = activation(scatter[J, R] (gather[R, J] x, times weight[g] for rows of group g) + bias[J, n])
 //               + residual
+// Steps that remember a person's earlier frames (memory.h), in a plan with a state:
+//   clock       y[1, R + 1] = the places of the last R + 1 frames' ages, the newest first; x[1, first] is the time in s
+//               since the frame before, 0 or less: nothing before is remembered
+//   hats        y[1, n] = the weights of a function's n values at an age in s, x[1, first]
+//   taps        y[1, count C] = x[1, C] now | one frame ago | ..., zero where not remembered; other: clock's y
+//   ring_attention  y[1, C] = multi-head softmax(q k^T + age) v of x[1, 3C] = q | k | v (1/sqrt(d) is in the weights),
+//               k and v of the frames 0 .. span back for even heads, 0, span, ... span (count - 1) back for odd ones;
+//               bias[heads, n]: the n values of what a head adds by age; other: clock's y
 // A product's weight may be int8: then each column of the product is multiplied by its `scale` (n), in a graph_conv
 // (groups, n). x_bits, 8 or 16: each row of x is rounded to that many bits too, as kernels.h says (CPUs). x_scale (k):
 // x is rounded to int8, round(x[i] * x_scale[i]) (GPUs).
@@ -54,7 +66,7 @@ struct Step {
   int weight = -1, scale = -1, x_scale = -1, bias = -1, gather = -1, scatter = -1;
   int x_bits = 0;
   Activation activation = Activation::none;
-  int heads = 0, span = 0;
+  int heads = 0, span = 0, count = 0;
   bool is_causal = false;
   int first = 0, stride = 1;
   float epsilon = 0;
@@ -70,6 +82,7 @@ struct Tensor {
 struct PlanSpec {
   int frames = 0, joints = 0;
   int inputs = 2, outputs = 3;  // columns of the input and of the answer
+  bool has_state = false;       // the steps run once a frame and remember what came before
   std::vector<Shape> buffers;
   std::vector<Step> steps;  // the last one's y is (joints, outputs), the answer
   std::vector<Tensor> tensors;
@@ -101,15 +114,17 @@ class Plan {
   int joints() const { return joints_; }
   int inputs() const { return inputs_; }
   int outputs() const { return outputs_; }
+  bool has_state() const { return state_ > 0; }
+  long state() const { return state_; }  // floats of a person's state; all 0: nothing is remembered
   const std::vector<Buffer>& buffers() const { return buffers_; }
 
  private:
   friend class Context;
-  struct Run;  // a step with its pointers resolved
+  struct Run;  // a step with its pointers resolved: plan_run.h
 
   const Kernels& kernels_;
   int frames_, joints_, inputs_, outputs_;
-  long arena_, scratch_;  // in floats: per person, per thread
+  long arena_, scratch_, state_;  // in floats: per person, per thread, per person
   Block packed_;
   std::vector<Buffer> buffers_;
   std::vector<Run> runs_;
@@ -127,13 +142,21 @@ class Context {
   void reserve(int people);
 
   // pose_m[people][J][outputs] from keypoints_norm[people][T][J][inputs]. Takes no lock while its threads are awake.
+  // A plan with a state remembers nothing at the first of the T frames, and answers for the newest.
   void run(const float* keypoints_norm, float* pose_m, int people);
+
+  // The same from one frame of each person, keypoints_norm[people][J][inputs], and states[people], Plan::state() floats
+  // each, which it advances. For a plan with a state.
+  void step(const float* keypoints_norm, float* pose_m, int people, float* const* states);
 
  private:
   static void work(void* context, int member);
   void run_step(const Plan::Run& run, int member);
   void run_product(const Plan::Run& run, int member);
   void run_attention(const Plan::Run& run, int member);
+  void run_memory(const Plan::Run& run, int member);
+  void run_frame(const float* keypoints_norm, long person_floats, float* const* states);
+  void take_answers(float* pose_m) const;
   // The first row of a buffer; all people's rows follow each other.
   float* rows(int buffer) const { return arena() + plan_->buffers_[buffer].offset * people_; }
   float* arena() const { return static_cast<float*>(arena_.get()); }
@@ -142,7 +165,11 @@ class Context {
   Team team_;
   int capacity_ = 0, people_ = 0;
   const float* input_ = nullptr;
+  long input_floats_ = 0;            // of a person
+  float* const* states_ = nullptr;   // of each person
   Block arena_, scratch_;
+  std::vector<float> window_states_;  // of run()
+  std::vector<float*> window_state_of_;
 };
 
 }  // namespace edgepose

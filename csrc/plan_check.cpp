@@ -1,6 +1,7 @@
 // Checks every index, shape and size of a plan before any of it is used. An engine file is not trusted.
 #include <stdexcept>
 
+#include "memory.h"
 #include "placement.h"
 
 namespace edgepose {
@@ -10,6 +11,7 @@ namespace {
 constexpr int kMaxRows = 1 << 12, kMaxColumns = 1 << 16;  // far above every model; keeps all products below 2^31
 constexpr int kMaxInputs = 1 << 6;  // columns of the input and of the answer
 constexpr int kMaxTaps = 64;
+constexpr long kMaxState = 1L << 24;  // floats a person: 64 MiB
 constexpr std::size_t kMaxSteps = 1 << 10;
 constexpr long kMaxScratch = 1L << 24;                     // floats a thread
 constexpr long kMaxWeights = 1L << 27;  // floats of all steps: 512 MiB. A tensor counts as often as steps pack it
@@ -42,6 +44,7 @@ class Checker {
       is_written_[spec_.steps[at_].y] = true;
     }
     at_ = -1;
+    need((state_ > 0) == spec_.has_state, "has_state is not as its steps are");
     const Shape& answer = buffer(spec_.steps.back().y, "y");
     need(answer.rows == spec_.joints && answer.columns == spec_.outputs,
          "the last step does not give (joints, outputs)");
@@ -104,6 +107,8 @@ class Checker {
     const Shape& y = buffer(step.y, "y");
     const bool reads_input = step.op == Op::tokens || step.op == Op::frames;
     need(step.gate == -1 || step.op == Op::attention, "this op takes no gate");
+    need(!remembers(step.op) || spec_.has_state, "this op remembers frames, and the plan has no state");
+    need(step.op != Op::tokens || !spec_.has_state, "a plan with a state takes a frame at a time, not tokens");
     need(!reads_input || (step.x == -1 && step.other == -1 && step.residual == -1), "this op reads the input alone");
     if (step.op == Op::tokens) {
       need(y.rows == spec_.joints && y.columns == spec_.inputs * spec_.frames,
@@ -111,13 +116,14 @@ class Checker {
       return;
     }
     if (step.op == Op::frames) {
-      need(y.rows == spec_.frames && y.columns == spec_.inputs * spec_.joints,
-           "frames gives (frames, inputs * joints)");
+      need(y.rows == (spec_.has_state ? 1 : spec_.frames) && y.columns == spec_.inputs * spec_.joints,
+           "frames gives (frames, inputs * joints), or one of them in a plan with a state");
       return;
     }
     const Shape& x = written(step.x, "x");
     const bool same_shape = x.rows == y.rows && x.columns == y.columns;
-    const bool reads_other = step.op == Op::concat || step.op == Op::multiply;
+    const bool reads_other = step.op == Op::concat || step.op == Op::multiply || step.op == Op::taps
+                             || step.op == Op::ring_attention;
     need(reads_other || step.other == -1, "this op reads no other");
     const Shape other = reads_other ? written(step.other, "other") : Shape{};
     if (step.residual != -1) {
@@ -151,6 +157,11 @@ class Checker {
       case Op::normalize:
         need(same_shape, "x and y differ in shape");
         need(step.epsilon >= 0, "epsilon is negative");
+        break;
+      case Op::clock: case Op::hats: case Op::taps: case Op::ring_attention:
+        apart(step.x, step.y);
+        need(x.rows == 1 && y.rows == 1, "x or y is not one row");
+        check_memory(step, x, y);
         break;
       case Op::linear:
         need(x.rows == y.rows, "x and y differ in rows");
@@ -205,7 +216,46 @@ class Checker {
     }
   }
 
+  static bool remembers(Op op) {
+    return op == Op::clock || op == Op::hats || op == Op::taps || op == Op::ring_attention;
+  }
+
+  // other: the places of at least so many frames.
+  void places(const Step& step, int frames) const {
+    const Shape& place = buffer(step.other, "other");
+    need(place.rows == 1 && place.columns >= frames, "other has fewer places than frames are looked at");
+    apart(step.other, step.y);
+  }
+
+  void check_memory(const Step& step, const Shape& x, const Shape& y) {
+    if (step.op == Op::clock) {
+      need(step.first >= 0 && step.first < x.columns, "first is not a column of x");
+      need(y.columns >= 2, "it remembers no frame");
+    } else if (step.op == Op::hats) {
+      need(step.first >= 0 && step.first < x.columns, "first is not a column of x");
+      need(y.columns >= 2, "y is not two values");
+    } else if (step.op == Op::taps) {
+      need(step.count >= 2 && step.count <= kMaxTaps && y.columns == (long)step.count * x.columns,
+           "y is not count times x");
+      places(step, step.count);
+    } else {
+      need(x.columns == 3 * y.columns, "x is not q | k | v of y");
+      need(step.heads >= 2 && step.heads % 2 == 0 && y.columns % step.heads == 0,
+           "heads are odd, or do not divide the channels");
+      need(step.span >= 1 && step.span <= kMaxRows && step.count >= 2 && step.count <= kMaxRows
+           && (long)step.span * (step.count - 1) < kMaxRows, "span or count is out of range");
+      places(step, ring_rows(step.span, step.count));
+      need(step.bias >= 0 && step.bias < (int)spec_.tensors.size(), "bias is not one of its tensors");
+      const std::vector<int>& age = spec_.tensors[step.bias].shape;
+      need(age.size() == 2 && age[1] >= 2, "bias is not (heads, ages)");
+      floats(step.bias, "bias", {step.heads, age[1]});
+    }
+    state_ += memory_floats(step, y);
+    need(state_ <= kMaxState, "its state takes more than 64 MiB a person");
+  }
+
   const PlanSpec& spec_;
+  long state_ = 0;
   int at_ = -1;
   std::vector<bool> is_written_;
   long weights_ = 0;

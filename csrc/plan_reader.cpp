@@ -17,7 +17,9 @@ Op op_named(const std::string& name) {
   static const std::pair<const char*, Op> ops[] = {
       {"tokens", Op::tokens}, {"frames", Op::frames}, {"reshape", Op::reshape},     {"pick", Op::pick},
       {"concat", Op::concat}, {"add", Op::add},       {"multiply", Op::multiply},   {"normalize", Op::normalize},
-      {"linear", Op::linear}, {"conv", Op::conv},     {"attention", Op::attention}, {"graph_conv", Op::graph_conv}};
+      {"linear", Op::linear}, {"conv", Op::conv},     {"attention", Op::attention}, {"graph_conv", Op::graph_conv},
+      {"clock", Op::clock},   {"hats", Op::hats},     {"taps", Op::taps},
+      {"ring_attention", Op::ring_attention}};
   for (const auto& [known, op] : ops) if (name == known) return op;
   throw std::invalid_argument("unknown op \"" + name + "\"; a newer edgepose may know it");
 }
@@ -76,7 +78,7 @@ Step read_step(const Value& object, const std::map<std::string, int>& index) {
   step.scale = tensor("scale"), step.x_scale = tensor("x_scale"), step.x_bits = number("x_bits", 0);
   step.gather = tensor("gather"), step.scatter = tensor("scatter");
   if (const Value* value = object.find("activation")) step.activation = activation_named(text(*value, "activation"));
-  step.heads = number("heads", 0), step.span = number("span", 0);
+  step.heads = number("heads", 0), step.span = number("span", 0), step.count = number("count", 0);
   if (const Value* value = object.find("is_causal")) {
     if (value->kind != Kind::boolean) wrong("is_causal");
     step.is_causal = value->boolean;
@@ -115,6 +117,10 @@ PlanSpec read_plan(const Value& plan, const std::map<std::string, Tensor>& tenso
     spec.joints = whole(needed(plan, "joints"), "joints");
     if (const Value* inputs = plan.find("inputs")) spec.inputs = (int)items(*inputs, "inputs").size();
     if (const Value* outputs = plan.find("outputs")) spec.outputs = (int)items(*outputs, "outputs").size();
+    if (const Value* has_state = plan.find("has_state")) {
+      if (has_state->kind != Kind::boolean) wrong("has_state");
+      spec.has_state = has_state->boolean;
+    }
     for (const Value& buffer : items(needed(plan, "buffers"), "buffers")) spec.buffers.push_back(read_buffer(buffer));
     for (const Value& step : items(needed(plan, "steps"), "steps")) {
       at++;

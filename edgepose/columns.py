@@ -8,6 +8,7 @@ file has them in its header. A lifter that has neither is of the published form.
     length, length_known        m, the person's length of LENGTHS at this joint; and 1, or 0 where it is not known
     depth, depth_known          m along a depth camera's axis, less the median of the joints known; and 1 or 0
     elevation, elevation_known  radians of the joint's ray above the horizon, by lens and gravity; and 1 or 0
+    gap                         s since the person's previous frame, the same at every joint; 0: nothing came before
 
 What is not known is 0. An answer is x, y, z in m from the root, in camera axes, and `error`, the predicted standard
 deviation of the joint's distance in m.
@@ -20,8 +21,10 @@ import numpy as np
 from .checks import checked_number
 
 PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
-INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation",
-          "elevation_known")
+STILL_INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation",
+                "elevation_known")  # what a single frame has
+INPUTS = (*STILL_INPUTS, "gap")
+USUAL_RATE_HZ = 50.0  # of a lifter that does not say its own
 OUTPUTS = (*PUBLISHED_OUTPUTS, "error")
 # A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the
 # middle of the hips to that of the shoulders, the others from joint to joint; left and right alike.
@@ -56,7 +59,8 @@ def outputs_of(lifter: object) -> tuple[str, ...]:
 
 
 def with_all_columns(keypoints_norm: np.ndarray, lifter: object) -> np.ndarray:
-    """Windows of x and y alone as a lifter takes them: (..., 2) -> (..., C); every joint found, nothing else known."""
+    """Windows of x and y alone as a lifter takes them: (..., 2) -> (..., C); every joint found, frames at the rate of
+    its training, nothing else known."""
     names = inputs_of(lifter)
     if keypoints_norm.shape[-1] == len(names):
         return keypoints_norm
@@ -64,6 +68,8 @@ def with_all_columns(keypoints_norm: np.ndarray, lifter: object) -> np.ndarray:
     windows[..., :2] = keypoints_norm
     if "confidence" in names:
         windows[..., names.index("confidence")] = 1
+    if "gap" in names:
+        windows[..., names.index("gap")] = 1 / (getattr(lifter, "rate_hz", None) or USUAL_RATE_HZ)
     return windows
 
 

@@ -26,7 +26,8 @@ class Engine:
     """A compiled lifter, ready to run. Made by load(); safe to share between streams and between threads.
 
     header: the engine file's (edgepose/enginefile.py). path: where it came from. inputs, outputs: the names of the
-    columns of what it takes and answers (edgepose/columns.py), C and D of them.
+    columns of what it takes and answers (edgepose/columns.py), C and D of them. state: the floats of what it remembers
+    of a person from frame to frame, for step(); 0: it takes windows, and has no step.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], runner: Any):
@@ -42,6 +43,7 @@ class Engine:
         # The frames a second that the model was trained on; None: the file does not say.
         self.rate_hz: float | None = header.get("rate_hz")
         self._runner = runner
+        self.state: int = getattr(runner, "state", 0)
         self._window = (self.frames, len(self.skeleton), len(self.inputs))
         self._pose = (len(self.skeleton), len(self.outputs))
 
@@ -57,14 +59,35 @@ class Engine:
         Raises ValueError or TypeError if an array is of another shape or kind; nothing is converted silently.
         """
         _check("keypoints_norm", keypoints_norm, self._window)
-        if out is None:
-            out = np.empty((len(keypoints_norm), *self._pose), np.float32)
-        else:
-            _check("out", out, self._pose)
-            if len(out) != len(keypoints_norm) or not out.flags.writeable:
-                raise ValueError(f"out is for {len(out)} poses, writeable {out.flags.writeable}; it "
-                                 f"needs {len(keypoints_norm)}, writeable")
+        out = self._checked_out(out, len(keypoints_norm))
         self._runner.run(keypoints_norm, out)
+        return out
+
+    def _checked_out(self, out: np.ndarray | None, people: int) -> np.ndarray:
+        if out is None:
+            return np.empty((people, *self._pose), np.float32)
+        _check("out", out, self._pose)
+        if len(out) != people or not out.flags.writeable:
+            raise ValueError(f"out is for {len(out)} poses, writeable {out.flags.writeable}; it needs {people}, "
+                             "writeable")
+        return out
+
+    def step(self, keypoints_norm: np.ndarray, states: Sequence[np.ndarray],
+             out: np.ndarray | None = None) -> np.ndarray:
+        """The 3D poses of B people from their newest frames: (B, 1, J, C) -> (B, J, D); states go from frame to frame.
+
+        keypoints_norm, out: as for run(). states: an array for each person, (state,) C-contiguous float32, zeros at
+        first, which is advanced. A frame whose column `gap` is 0 begins anew, whatever the state. The answers are those
+        of run() on all frames so far, to the bit, as far as the engine's reach of `frames` goes.
+        Raises ValueError for an engine without a state or as many states as people are wanted, and what run() raises.
+        """
+        if not self.state:
+            raise ValueError(f"{self.model} takes windows of {self.frames} frames and remembers nothing; wanted run()")
+        _check("keypoints_norm", keypoints_norm, (1, *self._window[1:]))
+        out = self._checked_out(out, len(keypoints_norm))
+        if len(states) != len(keypoints_norm):
+            raise ValueError(f"{len(states)} states for {len(keypoints_norm)} people; wanted one each")
+        self._runner.step(keypoints_norm, states, out)
         return out
 
     def __repr__(self) -> str:

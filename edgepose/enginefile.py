@@ -7,8 +7,9 @@ archive, a TensorRT plan; beside the plan "onnx", the graph that it was built fr
 Header: format, model, options (those that the model's name does not say), frames, is_causal (true where the answer is
 for the newest frame), inputs and outputs (edgepose/columns.py), skeleton, precision, backend, units, rate_hz,
 weights_sha256 (of the trained weights), built_with (versions), quantisation (in eight bits: the scheme of each
-product), and for the native and cuda backends plan (csrc/plan.h). For the tensorrt backend: batch, machine (what the
-plan works on and nowhere else), rung (how it was built), and where it holds its graph keep_float32 and onnx_sha256.
+product), for the native and cuda backends plan (csrc/plan.h), and for an ONNX graph of one step state (floats a
+person). For the tensorrt backend: batch, machine (what the plan works on and nowhere else), rung (how it was built),
+and where it holds its graph keep_float32 and onnx_sha256.
 """
 
 from __future__ import annotations
@@ -170,7 +171,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def shapes(header: dict[str, Any], people: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes that an engine takes, (B, T, J, C), and answers, (B, J, D), for `people`."""
+    """The shapes that an engine takes, (B, T, J, C), and answers, (B, J, D), for `people`; of one with a state those
+    of a step."""
     joints = len(MODEL_SKELETONS[header["skeleton"]])
     inputs, outputs = len(header.get("inputs", PUBLISHED_INPUTS)), len(header.get("outputs", PUBLISHED_OUTPUTS))
-    return (people, header["frames"], joints, inputs), (people, joints, outputs)
+    frames = 1 if "state" in header else header["frames"]
+    return (people, frames, joints, inputs), (people, joints, outputs)

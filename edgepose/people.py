@@ -12,7 +12,7 @@ from . import _native
 from .adapters import Adapter
 from .checks import checked_number
 from .skeleton import H36M17
-from .stream import Lifter, Pose, Stream
+from .stream import Lifter, Pose, Stream, call_of
 
 MOST_PEOPLE = 4096  # nobody follows more
 PLACES_A_PERSON = 4  # followed for each place of a recording's lists, for those who are away
@@ -63,7 +63,7 @@ class People:
         """The recording has ended: (id, pose) of the frames that delay_frames kept waiting, the oldest of each person
         first. Everybody is then forgotten."""
         poses: list[tuple[int, Pose]] = []
-        while some := self._people.flush(self.engine.run):
+        while some := self._people.flush(call_of(self.engine)):
             poses += some
         return poses
 
@@ -81,7 +81,7 @@ class People:
         Raises ValueError (TypeError for what is no number) and changes nothing if `Stream.push` would for anybody, an
         id is negative or comes twice, there are not as many ids as people, or ids come with some frames only.
         """
-        return self._people.push(self.engine.run, keypoints_px, timestamp_s, ids)
+        return self._people.push(call_of(self.engine), keypoints_px, timestamp_s, ids)
 
 
 def identify(keypoints_px: np.ndarray, times_s: Sequence[float], layout: str | Adapter,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol
 
@@ -29,7 +29,7 @@ ON_BAD_TIME = ("refuse", "drop", "reset")
 
 class Lifter(Protocol):
     """The parts of an engine that a stream needs. It may have is_causal, inputs, outputs and rate_hz too, as Engine
-    has."""
+    has, and a state above 0 with step(), which is then called instead of run()."""
 
     frames: int
     skeleton: Skeleton
@@ -86,7 +86,7 @@ class Stream:
     The last frame that has come stands for those after it.
     rate_hz: the frames a second that a window of many frames is laid out in, whatever the camera's are; by default
     those that the model was trained on, PUBLISHED_RATE_HZ with a warning where its file does not say; at most 1000.
-    None takes every frame as it comes.
+    None takes every frame as it comes, and so does an engine with a state ("strided-causal"), with its time.
     max_gap_s: for how long a missing person's last frame is repeated; a longer gap ends the clip, and the next frame
     begins another. So does a pelvis that in one frame jumps by more than half a torso, from where it was and from where
     its motion led. Frames that wait at the end of a clip are answered with the next pushes, as if nothing came after
@@ -140,7 +140,8 @@ class Stream:
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
             on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides), lengths_m=_listed(lengths_m),
             gravity=None if gravity is None else _direction("gravity", gravity),
-            deadline_ms=0.0 if deadline_ms is None else checked_number("deadline_ms", deadline_ms, above=0))
+            deadline_ms=0.0 if deadline_ms is None else checked_number("deadline_ms", deadline_ms, above=0),
+            state=getattr(engine, "state", 0))
 
     def __repr__(self) -> str:
         width, height = self.image_size
@@ -171,6 +172,20 @@ class Stream:
         """Forgets the person and the clock: for another video or another person."""
         self._person.reset()
 
+    def memory(self) -> bytes:
+        """The memory that an engine with a state has of the person, to go on from in another stream on the same engine:
+        `remember`. Bytes of this kind of machine. Raises ValueError for an engine without a state."""
+        return self._person.memory()
+
+    def remember(self, memory: bytes) -> None:
+        """Takes over the memory of another stream on the same engine, and forgets its own past.
+
+        A next frame within max_gap_s of that stream's last one goes on from it, to the bit where all joints are seen;
+        a later one begins anew. The places of hidden joints, the smoothing and the notices are not part of it.
+        Raises ValueError for an engine without a state, and for bytes that are not as many as its own.
+        """
+        self._person.remember(memory)
+
     def flush(self) -> list[Pose]:
         """The clip has ended: the poses of the frames (of the grid) that delay_frames kept waiting, oldest first; the
         stream is then as new.
@@ -178,7 +193,7 @@ class Stream:
         The last frame is repeated for those after it, as where an off-line run pads a clip. Empty without delay.
         """
         poses = []
-        while (pose := self._person.flush(self.engine.run)) is not None:
+        while (pose := self._person.flush(call_of(self.engine))) is not None:
             poses.append(pose)
         return poses
 
@@ -190,13 +205,15 @@ class Stream:
         is as new afterwards.
         Raises what `push` raises, naming the frame, counted from 0.
         """
-        most, questions = max(1, CALL_FRAMES // self.engine.frames), _native.Questions(self._person)
+        # A frame with a state waits for the one before.
+        most = 1 if getattr(self.engine, "state", 0) else max(1, CALL_FRAMES // self.engine.frames)
+        questions = _native.Questions(self._person)
         self.reset()
         try:
             for _ in self._questions_of(frames, questions):
                 if len(questions) == most:
-                    yield from questions.answer(self.engine.run)
-            yield from questions.answer(self.engine.run)
+                    yield from questions.answer(call_of(self.engine))
+            yield from questions.answer(call_of(self.engine))
         finally:
             self.reset()
 
@@ -230,7 +247,12 @@ class Stream:
         are half NaN, infinite or beyond a million pixels, have a third column that is no confidence, or the time is not
         finite or, unless on_bad_time says otherwise, does not increase.
         """
-        return self._person.push(self.engine.run, keypoints_px, timestamp_s)
+        return self._person.push(call_of(self.engine), keypoints_px, timestamp_s)
+
+
+def call_of(engine: Lifter) -> Callable[..., np.ndarray]:
+    """The method of an engine that answers for a person's input: step(), where it has a state, else run()."""
+    return engine.step if getattr(engine, "state", 0) else engine.run
 
 
 def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | None],
@@ -253,7 +275,7 @@ def push_many(streams: Sequence[Stream], keypoints_px: Sequence[np.ndarray | Non
     times_s = list(timestamp_s) if is_each else [timestamp_s] * len(streams)
     if len(times_s) != len(streams):
         raise ValueError(f"{len(times_s)} time stamps for {len(streams)} streams; wanted one, or one each")
-    return _native.push_many([stream._person for stream in streams], engine.run, list(keypoints_px), times_s)
+    return _native.push_many([stream._person for stream in streams], call_of(engine), list(keypoints_px), times_s)
 
 
 def _direction(name: str, vector: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -280,7 +302,7 @@ def _listed(lengths_m: Mapping[str, float] | None) -> list[float]:
 def _rate_of(engine: Lifter) -> float:
     """The frames a second that a model was trained on."""
     rate_hz = getattr(engine, "rate_hz", None)
-    if rate_hz is None and engine.frames > 1:
+    if rate_hz is None and engine.frames > 1 and not getattr(engine, "state", 0):
         warnings.warn(f"{engine!r} does not say how many frames a second it was trained on; taken for "
                       f"{PUBLISHED_RATE_HZ:g}, as the "
                       "published models. If it is another, say Stream(..., rate_hz=...)", stacklevel=3)

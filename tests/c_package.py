@@ -126,6 +126,8 @@ def library():
             ("push_many", ctypes.c_int, ctypes.POINTER(handle), size, ctypes.POINTER(Frame), ctypes.POINTER(Pose)),
             ("stream_push", ctypes.c_int, handle, floats, size, size, ctypes.c_double, ctypes.POINTER(Pose)),
             ("stream_flush", ctypes.c_int, handle, ctypes.POINTER(Pose)), ("stream_reset", ctypes.c_int, handle),
+            ("stream_memory_size", size, handle), ("stream_memory", ctypes.c_int, handle, ctypes.c_char_p, size),
+            ("stream_remember", ctypes.c_int, handle, ctypes.c_char_p, size),
             ("notice_name", ctypes.c_char_p, size), ("stream_notice_count", ctypes.c_uint64, handle, ctypes.c_char_p),
             ("stream_notice_text", ctypes.c_char_p, handle, ctypes.c_char_p), ("stream_close", None, handle),
             ("people_open", ctypes.c_int, handle, ctypes.c_char_p, ctypes.c_double, ctypes.c_double,
@@ -255,6 +257,15 @@ class Stream:
 
     def reset(self):
         checked(self.lib.edgepose_stream_reset(self.handle))
+
+    def memory(self, more=0):
+        size = self.lib.edgepose_stream_memory_size(self.handle)
+        memory = ctypes.create_string_buffer(size + more + 1)
+        checked(self.lib.edgepose_stream_memory(self.handle, memory, size + more))
+        return memory.raw[:size]
+
+    def remember(self, memory):
+        checked(self.lib.edgepose_stream_remember(self.handle, memory, len(memory)))
 
 
 class People:

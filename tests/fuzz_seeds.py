@@ -73,6 +73,17 @@ def of_frames(make):
     return build
 
 
+def memory(b):
+    """A frame at a time, with taps and a ring of those before."""
+    frame = b.frame_tokens()
+    places = b.clock(frame, 1, 4)
+    x = b.linear(frame, weights(frame.columns, 4), weights(4), residual=b.linear(b.hats(frame, 1, 4), weights(4, 4),
+                                                                                weights(4)))
+    x = b.ring_attention(b.linear(x, weights(4, 12), weights(12)), places, weights(2, 5), 2, 3)
+    y = b.taps(x, places, 3)
+    return b.reshape(b.linear(y, weights(12, b.joints * 3), weights(b.joints * 3)), b.joints)
+
+
 def of_joints(make):
     return lambda b: answer(b, make(b, b.joint_tokens()))
 
@@ -92,7 +103,8 @@ SEEDS = {  # name -> (frames, precision, builder)
     "linear_w8": (1, "w8", of_joints(linear)), "conv_i8": (9, "int8", of_frames(conv)),
     "linear_i8": (1, "int8", of_joints(linear)), "graph_conv_w8": (1, "w8", of_joints(graph_conv)),
     "graph_conv_i8": (1, "int8", of_joints(graph_conv)), "linear_i16": (1, "int16", of_joints(linear)),
-    "conv_i16": (9, "int16", of_frames(conv)), "graph_conv_i16": (1, "int16", of_joints(graph_conv))}
+    "memory": (9, "fp32", memory), "conv_i16": (9, "int16", of_frames(conv)),
+    "graph_conv_i16": (1, "int16", of_joints(graph_conv))}
 
 
 EIGHT_BITS = {"w8": {}, "int8": {"x_bits": 8}, "int16": {"x_bits": 16}}  # a product's, for quantise.in_eight_bits
@@ -101,7 +113,7 @@ EIGHT_BITS = {"w8": {}, "int8": {"x_bits": 8}, "int16": {"x_bits": 16}}  # a pro
 def engine(name):
     """(header's text, tensors) of a seed."""
     frames, precision, make = SEEDS[name]
-    builder = PlanBuilder(frames, 17, "fp32" if precision in EIGHT_BITS else precision)
+    builder = PlanBuilder(frames, 17, "fp32" if precision in EIGHT_BITS else precision, has_state=make is memory)
     make(builder)
     plan, tensors = builder.plan(), builder.tensors
     if precision in EIGHT_BITS:

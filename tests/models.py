@@ -16,7 +16,10 @@ from edgepose.zoo.martinez import Martinez
 from edgepose.zoo.posegate import GATES, PoseGateFormer
 from edgepose.zoo.refined import RefinedAMPose
 from edgepose.zoo.strided import StridedTransformer
+from edgepose.zoo.strided_causal import StridedCausal
 
+# The models that take windows; the others remember frames.
+WINDOWED = [name for name, entry in zoo.MODELS.items() if not getattr(entry.build, "has_state", False)]
 REQUIRED = {"format": int, "model": str, "frames": int, "skeleton": str, "precision": str, "backend": str, "units": str,
             "weights_sha256": str, "built_with": dict}  # in an engine file's header
 WANTED = {int: "a whole number", str: "a string", dict: "an object"}  # as the messages name these types
@@ -160,7 +163,7 @@ def small(name, frames=None, **options):
 
 PERSON_M = 0.5  # mean distance of a person's joints from the root
 LAST = {Martinez: ("output_mean", "output_deviation"), RefinedAMPose: ("head.", "refine.3."),
-        StridedTransformer: ("head.linear.",)}
+        StridedTransformer: ("head.linear.",), StridedCausal: ("head.", "head_time.")}
 
 
 def person_sized(model):
@@ -202,7 +205,11 @@ LIFTERS = dict(lifters())
 def keypoints(model, people, seed=0):
     """Seeded keypoints_norm (people, T, J, C) for a model."""
     shape = (people, model.frames, len(model.skeleton), len(inputs_of(model)))
-    return np.random.default_rng(seed).uniform(-0.6, 0.6, shape).astype(np.float32)
+    x = np.random.default_rng(seed).uniform(-0.6, 0.6, shape).astype(np.float32)
+    if "gap" in inputs_of(model):  # no frame comes before the last one
+        gap = inputs_of(model).index("gap")
+        x[..., gap] = np.abs(x[..., :1, gap])
+    return x
 
 
 def torch_poses(model, x):

@@ -93,6 +93,22 @@ def attention(q, k, v, seen=True):
     return softmax(scores) @ v.astype(np.float64)
 
 
+def ring_attention(q, keys, values, place, age, span, count):
+    """All heads: softmax(q k^T + age) v; q (heads, d), keys and values (frames, heads, d), the newest frame first.
+
+    Even heads look at the frames 0 to span back, odd ones at 0, span, ... span (count - 1), if their place (frames,) is
+    not below 0. age (heads, ages): values at the places 0, 1, ..., linear between them and constant beyond.
+    """
+    y = np.empty(q.shape)
+    for head, row in enumerate(q.astype(np.float64)):
+        back = np.arange(0, span * count, span) if head % 2 else np.arange(span + 1)
+        back = back[place[back] >= 0]
+        scores = keys[back, head].astype(np.float64) @ row
+        scores += np.interp(place[back], np.arange(age.shape[1]), age[head])
+        y[head] = softmax(scores) @ values[back, head].astype(np.float64)
+    return y
+
+
 def gather_scatter(adjacency):
     """(gather (R, J), scatter (J, R), group_rows) with scatter restricted to a group @ gather restricted to it = A_g.
 

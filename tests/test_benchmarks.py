@@ -66,6 +66,19 @@ def test_every_model_of_the_registry_is_a_row(tmp_path, name, monkeypatch):
     assert (row["parameters"], row["macs"]) == (zoo.parameters(module), zoo.macs(module))
 
 
+def test_a_frame_is_timed_against_the_reach(tmp_path, capsys):
+    file = tmp_path / "stream.json"
+    assert main(["bench", "--stream", "--frames", "27", "--precisions", "fp16", "int8", "--rounds", "1",
+                 "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert [(row["model"], row["precision"], row["people"]) for row in report["rows"]] == [
+        (model, precision, people) for model, counts in (("strided-causal", (1, 100)), ("strided27", (1,)))
+        for precision in ("fp16", "int8") for people in counts]
+    assert all(row["median_ms"] > 0 and (row["state_bytes"] > 0) == (row["model"] == "strided-causal")
+               for row in report["rows"])
+    assert "x window" in capsys.readouterr().out and report["machine"]
+
+
 def test_eight_bits_stand_beside_peers_of_eight_bits(tmp_path, capsys):
     file = tmp_path / "bench.json"
     assert main(["bench", "--models", "martinez-s", "--rounds", "1", "--json", str(file), "--roofline", "--precisions",

@@ -323,5 +323,6 @@ def test_shipped_weights_are_small_have_a_card_and_are_far_better_than_a_linear_
 
 
 def test_weights_ship_for_every_family():
-    without_own = {zoo.MODELS["ampose-refined"].build}  # it begins with another model's weights
+    # The first begins with another model's weights; the second is in training.
+    without_own = {zoo.MODELS["ampose-refined"].build, zoo.MODELS["strided-causal"].build}
     assert {zoo.MODELS[name].build for name in SHIPPED} | without_own == {entry.build for entry in zoo.MODELS.values()}

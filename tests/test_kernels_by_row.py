@@ -259,3 +259,72 @@ def test_an_instruction_sets_object_exports_its_table_and_nothing_else(isa, tmp_
     listing = subprocess.run(["nm", "-C", "--extern-only", "--defined-only", made], check=True,
                              capture_output=True, text=True).stdout
     assert [line.split(maxsplit=2)[2] for line in listing.splitlines()] == [f"edgepose::{isa}::table"]
+
+
+def ring_case(rng, heads, d, span, count):
+    """(q (heads, d), keys, values (frames, heads, d), place (frames,), age (heads, ages)), the newest frame first."""
+    frames = span * (count - 1) + 1
+    place = np.sort(rng.uniform(0, 12, frames)).astype(np.float32)
+    place[0] = 0
+    return (normal(rng, heads, d), normal(rng, frames, heads, d), normal(rng, frames, heads, d), place,
+            normal(rng, heads, 11))
+
+
+def run_ring(isa, q, keys, values, place, age, span, count, newest=0):
+    """The kernel on a ring whose newest frame is row `newest`."""
+    rows = np.concatenate([keys.reshape(len(keys), -1), values.reshape(len(keys), -1)], 1)
+    ring = np.empty_like(rows)
+    ring[(newest - np.arange(len(rows))) % len(rows)] = rows
+    y = target((1, q.size))
+    KERNELS.ring_attention(source(q.reshape(1, -1)), ring, newest, source(place[None]), age, y.matrix, span, count, isa)
+    assert y.is_guarded()
+    return y.matrix.reshape(q.shape)
+
+
+def ring_tolerance(q, keys, values, age):
+    """A score errs by 2 d eps max|q| max|k| and what the ages add; its weight by as much more, and by exp's 3 ulp."""
+    d, frames = q.shape[1], len(keys)
+    score = 2 * d * EPS * largest(q) * largest(keys) + 8 * EPS * (largest(age) + d * largest(q) * largest(keys))
+    return (2 * score + (2 * frames + 16) * EPS) * largest(values)
+
+
+@each_isa
+def test_ring_attention_weighs_the_frames_that_each_head_looks_at(isa):
+    for heads, d, span, count in ((2, 3, 1, 2), (2, 16, 2, 3), (4, 17, 4, 9), (8, 16, 10, 16), (2, 40, 20, 40)):
+        rng = np.random.default_rng((heads, d, span, count))
+        case = ring_case(rng, heads, d, span, count)
+        for newest in (0, 1, len(case[1]) - 1):
+            error = np.abs(run_ring(isa, *case, span, count, newest) - ref.ring_attention(*case, span, count)).max()
+            assert error <= ring_tolerance(case[0], case[1], case[2], case[4]), f"{heads} heads of {d}: {error}"
+
+
+@each_isa
+def test_ring_attention_does_not_look_at_frames_that_are_not_remembered(isa):
+    rng = np.random.default_rng(1)
+    q, keys, values, place, age = ring_case(rng, 4, 16, 4, 9)
+    for remembered in (1, 2, 5, 20):
+        place[remembered:] = -1
+        keys[remembered:] = values[remembered:] = np.nan
+        y = run_ring(isa, q, keys, values, place, age, 4, 9)
+        error = np.abs(y - ref.ring_attention(q, keys, values, place, age, 4, 9)).max()
+        assert error <= ring_tolerance(q, keys[:remembered], values[:remembered], age), f"{remembered}: {error}"
+        q, keys, values, place, age = ring_case(rng, 4, 16, 4, 9)
+
+
+@each_isa
+def test_ring_attention_takes_scores_that_grow_from_block_to_block(isa):
+    rng = np.random.default_rng(2)
+    q, keys, values, place, age = ring_case(rng, 2, 16, 20, 40)
+    for way in (1, -1):
+        age[...] = way * np.linspace(0, 60, 11, dtype=np.float32)
+        y = run_ring(isa, q, keys, values, place, age, 20, 40)
+        assert np.abs(y - ref.ring_attention(q, keys, values, place, age, 20, 40)).max() <= ring_tolerance(
+            q, keys, values, age)
+
+
+@each_isa
+def test_ring_attention_passes_nan_on(isa):
+    q, keys, values, place, age = ring_case(np.random.default_rng(3), 2, 16, 2, 3)
+    q[0, 3] = np.nan
+    y = run_ring(isa, q, keys, values, place, age, 2, 3)
+    assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()

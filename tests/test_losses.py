@@ -3,7 +3,7 @@ import pytest
 import torch
 from models import keypoints, small
 
-from edgepose.training.losses import Objective, frame_weights, mean_distance
+from edgepose.training.losses import MOTION, Objective, error_loss, frame_weights, mean_distance
 
 
 @pytest.mark.parametrize("frames, target", [(27, 13), (81, 40), (27, 26), (1, 0)])
@@ -38,3 +38,16 @@ def test_a_causal_model_is_scored_on_the_newest_frame():
         x = torch.from_numpy(keypoints(model, 1))
         distance = Objective(model)(x, joints)[1]
     assert distance == pytest.approx(mean_distance(model(x), joints[:, -1]).item())
+
+
+def test_a_model_that_remembers_frames_learns_from_all_of_them_and_from_their_motion():
+    model = small("strided-causal", 27).eval()
+    x, joints = torch.from_numpy(keypoints(model, 2)), torch.randn(2, 27, 17, 3)
+    with torch.no_grad():
+        loss, distance = Objective(model)(x, joints)
+        answers = model.sequence(x)
+    pose, off_m = answers[..., :3], (answers[..., :3] - joints).norm(dim=-1)
+    assert distance == pytest.approx(off_m.mean().item())
+    motion = mean_distance(pose[:, 1:] - pose[:, :-1], joints[:, 1:] - joints[:, :-1])
+    predicted = error_loss(answers[..., 3], off_m)
+    assert loss.item() == pytest.approx((distance + MOTION * motion + predicted).item(), rel=1e-5)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from tiny_mocap import standing, write_all
 
-from edgepose.columns import INPUTS, LENGTHS
+from edgepose.columns import LENGTHS, STILL_INPUTS as INPUTS
 from edgepose.skeleton import H36M17
 from edgepose.training import observation as o
 from edgepose.training.mocap import read_motion
@@ -85,3 +85,10 @@ def test_windows_for_training_are_other_poses_and_bodies(tmp_path):
     assert torch.equal(keypoints, again)
     thigh = (joints[:, :, H36M17.index("left_knee")] - joints[:, :, H36M17.index("left_hip")]).norm(dim=-1)
     assert thigh[:, 4].std() > 0.02
+
+
+def test_frames_know_how_far_apart_they_are_and_the_first_that_nothing_came_before():
+    motion = torch.rand(5, 4, 17, 3, generator=generator()) + torch.tensor([0.0, 1.0, 0.0])
+    columns, _ = o.observe_frames(motion, generator(), True, o.AS_CAPTURED, ("x", "y", "gap"))
+    gap_s = columns[..., 2]
+    assert (gap_s[:, 0] == 0).all() and (gap_s[:, 1:] == torch.tensor(0.02)).all()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from edgepose import zoo
-from edgepose.columns import INPUTS, OUTPUTS
+from edgepose.columns import OUTPUTS, STILL_INPUTS as INPUTS
 from edgepose.training.losses import ERROR_QUANTILE, Objective, error_loss
 from edgepose.zoo.posemlp import ERROR_UNIT_M, PoseMLP
 

@@ -70,7 +70,15 @@ def test_of_a_slower_camera_the_confidence_is_interpolated_as_the_place_is():
 def test_what_nobody_said_is_0_and_not_known():
     wide = Wide(INPUTS)
     Stream(wide, "h36m17", SIZE).push(person_of("h36m17")[0], 0.0)
-    assert wide.windows[0][..., :3].all() and not wide.windows[0][..., 3:].any()
+    assert wide.windows[0][..., :3].all() and not wide.windows[0][..., 3:INPUTS.index("gap")].any()
+
+
+def test_the_gap_in_a_window_is_its_grids_period():
+    wide = Wide(INPUTS)
+    stream = Stream(wide, "h36m17", SIZE, rate_hz=25.0)
+    for n in range(4):
+        stream.push(person_of("h36m17")[0], n * DT)
+    np.testing.assert_array_equal(wide.windows[-1][..., INPUTS.index("gap")], np.float32(0.04))
 
 
 @pytest.mark.parametrize("way", ["push", "push_many", "lift", "flush"])

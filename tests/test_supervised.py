@@ -401,3 +401,29 @@ def test_the_command_prints_a_line_a_checkpoint(data, tmp_path, capsys):
 def test_an_impossible_argument_is_refused_before_anything_is_written(data, tmp_path, arguments, message, capsys):
     assert main(["train", "--model", "ampose-s", "--path", str(data), "--out", str(tmp_path / "out"), *arguments]) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+TIME = {"channels": 32, "blocks": 1, "width": 16, "heads": 2}  # a strided-causal model in small
+
+
+def test_a_model_over_time_begins_as_the_frozen_encoder_it_starts_with(data, tmp_path):
+    encoder = {name: TIME[name] for name in ("channels", "blocks")}
+    start = train("posemlp", data, tmp_path / "a", 2, options=encoder)
+    frozen = ("embed", "blocks", "norm", "head", "error")
+    path = train("strided-causal", data, tmp_path / "b", 2, frames=27, options=TIME, start=start, frozen=frozen)
+    before, after = weights(start), weights(path)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert after["head_time.weight"].abs().sum() > 0  # zero at first
+    longer = train("strided-causal", data, tmp_path / "b", 4, frames=27, options=TIME, frozen=frozen, resume=True)
+    assert all(torch.equal(weights(longer)[name], tensor) for name, tensor in before.items())
+
+
+def test_a_part_that_a_model_does_not_have_is_not_frozen(data, tmp_path):
+    with pytest.raises(ValueError, match="no part 'head_tim' to freeze; it has embed, blocks, norm, head, error, "):
+        train("strided-causal", data, tmp_path, 1, frames=27, options=TIME, frozen=("head_tim",))
+
+
+def test_a_model_that_answers_for_every_frame_takes_no_teacher(data, tmp_path):
+    teacher = train("posemlp", data, tmp_path / "a", 1, options={"channels": 32, "blocks": 1})
+    with pytest.raises(ValueError, match="leave it out"):
+        train("strided-causal", data, tmp_path / "b", 1, frames=27, options=TIME, teacher=teacher)

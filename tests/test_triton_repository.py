@@ -10,12 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 from google.protobuf import text_format
-from models import engine_header, lowered, tiny_lifter, write_engine
+from models import engine_header, lowered, small, tiny_lifter, write_engine
 
 import edgepose
 from edgepose import enginefile
 from edgepose.build_engines import compile as compiler
 from edgepose.build_engines import triton_repository as repository
+from edgepose.build_engines.build import build
+from edgepose.build_engines.lifters import NamedModule
 from edgepose.build_engines.plan_onnx import plan_to_onnx
 from edgepose.cli import main
 from edgepose.enginefile import EngineError
@@ -393,3 +395,19 @@ def test_the_client_of_the_documentation_streams_through_the_repository(models, 
         keypoints_px = np.random.default_rng(frame).uniform(300, 700, (17, 2))
         answer, wanted = stream.push(keypoints_px, frame / 50), local.push(keypoints_px, frame / 50)
         np.testing.assert_allclose(answer.joints_m, wanted.joints_m, atol=1e-5)
+
+
+def test_a_model_that_remembers_frames_is_served_by_sequences(tmp_path):
+    file = tmp_path / "small_onnx_fp32.epose"
+    enginefile.write(file, *build(NamedModule("strided-causal", small("strided-causal", 27), True, {}), "onnx", "fp32"))
+    folder, = repository.publish(tmp_path / "models", [file], print)
+    config = parsed(folder.parent)
+    graph = onnx.load(folder / "model.onnx").graph
+    assert {tensor.name: tuple(tensor.dims) for tensor in (*config.input, *config.output)} == {
+        "keypoints_norm": (1, 17, 10), "pose_m": (17, 4)}
+    state, = config.sequence_batching.state
+    for name, tensors in ((state.input_name, graph.input), (state.output_name, graph.output)):
+        shape, = [tensor.type.tensor_type.shape for tensor in tensors if tensor.name == name]
+        assert [shape.dim[1].dim_value] == list(state.dims) == list(state.initial_state[0].dims)
+    assert state.initial_state[0].zero_data and not config.HasField("dynamic_batching")
+    assert config.sequence_batching.oldest.max_candidate_sequences >= config.max_batch_size

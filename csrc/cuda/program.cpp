@@ -53,6 +53,8 @@ class Maker {
         answer_(count() - 1) {}
 
   Program make() {
+    if (spec_.has_state)
+      throw std::invalid_argument("it remembers frames, which the CUDA kernels do not yet: build it for the CPU");
     program_.frames = spec_.frames, program_.joints = spec_.joints;
     program_.inputs = spec_.inputs, program_.outputs = spec_.outputs;
     for (int i = 0; i < count(); i++) made_[i] = plain(i);

@@ -13,6 +13,7 @@
 
 #include "../json.h"
 #include "../placement.h"
+#include "../memory.h"
 #include "../runtime/stream.h"
 
 using namespace edgepose;
@@ -58,7 +59,9 @@ long work(const PlanSpec& plan) {
     if (step.op == Op::attention) sum += (long)y.rows * y.rows * (y.columns + 16L * step.heads);
     if (step.weight >= 0) sum += elements(plan.tensors[(std::size_t)step.weight]) * (y.rows + 256L) * 16;
   }
-  return sum;
+  for (const Step& step : plan.steps)
+    if (plan.has_state) sum += memory_floats(step, plan.buffers[(std::size_t)step.y]);
+  return plan.has_state ? sum * plan.frames : sum;  // a window is run frame by frame
 }
 
 void run(const EngineFile& file, std::string_view data) {

@@ -274,6 +274,17 @@ EDGEPOSE_API const char* edgepose_stream_notice_text(const edgepose_stream* stre
 /* Forgets the person and the clock: for another recording or another person. */
 EDGEPOSE_API edgepose_status edgepose_stream_reset(edgepose_stream* stream);
 
+/* The bytes of what an engine with a state, as strided-causal, remembers of the person; 0: it takes windows. */
+EDGEPOSE_API size_t edgepose_stream_memory_size(const edgepose_stream* stream);
+
+/* Copies them to `memory`, which has `size` bytes, as many as edgepose_stream_memory_size says. For another stream on
+ * the same engine file, on this kind of machine. */
+EDGEPOSE_API edgepose_status edgepose_stream_memory(edgepose_stream* stream, void* memory, size_t size);
+
+/* Takes over the memory of another stream and forgets the own past: a next frame within max_gap_s of that stream's
+ * last one goes on from it, a later one begins anew. The places of hidden joints and the filter are not part of it. */
+EDGEPOSE_API edgepose_status edgepose_stream_remember(edgepose_stream* stream, const void* memory, size_t size);
+
 /* Frees a stream; null is allowed. */
 EDGEPOSE_API void edgepose_stream_close(edgepose_stream* stream);
 

@@ -202,6 +202,18 @@ class Stream {
 
   void reset() { check(edgepose_stream_reset(handle_.get())); }
 
+  // What an engine with a state remembers of the person, to go on from in another stream on the same engine: see
+  // edgepose_stream_remember. Throws Error for an engine without one, and for bytes of another size.
+  std::vector<std::uint8_t> memory() const {
+    std::vector<std::uint8_t> bytes(edgepose_stream_memory_size(get()) + 1);  // never null: the library says what fails
+    check(edgepose_stream_memory(get(), bytes.data(), bytes.size() - 1));
+    bytes.pop_back();
+    return bytes;
+  }
+  void remember(View<std::uint8_t> memory) {
+    check(edgepose_stream_remember(get(), memory.data(), memory.size()));
+  }
+
   // How often the stream noticed this kind of fault in its input: see edgepose_notice_name.
   std::uint64_t notice_count(const std::string& name) const {
     return edgepose_stream_notice_count(get(), name.c_str());

@@ -53,8 +53,8 @@ void check(People& people, const py::object& keypoints_px, const py::object& tim
 }
 
 // Returns [(id, Pose)] of the people with a new model input.
-py::list answered(PyPeople& people, const py::object& run, const std::vector<std::size_t>& asking,
-                  const std::vector<unsigned char>& is_lifted) {
+py::list answered(const py::object& self, PyPeople& people, const py::object& run,
+                  const std::vector<std::size_t>& asking, const std::vector<unsigned char>& is_lifted) {
   py::list found;
   if (asking.empty()) return found;
   Person& any = people.person(asking[0]);
@@ -63,9 +63,13 @@ py::list answered(PyPeople& people, const py::object& run, const std::vector<std
   if (lifted) {
     py::array_t<float> windows(windows_shape(any, (std::size_t)lifted));
     float* to = windows.mutable_data();
-    for (std::size_t n = 0; n < asking.size(); n++)
-      if (is_lifted[n]) to = std::copy_n(people.person(asking[n]).window(), any.window_size(), to);
-    answers = answers_of(any, run, windows);
+    py::list states;
+    for (std::size_t n = 0; n < asking.size(); n++) {
+      if (!is_lifted[n]) continue;
+      to = std::copy_n(people.person(asking[n]).window(), any.window_size(), to);
+      add_state(states, people.person(asking[n]), self);
+    }
+    answers = answers_of(any, run, windows, states);
     people.deadline().ran(people.notices());
   }
   py::ssize_t answer = 0;
@@ -89,14 +93,15 @@ void bind_people(py::module_& m) {
       .def(py::init<const PyPerson&, int, double>(), py::arg("like"), py::arg("most_people"), py::arg("return_s"))
       .def(
           "push",
-          [](PyPeople& people, const py::object& run, const py::object& keypoints_px, const py::object& timestamp_s,
-             const py::object& ids) {
+          [](const py::object& self, const py::object& run, const py::object& keypoints_px,
+             const py::object& timestamp_s, const py::object& ids) {
+            PyPeople& people = self.cast<PyPeople&>();
             const Person::Claim claim = people.claim();
             people.deadline().start();
             check(people, keypoints_px, timestamp_s, ids);
             const std::vector<std::size_t>& asking = people.take();
             warn(people.notices(), kCallersLevel);
-            const py::list found = answered(people, run, asking, people.choose());
+            const py::list found = answered(self, people, run, asking, people.choose());
             warn(people.notices(), kCallersLevel);
             return found;
           },
@@ -112,10 +117,11 @@ void bind_people(py::module_& m) {
           py::arg("keypoints_px"), py::arg("timestamp_s"), "Whose each detection is, without poses.")
       .def(
           "flush",
-          [](PyPeople& people, const py::object& run) {
+          [](const py::object& self, const py::object& run) {
+            PyPeople& people = self.cast<PyPeople&>();
             const Person::Claim claim = people.claim();
             const std::vector<std::size_t>& asking = people.flush();
-            return answered(people, run, asking, std::vector<unsigned char>(asking.size(), 1));
+            return answered(self, people, run, asking, std::vector<unsigned char>(asking.size(), 1));
           },
           py::arg("run"))
       .def("reset",

@@ -136,10 +136,14 @@ py::object pose_of(Person& person, const PoseClass& pose_class, const Question& 
   return pose;
 }
 
-Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows) {
+void add_state(py::list& states, Person& person, const py::handle& owner) {
+  if (person.has_state()) states.append(py::array_t<float>((py::ssize_t)person.state_floats(), person.state(), owner));
+}
+
+Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows, const py::list& states) {
   py::object answers;
   try {
-    answers = run(windows);
+    answers = person.has_state() ? run(windows, states) : run(windows);
   } catch (const std::exception&) {
     throw;
   } catch (...) {  // pthread_exit's: the interpreter ends while a daemon thread is in the engine, and the lock is gone

@@ -69,8 +69,11 @@ py::object pose_of(Person& person, const PoseClass& pose_class, const Question& 
 
 std::vector<py::ssize_t> windows_shape(const Person& person, std::size_t count);
 
-// Runs the engine on windows; returns (N, J, outputs) float32.
-Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows);
+// Adds a view of what the model remembers of a person, where it has a state. owner: keeps the person alive.
+void add_state(py::list& states, Person& person, const py::handle& owner);
+
+// Runs the engine on windows, and on states where there are any; returns (N, J, outputs) float32.
+Array<float> answers_of(const Person& person, const py::object& run, const py::array& windows, const py::list& states);
 
 // Issues Python warnings for new notices. level: the caller whose line a warning names, counted in Python functions
 // from the one that called. Throws where the caller has made warnings errors.

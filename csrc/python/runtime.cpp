@@ -25,7 +25,9 @@ namespace {
 py::object asked(const py::object& self, PyPerson& person, const py::object& run) {
   // No copy: the person cannot change before the answer.
   const py::array windows = py::array_t<float>(windows_shape(person, 1), person.window(), self);
-  const Array<float> answers = answers_of(person, run, windows);
+  py::list states;
+  add_state(states, person, self);
+  const Array<float> answers = answers_of(person, run, windows, states);
   return pose_of(person, person.pose, question_of(person), answers.data());
 }
 
@@ -53,8 +55,9 @@ py::object flush(const py::object& self, const py::object& run) {
   return asked(self, person, run);
 }
 
-py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run, const py::list& keypoints_px,
+py::list push_many(const py::list& streams, const py::object& run, const py::list& keypoints_px,
                    const py::list& times_s) {
+  const auto persons = streams.cast<std::vector<PyPerson*>>();
   Batch people({persons.begin(), persons.end()});
   people.deadline().start();
   people.check([&](Person& person, std::size_t i) {
@@ -77,7 +80,10 @@ py::list push_many(const std::vector<PyPerson*>& persons, const py::object& run,
   if (lifted) {
     py::array_t<float> windows(windows_shape(people[0], (std::size_t)lifted));
     people.windows(is_lifted, windows.mutable_data());
-    answers = answers_of(people[0], run, windows);
+    py::list states;
+    for (std::size_t n = 0; n < asking.size(); n++)
+      if (is_lifted[n]) add_state(states, *persons[asking[n]], streams[asking[n]]);
+    answers = answers_of(people[0], run, windows, states);
     people.deadline().ran(people[asking[0]].notices());
   }
   py::ssize_t answer = 0;
@@ -118,7 +124,9 @@ class Questions {
     if (questions_.empty()) return poses;
     const Person::Claim claim(person_);
     const py::array windows = py::array_t<float>(windows_shape(person_, questions_.size()), windows_.data());
-    const Array<float> answers = answers_of(person_, run, windows);
+    py::list states;
+    add_state(states, person_, py::cast(person_));
+    const Array<float> answers = answers_of(person_, run, windows, states);
     for (std::size_t i = 0; i < questions_.size(); i++)
       poses.append(pose_of(person_, person_.pose, questions_[i], answers.data((py::ssize_t)i)));
     questions_.clear(), windows_.clear();
@@ -204,9 +212,9 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
                                       double max_gap_s, std::optional<double> seen_above, double hold_s,
                                       std::optional<std::array<double, 3>> smoothing, int on_bad_time, bool mend_sides,
                                       const Lengths& lengths_m, std::optional<std::array<double, 3>> gravity,
-                                      double deadline_ms) {
+                                      double deadline_ms, long state) {
   const py::object skeleton = engine.attr("skeleton");
-  const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0};
+  const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0, state};
   PersonOptions options;
   options.delay_frames = delay_frames, options.rate_hz = rate_hz, options.max_gap_s = max_gap_s;
   options.seen_above = seen_above.value_or(kModelSeenAbove), options.hold_s = hold_s,
@@ -232,7 +240,17 @@ void bind_runtime(py::module_& m) {
            py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("is_causal"), py::arg("camera"),
            py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"), py::arg("seen_above"), py::arg("hold_s"),
            py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"), py::arg("lengths_m"),
-           py::arg("gravity"), py::arg("deadline_ms"))
+           py::arg("gravity"), py::arg("deadline_ms"), py::arg("state"))
+      .def("memory",
+           [](PyPerson& person) {
+             const Person::Claim claim(person);
+             return py::bytes(person.memory());
+           })
+      .def("remember",
+           [](PyPerson& person, std::string_view memory) {
+             const Person::Claim claim(person);
+             person.remember(memory);
+           }, py::arg("memory"))
       .def("reset",
            [](PyPerson& person) {
              const Person::Claim claim(person);

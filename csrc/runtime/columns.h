@@ -22,7 +22,8 @@ struct Columns {
 };
 
 inline const Columns kInputs{
-    {"x", "y", "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known"}, 2};
+    {"x", "y", "confidence", "length", "length_known", "depth", "depth_known", "elevation", "elevation_known", "gap"},
+    2};
 inline const Columns kOutputs{{"x", "y", "z", "error"}, 3};
 
 }  // namespace edgepose

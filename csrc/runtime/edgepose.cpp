@@ -371,6 +371,31 @@ edgepose_status edgepose_stream_reset(edgepose_stream* stream) {
   });
 }
 
+size_t edgepose_stream_memory_size(const edgepose_stream* stream) {
+  return stream ? stream->stream.memory_size() : 0;
+}
+
+edgepose_status edgepose_stream_memory(edgepose_stream* stream, void* memory, size_t size) {
+  return guarded([&] {
+    need(stream, "stream is null");
+    need(memory, "memory is null");
+    const std::string bytes = stream->stream.memory();
+    need(size == bytes.size(),
+         ("memory has " + std::to_string(size) + " bytes; it needs " + std::to_string(bytes.size())).c_str());
+    std::memcpy(memory, bytes.data(), size);
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_stream_remember(edgepose_stream* stream, const void* memory, size_t size) {
+  return guarded([&] {
+    need(stream, "stream is null");
+    need(memory, "memory is null");
+    stream->stream.remember({static_cast<const char*>(memory), size});
+    return EDGEPOSE_OK;
+  });
+}
+
 void edgepose_stream_close(edgepose_stream* stream) { delete stream; }
 
 edgepose_status edgepose_people_open(const edgepose_engine* engine, const char* layout, double width_px,

@@ -38,16 +38,21 @@ void Engine::give(std::unique_ptr<Context> context) const {
 
 void Engine::Turn::reserve(int people) {
   context_->reserve(people);
-  windows_.resize((std::size_t)people * (std::size_t)(engine_.frames_ * engine_.skeleton_->joints)
-                  * engine_.inputs_.size());
+  const int frames = engine_.plan_->has_state() ? 1 : engine_.frames_;
+  windows_.resize((std::size_t)people * (std::size_t)(frames * engine_.skeleton_->joints) * engine_.inputs_.size());
+  states_.resize((std::size_t)people);
 }
 
-void Engine::Turn::run(const Person* const* people, int n, float* answers) {
-  if (n == 1) return context_->run(people[0]->window(), answers, 1);
+void Engine::Turn::run(Person* const* people, int n, float* answers) {
+  if (n == 1 && !people[0]->has_state()) return context_->run(people[0]->window(), answers, 1);
   reserve(n);
   float* to = windows_.data();
-  for (int i = 0; i < n; i++) to = std::copy_n(people[i]->window(), people[i]->window_size(), to);
-  context_->run(windows_.data(), answers, n);
+  for (int i = 0; i < n; i++) {
+    to = std::copy_n(people[i]->window(), people[i]->window_size(), to);
+    states_[(std::size_t)i] = people[i]->state();
+  }
+  if (people[0]->has_state()) context_->step(windows_.data(), answers, n, states_.data());
+  else context_->run(windows_.data(), answers, n);
 }
 
 std::shared_ptr<const Engine> load(const std::string& path, int threads, const char* isa, std::vector<int> cpus) {

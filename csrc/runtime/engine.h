@@ -34,17 +34,18 @@ class Engine {
     void reserve(int people);
 
     // Computes answers[n][J][outputs] from the model inputs of n people. State that a model keeps from frame to frame
-    // belongs in Person: no caller needs to know whether a model works on windows or has a state.
-    void run(const Person* const* people, int n, float* answers);
+    // lies in Person and is advanced: no caller needs to know whether a model works on windows or has a state.
+    void run(Person* const* people, int n, float* answers);
 
    private:
     const Engine& engine_;
     std::unique_ptr<Context> context_;
     std::vector<float> windows_;
+    std::vector<float*> states_;
   };
 
   // The properties that a Person needs.
-  Lifter lifter() const { return {frames_, *skeleton_, is_causal_, inputs_, outputs_, rate_hz_}; }
+  Lifter lifter() const { return {frames_, *skeleton_, is_causal_, inputs_, outputs_, rate_hz_, plan_->state()}; }
 
   const std::string& model() const { return model_; }
   const std::string& precision() const { return precision_; }

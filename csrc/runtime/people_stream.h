@@ -44,7 +44,7 @@ class PeopleStream {
   People people_;
   std::vector<PoseArrays> poses_;  // one for each place
   std::vector<float> answers_;
-  std::vector<const Person*> lifted_;
+  std::vector<Person*> lifted_;
   const std::vector<unsigned char> all_;
   std::vector<Found> found_;
 };

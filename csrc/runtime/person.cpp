@@ -1,6 +1,7 @@
 #include "person.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "columns.h"
 #include "text.h"
@@ -74,7 +75,7 @@ std::vector<Person::Input> Person::inputs_of(const Lifter& lifter) {
 
 Person::Person(const Lifter& lifter, const Layout& layout, double width_px, double height_px,
                const PersonOptions& options, Notices* notices)
-    : frames_(lifter.frames),
+    : frames_(lifter.state > 0 ? 1 : lifter.frames),
       joints_(lifter.skeleton.joints),
       root_(lifter.skeleton.root()),
       picture_{width_px, height_px},
@@ -89,8 +90,10 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       has_gravity_(options.gravity != std::array<double, 3>{}),
       seen_above_(seen_above_of(lifter, options.seen_above)),
       hold_(lifter.skeleton, seen_above_, kLostShare * seen_above_, options.hold_s),
-      window_(lifter.frames, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s,
+      window_(frames_, lifter.skeleton, (int)inputs_.size(), rate_hz_, options.delay_frames, options.max_gap_s,
               lifter.is_causal, options.is_one_person),
+      max_gap_s_(options.max_gap_s),
+      state_((std::size_t)lifter.state),
       undetected_(blank(joints_)),
       notices_(notices ? *notices : own_notices_),
       doubts_(lifter.skeleton, picture_),
@@ -115,6 +118,8 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px;
   scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
   centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
+  if (lifter.state > 0 && !takes(Input::gap))
+    throw std::invalid_argument("the model remembers frames and takes no gap between them; wanted one that does");
   if (options.mend_sides) sides_.emplace(lifter.skeleton, seen_above_);
   if (options.min_cutoff_hz != 0)
     smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
@@ -126,6 +131,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   answered_m_.resize((std::size_t)(3 * joints_)), velocity_m_s_.resize(answered_m_.size());
   answered_error_m_.resize((std::size_t)joints_);
   deadline_.reserve(1);
+  if (has_state()) frame_input_.resize(frame_.size());
   reset();
 }
 
@@ -133,7 +139,7 @@ void Person::reset() {
   end_clip();
   window_.reset();
   clock_.reset();
-  is_flushing_ = false;
+  is_flushing_ = goes_on_ = false;
   answered_at_s_ = -HUGE_VAL, missed_reset_ = false;
 }
 
@@ -155,7 +161,7 @@ void Person::mend_sides() {
 }
 
 bool Person::flush() {
-  is_flushing_ = window_.flush();
+  is_flushing_ = window_.flush();  // a model with a state has no delay: nothing waits
   if (!is_flushing_) reset();
   return is_flushing_;
 }
@@ -190,6 +196,42 @@ void Person::check_keypoints(const Real* keypoints_px, long keypoints, long colu
 }
 
 bool Person::take() {
+  const bool is_new = take_frame();
+  if (is_new && has_state()) take_input();
+  return is_new;
+}
+
+// Makes the input of a model with a state: the frame, and the time since the last one that the engine lifted.
+void Person::take_input() {
+  std::copy_n(window_.input(), frame_input_.size(), frame_input_.begin());
+  const double since_s = timestamp_s() - last_input_s_;
+  if (was_reset()) begins_anew_ = !(goes_on_ && since_s > 0 && since_s <= max_gap_s_);
+  goes_on_ = false;
+  const auto gap = (std::size_t)(std::find(inputs_.begin(), inputs_.end(), Input::gap) - inputs_.begin());
+  for (std::size_t i = gap; i < frame_input_.size(); i += inputs_.size())
+    frame_input_[i] = begins_anew_ ? 0.f : (float)since_s;
+}
+
+std::string Person::memory() const {
+  if (!has_state()) throw std::invalid_argument("the model remembers nothing of a person; wanted one with a state");
+  std::string bytes(memory_size(), '\0');
+  std::memcpy(bytes.data(), &last_input_s_, sizeof last_input_s_);
+  std::memcpy(bytes.data() + sizeof last_input_s_, state_.data(), state_.size() * sizeof(float));
+  return bytes;
+}
+
+void Person::remember(std::string_view memory) {
+  if (!has_state()) throw std::invalid_argument("the model remembers nothing of a person; wanted one with a state");
+  if (memory.size() != memory_size())
+    throw std::invalid_argument("the memory has " + std::to_string(memory.size()) + " bytes; this model's has "
+                                + std::to_string(memory_size()));
+  reset();
+  std::memcpy(&last_input_s_, memory.data(), sizeof last_input_s_);
+  std::memcpy(state_.data(), memory.data() + sizeof last_input_s_, state_.size() * sizeof(float));
+  goes_on_ = true;
+}
+
+bool Person::take_frame() {
   const double spacing_s = checked_at_s_ - clock_.last_s();
   switch (clock_.take(checked_at_s_, notices_)) {
     case Clock::Frame::left_out: return false;
@@ -255,6 +297,7 @@ double Person::column(Input input, std::size_t joint, bool is_placed) const {
     case Input::depth: return is_measured ? joint_depth_m_[joint] : 0.0;
     case Input::depth_known: return is_measured;
     case Input::elevation: return has_gravity_ ? elevation(hold_.placed() + 2 * joint) : 0.0;
+    case Input::gap: return rate_hz_ > 0 ? 1 / rate_hz_ : 0.0;  // in a window; take_input() knows the time itself
     default: return has_gravity_;
   }
 }
@@ -286,10 +329,11 @@ void Person::answer(const float* answer, double timestamp_s, bool was_reset, flo
     if (was_reset) smoothing_->reset();
     (*smoothing_)(joints_m, timestamp_s);
   }
-  remember(timestamp_s, was_reset, joints_m, error_m);
+  last_input_s_ = timestamp_s, begins_anew_ = false;
+  keep_answer(timestamp_s, was_reset, joints_m, error_m);
 }
 
-void Person::remember(double timestamp_s, bool was_reset, const float* joints_m, const float* error_m) {
+void Person::keep_answer(double timestamp_s, bool was_reset, const float* joints_m, const float* error_m) {
   const double step_s = timestamp_s - answered_at_s_;
   const bool is_moving = !was_reset && step_s > 0 && step_s <= kMostStepS;
   for (std::size_t i = 0; i < answered_m_.size(); i++) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,9 @@ struct Lifter {
   // The columns, named as in edgepose/columns.py.
   std::vector<std::string> inputs = {"x", "y"}, outputs = {"x", "y", "z"};
   double rate_hz = 0;                                                       // its training's frame rate; 0: unknown
+  // Floats of what it remembers of a person from frame to frame; 0: it takes windows. Else a person's input is one
+  // frame, every frame as it comes, whatever `frames` is.
+  long state = 0;
 };
 
 struct PersonOptions {
@@ -112,7 +116,7 @@ class Person {
   bool is_done() const { return window_.is_done(); }
 
   // The model input, (T, J, columns), with the columns of the model's `inputs`.
-  const float* window() const { return window_.input(); }
+  const float* window() const { return has_state() ? frame_input_.data() : window_.input(); }
   std::size_t window_size() const { return (std::size_t)frames_ * (std::size_t)joints_ * inputs_.size(); }
   // Values of the frame that the answer belongs to.
   double timestamp_s() const { return window_.timestamp_s(); }
@@ -133,6 +137,20 @@ class Person {
   double answered_at_s() const { return window_.was_reset() ? -HUGE_VAL : answered_at_s_; }
   Deadline& deadline() { return deadline_; }
 
+  // What the model remembers of the person, Lifter::state floats: the engine advances it with each input. An input
+  // whose gap is 0 begins anew, so nobody clears it.
+  bool has_state() const { return !state_.empty(); }
+  float* state() { return state_.data(); }
+  std::size_t state_floats() const { return state_.size(); }
+
+  // What the model remembers, to put it into another person with the same model: bytes of this machine. The next frame
+  // there goes on from it, if it is not later than max_gap_s after the last one here. What fills in hidden joints and
+  // filters begins anew. Throws std::invalid_argument for a model without a state; remember() also for bytes that are
+  // not of this size, and then nothing changes.
+  std::string memory() const;
+  void remember(std::string_view memory);
+  std::size_t memory_size() const { return has_state() ? sizeof last_input_s_ + state_.size() * sizeof(float) : 0; }
+
   Notices& notices() { return notices_; }
   const Notices& notices() const { return notices_; }
 
@@ -144,7 +162,7 @@ class Person {
   double rate_hz() const { return rate_hz_; }  // the rate of the grid; 0: no grid
 
  private:
-  enum class Input { x, y, confidence, length, length_known, depth, depth_known, elevation, elevation_known };
+  enum class Input { x, y, confidence, length, length_known, depth, depth_known, elevation, elevation_known, gap };
 
   static std::vector<Input> inputs_of(const Lifter& lifter);
   template <class Real>
@@ -154,7 +172,9 @@ class Person {
   double column(Input input, std::size_t joint, bool is_placed) const;
   double elevation(const double* placed_norm) const;
   void fill(bool is_placed);
-  void remember(double timestamp_s, bool was_reset, const float* joints_m, const float* error_m);
+  void keep_answer(double timestamp_s, bool was_reset, const float* joints_m, const float* error_m);
+  bool take_frame();
+  void take_input();
   void end_clip();
   void mend_sides();
 
@@ -174,6 +194,11 @@ class Person {
   Hold hold_;
   Window window_;
   std::optional<OneEuro<float>> smoothing_;
+  const double max_gap_s_;
+  std::vector<float> state_, frame_input_;  // of a model with a state; its input, (J, inputs)
+  double last_input_s_ = 0;  // the time of the last input that was lifted
+  bool goes_on_ = false;      // remember() was called: the next input is not the first of its clip
+  bool begins_anew_ = true;   // no input of this clip has been lifted yet
   const Note undetected_;
   double checked_at_s_ = 0;
   bool is_detected_ = false, has_depths_ = false, is_flushing_ = false;

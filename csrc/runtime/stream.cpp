@@ -46,6 +46,16 @@ void Stream::reset() {
   person_.reset();
 }
 
+std::string Stream::memory() {
+  const Person::Claim claim(person_);
+  return person_.memory();
+}
+
+void Stream::remember(std::string_view memory) {
+  const Person::Claim claim(person_);
+  person_.remember(memory);
+}
+
 bool Stream::push(const float* keypoints_px, long keypoints, long columns, double timestamp_s) {
   const Person::Claim claim(person_);
   Deadline& deadline = person_.deadline();
@@ -86,7 +96,7 @@ const std::vector<std::size_t>& Streams::push(const std::vector<Frame>& frames) 
   turn.reserve((int)streams_.size());
   const std::size_t width = streams_[0]->answer_.size();
   std::vector<float> answers(streams_.size() * width);
-  std::vector<const Person*> lifted;
+  std::vector<Person*> lifted;
   lifted.reserve(streams_.size()), answered_.reserve(streams_.size());
   const std::vector<std::size_t>& asking = batch_.take();
   const std::vector<unsigned char>& is_lifted = batch_.choose();

@@ -41,6 +41,11 @@ class Stream {
 
   void reset();
 
+  // As Person has them.
+  std::string memory();
+  std::size_t memory_size() const { return person_.memory_size(); }
+  void remember(std::string_view memory);
+
   const Engine& engine() const { return *engine_; }
   const PoseArrays& pose() const { return pose_; }
   const Notices& notices() const { return person_.notices(); }
@@ -50,7 +55,7 @@ class Stream {
   Stream(const Stream&) = delete;
   const std::shared_ptr<const Engine> engine_;
   Person person_;
-  const Person* const only_ = &person_;
+  Person* const only_ = &person_;
   std::vector<double> answered_at_s_;
   std::vector<float> answer_;
   PoseArrays pose_;

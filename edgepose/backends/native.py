@@ -6,8 +6,12 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .. import _native
 
 _BACKENDS: weakref.WeakSet[Backend] = weakref.WeakSet()
 
@@ -41,6 +45,11 @@ class Backend:
         """The instruction set whose kernels run."""
         return self._plan.isa
 
+    @property
+    def state(self) -> int:
+        """The floats of what the plan remembers of a person; 0: it takes windows."""
+        return self._plan.state
+
     def pin(self, cpus: Sequence[int]) -> None:
         """Pins the workers to processors. Raises ValueError for one that this process may not use."""
         self._cpus = list(cpus)
@@ -49,8 +58,16 @@ class Backend:
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """out (B, J, D) from x (B, T, J, C), both C-contiguous float32."""
+        self._context().run(x, out)
+
+    def step(self, x: np.ndarray, states: Sequence[np.ndarray], out: np.ndarray) -> None:
+        """out (B, J, D) from x (B, 1, J, C), C-contiguous float32, and the states of B people, (state,) float32 each,
+        which are advanced."""
+        self._context().step(x, out, states)
+
+    def _context(self) -> _native.Context:
         try:
-            context = self._local.context
+            return self._local.context
         except AttributeError:
-            context = self._local.context = self._new_context(self._plan, self._threads, self._cpus)
-        context.run(x, out)
+            self._local.context = self._new_context(self._plan, self._threads, self._cpus)
+            return self._local.context

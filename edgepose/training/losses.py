@@ -33,6 +33,8 @@ def frame_weights(frames: int, target: int) -> torch.Tensor:
     return weights / weights.mean()
 
 
+MOTION = 2.0  # weight of what joints move wrongly from frame to frame
+
 # Part of the joints that lie within the error a model predicts: one standard deviation of a normal distribution.
 ERROR_QUANTILE = 0.683
 
@@ -58,6 +60,8 @@ class Objective(nn.Module):
     is the mean of the losses to the truth and to the teacher's answer, which does not err where the picture leaves the
     depth open. For a model with a `full_to_single` pass the loss of every frame is added, weighted by frame_weights,
     both parts alike (eq. 17 with both lambdas 1); for one that predicts its error, error_loss is added.
+    A model with a `sequence` pass answers for every frame: all count alike, and MOTION times the mean distance by which
+    the joints move otherwise than in truth from a frame to the next is added.
     """
 
     def __init__(self, lifter: nn.Module, loss: str = "distance"):
@@ -68,13 +72,17 @@ class Objective(nn.Module):
 
     def forward(self, keypoints: torch.Tensor, joints_m: torch.Tensor,
                 taught_m: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        target = joints_m[:, self.target]
+        target, sequence = joints_m[:, self.target], None
         if hasattr(self.lifter, "full_to_single"):
             sequence, answer = self.lifter.full_to_single(keypoints)
+        elif hasattr(self.lifter, "sequence"):
+            answer, target = self.lifter.sequence(keypoints), joints_m
         else:
-            sequence, answer = None, self.lifter(keypoints)
+            answer = self.lifter(keypoints)
         pose = answer[..., :3].float()
         loss, distance = self.off(pose, target), mean_distance(pose, target)
+        if hasattr(self.lifter, "sequence"):
+            loss = loss + MOTION * mean_distance(pose.diff(dim=1), target.diff(dim=1))
         if taught_m is not None:
             loss = (loss + self.off(pose, taught_m)) / 2
         if sequence is not None:

@@ -3,6 +3,7 @@ windows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class TorchLifter:
         self.module, self.frames, self.skeleton = module.eval(), module.frames, module.skeleton
         self.is_causal = getattr(module, "is_causal", False)
         self.inputs, self.outputs = inputs_of(module), outputs_of(module)
+        self.state = getattr(module, "state", 0)
 
     def run(self, keypoints_norm: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """(B, T, J, C) float32 -> (B, J, D) float32, metres from the root."""
@@ -34,6 +36,16 @@ class TorchLifter:
             return poses
         out[...] = poses
         return out
+
+
+    def step(self, keypoints_norm: np.ndarray, states: Sequence[np.ndarray]) -> np.ndarray:
+        """(B, 1, J, C) and the states of B people, which are advanced, -> (B, J, D); of a module with a state."""
+        with torch.no_grad():
+            before = self.module.unpack(torch.from_numpy(np.stack(states)))
+            answers, after = self.module.advance(torch.from_numpy(keypoints_norm), before)
+            for state, row in zip(states, self.module.pack(after).numpy()):
+                state[:] = row
+        return answers[:, 0].numpy()
 
 
 def open_model(name_or_file: str, frames: int | None = None, trust: bool = False) -> tuple[Lifter, dict[str, Any]]:

@@ -97,6 +97,9 @@ def observe_frames(motion_m: torch.Tensor, generator: torch.Generator, noisy: bo
             value, known = measure()
             known = known & (torch.rand(len(motion_m), 1, 1, generator=generator) < recipe.known.get(name, 0.0))
             columns |= {name: value * known, f"{name}_known": known.float().expand_as(confidence)}
+    if "gap" in inputs:
+        columns["gap"] = torch.full_like(confidence, 1 / WINDOW_HZ)
+        columns["gap"][:, 0] = 0
     return torch.stack([columns[name] for name in inputs], -1), from_root
 
 

@@ -16,6 +16,7 @@ from ..columns import PUBLISHED_INPUTS
 from .datasets import DATASETS, common_rate_hz, draw_labelled, read_dataset
 from .mocap import WINDOW_HZ, draw_windows, read_motion
 from .observation import AS_CAPTURED, WILD, draw_observed, observe_frames
+from .sequences import at_times, draw_times, miss_frames
 
 Windows = tuple[torch.Tensor, torch.Tensor]
 CUT_LATER, CUT_EARLIER = 0.5, 0.1  # part of the windows
@@ -67,8 +68,16 @@ class MotionCapture:
         self._frames, self.inputs, self._target = frames, tuple(inputs), target
 
     def draw(self, count: int, generator: torch.Generator) -> Windows:
+        if "gap" in self.inputs:
+            return self._draw_sequences(count, generator)
         keypoints, joints = draw_observed(self._training, count, self._frames, generator, WILD, self.inputs)
         return cut_short(keypoints, self._target, generator), joints
+
+    def _draw_sequences(self, count: int, generator: torch.Generator) -> Windows:
+        times = draw_times(count, self._frames, generator)
+        windows = draw_observed(self._training, count, int(times.max()) + 1, generator, WILD, self.inputs)
+        keypoints, joints = at_times(*windows, times, self.inputs)
+        return miss_frames(keypoints, self.inputs, generator), joints
 
     def validation(self, count: int, generator: torch.Generator) -> Windows:
         return observe_frames(draw_windows(self._validation, count, self._frames, generator),

@@ -13,8 +13,9 @@ import os
 import shlex
 import statistics
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -60,6 +61,18 @@ def begin_with(module: nn.Module, checkpoint: str | Path) -> None:
     module.load_state_dict(state, strict=False)
 
 
+def freeze(module: nn.Module, parts: Iterable[str]) -> None:
+    """Keeps the weights of these parts of a module as they are.
+
+    Raises ValueError for a part that it does not have, listing those it has.
+    """
+    known = [name for name, _ in module.named_children()]
+    for part in parts:
+        if part not in known:
+            raise ValueError(f"the model has no part {part!r} to freeze; it has {', '.join(known)}")
+        getattr(module, part).requires_grad_(False)
+
+
 class Teacher:
     """A trained lifter whose poses another one learns from as well: of one frame, or of as many as the other.
 
@@ -86,7 +99,8 @@ class LifterTrainer(Trainer):
     def __init__(self, model: str, frames: int, source: Source, steps: int, seed: int, precision: str = "float32",
                  compiled: bool = False, device: str = "cpu", start: str | Path | None = None,
                  options: Mapping[str, Any] = {},
-                 batch: int | None = None, schedule: Schedule = OURS, teacher: Teacher | None = None):
+                 batch: int | None = None, schedule: Schedule = OURS, teacher: Teacher | None = None,
+                 frozen: Iterable[str] = ()):
         torch.manual_seed(seed)
         module = zoo.build(model, frames, **options)
         self.source, self.precision, self.device, self.teacher = source, precision, device, teacher
@@ -97,8 +111,10 @@ class LifterTrainer(Trainer):
             module.standardise(self.own(keypoints, module), joints[:, zoo.target_frame(module)])
         if start:
             begin_with(module, start)
+        freeze(module, frozen)
         module.to(device)
-        super().__init__({"module": module}, {"optimiser": schedule.optimiser(module.parameters())}, steps, seed,
+        learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        super().__init__({"module": module}, {"optimiser": schedule.optimiser(learning)}, steps, seed,
                          AVERAGING if schedule.averages else 0.0, CLIP_NORM,
                          torch.amp.GradScaler(device, enabled=precision == "float16"))
         self.objective = Objective(module, schedule.loss).to(device)
@@ -145,6 +161,8 @@ def open_setup(model: str, path: str | Path, data: str, keypoints: str, frames: 
     """(the source of windows for a model and its teacher, that teacher)."""
     untrained = zoo.build(model, frames, **options)
     answered = zoo.target_frame(untrained)
+    if teacher and hasattr(untrained, "sequence"):
+        raise ValueError(f"--teacher answers for one frame of a window, {model} for all of them: leave it out")
     taught_by = Teacher(teacher, frames, answered, device) if teacher else None
     wanted = {*inputs_of(untrained), *(inputs_of(taught_by) if taught_by else ())}
     return open_source(data, path, keypoints, frames, answered, [name for name in INPUTS if name in wanted]), taught_by
@@ -154,14 +172,15 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
           frames: int | None = None, options: Mapping[str, Any] = {}, seed: int = 0, precision: str = "float32",
           compiled: bool = False, device: str = "cpu", every: int = 500, batch: int | None = None, recipe: str = "ours",
           resume: bool = False, start: str | Path | None = None, teacher: str | Path | None = None,
-          command: str = "", report: Report | None = None) -> Path:
+          frozen: Sequence[str] = (), command: str = "", report: Report | None = None) -> Path:
     """Trains a model of the zoo and returns the path of its checkpoint, OUT/<name>.safetensors.
 
     data, path: one of SOURCES and where it lies; keypoints: which 2D of a labelled data set. options: of the model, as
     zoo.build takes them. Every `every` steps and at the end the averaged weights are scored on windows of other
     subjects and written to the checkpoint, and what is needed to resume to a file beside it.
     recipe: one of RECIPES. teacher: a checkpoint whose poses are half of what the model learns, see `Objective`.
-    start: a checkpoint whose weights the model begins with, as begin_with does. resume: go on from that file; another
+    start: a checkpoint whose weights the model begins with, as begin_with does. frozen: parts of the model that stay as
+    they are. resume: go on from that file; another
     number of steps stretches the rest of the schedule. report: called after each step; its loss is the mean joint
     distance in mm.
     Raises ValueError for an unknown model, option, frame count, precision or source, a state of another run, or a
@@ -177,7 +196,7 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
     reserve(file, resume)
     source, taught_by = open_setup(model, path, data, keypoints, frames, options, device, teacher)
     trainer = LifterTrainer(model, frames, source, steps, seed, precision, compiled, device,
-                            start, options, batch, schedule, taught_by)
+                            start, options, batch, schedule, taught_by, frozen)
     seen, joints = source.validation(VALIDATION_WINDOWS, step_generator(seed, -1))
     target = joints[:, zoo.target_frame(trainer.module)]
     identity = {"model": model, "frames": frames, "options": dict(options), "seed": seed, "data": data,
@@ -185,6 +204,8 @@ def train(model: str, path: str | Path, out: str | Path, steps: int, *, data: st
                 "precision": precision, "processes": processes(), "batch": trainer.batch, "recipe": recipe}
     if teacher:
         identity["teacher"] = Path(teacher).name
+    if frozen:
+        identity["frozen"] = list(frozen)
     about = {"model": model, "frames": frames, "skeleton": H36M17.name, "options": dict(options), "seed": seed,
              "command": command, "data": source.credit, "rate_hz": source.rate_hz}
     return run(trainer, file, identity, every=every, resume=resume, validate=lambda: trainer.validate(seen, target),
@@ -258,6 +279,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the model first (needs a C++ compiler)")
     parser.add_argument("--start", metavar="FILE",
                         help="a checkpoint whose weights to begin with (ampose's for ampose-refined)")
+    parser.add_argument("--freeze", nargs="+", default=[], metavar="PART",
+                        help="parts of the model that stay as they begin; one that it does not have is answered with "
+                             "those it has")
     parser.add_argument("--teacher", metavar="FILE",
                         help="a checkpoint of one frame, or of as many, whose poses to learn from as well")
     parser.add_argument("--recipe", default="ours", choices=RECIPES,
@@ -274,6 +298,8 @@ def _command(args: argparse.Namespace) -> str:
             words += [f"--{option}", str(getattr(args, option))]
     for option in ("start", "teacher"):
         words += [f"--{option}", "FILE"] * bool(getattr(args, option))
+    if args.freeze:
+        words += ["--freeze", *args.freeze]
     return shlex.join(words + option_words(args.options) + ["--compile"] * args.compile)
 
 
@@ -313,7 +339,7 @@ def main(args: argparse.Namespace) -> int:
     device = _join_processes(args.device)
     setup = {"data": args.data, "keypoints": args.keypoints, "frames": args.frames, "options": args.options,
              "precision": args.precision, "compiled": args.compile, "device": device, "batch": args.batch,
-             "teacher": args.teacher, "recipe": args.recipe}
+             "teacher": args.teacher, "recipe": args.recipe, "frozen": args.freeze}
     if args.minutes:
         args.steps = affordable_steps(args.minutes, args.model, args.path, **setup)
     elif args.steps is None:

@@ -20,6 +20,7 @@ from .posegate import PoseGateFormer
 from .posemlp import PoseMLP
 from .refined import RefinedAMPose
 from .strided import STRIDES, StridedTransformer
+from .strided_causal import DILATIONS, StridedCausal
 
 FRAMES = (1, 9, 27)
 
@@ -51,6 +52,7 @@ MODELS = {  # depth and channels: AMPose, Table 4.9
     "posemlp-s": Entry(PoseMLP, {"channels": 320}, (1,)),
     "posemlp27": Entry(PoseMLP, {}, (27,)),
     "posemlp27-s": Entry(PoseMLP, {"channels": 320}, (27,)),
+    "strided-causal": Entry(StridedCausal, {}, (81, *(reach for reach in DILATIONS if reach != 81))),
     "dln": Entry(DLN, {}),
     "dln-s": Entry(DLN, {"channels": 256}),
 }
@@ -151,7 +153,8 @@ def parameters(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module) -> int:
-    """Multiply-accumulates with trained weights for one window, counted while the model runs on one.
+    """Multiply-accumulates with trained weights for one window, or one frame of a model that remembers those before,
+    counted while the model runs on one.
 
     The products inside attention and the mixing by the skeleton's adjacency are left out, as in the counts the papers
     print (0.5 % of AMPose).
@@ -165,7 +168,8 @@ def macs(model: nn.Module) -> int:
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d))]
     training = model.training
     with torch.no_grad():
-        model.eval()(torch.zeros(1, model.frames, len(model.skeleton), len(inputs_of(model)),
+        frames = 1 if getattr(model, "has_state", False) else model.frames
+        model.eval()(torch.zeros(1, frames, len(model.skeleton), len(inputs_of(model)),
                                  device=next(model.parameters()).device))
     model.train(training)
     for hook in hooks:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..columns import INPUTS, OUTPUTS
+from ..columns import INPUTS, OUTPUTS, STILL_INPUTS
 from ..skeleton import H36M17, Skeleton
 from .layers import array, folded_linear
 
@@ -58,11 +58,11 @@ class PoseMLP(nn.Module):
     outputs = OUTPUTS
 
     def __init__(self, skeleton: Skeleton = H36M17, frames: int = 1, channels: int = 640, blocks: int = 4,
-                 inputs: str = " ".join(INPUTS), is_causal: bool = False):
+                 inputs: str = " ".join(STILL_INPUTS), is_causal: bool = False):
         super().__init__()
         self.skeleton, self.frames, self.inputs, self.is_causal = skeleton, frames, tuple(inputs.split()), is_causal
-        if self.inputs[:2] != INPUTS[:2] or list(self.inputs) != [name for name in INPUTS if name in self.inputs]:
-            raise ValueError(f"inputs is {inputs!r}; wanted x y and any of {' '.join(INPUTS[2:])}, in this order")
+        if self.inputs[:2] != INPUTS[:2] or list(self.inputs) != [name for name in STILL_INPUTS if name in self.inputs]:
+            raise ValueError(f"inputs is {inputs!r}; wanted x y and any of {' '.join(STILL_INPUTS[2:])}, in this order")
         joints = len(skeleton)
         size = joints * len(self.inputs)
         target = frames - 1 if is_causal else frames // 2
@@ -113,16 +113,23 @@ class PoseMLP(nn.Module):
         x = self.embed((frame - self.input_mean) / self.input_deviation)
         if len(self.seen) > 1:
             x = x + self.embed_motion(motion / self.motion_deviation)
+        return self.deepen(x)
+
+    def deepen(self, x: torch.Tensor) -> torch.Tensor:
+        """The blocks and the last norm: (..., channels) -> the same."""
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
+    def answer(self, pose: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+        """The heads' values as the answer: (..., 3J), (..., J) -> (..., J, 4), m."""
+        pose = (pose * self.output_deviation + self.output_mean).unflatten(-1, (-1, 3))
+        return torch.cat([pose, ERROR_UNIT_M * torch.relu(error)[..., None]], -1)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features, joints = self.features(x), len(self.skeleton)
-        pose = (self.head(features) * self.output_deviation + self.output_mean).reshape(-1, joints, 3)
+        features = self.features(x)
         # The error learns from what the pose knows, and does not change it.
-        error = ERROR_UNIT_M * torch.relu(self.error(features.detach())).reshape(-1, joints, 1)
-        return torch.cat([pose, error], -1)
+        return self.answer(self.head(features), self.error(features.detach()))
 
     def lower(self, plan):
         joints = len(self.skeleton)
