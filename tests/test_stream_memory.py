@@ -1,5 +1,7 @@
 """Streams of an engine that remembers frames: the person holds the state, also among many, through gaps, in C++."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -154,3 +156,33 @@ def test_a_checkpoint_streams_as_its_engine(engine, module):
     for pose, native in zip(answered(TorchLifter(module, 50.0), keypoints_px, times_s),
                             answered(engine, keypoints_px, times_s), strict=True):
         np.testing.assert_allclose(pose.joints_m, native.joints_m, atol=EQUAL_M)
+
+
+class Slow:
+    """An engine with a state that may take its time, and keeps the gaps it is given."""
+
+    def __init__(self, engine):
+        self.engine, self.sleep_s, self.gaps_s = engine, 0.0, []
+        for name in ("frames", "skeleton", "inputs", "outputs", "is_causal", "state"):
+            setattr(self, name, getattr(engine, name))
+
+    def run(self, keypoints_norm, out=None):
+        raise AssertionError("an engine with a state takes steps")
+
+    def step(self, keypoints_norm, states):
+        time.sleep(self.sleep_s)
+        self.gaps_s.append(float(keypoints_norm[0, 0, 0, -1]))
+        return self.engine.step(keypoints_norm, states)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_frame_that_was_not_lifted_in_time_is_a_gap_for_the_next(engine):
+    keypoints_px, _ = walk(30)
+    slow = Slow(engine)
+    stream, poses = stream_of(slow, deadline_ms=300), []
+    for i, frame in enumerate(keypoints_px):
+        slow.sleep_s = 0.5 if i == 5 else 0.0
+        poses.append(stream.push(frame, 0.02 * i))
+    lifted_s = [pose.timestamp_s for pose in poses if pose.predicted_s == 0]
+    assert len(lifted_s) == len(slow.gaps_s) < 30 and lifted_s[-1] > 0.12
+    np.testing.assert_allclose(slow.gaps_s, np.diff(lifted_s, prepend=lifted_s[:1]), atol=1e-6)
