@@ -16,10 +16,12 @@ except ImportError as error:
                       "Python elsewhere, or build in it: pip install -e .") from error
 
 from .adapters import Adapter
+from .axes import Axes, Floor
 from .columns import lengths_of_height
 from .engine import Engine, load
 from .enginefile import EngineError
 from .filters import OneEuro
+from .kinematics import Kinematics, Movement, with_constant_bones
 from .people import People
 from .pictures.detector import open_detector
 from .pictures.results import people_in
@@ -27,5 +29,6 @@ from .skeleton import Skeleton
 from .stream import Pose, Stream, push_many
 
 __version__ = version("edgepose")
-__all__ = ["Adapter", "Engine", "EngineError", "OneEuro", "People", "Pose", "Skeleton", "Stream", "lengths_of_height",
-           "load", "open_detector", "people_in", "push_many"]
+__all__ = ["Adapter", "Axes", "Engine", "EngineError", "Floor", "Kinematics", "Movement", "OneEuro", "People", "Pose",
+           "Skeleton", "Stream", "lengths_of_height", "load", "open_detector", "people_in", "push_many",
+           "with_constant_bones"]

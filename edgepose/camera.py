@@ -6,14 +6,19 @@ Pixels have x right and y down from the top left corner. Camera axes are x right
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from . import _native
+from .checks import checked_number
 from .skeleton import Skeleton
 
 LEAST_PX = 2.0  # every person is larger; smaller numbers are normalised coordinates
 MOST_SIDE_PX = 1e6  # no camera has a wider picture
+VIEW_DEGREES = 60.0
+DEPTH_REACH_PX = 2
+DISTORTIONS = 8  # coefficients at most
 H36M_FOCAL = 2.29  # 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 
@@ -49,6 +54,43 @@ def normalize_with_intrinsics(keypoints_px: np.ndarray, fx: float, fy: float, cx
     return (_pairs(keypoints_px, "keypoints_px") - (cx, cy)) * (H36M_FOCAL / fx, H36M_FOCAL / fy)
 
 
+def guessed_intrinsics(image_size: tuple[float, float],
+                       view_degrees: float = VIEW_DEGREES) -> tuple[float, float, float, float]:
+    """(fx, fy, cx, cy) in px of a lens that was not calibrated: square pixels, centred, and seeing `view_degrees` along
+    the longer side of the picture.
+
+    The default is a webcam's; phones see 65 to 75, cameras for machines and zoomed ones less. An error of 10 % of the
+    focal length is one of 10 % of every distance.
+    Raises ValueError if the size is not two positive numbers or the view not within 1 to 170 degrees.
+    """
+    width, height = checked_image_size(image_size)
+    checked_number("view_degrees", view_degrees, 1, 170)
+    focal = max(width, height) / (2 * math.tan(math.radians(view_degrees) / 2))
+    return focal, focal, width / 2, height / 2
+
+
+def with_depths(keypoints_px: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
+    """Keypoints with what a depth picture measured at each: (..., K, 2 or 3) -> (..., K, 4), for `Stream.push`.
+
+    depth_m: (height, width), aligned with the picture the keypoints are from; in metres, or in millimetres if of whole
+    numbers, as depth cameras give them. 0, NaN or infinite where nothing was measured.
+    Each depth is the median of what was measured within DEPTH_REACH_PX of the keypoint; NaN where nothing was, and
+    outside of the picture. Keypoints without a confidence are sure.
+    Raises ValueError for other shapes.
+    """
+    keypoints, depths = np.asarray(keypoints_px, np.float64), np.asarray(depth_m)
+    if depths.ndim != 2 or depths.dtype.kind not in "fiu":
+        raise ValueError(f"depth_m is {depths.dtype} of shape {depths.shape}; wanted numbers, (height, width)")
+    if keypoints.ndim < 2 or keypoints.shape[-1] not in (2, 3):
+        raise ValueError(f"keypoints_px has shape {keypoints.shape}; wanted (K, 2), (K, 3) or those of several people")
+    rows = keypoints.reshape(-1, keypoints.shape[-1])
+    found = np.ones((len(rows), 4))
+    found[:, :rows.shape[1]] = rows
+    found[:, 3] = _native.depths_at(np.ascontiguousarray(depths, np.float32), rows[:, :2].copy(), DEPTH_REACH_PX)
+    found[:, 3] *= 1 if depths.dtype.kind == "f" else 1e-3
+    return found.reshape(*keypoints.shape[:-1], 4)
+
+
 def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: np.ndarray,
                      fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
     """The place of the root from which the pose is seen at the keypoints: (3,) metres, camera axes.
@@ -56,8 +98,9 @@ def root_translation(pose_m: np.ndarray, keypoints_px: np.ndarray, confidence: n
     pose_m: (J, 3), root-relative, already scaled to the person's size. keypoints_px: (J, 2), the same joints,
     undistorted. confidence: (J,), the weight of each joint; 0 leaves it out, whatever its coordinates.
     The distance is as wrong as the size of the pose: 5 % of height is 5 % of distance.
-    For a pose of a Stream with a camera: root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence,
-    H36M_FOCAL, H36M_FOCAL, 0, 0), because its rays are those of the camera that the keypoints were normalised for.
+    A Stream with a camera does this and filters it over time: Pose.root_m. For one of its poses alone:
+    root_translation(pose.joints_m, pose.keypoints_norm, pose.confidence, H36M_FOCAL, H36M_FOCAL, 0, 0), because its
+    rays are those of the camera that the keypoints were normalised for.
     Raises ValueError on wrong shapes, a focal length that is not positive, or if the joints with a confidence
     above 0 do not determine the place (fewer than two, or all in one point of the picture and of the pose).
     Each joint (x, y, z) seen at (u, v) gives two equations that are linear in t: fx tx - (u - cx) tz =
@@ -126,3 +169,24 @@ def checked_intrinsics(camera: tuple[float, float, float, float]) -> tuple[float
     except (TypeError, ValueError):
         pass
     raise ValueError(f"fx, fy, cx, cy are {camera!r}; wanted four finite numbers of pixels, fx and fy positive")
+
+
+def checked_distortion(distortion: Sequence[float] | None) -> list[float]:
+    """OpenCV's k1, k2, p1, p2, k3, k4, k5, k6, those that are not given 0. Raises ValueError unless there are 4, 5 or 8
+    finite numbers, or None."""
+    numbers = np.zeros(0) if distortion is None else np.asarray(distortion)
+    if numbers.size not in (0, 4, 5, DISTORTIONS) or numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
+        raise ValueError(f"distortion is {distortion!r}; wanted OpenCV's 4, 5 or 8 finite numbers: k1, k2, p1, p2, k3, "
+                         "k4, k5, k6")
+    return [*map(float, numbers.ravel()), *[0.0] * (DISTORTIONS - numbers.size)]
+
+
+def undistorted(keypoints_px: np.ndarray, camera: tuple[float, float, float, float],
+                distortion: Sequence[float]) -> np.ndarray:
+    """(..., 2) px where the same lens without its distortion would show them; NaN where the distortion has no inverse.
+
+    A Stream with `distortion` does this itself. Raises ValueError on wrong shapes and impossible lenses.
+    """
+    points = _pairs(np.asarray(keypoints_px, np.float64), "keypoints_px")
+    return _native.undistorted(points.reshape(-1, 2), checked_intrinsics(camera),
+                               checked_distortion(distortion)).reshape(points.shape)

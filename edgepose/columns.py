@@ -38,13 +38,15 @@ LENGTHS = {"upper_arm": ("left_elbow", "right_elbow"), "forearm": ("left_wrist",
 HEIGHT_PARTS = {"upper_arm": 0.166, "forearm": 0.157, "thigh": 0.233, "shank": 0.253, "shoulder_width": 0.211,
                 "hip_width": 0.101, "trunk": 0.296}
 
+LEAST_HEIGHT_M, MOST_HEIGHT_M = 0.5, 2.5
+
 
 def lengths_of_height(height_m: float) -> dict[str, float]:
     """The lengths of somebody of whom only the standing height is known, in m: for Stream(..., lengths_m=...).
 
     Raises ValueError unless the height is 0.5 to 2.5 m, TypeError for what is no number.
     """
-    height_m = checked_number("height_m", height_m, 0.5, 2.5)
+    height_m = checked_number("height_m", height_m, LEAST_HEIGHT_M, MOST_HEIGHT_M)
     return {name: part * height_m for name, part in HEIGHT_PARTS.items()}
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+DIGITS = 6  # decimals in texts of metres, seconds and confidences
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class Skeleton:
         """(parent, joint) index pairs, one a bone."""
         return tuple((p, j) for j, p in enumerate(self.parents) if p != -1)
 
+    def named(self, values: Iterable[Any]) -> dict[str, Any]:
+        """{joint: its value} in plain numbers of DIGITS decimals, of values in the order of the joints."""
+        return {joint: rounded(value) for joint, value in zip(self.joints, values)}
+
     def without(self, joint: str, name: str) -> Skeleton:
         """The same skeleton with one joint left out; its children hang from its parent."""
         at = self.index(joint)
@@ -87,6 +95,15 @@ class Skeleton:
         parents = (self.parents[at] if self.parents[j] == at else self.parents[j] for j in others)
         return Skeleton(name, tuple(self.joints[j] for j in others),
                         tuple(-1 if p == -1 else others.index(p) for p in parents))
+
+
+def rounded(value: Any) -> Any:
+    """A number, bool or array as plain numbers of DIGITS decimals, in lists."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 H36M17 = Skeleton(

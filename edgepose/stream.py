@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import numpy as np
 
 from . import _native
 from .adapters import ADAPTERS, Adapter
-from .camera import checked_image_size, checked_intrinsics
+from .camera import checked_distortion, checked_image_size, checked_intrinsics
 from .checks import checked_number
-from .columns import LENGTHS, inputs_of, outputs_of
+from .columns import LEAST_HEIGHT_M, LENGTHS, MOST_HEIGHT_M, inputs_of, outputs_of
 from .filters import OneEuro
-from .skeleton import Skeleton
+from .skeleton import Skeleton, rounded
 
 # Frames of all windows in a call for a whole recording, one thread, to one window a call: fully connected lifters 2.4
 # times as fast from 16 windows on, AMPose and 27 frames within 2 %, 351 frames 15 % slower at 16 windows (they leave
@@ -25,6 +26,8 @@ PUBLISHED_RATE_HZ = 50.0  # the published weights' rate, taken for a model that 
 FILE_RATE = "file"
 MOST_DELAY = 4096  # frames; no window has more
 ON_BAD_TIME = ("refuse", "drop", "reset")
+LEARN = "learn"
+LEARN_HEIGHT = -1.0  # what stands for it in C
 
 
 class Lifter(Protocol):
@@ -54,6 +57,9 @@ class Pose:
     not say.
     predicted_s: above 0 if the engine did not lift this frame, because of `deadline_ms`: the joints are predicted from
     the last poses, which are so much older.
+    root_m: (3,) float64, the root in front of the camera in m, camera axes, its depth filtered over time; None: not
+    known, as without a `camera`. joints_m + root_m are the joints in front of the camera.
+    root_error_m: (3,) float64, the standard deviation of each coordinate of root_m; None with it.
     """
 
     joints_m: np.ndarray
@@ -65,6 +71,26 @@ class Pose:
     was_reset: bool
     error_m: np.ndarray | None = None
     predicted_s: float = 0.0
+    root_m: np.ndarray | None = None
+    root_error_m: np.ndarray | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pose in plain numbers and names, as JSON takes it: {"timestamp_s", "was_reset", "joints_m": {joint: [x,
+        y, z]}, "confidence": {joint: number}, "is_seen", "error_m", "root_m", "root_error_m"}; what the pose does not
+        have is left out."""
+        named = self.skeleton.named
+        found = {"timestamp_s": rounded(self.timestamp_s), "was_reset": bool(self.was_reset),
+                 "joints_m": named(self.joints_m), "confidence": named(self.confidence),
+                 "is_seen": named(self.is_seen)}
+        if self.error_m is not None:
+            found["error_m"] = named(self.error_m)
+        if self.root_m is not None:
+            found.update(root_m=rounded(self.root_m), root_error_m=rounded(self.root_error_m))
+        return found
+
+    def to_json(self) -> str:
+        """`to_dict` as a line of JSON."""
+        return json.dumps(self.to_dict())
 
     def __repr__(self) -> str:
         return (f"Pose({self.timestamp_s:.3f} s, {self.skeleton.name}, {self.is_seen.sum()} of {len(self.is_seen)} "
@@ -77,9 +103,9 @@ class Stream:
 
     engine: frames, skeleton and run(), as `Lifter` says. layout: a name in ADAPTERS, or an Adapter of your own.
     image_size: (width, height) of the whole picture in px.
-    camera: (fx, fy, cx, cy) of the lens in px where they are known, for keypoints without distortion; see
-    `camera.normalize_with_intrinsics`. For models trained with one lens, as those on Human3.6M, and for `gravity`;
-    None: as any lens.
+    camera: (fx, fy, cx, cy) of the lens in px where they are known: poses then have their place, root_m. None: not
+    known; `camera.guessed_intrinsics` makes a guess of the field of view.
+    distortion: of that lens, OpenCV's (k1, k2, p1, p2[, k3[, k4, k5, k6]]); None: the keypoints have none.
     gravity: where gravity points in camera axes, x right, y down, z forward, for engines whose `inputs` have the
     elevation ("posemlp"): (0, 1, 0) for a level camera, else from an IMU. Wants `camera` too.
     delay_frames: how many later frames (of the grid) to wait for before answering, 0 to (T-1)/2, 0 for a causal model.
@@ -99,7 +125,12 @@ class Stream:
     frame is left out; "reset": an earlier time begins another recording, and the frame of a repeated one is left out.
     mend_sides: exchanges left and right back where the detector exchanges them between two frames of a camera.
     lengths_m: the person's own lengths in m, any of those in columns.LENGTHS, for engines whose `inputs` have them
-    ("posemlp"): the picture does not show how large somebody is. From a height: edgepose.lengths_of_height(1.75).
+    ("posemlp"), or with constant_bones: the picture does not show how large somebody is. From a height:
+    edgepose.lengths_of_height(1.75).
+    height_m: the standing height, 0.5 to 2.5, sets the size of the poses, of any engine, and so their place. "learn":
+    a depth camera shows the size, for which `camera` must be known. None: the engine's size, a grown-up's.
+    constant_bones: the person's bones keep their lengths, also under smoothing. They are learnt from the poses and
+    follow them for 2 s, later they move by 0.1 % a second at most; limbs and hips in lengths_m are taken from there.
     deadline_ms: the most time that a push may take. Whom the engine would lift too late, by the time of its last calls,
     it does not: their poses are predicted, for at most 0.1 s on, and then held (`Pose.predicted_s`). None: no limit.
     A stream is used by one thread at a time: a call that comes in between raises RuntimeError.
@@ -113,7 +144,9 @@ class Stream:
                  seen_above: float | None = None, hold_s: float = 0.3, smoothing: OneEuro | None = None,
                  on_bad_time: Literal["refuse", "drop", "reset"] = "refuse", mend_sides: bool = True,
                  lengths_m: Mapping[str, float] | None = None,
-                 gravity: tuple[float, float, float] | None = None, deadline_ms: float | None = None) -> None:
+                 gravity: tuple[float, float, float] | None = None, deadline_ms: float | None = None,
+                 distortion: Sequence[float] | None = None, height_m: float | Literal["learn"] | None = None,
+                 constant_bones: bool = False) -> None:
         if not hasattr(engine, "run"):
             raise TypeError(f"engine is {engine!r}; wanted an Engine: edgepose.load({engine!r})")
         if smoothing is not None and not isinstance(smoothing, OneEuro):
@@ -138,9 +171,11 @@ class Stream:
             seen_above=None if seen_above is None else checked_number("seen_above", seen_above, above=0, at_most=1),
             hold_s=checked_number("hold_s", hold_s, 0, np.inf),
             smoothing=smoothing and (smoothing.min_cutoff_hz, smoothing.beta, smoothing.d_cutoff_hz),
-            on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides), lengths_m=_listed(lengths_m),
+            on_bad_time=ON_BAD_TIME.index(on_bad_time), mend_sides=bool(mend_sides),
+            lengths_m=listed_lengths(lengths_m),
             gravity=None if gravity is None else _direction("gravity", gravity),
             deadline_ms=0.0 if deadline_ms is None else checked_number("deadline_ms", deadline_ms, above=0),
+            distortion=checked_distortion(distortion), height_m=_height(height_m), constant_bones=bool(constant_bones),
             state=getattr(engine, "state", 0))
 
     def __repr__(self) -> str:
@@ -157,8 +192,9 @@ class Stream:
         so their times are likely no seconds. "outside_picture": of 51 frames' keypoints more than half lay outside of
         the picture, so its size is likely wrong. "proportions": in most of 51 frames a part of the body was longer than
         people show, so the keypoints are likely in another order. "lying": the person lies in nearly all of 51 frames,
-        head to the left; if not so, x and y are exchanged. "not_lifted": somebody whom the engine would have lifted
-        later than deadline_ms. "late_push": a push that took longer all the same. The others are kinds of `People`:
+        head to the left; if not so, x and y are exchanged. "other_lens": `camera` is centred far from the middle of the
+        picture, so it may be that of another picture. "not_lifted": somebody whom the engine would have lifted later
+        than deadline_ms. "late_push": a push that took longer all the same. The others are kinds of `People`:
         detections that were left out. "duplicate_person": another detection of somebody. "across_people": joints of two
         people in one pose. "most_people": somebody new while most_people were followed.
         """
@@ -234,11 +270,11 @@ class Stream:
         """Takes one camera frame and answers with a pose, if there is a new one.
 
         keypoints_px: (K, 2), or (K, 3) with the confidence, in the stream's layout; lists will do. For engines whose
-        `inputs` have the depth ("posemlp") also (K, 4), the last what a depth camera measured at the keypoint, in m
-        along its axis; 0, NaN or infinite where it measured nothing. A keypoint of confidence 0 may hold anything, NaN
-        too. (0, 0), (-1, -1), (NaN, NaN), a masked one and one of negative confidence were not found; one outside of
-        the picture counts as not seen, and a confidence a little above 1 as 1.
-        None: the person was not detected.
+        `inputs` have the depth ("posemlp"), and with `camera` for all, also (K, 4), the last what a depth camera
+        measured at the keypoint (see `camera.with_depths`), in m along its axis; 0, NaN or infinite where it measured
+        nothing. The place is then where it measured the root. A keypoint of confidence 0 may hold anything, NaN too.
+        (0, 0), (-1, -1), (NaN, NaN), a masked one and one of negative confidence were not found; one outside of the
+        picture counts as not seen, and a confidence a little above 1 as 1. None: the person was not detected.
         timestamp_s: when the frame was taken, in seconds on any clock; later than the last.
         None while the first delay_frames come in (flush() answers for the last), for a frame between two points of the
         grid, after a gap of max_gap_s where no frame waits any more, and until hips or shoulders have been seen once: a
@@ -288,7 +324,17 @@ def _direction(name: str, vector: tuple[float, float, float]) -> tuple[float, fl
     return x, y, z
 
 
-def _listed(lengths_m: Mapping[str, float] | None) -> list[float]:
+def _height(height_m: float | str | None) -> float:
+    if height_m is None:
+        return 0.0
+    if isinstance(height_m, str):
+        if height_m != LEARN:
+            raise ValueError(f"height_m is {height_m!r}; wanted metres, {LEARN!r} or None")
+        return LEARN_HEIGHT
+    return checked_number("height_m", height_m, LEAST_HEIGHT_M, MOST_HEIGHT_M)
+
+
+def listed_lengths(lengths_m: Mapping[str, float] | None) -> list[float]:
     """A person's lengths in the order of columns.LENGTHS, 0 where one is not known."""
     if lengths_m is not None and not isinstance(lengths_m, Mapping):
         raise TypeError(f"lengths_m is {lengths_m!r}; wanted {{name: metres}} with names of {', '.join(LENGTHS)}")

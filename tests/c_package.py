@@ -70,7 +70,8 @@ class StreamOptions(ctypes.Structure):
                 *[(name, ctypes.c_double) for name in ("rate_hz", "max_gap_s", "seen_above", "hold_s",
                                                        "min_cutoff_hz", "beta", "d_cutoff_hz", "fx", "fy", "cx", "cy")],
                 ("on_bad_time", ctypes.c_int32), ("mend_sides", ctypes.c_int32), ("lengths_m", ctypes.c_double * 7),
-                ("gravity", ctypes.c_double * 3), ("deadline_ms", ctypes.c_double)]
+                ("gravity", ctypes.c_double * 3), ("deadline_ms", ctypes.c_double), ("distortion", ctypes.c_double * 8),
+                ("height_m", ctypes.c_double), ("constant_bones", ctypes.c_int32), ("reserved", ctypes.c_int32)]
 
 
 class Pose(ctypes.Structure):
@@ -78,7 +79,8 @@ class Pose(ctypes.Structure):
                 ("timestamp_s", ctypes.c_double),
                 *[(name, ctypes.POINTER(ctypes.c_float)) for name in ("joints_m", "keypoints_norm", "confidence")],
                 ("is_seen", ctypes.POINTER(ctypes.c_uint8)), ("error_m", ctypes.POINTER(ctypes.c_float)),
-                ("predicted_s", ctypes.c_double)]
+                ("predicted_s", ctypes.c_double), ("root_m", ctypes.POINTER(ctypes.c_double)),
+                ("root_error_m", ctypes.POINTER(ctypes.c_double))]
 
 
 class Source(ctypes.Structure):
@@ -95,6 +97,20 @@ class PeopleOptions(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("most_people", ctypes.c_int32), ("return_s", ctypes.c_double)]
 
 
+class Axes(ctypes.Structure):
+    _fields_ = [("rotation", ctypes.c_double * 9), ("origin_m", ctypes.c_double * 3)]
+
+    def arrays(self):
+        """(rotation (3, 3), origin_m (3,))."""
+        return np.reshape(self.rotation, (3, 3)), np.array(self.origin_m)
+
+
+class Movement(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_uint32), ("joints", ctypes.c_int32),
+                *[(name, ctypes.POINTER(ctypes.c_double)) for name in ("rotations", "angles_deg", "velocity_m_s")],
+                ("centre_of_mass_m", ctypes.c_double * 3)]
+
+
 class Frame(ctypes.Structure):
     _fields_ = [("keypoints_px", ctypes.POINTER(ctypes.c_float)), ("keypoints", ctypes.c_size_t),
                 ("columns", ctypes.c_size_t), ("timestamp_s", ctypes.c_double)]
@@ -109,7 +125,21 @@ def library():
     """The installed shared library, with the types of its functions."""
     lib = ctypes.CDLL(str(next(installed().glob("lib*/**/libedgepose.so"))))
     handle, size, floats = ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)
+    doubles, axes = ctypes.POINTER(ctypes.c_double), ctypes.POINTER(Axes)
     for name, result, *arguments in (
+            ("depth_at", ctypes.c_double, floats, size, size, ctypes.c_double, ctypes.c_double, ctypes.c_int32),
+            ("hold_bones", ctypes.c_int, handle, doubles, floats, size),
+            ("axes_named", ctypes.c_int, ctypes.c_char_p, axes),
+            ("axes_of_camera", ctypes.c_int, doubles, doubles, axes),
+            ("axes_of_gravity", ctypes.c_int, doubles, ctypes.c_double, axes),
+            ("axes_move", ctypes.c_int, axes, floats, size, ctypes.c_int32),
+            ("floor_open", ctypes.c_int, handle, doubles, ctypes.POINTER(handle)),
+            ("floor_add", ctypes.c_int, handle, floats, doubles), ("floor_axes", ctypes.c_int, handle, axes),
+            ("floor_reset", ctypes.c_int, handle), ("floor_close", None, handle),
+            ("angle_name", ctypes.c_char_p, size), ("angle_range", ctypes.c_int, size, doubles, doubles),
+            ("kinematics_open", ctypes.c_int, handle, ctypes.POINTER(handle)),
+            ("kinematics_update", ctypes.c_int, handle, floats, doubles, ctypes.c_double, ctypes.POINTER(Movement)),
+            ("kinematics_reset", ctypes.c_int, handle), ("kinematics_close", None, handle),
             ("abi_version", ctypes.c_uint32), ("version", ctypes.c_char_p), ("error", ctypes.c_char_p),
             ("engine_open", ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(EngineOptions), ctypes.POINTER(handle)),
             ("engine_close", None, handle),
@@ -142,6 +172,11 @@ def library():
         function = getattr(lib, f"edgepose_{name}")
         function.restype, function.argtypes = result, arguments
     return lib
+
+
+def numbers(values):
+    """An array of C's double, or null."""
+    return None if values is None else (ctypes.c_double * len(values))(*values)
 
 
 def error():
@@ -189,7 +224,8 @@ class Engine:
 DEFAULTS = {"delay_frames": 0, "rate_hz": -1.0, "max_gap_s": 0.5, "seen_above": -1.0, "hold_s": 0.3,
             "min_cutoff_hz": 0.0, "beta": 0.0, "d_cutoff_hz": 1.0,
             "fx": 0.0, "fy": 0.0, "cx": 0.0, "cy": 0.0, "on_bad_time": 0, "mend_sides": 1, "lengths_m": (0.0,) * 7,
-            "gravity": (0.0,) * 3, "deadline_ms": 0.0}
+            "gravity": (0.0,) * 3, "deadline_ms": 0.0, "distortion": (0.0,) * 8, "height_m": 0.0, "constant_bones": 0,
+            "reserved": 0}
 
 
 class Stream:
@@ -231,8 +267,10 @@ class Stream:
         j = pose.joints
         arrays = {name: np.ctypeslib.as_array(getattr(pose, name), shape).copy() for name, shape in
                   (("joints_m", (j, 3)), ("keypoints_norm", (j, 2)), ("confidence", (j,)), ("is_seen", (j,)))}
+        root = {name: np.ctypeslib.as_array(getattr(pose, name), (3,)).copy() if getattr(pose, name) else None
+                for name in ("root_m", "root_error_m")}
         return SimpleNamespace(timestamp_s=pose.timestamp_s, was_reset=bool(pose.was_reset),
-                               predicted_s=pose.predicted_s, **arrays)
+                               predicted_s=pose.predicted_s, **arrays, **root)
 
     @classmethod
     def push_many(cls, streams, keypoints_px, times_s):

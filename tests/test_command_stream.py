@@ -139,7 +139,7 @@ def test_a_person_half_out_of_the_picture_is_no_wrong_picture(tmp_path):
 def test_a_library_that_is_missing_is_noticed_before_any_work(tmp_path, monkeypatch, capsys,
                                                               option, name, module, wanted):
     monkeypatch.setitem(sys.modules, module, None)
-    for work in ("stream_clip", "film_clip", "open_detector"):
+    for work in ("stream_clip", "film_people", "open_detector"):
         monkeypatch.setattr(stream_command, work, lambda *_, **__: pytest.fail("work was done"))
     assert main(["stream", option, *([str(tmp_path / name)] if name else [])]) == 1
     assert re.search(f"which is not installed: pip install 'edgepose{wanted}'", capsys.readouterr().err)

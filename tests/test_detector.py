@@ -217,7 +217,8 @@ def fake_mediapipe(calls, with_solutions):
     class Landmarker:
         @classmethod
         def create_from_options(cls, options):
-            assert options.running_mode == "video" and options.base_options.model_asset_path.endswith("pose.task")
+            assert options.running_mode == "video" and options.num_poses == 1
+            assert options.base_options.model_asset_path.endswith("pose.task")
             if Path(options.base_options.model_asset_path).read_bytes() != b"model":
                 raise RuntimeError("Unable to open zip archive.\n and a stack of its own")
             calls["last_ms"] = -1

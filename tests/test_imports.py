@@ -33,16 +33,17 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
     "engine": {"backends", "checks", "columns", "enginefile", "shipped", "skeleton"},
     "stream": {"adapters", "camera", "checks", "columns", "engine", "filters", "skeleton", "_native"},
     "people": {"adapters", "checks", "skeleton", "stream", "_native"},
-    "files": {"adapters", "checks", "npz", "skeleton"},
+    "axes": {"checks", "skeleton", "stream", "_native"}, "kinematics": {"skeleton", "stream", "_native"},
+    "files": {"adapters", "checks", "kinematics", "npz", "skeleton"},
     "clip": {"adapters", "camera", "checks", "files", "filters", "npz", "people", "shipped", "skeleton", "stream"},
     "pictures": {"adapters", "camera", "checks", "shipped", "skeleton"},
     "show": {"camera", "checks", "clip", "skeleton", "stream"},
     "serve": {"adapters", "camera", "checks", "clip", "engine", "people", "pictures", "stream"},
-    "edgepose": {"_native", "adapters", "columns", "engine", "enginefile", "filters", "people", "pictures", "skeleton",
-                 "stream"},  # the public names
-    "commands": {"adapters", "camera", "checks", "clip", "engine", "enginefile", "files", "filters", "gpu", "machine",
-                 "metrics", "npz", "people", "pictures", "serve", "shipped", "show", "skeleton", "stream", "workers",
-                 "_cuda", "_native"},
+    "edgepose": {"_native", "adapters", "axes", "columns", "engine", "enginefile", "filters", "kinematics", "people",
+                 "pictures", "skeleton", "stream"},  # the public names
+    "commands": {"adapters", "camera", "checks", "clip", "columns", "engine", "enginefile", "files", "filters", "gpu",
+                 "kinematics", "machine", "metrics", "npz", "people", "pictures", "serve", "shipped", "show",
+                 "skeleton", "stream", "workers", "_cuda", "_native"},
     "cli": {"checks", "enginefile"},  # a command's module by its name, when it is called
     "__main__": {"cli"},
     "zoo": {"checks", "columns", "enginefile", "shipped", "skeleton"},

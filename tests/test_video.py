@@ -118,7 +118,7 @@ class Blinking(Detector):
 
 
 def test_a_clip_of_a_video_knows_when_nobody_was_found(movie):
-    clip, times_ms = stream_command.film_clip(movie[0], Blinking())
+    (clip,), times_ms = stream_command.film_people(movie[0], Blinking())
     assert [clip.seen_in(i) is None for i in range(24)] == [i % 3 == 2 for i in range(24)] and len(times_ms) == 24
     assert clip.image_size == (256, 192) and clip.fps == pytest.approx(30, rel=1e-3)
     assert clip.time_of(3) == pytest.approx(0.1)
@@ -212,7 +212,8 @@ def test_a_camera_that_is_interrupted_is_answered_to_the_last_frame(monkeypatch)
 
     monkeypatch.setattr(stream_command, "camera_frames", frames)
     poses = stream_command.watch(edgepose.load("strided27-s"), 0, Blinking(), delay_frames=3, keep=True)
-    assert [pose.timestamp_s for pose in poses] == pytest.approx([i * 0.02 for i in range(10)])
+    assert [(person, pose.timestamp_s) for person, pose in poses] == [
+        (0, pytest.approx(i * 0.02)) for i in range(10)]
 
 
 def test_a_film_of_a_video_has_its_pictures_behind_the_keypoints(tmp_path, monkeypatch):

@@ -44,6 +44,8 @@ typedef enum edgepose_status {
 typedef struct edgepose_engine edgepose_engine;
 typedef struct edgepose_stream edgepose_stream;
 typedef struct edgepose_people edgepose_people;
+typedef struct edgepose_kinematics edgepose_kinematics;
+typedef struct edgepose_floor edgepose_floor;
 
 /* The EDGEPOSE_ABI_VERSION that the library was built with: a program should compare it with its own. */
 EDGEPOSE_API uint32_t edgepose_abi_version(void);
@@ -111,6 +113,7 @@ enum {
 };
 
 #define EDGEPOSE_LENGTHS 7
+#define EDGEPOSE_DISTORTIONS 8
 
 typedef struct edgepose_stream_options {
   uint32_t size;
@@ -128,8 +131,7 @@ typedef struct edgepose_stream_options {
   double min_cutoff_hz;  /* a One Euro filter on the joints: its cutoff at rest; 0: no filter */
   double beta;           /* how much the cutoff rises with speed, Hz per m/s */
   double d_cutoff_hz;    /* the cutoff of the speed itself */
-  double fx, fy, cx, cy; /* the lens, px, for keypoints without distortion and a model trained with one lens; all 0: as
-                            any lens */
+  double fx, fy, cx, cy; /* the lens, px: gives poses their place, root_m; all 0: not known */
   edgepose_on_bad_time on_bad_time; /* for a frame whose time is not later than the last one's */
   int32_t mend_sides;               /* 1: left and right are exchanged back where the detector exchanges them between
                                        two frames; 0: they are used as they come */
@@ -141,12 +143,21 @@ typedef struct edgepose_stream_options {
   double deadline_ms;  /* the most time that a push may take. Whom the engine would lift too late, by the time of its
                           last calls, it does not: their poses are predicted, for at most 0.1 s on, and then held; see
                           edgepose_pose. 0: no limit */
+  double distortion[EDGEPOSE_DISTORTIONS]; /* of the lens, in OpenCV's order: k1, k2, p1, p2, k3, k4, k5, k6; all 0: the
+                                              keypoints have none */
+  double height_m; /* the person's standing height, 0.5 to 2.5, which sets the size of poses; 0: the model's size.
+                      EDGEPOSE_LEARN_HEIGHT: the size is learnt from a depth camera, for which the lens must be known */
+  int32_t constant_bones; /* 1: the person's bones keep their lengths, which are learnt from the poses; those of limbs
+                             and hips that are in lengths_m are taken from there */
+  int32_t reserved;       /* 0 */
 } edgepose_stream_options;
 #define EDGEPOSE_FILE_RATE (-1.0)
 #define EDGEPOSE_MODEL_SEEN_ABOVE (-1.0)
+#define EDGEPOSE_LEARN_HEIGHT (-1.0)
 #define EDGEPOSE_STREAM_OPTIONS_INIT                                                                           \
   {sizeof(edgepose_stream_options), 0, EDGEPOSE_FILE_RATE, 0.5, EDGEPOSE_MODEL_SEEN_ABOVE, 0.3, 0.0, 0.0, 1.0, \
-   0.0, 0.0, 0.0, 0.0, EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, {0.0, 0.0, 0.0}, 0.0}
+   0.0, 0.0, 0.0, 0.0, EDGEPOSE_REFUSE_BAD_TIME, 1, {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, {0.0, 0.0, 0.0}, 0.0, \
+   {0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}, 0.0, 0, 0}
 
 /* One person at one moment. The arrays belong to the stream and are valid until its next push, reset or close. */
 typedef struct edgepose_pose {
@@ -162,8 +173,11 @@ typedef struct edgepose_pose {
                                   none */
   double predicted_s;          /* above 0: the engine did not lift this frame, because of deadline_ms: the joints are
                                   predicted from the last poses, which are so much older */
+  const double* root_m;        /* (3,) the root in front of the camera, metres, camera axes, its depth filtered over
+                                  time; null: not known, as without a lens */
+  const double* root_error_m;  /* (3,) standard deviations of root_m; null with it */
 } edgepose_pose;
-#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL, 0.0}
+#define EDGEPOSE_POSE_INIT {sizeof(edgepose_pose), 0, 0, 0.0, NULL, NULL, NULL, NULL, NULL, 0.0, NULL, NULL}
 
 #define EDGEPOSE_NOT_DETECTED INT32_MIN
 
@@ -203,12 +217,11 @@ EDGEPOSE_API edgepose_status edgepose_stream_open_layout(const edgepose_engine* 
                                                          edgepose_stream** stream);
 
 /* Takes one camera frame. keypoints_px: rows of x, y, or with 3 columns x, y, confidence, in the order of the layout;
- * for an engine that takes depths, as posemlp, also with 4, the last the depth that a camera measured at the keypoint,
- * in m along its axis; 0, NaN or infinite: not measured. A keypoint of confidence 0 may hold anything, NaN
- * too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not found, one outside of the
- * picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected; keypoints and
- * columns are then not read. timestamp_s: seconds on any clock, later than the last
- * and at most 1e15 from 0.
+ * for an engine that takes depths, as posemlp, or with a lens also with 4, the last the depth that a camera measured at
+ * the keypoint, in m along its axis; 0, NaN or infinite: not measured. A keypoint of confidence 0 may hold anything,
+ * NaN too. (0, 0), (-1, -1), (NaN, NaN) and a negative confidence mean a keypoint that was not found, one outside of
+ * the picture counts as not seen, and a confidence a little above 1 as 1. Null: the person was not detected; keypoints
+ * and columns are then not read. timestamp_s: seconds on any clock, later than the last and at most 1e15 from 0.
  * EDGEPOSE_OK: *pose is filled. EDGEPOSE_NO_POSE: until hips or shoulders have been seen once, while the first
  * delay_frames come in, for a frame between two points of the grid, and after a gap of max_gap_s when no frame waits;
  * *pose is unchanged. Allocates nothing, unless more threads than ever before run the engine at once. */
@@ -247,6 +260,86 @@ EDGEPOSE_API edgepose_status edgepose_root_translation(size_t joints, const floa
                                                        const float* confidence, double fx, double fy, double cx,
                                                        double cy, double* root_m);
 
+/* The depth at the pixel x, y of a depth picture, depths[height][width]: the median of what was measured within
+ * reach_px of it along either axis, 10 at most. NaN where nothing was measured (0, NaN or infinite), outside the
+ * picture, and for null: as the fourth column of edgepose_stream_push takes it. */
+EDGEPOSE_API double edgepose_depth_at(const float* depths, size_t width, size_t height, double x_px, double y_px,
+                                      int32_t reach_px);
+
+/* Gives the poses of a whole recording constant bones: joints_m[frames][J][3], one person's, is changed in place. The
+ * lengths are learnt from all poses; those of limbs and hips in lengths_m[EDGEPOSE_LENGTHS] are taken from there; null
+ * or 0: not known. A stream does this as poses come: see constant_bones. */
+EDGEPOSE_API edgepose_status edgepose_hold_bones(const edgepose_engine* engine, const double* lengths_m,
+                                                 float* joints_m, size_t frames);
+
+/* ---- axes ---- */
+
+/* Where camera coordinates (x right, y down, z forward) lie in other ones: p = rotation p_camera + origin_m. The origin
+ * is the camera's place. This struct never grows. */
+typedef struct edgepose_axes {
+  double rotation[9]; /* (3, 3), row after row */
+  double origin_m[3];
+} edgepose_axes;
+
+/* "camera", "opencv" and "ros_optical": the camera's own axes. "ros_body" (REP 103): x forward, y left, z up. "y_up": x
+ * right, y up, z towards the camera. */
+EDGEPOSE_API edgepose_status edgepose_axes_named(const char* name, edgepose_axes* axes);
+
+/* The world of a calibrated camera: p_camera = rotation[3][3] p_world + translation[3], as OpenCV has it. */
+EDGEPOSE_API edgepose_status edgepose_axes_of_camera(const double* rotation, const double* translation,
+                                                     edgepose_axes* axes);
+
+/* A z-up world below a camera that is height_m above its origin: x is the camera's forward direction, y its left one,
+ * both level. gravity[3]: where it points in camera axes, (0, 1, 0) for a level camera. */
+EDGEPOSE_API edgepose_status edgepose_axes_of_gravity(const double* gravity, double height_m, edgepose_axes* axes);
+
+/* Moves points[count][3] from camera coordinates to these axes, in place. is_relative: 1: directions and joints
+ * relative to the root are only turned. */
+EDGEPOSE_API edgepose_status edgepose_axes_move(const edgepose_axes* axes, float* points, size_t count,
+                                                int32_t is_relative);
+
+/* The floor by the feet that stand on it: a plane through the lower ankle of each pose; where the ankles do not show
+ * its slope it is taken from how upright people stand, or from gravity[3] in camera axes; null: not known. To be closed
+ * with edgepose_floor_close. */
+EDGEPOSE_API edgepose_status edgepose_floor_open(const edgepose_engine* engine, const double* gravity,
+                                                 edgepose_floor** floor);
+EDGEPOSE_API edgepose_status edgepose_floor_add(edgepose_floor* floor, const float* joints_m, const double* root_m);
+/* A z-up world with z = 0 on the floor and the camera above the origin. EDGEPOSE_BAD_ARGUMENT before the first pose. */
+EDGEPOSE_API edgepose_status edgepose_floor_axes(const edgepose_floor* floor, edgepose_axes* axes);
+EDGEPOSE_API edgepose_status edgepose_floor_reset(edgepose_floor* floor);
+EDGEPOSE_API void edgepose_floor_close(edgepose_floor* floor);
+
+/* ---- kinematics ---- */
+
+/* A moment of one person. The arrays belong to the kinematics and are valid until its next update, reset or close. */
+typedef struct edgepose_movement {
+  uint32_t size;
+  int32_t joints;             /* J */
+  const double* rotations;    /* (J, 4) unit quaternions w, x, y, z: of the bone that ends in each joint, relative to
+                                 the bone before it; of the root: the pelvis in camera axes. All are (1, 0, 0, 0) for a
+                                 person who stands upright, faces the camera and stretches the arms out sideways */
+  const double* angles_deg;   /* in the order of edgepose_angle_name */
+  const double* velocity_m_s; /* (J, 3), low-passed; 0 in the first pose */
+  double centre_of_mass_m[3]; /* from the root */
+} edgepose_movement;
+#define EDGEPOSE_MOVEMENT_INIT {sizeof(edgepose_movement), 0, NULL, NULL, NULL, {0.0, 0.0, 0.0}}
+
+/* The angles, "left_knee_flexion", and their ranges in degrees: docs/angles.md explains them. Null after the last;
+ * EDGEPOSE_BAD_ARGUMENT for an angle that does not exist. */
+EDGEPOSE_API const char* edgepose_angle_name(size_t angle);
+EDGEPOSE_API edgepose_status edgepose_angle_range(size_t angle, double* least_deg, double* most_deg);
+
+/* For one person's poses from an engine. To be closed with edgepose_kinematics_close. */
+EDGEPOSE_API edgepose_status edgepose_kinematics_open(const edgepose_engine* engine, edgepose_kinematics** kinematics);
+
+/* Takes a pose, joints_m[J][3] of a stream; root_m[3]: a pose's, null: unknown, velocities are then from the root. A
+ * time that is not later than the last begins anew. */
+EDGEPOSE_API edgepose_status edgepose_kinematics_update(edgepose_kinematics* kinematics, const float* joints_m,
+                                                        const double* root_m, double timestamp_s,
+                                                        edgepose_movement* movement);
+EDGEPOSE_API edgepose_status edgepose_kinematics_reset(edgepose_kinematics* kinematics);
+EDGEPOSE_API void edgepose_kinematics_close(edgepose_kinematics* kinematics);
+
 /* The kinds of notices: faults of the input that a stream reports to its user.
  *   "bad_time"         a time that was not later than the last, where options->on_bad_time does not refuse it
  *   "exchanged_sides"  a frame whose left and right were exchanged back
@@ -257,6 +350,7 @@ EDGEPOSE_API edgepose_status edgepose_root_translation(size_t joints, const floa
  *   "lying"            the person lies in nearly all of 51 frames, head to the left: if not so, x and y are exchanged
  *   "not_lifted"       somebody whom the engine would have lifted later than options->deadline_ms
  *   "late_push"        a push that took longer than options->deadline_ms all the same
+ *   "other_lens"       the lens is centred far from the middle of the picture: its intrinsics may be another picture's
  * and for people also, each about a detection that was left out:
  *   "duplicate_person" a second detection of one person
  *   "across_people"    joints of two people in one pose

@@ -116,8 +116,11 @@ class Pose {
   View<float> keypoints_norm() const { return {pose_.keypoints_norm, size() * 2}; }
   View<float> confidence() const { return {pose_.confidence, size()}; }
   View<std::uint8_t> is_seen() const { return {pose_.is_seen, size()}; }
-  // The root's position in front of the camera: see edgepose_root_translation. Throws Error where the joints do not
-  // determine it.
+  // The root in front of the camera, and its standard deviations: x, y, z; empty where it is not known.
+  View<double> root_m() const { return {pose_.root_m, pose_.root_m ? 3u : 0u}; }
+  View<double> root_error_m() const { return {pose_.root_error_m, pose_.root_error_m ? 3u : 0u}; }
+  // The same by this pose alone, for a lens that the stream was not told: see edgepose_root_translation. Throws Error
+  // where the joints do not determine it.
   std::array<double, 3> root_m(double fx, double fy, double cx, double cy) const {
     std::array<double, 3> place;
     check(edgepose_root_translation(size(), pose_.joints_m, pose_.keypoints_norm, pose_.confidence, fx, fy, cx, cy,

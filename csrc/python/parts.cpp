@@ -5,6 +5,8 @@
 #include <optional>
 
 #include "../runtime/assignment.h"
+#include "../runtime/keypoints.h"
+#include "../runtime/lens.h"
 #include "../runtime/place.h"
 #include "../runtime/stream.h"
 #include "../without_gil.h"
@@ -41,7 +43,8 @@ class PyWindow : public Window {
         joints(skeleton_of(skeleton).joints), columns(columns) {}
 
   Note note_of(double number) const {
-    return {std::vector<double>((std::size_t)joints, number), std::vector<unsigned char>((std::size_t)joints)};
+    return {std::vector<double>((std::size_t)joints, number), std::vector<unsigned char>((std::size_t)joints),
+            std::vector<double>((std::size_t)joints, NAN)};
   }
   std::vector<double> frame_of(const Array<double>& frame) const {
     return numbers(frame, (std::size_t)(joints * columns), "a frame");
@@ -95,6 +98,25 @@ void bind_place(py::module_& m) {
     const auto place = root_translation(joints_m.data(), keypoints.data(), confidence.data(),
                                         (std::size_t)confidence.size(), fx, fy, cx, cy);
     return Array<double>(3, place.data());
+  });
+  m.def("undistorted", [](const Array<double>& points, const std::array<double, 4>& camera,
+                          const Distortion& distortion) {
+    const auto [fx, fy, cx, cy] = camera;
+    constexpr double kAnySize = 1e12;
+    const Lens lens(fx, fy, cx, cy, distortion, kAnySize, kAnySize);
+    Array<double> moved({points.shape(0), (py::ssize_t)2});
+    for (py::ssize_t i = 0; i < points.shape(0); i++) {
+      double* to = moved.mutable_data(i);
+      std::copy_n(points.data(i), 2, to);
+      if (!lens.undistort(to)) to[0] = to[1] = NAN;
+    }
+    return moved;
+  });
+  m.def("depths_at", [](const Array<float>& picture, const Array<double>& points, int reach_px) {
+    Array<double> depths(points.shape(0));
+    for (py::ssize_t i = 0; i < points.shape(0); i++)
+      *depths.mutable_data(i) = depth_at(picture.data(), picture.shape(1), picture.shape(0), points.data(i), reach_px);
+    return depths;
   });
 }
 

@@ -86,9 +86,24 @@ void check(Person& person, const py::handle& keypoints_px, const py::handle& tim
   person.check(keypoints.size() ? converted.data() : &none, rows, columns, time_s);
 }
 
+namespace {
+
+// A new array, in a tenth of the time that pybind11 takes, of the 5 us that a push may cost.
+template <class T>
+Array<T> fresh(std::initializer_list<py::ssize_t> shape) {
+  const auto& api = py::detail::npy_api::get();
+  PyObject* array = api.PyArray_NewFromDescr_(api.PyArray_Type_, py::dtype::of<T>().release().ptr(), (int)shape.size(),
+                                              const_cast<py::ssize_t*>(shape.begin()), nullptr, nullptr, 0, nullptr);
+  if (!array) throw py::error_already_set();
+  return py::reinterpret_steal<Array<T>>(array);
+}
+
+}  // namespace
+
 Question question_of(const Person& person) {
-  Question question{person.timestamp_s(), person.was_reset(), Array<float>({person.joints(), 2}),
-                    Array<double>(person.joints()), Array<bool>(person.joints())};
+  Question question{person.timestamp_s(), person.was_reset(), fresh<float>({person.joints(), 2}),
+                    fresh<double>({person.joints()}), fresh<bool>({person.joints()}), {}};
+  if (person.has_lens()) question.depth_m = person.depth_m();
   person.keypoints_norm(question.keypoints_norm.mutable_data());
   std::copy(person.confidence().begin(), person.confidence().end(), question.confidence.mutable_data());
   std::copy(person.is_seen().begin(), person.is_seen().end(), question.is_seen.mutable_data());
@@ -97,42 +112,59 @@ Question question_of(const Person& person) {
 
 namespace {
 
-// Sets a field of a new object of a frozen class.
-void set(const py::object& object, const char* name, const py::handle& value) {
-  const auto key = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name));
-  if (!key || PyObject_GenericSetAttr(object.ptr(), key.ptr(), value.ptr()) < 0) throw py::error_already_set();
+// The fields of Pose, in the order of set_fields().
+constexpr const char* kFields[] = {"joints_m", "timestamp_s", "keypoints_norm", "confidence", "is_seen", "skeleton",
+                                   "was_reset", "error_m", "predicted_s", "root_m", "root_error_m"};
+constexpr std::size_t kFieldCount = sizeof kFields / sizeof *kFields;
+
+// Sets the fields of a new object of a frozen class.
+void set_fields(const py::object& object, const std::array<py::handle, kFieldCount>& values) {
+  static PyObject* keys[kFieldCount] = {};  // interned, for as long as the process lives
+  for (std::size_t i = 0; i < kFieldCount; i++) {
+    if (!keys[i]) keys[i] = PyUnicode_InternFromString(kFields[i]);
+    if (!keys[i] || PyObject_GenericSetAttr(object.ptr(), keys[i], values[i].ptr()) < 0) throw py::error_already_set();
+  }
+}
+
+py::object numbers_of(bool is_known, const std::array<double, 3>& numbers) {
+  if (!is_known) return py::none();
+  Array<double> array = fresh<double>({3});
+  std::copy(numbers.begin(), numbers.end(), array.mutable_data());
+  return array;
 }
 
 }  // namespace
 
 // Fields are set here because a frozen dataclass takes 3 us to do it, of the 5 us that a push may cost.
 py::object pose_of(Person& person, const PoseClass& pose_class, const Question& question, const float* answer) {
-  Array<float> joints_m({person.joints(), 3});
+  Array<float> joints_m = fresh<float>({person.joints(), 3});
   py::object error_m = py::none();
   float* error = nullptr;
   if (person.has_error()) {
-    Array<float> errors(person.joints());
+    Array<float> errors = fresh<float>({person.joints()});
     error = errors.mutable_data(), error_m = errors;
   }
+  const auto* is_seen = reinterpret_cast<const unsigned char*>(question.is_seen.data());
+  const Sight sight{question.keypoints_norm.data(), question.confidence.data(), is_seen, question.depth_m.data()};
+  Root root;
+  bool is_placed = false;
   double predicted_s = 0;
   if (answer) {
-    person.answer(answer, question.timestamp_s, question.was_reset, joints_m.mutable_data(), error);
+    is_placed =
+        person.answer(answer, question.timestamp_s, question.was_reset, sight, joints_m.mutable_data(), error, &root);
   } else {
-    predicted_s = person.predict(joints_m.mutable_data(), error);
+    predicted_s = person.predict(sight, joints_m.mutable_data(), error, &root, &is_placed);
     if (predicted_s == 0) return py::none();
   }
   auto* type = reinterpret_cast<PyTypeObject*>(pose_class.type.ptr());
-  const auto pose = py::reinterpret_steal<py::object>(PyBaseObject_Type.tp_new(type, py::tuple().ptr(), nullptr));
+  const auto pose = py::reinterpret_steal<py::object>(type->tp_alloc(type, 0));
   if (!pose) throw py::error_already_set();
-  set(pose, "joints_m", joints_m);
-  set(pose, "timestamp_s", py::float_(question.timestamp_s));
-  set(pose, "keypoints_norm", question.keypoints_norm);
-  set(pose, "confidence", question.confidence);
-  set(pose, "is_seen", question.is_seen);
-  set(pose, "skeleton", pose_class.skeleton);
-  set(pose, "was_reset", py::bool_(question.was_reset));
-  set(pose, "error_m", error_m);
-  set(pose, "predicted_s", py::float_(predicted_s));
+  const py::float_ timestamp_s(question.timestamp_s);
+  const py::float_ ahead_s(predicted_s);
+  const py::bool_ was_reset(question.was_reset);
+  const py::object root_m = numbers_of(is_placed, root.m), root_error_m = numbers_of(is_placed, root.error_m);
+  set_fields(pose, {joints_m, timestamp_s, question.keypoints_norm, question.confidence, question.is_seen,
+                    pose_class.skeleton, was_reset, error_m, ahead_s, root_m, root_error_m});
   return pose;
 }
 

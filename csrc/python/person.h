@@ -60,6 +60,7 @@ struct Question {
   Array<float> keypoints_norm;
   Array<double> confidence;
   Array<bool> is_seen;
+  std::vector<double> depth_m;  // empty without a lens
 };
 
 Question question_of(const Person& person);

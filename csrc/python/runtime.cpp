@@ -212,7 +212,8 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
                                       double max_gap_s, std::optional<double> seen_above, double hold_s,
                                       std::optional<std::array<double, 3>> smoothing, int on_bad_time, bool mend_sides,
                                       const Lengths& lengths_m, std::optional<std::array<double, 3>> gravity,
-                                      double deadline_ms, long state) {
+                                      double deadline_ms, const Distortion& distortion, double height_m,
+                                      bool constant_bones, long state) {
   const py::object skeleton = engine.attr("skeleton");
   const Lifter lifter{engine.attr("frames").cast<int>(), skeleton_of(skeleton), is_causal, inputs, outputs, 0, state};
   PersonOptions options;
@@ -223,6 +224,7 @@ std::unique_ptr<PyPerson> make_person(const py::type& pose, const py::object& en
   options.lengths_m = lengths_m;
   if (gravity) options.gravity = *gravity;
   options.deadline_ms = deadline_ms;
+  options.distortion = distortion, options.height_m = height_m, options.constant_bones = constant_bones;
   if (smoothing)
     options.min_cutoff_hz = (*smoothing)[0], options.beta = (*smoothing)[1], options.d_cutoff_hz = (*smoothing)[2];
   if (camera)
@@ -240,7 +242,8 @@ void bind_runtime(py::module_& m) {
            py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("is_causal"), py::arg("camera"),
            py::arg("delay_frames"), py::arg("rate_hz"), py::arg("max_gap_s"), py::arg("seen_above"), py::arg("hold_s"),
            py::arg("smoothing"), py::arg("on_bad_time"), py::arg("mend_sides"), py::arg("lengths_m"),
-           py::arg("gravity"), py::arg("deadline_ms"), py::arg("state"))
+           py::arg("gravity"), py::arg("deadline_ms"), py::arg("distortion"), py::arg("height_m"),
+           py::arg("constant_bones"), py::arg("state"))
       .def("memory",
            [](PyPerson& person) {
              const Person::Claim claim(person);
@@ -275,6 +278,7 @@ void bind_runtime(py::module_& m) {
   }, "(name, keypoints, alternatives) of each layout that ships.");
   bind_people(m);
   bind_parts(m);
+  bind_movement(m);
 }
 
 }  // namespace edgepose

@@ -18,5 +18,6 @@ Skeleton skeleton_of(const py::handle& skeleton);
 void bind_runtime(py::module_& m);
 void bind_people(py::module_& m);
 void bind_parts(py::module_& m);
+void bind_movement(py::module_& m);
 
 }  // namespace edgepose

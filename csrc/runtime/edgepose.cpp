@@ -12,8 +12,12 @@
 #include <new>
 #include <stdexcept>
 
+#include "axes.h"
+#include "bones.h"
 #include "engine.h"
+#include "kinematics.h"
 #include "people_stream.h"
+#include "keypoints.h"
 #include "place.h"
 #include "stream.h"
 
@@ -27,6 +31,14 @@ struct edgepose_stream {
 
 struct edgepose_people {
   edgepose::PeopleStream people;
+};
+
+struct edgepose_kinematics {
+  edgepose::Kinematics kinematics;
+};
+
+struct edgepose_floor {
+  edgepose::Floor floor;
 };
 
 namespace {
@@ -95,7 +107,9 @@ const edgepose::Skeleton* skeleton_with(const edgepose_engine* engine, int32_t j
 void fill(edgepose_pose* pose, std::size_t size, const edgepose::PoseArrays& of) {
   const edgepose_pose filled = {pose->size, (int32_t)of.is_seen.size(), of.was_reset, of.timestamp_s,
                                 of.joints_m.data(), of.keypoints_norm.data(), of.confidence.data(), of.is_seen.data(),
-                                of.error_m.empty() ? nullptr : of.error_m.data(), of.predicted_s};
+                                of.error_m.empty() ? nullptr : of.error_m.data(), of.predicted_s,
+                                of.has_root ? of.root.m.data() : nullptr,
+                                of.has_root ? of.root.error_m.data() : nullptr};
   std::memcpy(pose, &filled, size);
 }
 
@@ -134,10 +148,12 @@ edgepose::PersonOptions options_of(const edgepose_stream_options* options) {
                                 asked.hold_s, asked.min_cutoff_hz, asked.beta, asked.d_cutoff_hz,
                                 asked.fx, asked.fy, asked.cx, asked.cy,
                                 (edgepose::BadTime)asked.on_bad_time, asked.mend_sides != 0, {}, {},
-                                asked.deadline_ms, false};
+                                asked.deadline_ms, false, {}, asked.height_m, asked.constant_bones != 0};
   static_assert(EDGEPOSE_LENGTHS == edgepose::kLengthCount, "as many lengths as a person has");
   std::copy(asked.lengths_m, asked.lengths_m + EDGEPOSE_LENGTHS, taken.lengths_m.begin());
   std::copy(asked.gravity, asked.gravity + 3, taken.gravity.begin());
+  static_assert(EDGEPOSE_DISTORTIONS == edgepose::kDistortions, "as many coefficients as a lens has");
+  std::copy(asked.distortion, asked.distortion + EDGEPOSE_DISTORTIONS, taken.distortion.begin());
   return taken;
 }
 
@@ -182,6 +198,21 @@ edgepose_status counted(edgepose_people* people, size_t* poses, Call call) {
     need(poses, "poses is null");
     *poses = call(people->people).size();
     return *poses ? EDGEPOSE_OK : EDGEPOSE_NO_POSE;
+  });
+}
+
+void fill(edgepose_axes* to, const edgepose::Axes& axes) {
+  std::copy(axes.rotation.begin(), axes.rotation.end(), to->rotation);
+  std::copy(axes.origin.begin(), axes.origin.end(), to->origin_m);
+}
+
+// The axes that `call` makes.
+template <class Call>
+edgepose_status made(edgepose_axes* axes, Call call) {
+  return guarded([&] {
+    need(axes, "axes is null");
+    fill(axes, call());
+    return EDGEPOSE_OK;
   });
 }
 
@@ -351,6 +382,146 @@ edgepose_status edgepose_root_translation(size_t joints, const float* joints_m, 
     return EDGEPOSE_OK;
   });
 }
+
+double edgepose_depth_at(const float* depths, size_t width, size_t height, double x_px, double y_px, int32_t reach_px) {
+  const double at_px[2] = {x_px, y_px};
+  return depths ? edgepose::depth_at(depths, whole(width), whole(height), at_px, reach_px) : NAN;
+}
+
+edgepose_status edgepose_hold_bones(const edgepose_engine* engine, const double* lengths_m, float* joints_m,
+                                    size_t frames) {
+  return guarded([&] {
+    need(engine, "engine is null");
+    need(joints_m || frames == 0, "joints_m is null");
+    edgepose::Lengths known{};
+    if (lengths_m) std::copy(lengths_m, lengths_m + EDGEPOSE_LENGTHS, known.begin());
+    edgepose::hold_bones(engine->engine->skeleton(), known, joints_m, frames);
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_axes_named(const char* name, edgepose_axes* axes) {
+  return made(axes, [&] {
+    need(name, "name is null");
+    return edgepose::axes_named(name);
+  });
+}
+
+edgepose_status edgepose_axes_of_camera(const double* rotation, const double* translation, edgepose_axes* axes) {
+  return made(axes, [&] {
+    need(rotation, "rotation is null");
+    need(translation, "translation is null");
+    return edgepose::axes_of_camera(rotation, translation);
+  });
+}
+
+edgepose_status edgepose_axes_of_gravity(const double* gravity, double height_m, edgepose_axes* axes) {
+  return made(axes, [&] {
+    need(gravity, "gravity is null");
+    return edgepose::axes_of_gravity(gravity, height_m);
+  });
+}
+
+edgepose_status edgepose_axes_move(const edgepose_axes* axes, float* points, size_t count, int32_t is_relative) {
+  return guarded([&] {
+    need(axes, "axes is null");
+    need(points || count == 0, "points is null");
+    edgepose::Axes by;
+    std::copy(axes->rotation, axes->rotation + 9, by.rotation.begin());
+    std::copy(axes->origin_m, axes->origin_m + 3, by.origin.begin());
+    by.move(points, count, is_relative != 0);
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_floor_open(const edgepose_engine* engine, const double* gravity, edgepose_floor** floor) {
+  if (floor) *floor = nullptr;
+  return guarded([&] {
+    need(engine, "engine is null");
+    need(floor, "floor is null");
+    *floor = new edgepose_floor{{engine->engine->skeleton(), gravity}};
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_floor_add(edgepose_floor* floor, const float* joints_m, const double* root_m) {
+  return guarded([&] {
+    need(floor, "floor is null");
+    need(joints_m, "joints_m is null");
+    need(root_m, "root_m is null: the pose has no place");
+    floor->floor.add(joints_m, root_m);
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_floor_axes(const edgepose_floor* floor, edgepose_axes* axes) {
+  return made(axes, [&] {
+    need(floor, "floor is null");
+    return floor->floor.axes();
+  });
+}
+
+edgepose_status edgepose_floor_reset(edgepose_floor* floor) {
+  return guarded([&] {
+    need(floor, "floor is null");
+    floor->floor.reset();
+    return EDGEPOSE_OK;
+  });
+}
+
+void edgepose_floor_close(edgepose_floor* floor) { delete floor; }
+
+const char* edgepose_angle_name(size_t angle) {
+  return angle < edgepose::kAngleCount ? edgepose::kAngles[angle].name : nullptr;
+}
+
+edgepose_status edgepose_angle_range(size_t angle, double* least_deg, double* most_deg) {
+  return guarded([&] {
+    need(angle < edgepose::kAngleCount,
+         ("there is no angle " + std::to_string(angle) + "; there are " + std::to_string(edgepose::kAngleCount))
+             .c_str());
+    need(least_deg, "least_deg is null");
+    need(most_deg, "most_deg is null");
+    *least_deg = edgepose::kAngles[angle].least, *most_deg = edgepose::kAngles[angle].most;
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_kinematics_open(const edgepose_engine* engine, edgepose_kinematics** kinematics) {
+  if (kinematics) *kinematics = nullptr;
+  return guarded([&] {
+    need(engine, "engine is null");
+    need(kinematics, "kinematics is null");
+    *kinematics = new edgepose_kinematics{edgepose::Kinematics(engine->engine->skeleton())};
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_kinematics_update(edgepose_kinematics* kinematics, const float* joints_m,
+                                           const double* root_m, double timestamp_s, edgepose_movement* movement) {
+  return guarded([&] {
+    need(kinematics, "kinematics is null");
+    need(joints_m, "joints_m is null");
+    need(movement, "movement is null");
+    const std::size_t size = size_of(movement, "movement");
+    const edgepose::Movement& now = kinematics->kinematics(joints_m, root_m, timestamp_s);
+    edgepose_movement filled = {movement->size, (int32_t)(now.rotations.size() / 4), now.rotations.data(),
+                                now.angles_deg.data(), now.velocity_m_s.data(), {}};
+    std::copy(now.centre_of_mass_m.begin(), now.centre_of_mass_m.end(), filled.centre_of_mass_m);
+    std::memcpy(movement, &filled, size);
+    return EDGEPOSE_OK;
+  });
+}
+
+edgepose_status edgepose_kinematics_reset(edgepose_kinematics* kinematics) {
+  return guarded([&] {
+    need(kinematics, "kinematics is null");
+    kinematics->kinematics.reset();
+    return EDGEPOSE_OK;
+  });
+}
+
+void edgepose_kinematics_close(edgepose_kinematics* kinematics) { delete kinematics; }
 
 const char* edgepose_notice_name(size_t kind) {
   return kind < edgepose::kNoticeKinds ? edgepose::kNoticeNames[kind] : nullptr;

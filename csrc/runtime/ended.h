@@ -9,6 +9,7 @@ namespace edgepose {
 struct Note {
   std::vector<double> confidence;
   std::vector<unsigned char> is_seen;
+  std::vector<double> depth_m;  // from a depth camera; NaN where it measured none
 };
 
 // The frame that a model's answer belongs to.

@@ -56,6 +56,23 @@ double depth_of(double said, int keypoint) {
 
 }  // namespace
 
+double depth_at(const float* depths, long width, long height, const double* xy_px, int reach_px) {
+  const bool is_inside = xy_px[0] > -0.5 && xy_px[0] < (double)width - 0.5 && xy_px[1] > -0.5
+                         && xy_px[1] < (double)height - 0.5;
+  if (!is_inside) return NAN;
+  const long x = std::lround(xy_px[0]), y = std::lround(xy_px[1]), reach = std::clamp(reach_px, 0, kMostReachPx);
+  float near[(2 * kMostReachPx + 1) * (2 * kMostReachPx + 1)];
+  int count = 0;
+  for (long row = std::max(0L, y - reach); row <= std::min(height - 1, y + reach); row++)
+    for (long column = std::max(0L, x - reach); column <= std::min(width - 1, x + reach); column++) {
+      const float depth = depths[row * width + column];
+      if (depth > 0 && std::isfinite(depth)) near[count++] = depth;
+    }
+  if (count == 0) return NAN;
+  std::nth_element(near, near + count / 2, near + count);
+  return near[count / 2];
+}
+
 double confidence_of(double x, double y, double said) {
   if (!is_place(x, y) || said < 0) return 0;
   return std::min(said, 1.0);  // no number stays none

@@ -34,4 +34,11 @@ template <class Real>
 Reading read_keypoints(const Real* keypoints_px, int keypoints, int columns, const Picture& picture, double* to,
                        double* depth_m);
 
+constexpr int kMostReachPx = 10;
+
+// Depth at a pixel of a depth picture, depths[height][width]: the median of what was measured within reach_px of it
+// along either axis, kMostReachPx at most; NaN where nothing was measured (0, NaN or infinite), and outside the
+// picture.
+double depth_at(const float* depths, long width, long height, const double* xy_px, int reach_px);
+
 }  // namespace edgepose

@@ -11,15 +11,16 @@ namespace edgepose {
 
 struct NamedLength {
   const char *name, *joint, *twin;  // twin: the joint on the other side; null if there is none
+  int bones;                        // the bones to such joints that make up the length; 0: it is none of bones
 };
 
-constexpr NamedLength kLengths[] = {{"upper_arm", "left_elbow", "right_elbow"},
-                                    {"forearm", "left_wrist", "right_wrist"},
-                                    {"thigh", "left_knee", "right_knee"},
-                                    {"shank", "left_ankle", "right_ankle"},
-                                    {"shoulder_width", "left_shoulder", "right_shoulder"},
-                                    {"hip_width", "left_hip", "right_hip"},
-                                    {"trunk", "thorax", nullptr}};
+constexpr NamedLength kLengths[] = {{"upper_arm", "left_elbow", "right_elbow", 1},
+                                    {"forearm", "left_wrist", "right_wrist", 1},
+                                    {"thigh", "left_knee", "right_knee", 1},
+                                    {"shank", "left_ankle", "right_ankle", 1},
+                                    {"shoulder_width", "left_shoulder", "right_shoulder", 0},
+                                    {"hip_width", "left_hip", "right_hip", 2},
+                                    {"trunk", "thorax", nullptr, 0}};
 constexpr std::size_t kLengthCount = sizeof kLengths / sizeof *kLengths;
 using Lengths = std::array<double, kLengthCount>;  // m, in the order of kLengths; 0: unknown
 

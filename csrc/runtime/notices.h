@@ -16,6 +16,7 @@ enum class Notice {
   outside_picture,
   proportions,
   lying,
+  other_lens,
   duplicate_person,
   across_people,
   most_people,
@@ -25,10 +26,9 @@ enum class Notice {
 };
 
 constexpr std::size_t kNoticeKinds = (std::size_t)Notice::count;
-constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {"bad_time",        "exchanged_sides",  "time_unit",
-                                                                "outside_picture", "proportions",      "lying",
-                                                                "duplicate_person", "across_people",    "most_people",
-                                                                "not_lifted",       "late_push"};
+constexpr std::array<const char*, kNoticeKinds> kNoticeNames = {
+    "bad_time",         "exchanged_sides", "time_unit",   "outside_picture", "proportions", "lying", "other_lens",
+    "duplicate_person", "across_people",   "most_people", "not_lifted",      "late_push"};
 
 // Counts since construction: a reset of the stream leaves them. Notices are added when a frame is taken, not when it is
 // checked: a frame may be refused after its check.

@@ -15,10 +15,13 @@ constexpr double kLostShare = 2.0 / 3;
 constexpr double kMostRelativeDepthM = 1.5;  // MOST_DEPTH_M of edgepose/training/observation.py
 constexpr double kMostPredictedS = 0.1;  // a movement goes on for so long
 constexpr double kMostStepS = 0.25;      // between two answers that show a movement
+constexpr double kLeastHeightM = 0.5, kMostHeightM = 2.5;
+constexpr double kSizeError = 0.08, kHeightSizeError = 0.06;  // of poses, relative: people differ by 6 %, lifters too
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 Note blank(int joints) {
-  return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints)};
+  return {std::vector<double>((std::size_t)joints), std::vector<unsigned char>((std::size_t)joints),
+          std::vector<double>((std::size_t)joints, NAN)};
 }
 
 std::string listed(const std::vector<const char*>& names) {
@@ -82,7 +85,7 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
       adapter_(layout, lifter.skeleton),
       inputs_(inputs_of(lifter)),
       has_error_(edgepose::has_error(lifter.outputs)),
-      has_lens_(options.fx != 0 || options.fy != 0 || options.cx != 0 || options.cy != 0),
+      lens_(options.fx, options.fy, options.cx, options.cy, options.distortion, width_px, height_px),
       rate_hz_(rate_of(lifter, options.rate_hz)),
       clock_(options.on_bad_time),
       length_(length_column(options.lengths_m, lifter.skeleton)),
@@ -94,6 +97,11 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
               lifter.is_causal, options.is_one_person),
       max_gap_s_(options.max_gap_s),
       state_((std::size_t)lifter.state),
+      height_m_(options.height_m),
+      has_constant_bones_(options.constant_bones),
+      is_one_person_(options.is_one_person),
+      bones_(lifter.skeleton, options.lengths_m),
+      place_(joints_, kH36mFocal),
       undetected_(blank(joints_)),
       notices_(notices ? *notices : own_notices_),
       doubts_(lifter.skeleton, picture_),
@@ -102,24 +110,26 @@ Person::Person(const Lifter& lifter, const Layout& layout, double width_px, doub
   if (!(width_px >= 1 && width_px <= kMostPx && height_px >= 1 && height_px <= kMostPx))
     throw std::invalid_argument("image_size is (" + text(width_px) + ", " + text(height_px)
                                 + "); wanted two numbers of pixels from 1 to " + text(kMostPx));
-  const bool is_lens = options.fx >= 1 && options.fx <= kMostPx && options.fy >= 1 && options.fy <= kMostPx
-                       && std::fabs(options.cx) <= kMostPx && std::fabs(options.cy) <= kMostPx;
-  if (has_lens_ && !is_lens)
-    throw std::invalid_argument("fx, fy, cx, cy are " + text(options.fx) + ", " + text(options.fy) + ", "
-                                + text(options.cx) + ", " + text(options.cy)
-                                + "; wanted four finite numbers of pixels, fx and fy from 1 to " + text(kMostPx)
-                                + ", cx and cy at most that far from 0");
-  if (options.lengths_m != Lengths{} && !takes(Input::length))
-    throw std::invalid_argument("the model takes no lengths of a person; wanted none, or a model that does");
-  if (has_gravity_ && !(takes(Input::elevation) && has_lens_))
+  if (options.lengths_m != Lengths{} && !takes(Input::length) && !options.constant_bones)
+    throw std::invalid_argument("the model takes no lengths of a person; wanted none, a model that does, or constant "
+                                "bones");
+  const bool is_height = options.height_m == 0 || options.height_m == kLearnHeight
+                         || (options.height_m >= kLeastHeightM && options.height_m <= kMostHeightM);
+  if (!is_height)
+    throw std::invalid_argument("height_m is " + text(options.height_m) + "; wanted a standing height from "
+                                + text(kLeastHeightM) + " to " + text(kMostHeightM) + " m");
+  if (options.height_m == kLearnHeight && !lens_.is_known())
+    throw std::invalid_argument("the height is to be learnt and the lens is not known; wanted both");
+  if (has_gravity_ && !(takes(Input::elevation) && lens_.is_known()))
     throw std::invalid_argument(takes(Input::elevation)
                                     ? "gravity is known and the lens is not; wanted both"
                                     : "the model takes no gravity; wanted none, or a model that does");
-  scale_[0] = has_lens_ ? kH36mFocal / options.fx : 2.0 / width_px;
-  scale_[1] = has_lens_ ? kH36mFocal / options.fy : 2.0 / width_px;
-  centre_[0] = has_lens_ ? options.cx : 1.0, centre_[1] = has_lens_ ? options.cy : height_px / width_px;
   if (lifter.state > 0 && !takes(Input::gap))
     throw std::invalid_argument("the model remembers frames and takes no gap between them; wanted one that does");
+  const bool has_lens = lens_.is_known();
+  scale_[0] = has_lens ? kH36mFocal / options.fx : 2.0 / width_px;
+  scale_[1] = has_lens ? kH36mFocal / options.fy : 2.0 / width_px;
+  centre_[0] = has_lens ? options.cx : 1.0, centre_[1] = has_lens ? options.cy : height_px / width_px;
   if (options.mend_sides) sides_.emplace(lifter.skeleton, seen_above_);
   if (options.min_cutoff_hz != 0)
     smoothing_.emplace(options.min_cutoff_hz, options.beta, options.d_cutoff_hz, 3 * joints_);
@@ -139,6 +149,8 @@ void Person::reset() {
   end_clip();
   window_.reset();
   clock_.reset();
+  bones_.reset();
+  place_.reset();
   is_flushing_ = goes_on_ = false;
   answered_at_s_ = -HUGE_VAL, missed_reset_ = false;
 }
@@ -182,17 +194,26 @@ template void Person::check(const double*, long, long, double);
 template <class Real>
 void Person::check_keypoints(const Real* keypoints_px, long keypoints, long columns) {
   const long wanted = adapter_.keypoints();
-  const long most_columns = takes(Input::depth) ? 4 : 3;
+  const long most_columns = takes(Input::depth) || lens_.is_known() ? 4 : 3;
   if (keypoints != wanted || columns < 2 || columns > most_columns) {
     const std::string k = "(" + std::to_string(wanted) + ", ";
     throw std::invalid_argument("keypoints_px has shape (" + std::to_string(keypoints) + ", " + std::to_string(columns)
                                 + "); layout \"" + adapter_.layout() + "\" needs " + k + "2) or " + k + "3)"
                                 + (most_columns == 4 ? ", or with depths " + k + "4)"
-                                   : columns == 4    ? ": the model takes no depths"
+                                   : columns == 4    ? ": the model takes no depths, and a place needs a lens too"
                                                      : ""));
   }
   has_depths_ = columns == 4;
   reading_ = read_keypoints(keypoints_px, (int)keypoints, (int)columns, picture_, keypoints_.data(), depth_m_.data());
+  if (lens_.is_distorted()) undistort();
+}
+
+// Moves the checked keypoints to where a lens without distortion would show them.
+void Person::undistort() {
+  for (std::size_t k = 0; k < depth_m_.size(); k++) {
+    double* keypoint = keypoints_.data() + 3 * k;
+    if (keypoint[2] > 0 && !lens_.undistort(keypoint)) keypoint[2] = 0;
+  }
 }
 
 bool Person::take() {
@@ -239,19 +260,25 @@ bool Person::take_frame() {
     case Clock::Frame::next: break;
   }
   if (std::isfinite(spacing_s)) doubts_.look_at_time(spacing_s, notices_);
+  else if (lens_.is_off_centre())
+    notices_.add(Notice::other_lens, [] {
+      return "the lens is centred far from the middle of the picture: are its intrinsics those of a picture of another "
+             "size?";
+    });
   if (is_detected_) {
     adapter_(keypoints_.data(), joints_norm_.data(), note_.confidence.data(), has_depths_ ? depth_m_.data() : nullptr,
              joint_depth_m_.data());
     doubts_.look_at_frame(reading_, joints_norm_.data(), note_.confidence.data(), notices_);
     for (std::size_t i = 0; i < joints_norm_.size(); i += 2)
       for (std::size_t c = 0; c < 2; c++)
-        joints_norm_[i + c] =
-            has_lens_ ? (joints_norm_[i + c] - centre_[c]) * scale_[c] : joints_norm_[i + c] * scale_[c] - centre_[c];
+        joints_norm_[i + c] = lens_.is_known() ? (joints_norm_[i + c] - centre_[c]) * scale_[c]
+                                               : joints_norm_[i + c] * scale_[c] - centre_[c];
     const bool root_is_seen = note_.confidence[(std::size_t)root_] >= seen_above_;
     if (!window_.is_continued_by(root_is_seen ? joints_norm_.data() + 2 * root_ : nullptr, checked_at_s_)) end_clip();
     if (sides_) mend_sides();
     if (hold_(joints_norm_.data(), note_.confidence.data(), checked_at_s_)) {
       note_.is_seen = hold_.is_seen();
+      note_.depth_m = has_depths_ ? joint_depth_m_ : undetected_.depth_m;
       if (has_depths_) measure_depths();
       fill(true);
       return window_.push(frame_.data(), checked_at_s_, note_);
@@ -320,17 +347,41 @@ void Person::keypoints_norm(float* to) const {
   for (int j = 0; j < joints_; j++, from += inputs_.size()) *to++ = from[0], *to++ = from[1];
 }
 
-void Person::answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m) {
+bool Person::answer(const float* answer, double timestamp_s, bool was_reset, const Sight& sight, float* joints_m,
+                    float* error_m, Root* root) {
   for (int j = 0; j < joints_; j++, answer += outputs()) {
     std::copy(answer, answer + 3, joints_m + 3 * j);
     if (has_error_) error_m[j] = answer[3];
   }
-  if (smoothing_) {
-    if (was_reset) smoothing_->reset();
-    (*smoothing_)(joints_m, timestamp_s);
-  }
+  if (was_reset) forget_motion();
+  const bool has_height = height_m_ > 0;
+  if (has_constant_bones_ || has_height) bones_.learn(joints_m, sight.is_seen, timestamp_s);
+  if (smoothing_) (*smoothing_)(joints_m, timestamp_s);
+  const double height_m = has_height ? bones_.height_m() : 0;
+  double size = height_m > 0 ? height_m_ / height_m : 1;
+  resize(size, joints_m, error_m);
+  const double size_error = has_height ? kHeightSizeError : kSizeError;
+  const bool is_placed = lens_.is_known() && place_(joints_m, sight, timestamp_s, size_error, root);
+  if (height_m_ == kLearnHeight) resize(place_.size(), joints_m, error_m);
   last_input_s_ = timestamp_s, begins_anew_ = false;
   keep_answer(timestamp_s, was_reset, joints_m, error_m);
+  return is_placed;
+}
+
+// What is known of a person's motion and, unless the caller tells people apart, of their body.
+void Person::forget_motion() {
+  if (smoothing_) smoothing_->reset();
+  if (!is_one_person_) bones_.reset();
+  place_.reset();
+}
+
+// Makes a pose `size` times as large; constant bones keep their lengths.
+void Person::resize(double size, float* joints_m, float* error_m) {
+  if (has_constant_bones_) bones_.project(joints_m, size);
+  else if (size != 1)
+    for (int i = 0; i < 3 * joints_; i++) joints_m[i] = (float)(joints_m[i] * size);
+  if (size != 1 && has_error_)
+    for (int j = 0; j < joints_; j++) error_m[j] = (float)(error_m[j] * size);
 }
 
 void Person::keep_answer(double timestamp_s, bool was_reset, const float* joints_m, const float* error_m) {
@@ -344,7 +395,7 @@ void Person::keep_answer(double timestamp_s, bool was_reset, const float* joints
   answered_at_s_ = timestamp_s, missed_reset_ = false;
 }
 
-double Person::predict(float* joints_m, float* error_m) {
+double Person::predict(const Sight& sight, float* joints_m, float* error_m, Root* root, bool* is_placed) {
   notices_.add(Notice::not_lifted, [&] {
     return "somebody was not lifted at " + text(checked_at_s_) + " s, for the engine would have taken longer than "
            + text(1e3 * deadline_.limit_s()) + " ms: the pose is predicted (option deadline_ms)";
@@ -355,6 +406,8 @@ double Person::predict(float* joints_m, float* error_m) {
   const float moved_s = (float)std::min(ahead_s, kMostPredictedS);
   for (std::size_t i = 0; i < answered_m_.size(); i++) joints_m[i] = answered_m_[i] + moved_s * velocity_m_s_[i];
   if (has_error_) std::copy(answered_error_m_.begin(), answered_error_m_.end(), error_m);
+  if (has_constant_bones_) bones_.project(joints_m, 1);
+  *is_placed = lens_.is_known() && place_(joints_m, sight, timestamp_s(), kSizeError, root);
   return ahead_s;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "bones.h"
 #include "clock.h"
 #include "deadline.h"
 #include "doubts.h"
@@ -18,7 +19,9 @@
 #include "keypoints.h"
 #include "layouts.h"
 #include "lengths.h"
+#include "lens.h"
 #include "notices.h"
+#include "place.h"
 #include "sides.h"
 #include "window.h"
 
@@ -58,12 +61,17 @@ struct PersonOptions {
   double fx = 0, fy = 0, cx = 0, cy = 0;                // the lens, px; all 0: unknown
   BadTime on_bad_time = BadTime::refuse;
   bool mend_sides = true;  // see Sides
-  Lengths lengths_m{};                                  // the person's own; only for a model that takes them
+  Lengths lengths_m{};  // the person's own; only for a model that takes them, or with constant_bones
   // The direction of gravity in camera axes; all 0: unknown. Only for a model that takes elevations.
   std::array<double, 3> gravity{};
   double deadline_ms = 0;  // of a push; 0: none. See Deadline
   bool is_one_person = false;                           // the caller tells people apart: a jump is the same person's
+  Distortion distortion{};                              // of the lens
+  double height_m = 0;                                  // standing height, sets the size of poses; 0: the model's size
+  bool constant_bones = false;                          // see Bones
 };
+
+constexpr double kLearnHeight = -1;  // stands for the height that a depth camera shows
 
 // After construction nothing allocates, except for messages. One call at a time: see Claim.
 class Person {
@@ -123,16 +131,20 @@ class Person {
   bool was_reset() const { return window_.was_reset() || missed_reset_; }
   const std::vector<double>& confidence() const { return window_.note().confidence; }     // (J,)
   const std::vector<unsigned char>& is_seen() const { return window_.note().is_seen; }  // (J,)
+  const std::vector<double>& depth_m() const { return window_.note().depth_m; }         // (J,); NaN: not measured
   void keypoints_norm(float* to) const;                                                  // (J, 2)
 
-  // Turns the model's answer, (J, outputs), into joints_m (J, 3), filtered, and if has_error() into error_m (J,).
+  // Turns the model's answer, (J, outputs), into joints_m (J, 3), filtered and of the person's size, and if has_error()
+  // into error_m (J,).
   // timestamp_s and was_reset are those of its input; answers come in the order of the inputs.
-  void answer(const float* answer, double timestamp_s, bool was_reset, float* joints_m, float* error_m);
+  // sight: what was known of the frame. With a lens *root is filled; returns whether it is known.
+  bool answer(const float* answer, double timestamp_s, bool was_reset, const Sight& sight, float* joints_m,
+              float* error_m, Root* root);
 
   // Instead of answer(), for a model input that the engine did not lift in time: the joints go on as they moved between
   // the last two answers, for kMostPredictedS at most, and are then held; error_m is that of the last answer. Returns
   // how long after the last answer's frame that is, s; 0 if the clip has no answer yet: there is then no pose.
-  double predict(float* joints_m, float* error_m);
+  double predict(const Sight& sight, float* joints_m, float* error_m, Root* root, bool* is_placed);
   // The time of the last answer's frame; -infinity if the clip has none.
   double answered_at_s() const { return window_.was_reset() ? -HUGE_VAL : answered_at_s_; }
   Deadline& deadline() { return deadline_; }
@@ -159,6 +171,7 @@ class Person {
   int inputs() const { return (int)inputs_.size(); }
   int outputs() const { return has_error_ ? 4 : 3; }
   bool has_error() const { return has_error_; }
+  bool has_lens() const { return lens_.is_known(); }
   double rate_hz() const { return rate_hz_; }  // the rate of the grid; 0: no grid
 
  private:
@@ -168,6 +181,7 @@ class Person {
   template <class Real>
   void check_keypoints(const Real* keypoints_px, long keypoints, long columns);
   bool takes(Input input) const;
+  void undistort();
   void measure_depths();
   double column(Input input, std::size_t joint, bool is_placed) const;
   double elevation(const double* placed_norm) const;
@@ -177,12 +191,15 @@ class Person {
   void take_input();
   void end_clip();
   void mend_sides();
+  void forget_motion();
+  void resize(double size, float* joints_m, float* error_m);
 
   const int frames_, joints_, root_;
   const Picture picture_;
   const Adapter adapter_;
   const std::vector<Input> inputs_;
-  const bool has_error_, has_lens_;
+  const bool has_error_;
+  const Lens lens_;
   const double rate_hz_;
   Clock clock_;
   const std::vector<double> length_;  // the `length` column, (J,)
@@ -199,6 +216,10 @@ class Person {
   double last_input_s_ = 0;  // the time of the last input that was lifted
   bool goes_on_ = false;      // remember() was called: the next input is not the first of its clip
   bool begins_anew_ = true;   // no input of this clip has been lifted yet
+  const double height_m_;
+  const bool has_constant_bones_, is_one_person_;
+  Bones bones_;
+  Place place_;
   const Note undetected_;
   double checked_at_s_ = 0;
   bool is_detected_ = false, has_depths_ = false, is_flushing_ = false;

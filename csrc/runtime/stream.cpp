@@ -21,17 +21,18 @@ PoseArrays::PoseArrays(const Person& person) {
 }
 
 bool PoseArrays::take(Person& person, const float* answer) {
+  person.keypoints_norm(keypoints_norm.data());
+  std::copy(person.confidence().begin(), person.confidence().end(), confidence.begin());
+  std::copy(person.is_seen().begin(), person.is_seen().end(), is_seen.begin());
+  const Sight sight{keypoints_norm.data(), person.confidence().data(), is_seen.data(), person.depth_m().data()};
   if (!answer) {
-    const double ahead_s = person.predict(joints_m.data(), error_m.data());
+    const double ahead_s = person.predict(sight, joints_m.data(), error_m.data(), &root, &has_root);
     if (ahead_s == 0) return false;
     predicted_s = ahead_s, timestamp_s = person.timestamp_s(), was_reset = false;
   } else {
     predicted_s = 0, timestamp_s = person.timestamp_s(), was_reset = person.was_reset();
-    person.answer(answer, timestamp_s, was_reset, joints_m.data(), error_m.data());
+    has_root = person.answer(answer, timestamp_s, was_reset, sight, joints_m.data(), error_m.data(), &root);
   }
-  person.keypoints_norm(keypoints_norm.data());
-  std::copy(person.confidence().begin(), person.confidence().end(), confidence.begin());
-  std::copy(person.is_seen().begin(), person.is_seen().end(), is_seen.begin());
   return true;
 }
 

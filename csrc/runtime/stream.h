@@ -22,6 +22,8 @@ struct PoseArrays {
   std::vector<unsigned char> is_seen;                                // (J,)
   double timestamp_s = 0, predicted_s = 0;  // predicted_s: see Person::predict; 0: the engine's answer
   bool was_reset = false;
+  Root root{};
+  bool has_root = false;  // the place of the root is known
 };
 
 // One call at a time: a concurrent call throws Busy. After construction push() and flush() allocate nothing, except for

@@ -34,9 +34,10 @@ constexpr double kSurely = 6;       // a detection this much cheaper for another
 constexpr double kShare = 0.25;     // share of the joints that lie on another person: the pose is nobody's
 constexpr double kStretch = 1.5;    // times the greatest length of the bone so far
 constexpr int kStretched = 3;       // number of bones
+constexpr double kDiagonal = 1.42;  // of a box, in its longer side
 
 double square(double x) { return x * x; }
-
+double length(double x, double y) { return std::sqrt(x * x + y * y); }  // std::hypot takes five times as long
 
 }  // namespace
 
@@ -118,7 +119,7 @@ Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap
     one.cost = 1.5 * std::log1p((square(one.shift[0]) + square(one.shift[1])) / square(expected.size * shift_scale))
                + 2 * std::log(shift_scale) + kFreedom * (pose + std::log(shape_scale)) + kExchanged * is_exchanged;
     if (one.cost < best.cost) best = one;
-    if (pose < kLikely || std::hypot(one.shift[0], one.shift[1]) > kJerk * expected.size) break;
+    if (pose < kLikely || length(one.shift[0], one.shift[1]) > kJerk * expected.size) break;
   }
   return best;
 }
@@ -134,10 +135,10 @@ double Tracker::assign(double timestamp_s, int* places) {
     for (std::size_t d = 0; d < count; d++) {
       const Shape& detection = detections_[d];
       const double apart_px =
-          std::hypot(detection.centre[0] - track.expected.centre[0], detection.centre[1] - track.expected.centre[1]);
+          length(detection.centre[0] - track.expected.centre[0], detection.centre[1] - track.expected.centre[1]);
       if (detection.seen < kLeastJoints || apart_px > gate_px + kHalf * track.expected.size) continue;
       const Fit found = fit(track, detection, gap_s);
-      if (std::hypot(found.shift[0], found.shift[1]) <= gate_px) costs_[row * count + d] = found.cost;
+      if (length(found.shift[0], found.shift[1]) <= gate_px) costs_[row * count + d] = found.cost;
     }
   }
   assignment_(costs_.data(), (int)rows_.size(), (int)count, kUnknown, columns_of_.data());
@@ -156,7 +157,7 @@ double Tracker::assign(double timestamp_s, int* places) {
 void Tracker::find_jerk(double timestamp_s, int* places, double cost) {
   const auto jump_of = [&](const Track& track, const Shape& detection) {
     const Fit found = fit(track, detection, timestamp_s - track.seen_s);
-    return std::hypot(found.shift[0], found.shift[1]) / track.expected.size;
+    return length(found.shift[0], found.shift[1]) / track.expected.size;
   };
   int fresh = 0, steady = 0;
   for (const int row : rows_) fresh += is_fresh(tracks_[(std::size_t)row], timestamp_s);
@@ -188,6 +189,12 @@ void Tracker::find_jerk(double timestamp_s, int* places, double cost) {
 
 bool Tracker::is_fresh(const Track& track, double timestamp_s) const { return timestamp_s - track.seen_s <= kFreshS; }
 
+// Whether no joints of two shapes can be within a distance: a joint is no further from the centre than the box is wide.
+bool Tracker::are_apart(const Shape& a, const Shape& b, double within_px) const {
+  const double most_px = kDiagonal * (a.size + b.size) + within_px;
+  return square(a.centre[0] - b.centre[0]) + square(a.centre[1] - b.centre[1]) > square(most_px);
+}
+
 // Root mean square distance of the joints that both shapes have, in sizes.
 double Tracker::apart(const Shape& a, const Shape& b) const {
   double squares = 0;
@@ -208,6 +215,8 @@ int Tracker::judge(std::size_t detection, const int* places, double timestamp_s)
   for (std::size_t other = 0; other < detections_.size(); other++) {
     if (other == detection || places[other] == kEmpty) continue;
     const bool is_known = places[other] >= 0 && is_fresh(tracks_[(std::size_t)places[other]], timestamp_s);
+    const double most_px = kSameNew * std::max(shape.size, detections_[other].size);
+    if (are_apart(shape, detections_[other], most_px)) continue;
     const double distance = apart(shape, detections_[other]);
     if (!track && distance < kSameNew && (is_known || places[other] >= 0 || other < detection)) return kDuplicate;
     if (!track || !is_known || distance >= kSame) continue;
@@ -229,12 +238,12 @@ bool Tracker::is_across(int place, const Shape& detection, double timestamp_s) c
   const double near_px = kSame * track.expected.size;
   const auto distance_px = [&](const Track& of, std::size_t j) {
     if (!of.expected.is_seen[j]) return HUGE_VAL;
-    return std::hypot(of.expected.joints[2 * j] - detection.joints[2 * j],
-                      of.expected.joints[2 * j + 1] - detection.joints[2 * j + 1]);
+    return length(of.expected.joints[2 * j] - detection.joints[2 * j],
+                  of.expected.joints[2 * j + 1] - detection.joints[2 * j + 1]);
   };
   for (const int row : rows_) {
     const Track& other = tracks_[(std::size_t)row];
-    if (row == place || !is_fresh(other, timestamp_s)) continue;
+    if (row == place || !is_fresh(other, timestamp_s) || are_apart(other.expected, detection, near_px)) continue;
     int own = 0, others = 0;
     for (std::size_t j = 0; j < (std::size_t)joints_; j++) {
       if (!detection.is_seen[j] || !track.expected.is_seen[j]) continue;
@@ -263,7 +272,7 @@ bool Tracker::lies_on_others(std::size_t detection, const int* places) const {
       const Shape& their = detections_[other];
       if (other == detection || places[other] < 0 || !their.is_seen[j]) continue;
       const double apart_px =
-          std::hypot(their.joints[2 * j] - shape.joints[2 * j], their.joints[2 * j + 1] - shape.joints[2 * j + 1]);
+          length(their.joints[2 * j] - shape.joints[2 * j], their.joints[2 * j + 1] - shape.joints[2 * j + 1]);
       if (apart_px > kSame * their.size) continue;
       shared++;
       break;
@@ -276,7 +285,7 @@ bool Tracker::lies_on_others(std::size_t detection, const int* places) const {
 double Tracker::bone_px(const Shape& shape, std::size_t j) const {
   const int parent = parents_[j];
   if (parent < 0 || !shape.is_seen[j] || !shape.is_seen[(std::size_t)parent]) return 0;
-  return std::hypot(shape.joints[2 * j] - shape.joints[(std::size_t)(2 * parent)],
+  return length(shape.joints[2 * j] - shape.joints[(std::size_t)(2 * parent)],
                     shape.joints[2 * j + 1] - shape.joints[(std::size_t)(2 * parent + 1)]);
 }
 

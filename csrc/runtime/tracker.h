@@ -59,6 +59,7 @@ class Tracker {
   double shift(const Shape& from, const Shape& to, int c);
   double median(const std::vector<double>& values, int count);
   double apart(const Shape& a, const Shape& b) const;
+  bool are_apart(const Shape& a, const Shape& b, double within_px) const;
   double bone_px(const Shape& shape, std::size_t j) const;
   void predict(double timestamp_s, const double* jerk_px);
   Fit fit(const Track& track, const Shape& detection, double gap_s);

@@ -37,7 +37,8 @@ Window::Window(int frames, const Skeleton& skeleton, int columns, double rate_hz
       is_one_person_(is_one_person),
       after_(is_causal ? 0 : frames / 2),
       last_note_{std::vector<double>((std::size_t)skeleton.joints),
-                 std::vector<unsigned char>((std::size_t)skeleton.joints)},
+                 std::vector<unsigned char>((std::size_t)skeleton.joints),
+                 std::vector<double>((std::size_t)skeleton.joints, NAN)},
       // The arguments are checked below: the limits here only prevent impossible sizes.
       ended_(std::max(frames, 1), width_, std::max(frames, 1) - 1 - after_, std::max(0, std::min(delay_frames, after_)),
              last_note_) {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from ..checks import listed
 from ..files.motion import Motion
-from ..files.writing import SUFFIXES
+from ..files.writing import SUFFIXES, write_motions
 from ..skeleton import Skeleton
 from ..stream import Pose
 
@@ -26,3 +28,16 @@ def motions_of(arrays: Mapping[str, np.ndarray], skeleton: Skeleton) -> list[Mot
     columns = ("frame", "timestamps_s", "joints_m", "confidence", "is_seen")
     return [Motion(int(person), skeleton, *(arrays[name][arrays["person"] == person] for name in columns))
             for person in np.unique(arrays["person"])]
+
+
+def write_people(motions: Sequence[Motion], path: Path) -> None:
+    """Several people's poses: an .npz file with a row a pose and its `person`, or files of another program."""
+    if path.suffix == ".npz":
+        columns = {name: np.concatenate([getattr(motion, name) for motion in motions])
+                   for name in ("frame", "timestamps_s", "joints_m", "confidence", "is_seen")}
+        person = np.repeat([motion.person for motion in motions], [len(motion.frame) for motion in motions])
+        np.savez(path, person=person, **columns, joint_names=motions[0].skeleton.joints)
+        files = [path]
+    else:
+        files = write_motions(path, motions)
+    print(f"  poses         {listed(files)}")

@@ -9,50 +9,61 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..adapters import ADAPTERS, Adapter, adapter_of
 from ..camera import checked_image_size
-from ..checks import PICTURES, check_output, checked_number, listed, need_library
+from ..checks import PICTURES, check_output, checked_number, need_library
 from ..clip import Clip, by_identity, load_people, reference_of, stream_clip
 from ..engine import load
 from ..files.writing import write_motions
 from ..filters import SMOOTH, OneEuro
 from ..metrics import mpjpe, p_mpjpe
+from ..people import People
 from ..pictures.detector import DETECTORS, SHIPPED_DETECTOR, Detector, open_detector
 from ..pictures.video import camera_frames, check_video, is_live, video_frames
 from ..show.drawing import FILMS, plot_poses, save_film
 from ..show.live import Viewer
 from ..stream import Lifter, Pose, Stream
+from .knowledge import add_knowledge, knowledge_of
 from .layouts import add_layout
-from .outputs import OUTPUTS, motion_of
+from .outputs import OUTPUTS, motion_of, write_people
 
 SMALL_PX = 480  # most rows of a film's background
 
 
-def film_clip(path: str | Path, detector: Detector, layout: str | Adapter | None = None,
-              fps: float | None = None) -> tuple[Clip, np.ndarray]:
-    """(clip, each frame's time in the detector in ms) of a video file: the keypoints that a detector finds in it.
+def film_people(path: str | Path, detector: Detector, layout: str | Adapter | None = None, fps: float | None = None,
+                everybody: bool = False) -> tuple[list[Clip], np.ndarray]:
+    """(people, each frame's time in the detector in ms) of a video file: the keypoints that a detector finds in it, a
+    clip for each place in its lists.
 
     layout: another adapter of the same keypoints than the detector's; fps: for files whose time stamps are wrong.
+    everybody: all people that the detector finds; else one.
     Raises ValueError if the layout does not have as many keypoints as the detector gives, and what video_frames raises.
     """
     layout = layout or detector.layout
     wanted = adapter_of(layout).layout
-    nobody = np.zeros((len(wanted), 3))
-    if len(nobody) != len(ADAPTERS[detector.layout].layout):
-        raise ValueError(f"layout {wanted.name!r} has {len(nobody)} keypoints; the detector gives {detector.layout!r}")
+    if len(wanted) != len(ADAPTERS[detector.layout].layout):
+        raise ValueError(f"layout {wanted.name!r} has {len(wanted)} keypoints; the detector gives {detector.layout!r}")
     found, stamps, times_ms = [], [], []
     for timestamp_s, image in video_frames(path, fps):
         start = time.perf_counter()
-        found.append(detector(image))
+        found.append(detector.people(image) if everybody else _one(detector(image)))
         times_ms.append((time.perf_counter() - start) * 1e3)
         stamps.append(timestamp_s)
     stamps_s = np.array(stamps)
     rate = fps or (1 / np.median(np.diff(stamps_s)) if len(stamps_s) > 1 else 1.0)
-    return Clip(Path(path).stem, np.stack([nobody if keypoints is None else keypoints for keypoints in found]), layout,
-                (image.shape[1], image.shape[0]), float(rate), timestamps_s=stamps_s), np.array(times_ms)
+    keypoints_px = np.zeros((len(found), max(1, *map(len, found)) if found else 1, len(wanted), 3))
+    for frame, people in enumerate(found):
+        keypoints_px[frame, :len(people)] = people
+    return [Clip(Path(path).stem, keypoints_px[:, place], layout, (image.shape[1], image.shape[0]), float(rate),
+                 timestamps_s=stamps_s) for place in range(keypoints_px.shape[1])], np.array(times_ms)
+
+
+def _one(person: np.ndarray | None) -> Sequence[np.ndarray]:
+    return [] if person is None else [person]
 
 
 def small_frames(path: str | Path, fps: float | None = None) -> list[np.ndarray]:
@@ -63,34 +74,41 @@ def small_frames(path: str | Path, fps: float | None = None) -> list[np.ndarray]
 
 def watch(engine: Lifter, camera: int | str, detector: Detector, delay_frames: int = 0,
           smoothing: OneEuro | None = None, keep: bool = False,
-          live: Callable[[tuple[float, float]], Viewer] | None = None, fps: float | None = None) -> list[Pose]:
-    """Lifts what a camera sees, says each second what it is, and returns when interrupted or the camera is lost: all
-    poses if `keep`, else the last.
+          live: Callable[[tuple[float, float]], Viewer] | None = None, fps: float | None = None,
+          everybody: bool = False, **known: Any) -> list[tuple[int, Pose]]:
+    """Lifts what a camera sees, says each second what it is, and returns when interrupted or the camera is lost: (id,
+    pose) of all poses if `keep`, else of the last frame's.
 
-    live: makes the viewer that shows the poses, of the image size. Raises what camera_frames and `live` raise.
+    live: makes the viewer that shows the poses, of the image size. everybody: all people that the detector finds; else
+    one, whose id is 0. known: see Stream. Raises what camera_frames and `live` raise.
     """
-    poses: list[Pose] = []
-    stream, viewer, told_s, frames = None, None, 0.0, 0
+    poses: list[tuple[int, Pose]] = []
+    followed, viewer, told_s, frames = None, None, 0.0, 0
     with suppress(KeyboardInterrupt), ExitStack() as open_until_the_end:
         for timestamp_s, image in _until_lost(camera_frames(camera, fps=fps, on_drop=_say_drop)):
-            if stream is None:
+            if followed is None:
                 image_size = (image.shape[1], image.shape[0])
-                stream = Stream(engine, detector.layout, image_size, delay_frames=delay_frames, smoothing=smoothing,
-                                on_bad_time="reset")
+                followed = (People if everybody else Stream)(engine, detector.layout, image_size, smoothing=smoothing,
+                                                             delay_frames=delay_frames, on_bad_time="reset", **known)
                 viewer = open_until_the_end.enter_context(live(image_size)) if live else None
-            pose = stream.push(detector(image), timestamp_s)
-            if viewer is not None and pose is not None:
-                viewer.push(pose)
-            if pose is not None:
-                if not keep:
-                    poses.clear()
-                poses.append(pose)
+            if everybody:
+                new = followed.push(detector.people(image), timestamp_s)
+            else:
+                pose = followed.push(detector(image), timestamp_s)
+                new = [] if pose is None else [(0, pose)]
+            if viewer is not None and new:
+                viewer.push(new[0][1])
+            if new and not keep:
+                poses.clear()
+            poses += new
             frames += 1
             if timestamp_s - told_s >= 1:
-                print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {pose or 'nobody'}",
-                      flush=True)
+                said = ", ".join(f"{person}: {pose}" if everybody else str(pose) for person, pose in new) or "nobody"
+                print(f"  {timestamp_s:7.1f} s  {frames / (timestamp_s - told_s):5.1f} frames/s  {said}", flush=True)
                 told_s, frames = timestamp_s, 0
-    return poses + stream.flush() if keep and stream else poses
+    if keep and followed:
+        poses += followed.flush() if everybody else [(0, pose) for pose in followed.flush()]
+    return poses
 
 
 def _until_lost(frames: Iterator[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
@@ -124,6 +142,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                                       "device, an address (rtsp://...) or a GStreamer pipeline")
     parser.add_argument("--detector", metavar="NAME_OR_FILE",
                         help=f"for pictures: {DETECTORS} (default: shipped, a demonstration)")
+    parser.add_argument("--people", action="store_true",
+                        help="for pictures: follow everybody the detector finds, not one person")
     parser.add_argument("--flip-test", action="store_true",
                         help="the detector's mean with the mirrored picture, at twice its time")
     add_layout(parser)
@@ -132,6 +152,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--delay", type=int, default=0, metavar="FRAMES", help="later frames to wait for (default 0)")
     parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
+    add_knowledge(parser)
     parser.add_argument("--out", type=Path, metavar="FILE",
                         help=f"write the poses: {', '.join(OUTPUTS)} (docs/files.md)")
     parser.add_argument("--plot", type=Path, metavar="FILE",
@@ -142,10 +163,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _people_of(arguments: argparse.Namespace) -> list[Clip]:
-    """The people of what the arguments name; a video has one."""
+    """The people of what the arguments name; a video has one, or with --people all."""
     if arguments.video is None:
-        if arguments.flip_test or arguments.detector:
-            raise ValueError("--detector and --flip-test are for --video and --camera; a clip has its keypoints")
+        if arguments.flip_test or arguments.detector or arguments.people:
+            raise ValueError("--detector, --people and --flip-test are for --video and --camera; a clip has its "
+                             "keypoints, of everybody in it")
         return by_identity(load_people(arguments.clip, arguments.layout,
                                        arguments.image_size and tuple(arguments.image_size), arguments.fps))
     if arguments.image_size:
@@ -153,11 +175,11 @@ def _people_of(arguments: argparse.Namespace) -> list[Clip]:
     need_library("cv2", "reading pictures")
     check_video(arguments.video)
     with _detector_of(arguments) as detector:
-        clip, times_ms = film_clip(arguments.video, detector, arguments.layout, arguments.fps)
-    found = sum(clip.seen_in(i) is not None for i in range(len(times_ms)))
+        people, times_ms = film_people(arguments.video, detector, arguments.layout, arguments.fps, arguments.people)
+    found = sum(any(clip.seen_in(i) is not None for clip in people) for i in range(len(times_ms)))
     print(f"{arguments.video}: somebody in {found} of {len(times_ms)} frames by {arguments.detector or 'shipped'}, "
           f"p50 {np.percentile(times_ms, 50):.1f} ms, p99 {np.percentile(times_ms, 99):.1f} ms")
-    return [clip]
+    return by_identity(people)
 
 
 def _detector_of(arguments: argparse.Namespace) -> Detector:
@@ -169,21 +191,24 @@ def _detector_of(arguments: argparse.Namespace) -> Detector:
 
 
 def write_poses(poses: list[Pose], path: Path, frames: np.ndarray) -> None:
-    """An .npz file of joints_m, timestamp_s, confidence, is_seen and joint_names, or a file of another program by its
-    suffix. frames (N,): the recording's of each pose."""
+    """An .npz file of joints_m, timestamp_s, confidence, is_seen and joint_names, of placed poses also root_m and
+    root_error_m, or a file of another program by its suffix. frames (N,): the recording's of each pose."""
     if path.suffix != ".npz":
         write_motions(path, [motion_of(poses, frames)])
         print(f"  poses         {path}")
         return
+    places = {name: np.array([np.full(3, np.nan) if getattr(pose, name) is None else getattr(pose, name)
+                              for pose in poses]) for name in ("root_m", "root_error_m")
+              if any(pose.root_m is not None for pose in poses)}
     np.savez(path, joints_m=np.stack([pose.joints_m for pose in poses]),
              timestamp_s=[pose.timestamp_s for pose in poses],
              confidence=np.stack([pose.confidence for pose in poses]),
-             is_seen=np.stack([pose.is_seen for pose in poses]), joint_names=poses[0].skeleton.joints)
+             is_seen=np.stack([pose.is_seen for pose in poses]), joint_names=poses[0].skeleton.joints, **places)
     print(f"  poses         {path}")
 
 
 def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
-           live: Callable[[tuple[float, float]], Viewer] | None) -> int:
+           live: Callable[[tuple[float, float]], Viewer] | None, known: dict[str, Any]) -> int:
     wanted = ("layout", "image_size", "plot", "save") + ("fps",) * is_live(arguments.camera)
     options = [option for option in wanted if getattr(arguments, option) is not None]
     if options:
@@ -191,20 +216,25 @@ def _watch(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | N
     need_library("cv2", "reading pictures")
     with _detector_of(arguments) as detector:
         poses = watch(engine, arguments.camera, detector, arguments.delay, smoothing, arguments.out is not None, live,
-                      arguments.fps)
-    if arguments.out and poses:
-        write_poses(poses, arguments.out, np.arange(len(poses)))
+                      arguments.fps, arguments.people, **known)
+    if arguments.out and poses and not arguments.people:
+        write_poses([pose for _, pose in poses], arguments.out, np.arange(len(poses)))
+    elif arguments.out and poses:
+        moments = sorted({pose.timestamp_s for _, pose in poses})
+        of = {person: [pose for one, pose in poses if one == person] for person, _ in poses}
+        write_people([replace(motion_of(some, np.searchsorted(moments, [pose.timestamp_s for pose in some])),
+                              person=person) for person, some in of.items()], arguments.out)
     return 0
 
 
 def _stream_several(arguments: argparse.Namespace, engine: Lifter, smoothing: OneEuro | None,
-                    people: Sequence[Clip]) -> int:
+                    people: Sequence[Clip], known: dict[str, Any]) -> int:
     options = [option for option in ("plot", "save", "live") if getattr(arguments, option) is not None]
     if options:
         raise ValueError(f"--{options[0]} shows one person; {people[0].name} has {len(people)}")
     motions = []
     for clip in people:
-        poses, _ = stream_clip(engine, clip, arguments.delay, smoothing)
+        poses, _ = stream_clip(engine, clip, arguments.delay, smoothing, **known)
         print(f"{clip.name}, person {clip.person_id}: frames {clip.first_frame} to "
               f"{clip.first_frame + len(clip.keypoints_px) - 1} at {clip.fps:g} Hz -> {len(poses)} poses by {engine}; "
               f"resets: {max(sum(pose.was_reset for pose in poses) - 1, 0)}")
@@ -213,14 +243,8 @@ def _stream_several(arguments: argparse.Namespace, engine: Lifter, smoothing: On
             motions.append(replace(motion_of(poses, frames), person=clip.person_id))
     if not motions:
         raise ValueError(f"clip {people[0].name}: no frame gave a pose of anybody")
-    if arguments.out and arguments.out.suffix == ".npz":
-        columns = {name: np.concatenate([getattr(motion, name) for motion in motions])
-                   for name in ("frame", "timestamps_s", "joints_m", "confidence", "is_seen")}
-        person = np.repeat([motion.person for motion in motions], [len(motion.frame) for motion in motions])
-        np.savez(arguments.out, person=person, **columns, joint_names=motions[0].skeleton.joints)
-        print(f"  poses         {arguments.out}")
-    elif arguments.out:
-        print(f"  poses         {listed(write_motions(arguments.out, motions))}")
+    if arguments.out:
+        write_people(motions, arguments.out)
     return 0
 
 
@@ -247,18 +271,19 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.image_size:
         checked_image_size(tuple(arguments.image_size))
     engine = load(arguments.engine, threads=arguments.threads, trust=arguments.trust)
-    smoothing = SMOOTH if arguments.smooth else None
+    smoothing, known = SMOOTH if arguments.smooth else None, knowledge_of(arguments)
+    known["constant_bones"] = arguments.constant_bones
     # A delay that the engine does not have is refused here, not after a film has been through the detector.
     Stream(engine, "coco17", (1, 1), delay_frames=arguments.delay)
     live = None if arguments.live is None else lambda image_size: Viewer(image_size, live_file)
     if arguments.camera is not None:
-        return _watch(arguments, engine, smoothing, live)
+        return _watch(arguments, engine, smoothing, live, known)
     people = _people_of(arguments)
     if len(people) > 1:
-        return _stream_several(arguments, engine, smoothing, people)
+        return _stream_several(arguments, engine, smoothing, people, known)
     clip = people[0]
     with live(clip.image_size) if live else nullcontext() as viewer:
-        poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push)
+        poses, times_ms = stream_clip(engine, clip, arguments.delay, smoothing, viewer and viewer.push, **known)
     if not poses:
         raise ValueError(f"clip {clip.name}: no frame of {len(clip.keypoints_px)} gave a "
                          f"pose: {_reason_for_none(clip)}")
@@ -267,6 +292,11 @@ def main(arguments: argparse.Namespace) -> int:
           f"(a frame every {1e3 / clip.fps:.1f} ms)")
     print(f"  joints        {np.mean([pose.is_seen.mean() for pose in poses]):.1%} seen by the "
           f"detector, the others held in place; resets: {sum(pose.was_reset for pose in poses) - 1}")
+    roots_m = np.array([pose.root_m for pose in poses if pose.root_m is not None])
+    if len(roots_m):
+        error_m = np.median([pose.root_error_m[2] for pose in poses if pose.root_m is not None])
+        print(f"  place         {roots_m[:, 2].min():.2f} to {roots_m[:, 2].max():.2f} m in front of the camera, "
+              f"good to {error_m:.2f} m")
     joints_m = np.stack([pose.joints_m for pose in poses])
     if clip.reference_m is not None:
         errors = [metric(1e3 * joints_m, 1e3 * reference_of(poses, clip)) for metric in (mpjpe, p_mpjpe)]

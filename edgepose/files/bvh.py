@@ -2,8 +2,8 @@
 
 A bone has its mean length over the recording, so joints move a little where a lifter's bones vary. Every bone is turned
 by one joint; where several bones begin in one place, each has a joint of its own there, of no length, "pelvis_spine".
-Two points do not show how a bone is turned about itself: it is turned as little as may be. At rest the person stands
-upright with the arms out and looks along z. A moment without a pose repeats the one before.
+The rotations are those of Kinematics. At rest the person stands upright with the arms out and looks along z. A moment
+without a pose repeats the one before.
 Source: M. Meredith and S. Maddock, "Motion capture file formats explained", 2001.
 """
 
@@ -15,14 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..kinematics import Kinematics, world_rotations
 from ..skeleton import Skeleton
-from .motion import CAMERA_TO_Y_UP, Motion, evenly, unit, zxy_degrees
+from .motion import CAMERA_TO_Y_UP, Motion, evenly, zxy_degrees
 
 CM = 100.0  # per metre
 CHANNELS = "Zrotation Xrotation Yrotation"
-SIDEWAYS = {"left": np.array([1.0, 0, 0]), "right": np.array([-1.0, 0, 0])}  # looking along z, y up
-UP, DOWN = np.array([0, 1.0, 0]), np.array([0, -1.0, 0])
-LEG = ("knee", "ankle")
 
 
 @dataclass
@@ -39,12 +37,15 @@ class Node:
 def write_bvh(path: Path, motion: Motion) -> None:
     """Writes one person's motion."""
     even = evenly([motion])
-    joints_m = _without_gaps(even.joints_m[0]) @ CAMERA_TO_Y_UP.T
-    skeleton = motion.skeleton
-    vectors_m = {child: joints_m[:, child] - joints_m[:, parent] for parent, child in skeleton.bones}
-    lengths_m = {child: float(np.linalg.norm(vectors, axis=-1).mean()) for child, vectors in vectors_m.items()}
-    root = _tree(skeleton, skeleton.root, np.zeros(3), lengths_m)
-    degrees = _turned(root, skeleton, vectors_m)
+    joints_m, skeleton, kinematics = _without_gaps(even.joints_m[0]), motion.skeleton, Kinematics(motion.skeleton)
+    lengths_m = {child: float(np.linalg.norm(joints_m[:, child] - joints_m[:, parent], axis=-1).mean())
+                 for parent, child in skeleton.bones}
+    rest = kinematics.rest @ CAMERA_TO_Y_UP.T
+    root = _tree(skeleton, skeleton.root, np.zeros(3), {j: CM * m * rest[j] for j, m in lengths_m.items()})
+    rotations = np.stack([kinematics.at(*moment).rotations for moment in zip(joints_m, even.times_s)])
+    turns = CAMERA_TO_Y_UP @ world_rotations(rotations, skeleton) @ CAMERA_TO_Y_UP.T
+    degrees = _turned(root, turns, skeleton)
+    joints_m = joints_m @ CAMERA_TO_Y_UP.T
     rows = np.concatenate([CM * joints_m[:, skeleton.root], degrees], axis=1)
     with open(path, "w", encoding="utf-8") as file:
         file.write("HIERARCHY\n" + "\n".join(_hierarchy(root)) + f"\nMOTION\nFrames: {len(rows)}\n"
@@ -58,67 +59,30 @@ def _without_gaps(joints_m: np.ndarray) -> np.ndarray:
     return joints_m[newest]
 
 
-def _tree(skeleton: Skeleton, joint: int, offset_cm: np.ndarray, lengths_m: dict[int, float]) -> Node:
+def _tree(skeleton: Skeleton, joint: int, offset_cm: np.ndarray, offsets_cm: dict[int, np.ndarray]) -> Node:
     children = [child for parent, child in skeleton.bones if parent == joint]
     node = Node(skeleton.joints[joint], children[0] if len(children) == 1 else None, offset_cm)
     for child in children:
-        below = _tree(skeleton, child, CM * lengths_m[child] * _at_rest(skeleton.joints[child]), lengths_m)
+        below = _tree(skeleton, child, offsets_cm[child], offsets_cm)
         between = Node(f"{node.name}_{below.name}", child, np.zeros(3), [below])
         node.children.append(below if len(children) == 1 else between)
     return node
 
 
-def _at_rest(joint: str) -> np.ndarray:
-    """The direction of the bone that ends in a joint, of a person who stands upright with the arms out."""
-    side, _, part = joint.partition("_")
-    if side not in SIDEWAYS:
-        return UP
-    return DOWN if part in LEG else SIDEWAYS[side]
-
-
-def _turned(root: Node, skeleton: Skeleton, vectors_m: dict[int, np.ndarray]) -> np.ndarray:
-    """The angles of all nodes in the order of the file, (F, 3 n) degrees."""
+def _turned(root: Node, turns: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """The angles of all nodes in the order of the file, (F, 3 n) degrees. turns: (F, J, 3, 3), of the bone that ends in
+    each joint; several bones that begin in one place turn with the one before them."""
     degrees = []
 
     def turn(node: Node, parent: np.ndarray) -> None:
-        world = parent
-        if node.turns is not None:
-            wanted = unit(vectors_m[node.turns])
-            world = _swing(parent @ _at_rest(skeleton.joints[node.turns]), wanted) @ parent
-        elif node.children:
-            world = _frame(skeleton, node, vectors_m)
+        joint = node.turns if node.turns is not None else skeleton.index(node.name) if node.children else None
+        world = parent if joint is None else turns[:, joint]
         degrees.append(zxy_degrees(np.swapaxes(parent, 1, 2) @ world))
         for child in node.children:
             turn(child, world)
 
-    turn(root, np.broadcast_to(np.eye(3), (len(next(iter(vectors_m.values()))), 3, 3)))
+    turn(root, np.broadcast_to(np.eye(3), (len(turns), 3, 3)))
     return np.concatenate(degrees, axis=1)
-
-
-def _frame(skeleton: Skeleton, node: Node, vectors_m: dict[int, np.ndarray]) -> np.ndarray:
-    """(F, 3, 3): the turn of hips or shoulders as one, x to the person's left, y along the bone that leads up."""
-    bones = {skeleton.joints[child.turns]: vectors_m[child.turns] for child in node.children}
-    left = next(bone for joint, bone in bones.items() if joint.startswith("left_"))
-    right = next(bone for joint, bone in bones.items() if joint.startswith("right_"))
-    up = next(bone for joint, bone in bones.items() if joint.partition("_")[0] not in SIDEWAYS)
-    x = left - right
-    z = np.cross(x, up)
-    y = np.cross(z, x)
-    return np.stack([unit(axis) for axis in (x, y, z)], axis=-1)
-
-
-def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(F, 3, 3): the smallest rotations that turn one direction into another, (F, 3) each of length 1."""
-    axis, cosine = np.cross(start, end), (start * end).sum(axis=-1)
-    opposite = cosine < -1 + 1e-12  # any half turn about an axis across will do
-    across = np.cross(start, np.eye(3)[np.abs(start).argmin(axis=-1)])
-    across /= np.linalg.norm(across, axis=-1, keepdims=True)
-    skew = np.zeros((len(start), 3, 3))
-    skew[:, 0, 1], skew[:, 0, 2], skew[:, 1, 2] = -axis[:, 2], axis[:, 1], -axis[:, 0]
-    skew -= np.swapaxes(skew, 1, 2)
-    turns = np.eye(3) + skew + skew @ skew / np.where(opposite, 1, 1 + cosine)[:, None, None]
-    turns[opposite] = 2 * across[opposite, :, None] * across[opposite, None, :] - np.eye(3)
-    return turns
 
 
 def _hierarchy(node: Node, depth: int = 0) -> Iterator[str]:

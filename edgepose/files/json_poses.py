@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..skeleton import rounded
 from .motion import Motion
-
-DIGITS = 6  # decimals in metres, seconds and confidences
 
 
 def write_json(path: Path, people: Sequence[Motion]) -> None:
@@ -32,9 +31,7 @@ def _poses(people: Sequence[Motion]) -> Iterator[dict[str, Any]]:
                    for i in range(len(motion.timestamps_s)))
     for timestamp_s, n, i in order:
         motion = people[n]
-        joints = motion.skeleton.joints
-        yield {"person": motion.person, "frame": int(motion.frame[i]), "timestamp_s": round(float(timestamp_s), DIGITS),
-               "joints_m": {joint: [round(float(x), DIGITS) for x in place]
-                            for joint, place in zip(joints, motion.joints_m[i])},
-               "confidence": {joint: round(float(c), DIGITS) for joint, c in zip(joints, motion.confidence[i])},
-               "is_seen": dict(zip(joints, motion.is_seen[i].tolist()))}
+        named = motion.skeleton.named
+        yield {"person": motion.person, "frame": int(motion.frame[i]), "timestamp_s": rounded(timestamp_s),
+               "joints_m": named(motion.joints_m[i]), "confidence": named(motion.confidence[i]),
+               "is_seen": named(motion.is_seen[i])}

@@ -76,11 +76,6 @@ def _at(times_s: np.ndarray, motion: Motion, period_s: float) -> np.ndarray:
     return joints_m
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """(..., 3) vectors at the length 1."""
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
 def zxy_degrees(rotation: np.ndarray) -> np.ndarray:
     """(F, 3): the angles about z, x and y, in this order, of (F, 3, 3) = Rz @ Rx @ Ry."""
     x = np.arcsin(rotation[:, 2, 1].clip(-1, 1))

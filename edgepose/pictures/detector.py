@@ -19,10 +19,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..adapters import COCO17, MEDIAPIPE33
+from ..adapters import ADAPTERS, COCO17, MEDIAPIPE33
 from ..checks import first_line
 from ..shipped import shipped_file
 from ..skeleton import Skeleton
+from .headcount import MOST_PEOPLE, Headcount
 
 SHIPPED_DETECTOR = "hrnet-w8"
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # ImageNet's, RGB in [0, 1]
@@ -38,13 +39,18 @@ MEDIAPIPE_WITH_MODEL = "'mediapipe<0.10.30'"  # what pip installs of it by name 
 
 
 class Detector(Protocol):
-    """A finder of one person's keypoints in a picture. layout: a name in ADAPTERS, for `Stream`. As a context manager
-    it closes itself."""
+    """A finder of people's keypoints in a picture: of one person's if it is called, of everybody's by `people`. A film
+    is seen through one of the two. layout: a name in ADAPTERS, for `Stream`. As a context manager it closes itself."""
 
     layout: str
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
         """image: (height, width, 3) uint8 RGB. (K, 3): x, y in px and the confidence, or None if nobody is found."""
+
+    def people(self, image: np.ndarray) -> np.ndarray:
+        """(N, K, 3), for `People.push`, in any order. Here: of a detector that finds one person."""
+        found = self(image)
+        return np.zeros((0, len(ADAPTERS[self.layout].layout), 3)) if found is None else found[None]
 
     def reset(self) -> None:
         """Forgets where the person is: for another video. Here: nothing to forget."""
@@ -237,7 +243,8 @@ class HRNetDetector(Detector):
 
 
 class MediaPipeDetector(Detector):
-    """MediaPipe's pose: 33 landmarks, with its own tracker.
+    """MediaPipe's pose: 33 landmarks, with its own tracker. With a .task file it finds several people, as many as
+    Headcount says.
 
     model: a pose_landmarker*.task file; None takes the model that came with the library, which its newer versions do
     not have. Close it, or use it in a `with`, before the next one is opened: its network lives in a thread of the
@@ -262,15 +269,16 @@ class MediaPipeDetector(Detector):
     def _open(self) -> None:
         # Never a function that holds `self` in here: the cycle would keep the landmarker until its thread has ended,
         # and then its end hangs.
-        self._pictures = 0
-        if self._model is None:
-            self._network = self._mediapipe.solutions.pose.Pose(static_image_mode=False)
-            return
+        self._pictures, self._headcount, self._looking = 0, Headcount(), None
+        self._network = (self._mediapipe.solutions.pose.Pose(static_image_mode=False) if self._model is None
+                         else self._landmarker("VIDEO", 1))
+
+    def _landmarker(self, mode: str, people: int) -> Any:
         vision = self._mediapipe.tasks.vision
         try:
-            self._network = vision.PoseLandmarker.create_from_options(vision.PoseLandmarkerOptions(
+            return vision.PoseLandmarker.create_from_options(vision.PoseLandmarkerOptions(
                 base_options=self._mediapipe.tasks.BaseOptions(model_asset_path=str(self._model)),
-                running_mode=vision.RunningMode.VIDEO))
+                running_mode=getattr(vision.RunningMode, mode), num_poses=people))
         except (RuntimeError, ValueError, OSError) as error:
             raise ValueError(f"{self._model} is no .task file of a pose landmarker that mediapipe can read: "
                              f"{first_line(error)}") from error
@@ -282,28 +290,50 @@ class MediaPipeDetector(Detector):
 
     def close(self) -> None:
         """Ends the library's thread, and frees the network; the last call of a detector but for reset()."""
-        network, self._network = self._network, None
-        if network is not None:
-            network.close()
+        networks, self._network, self._looking = (self._network, self._looking), None, None
+        for network in networks:
+            if network is not None:
+                network.close()
 
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
         """(33, 3): px and visibility, or None if nobody is found. Raises what checked_image raises, and ValueError once
         closed."""
-        height, width = checked_image(image).shape[:2]
-        _need_open(self, self._network)
-        found = self._landmarks(np.ascontiguousarray(image))
-        if found is None:
-            return None
-        return np.array([(landmark.x * width, landmark.y * height, landmark.visibility) for landmark in found])
+        found = self._found(image)
+        return found[0] if len(found) else None
 
-    def _landmarks(self, image: np.ndarray) -> Any:
+    def people(self, image: np.ndarray) -> np.ndarray:
+        """(N, 33, 3): px and visibility of everybody; without a .task file of one person at most. Raises what calling
+        raises."""
+        checked_image(image)
+        _need_open(self, self._network)
+        if self._model is not None and self._headcount.wants_look():
+            if self._looking is None:
+                self._looking = self._landmarker("IMAGE", MOST_PEOPLE)
+            if self._headcount.look(self._pixels(self._looking.detect(self._picture(image)).pose_landmarks, image)):
+                self._network.close()
+                self._network = self._landmarker("VIDEO", self._headcount.count)
+        found = self._found(image)
+        self._headcount.see(len(found))
+        return found
+
+    def _found(self, image: np.ndarray) -> np.ndarray:
+        checked_image(image)
+        _need_open(self, self._network)
         if self._model is None:
-            found = self._network.process(image).pose_landmarks
-            return found.landmark if found else None
-        picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=image)
+            found = self._network.process(np.ascontiguousarray(image)).pose_landmarks
+            return self._pixels([found.landmark] if found else [], image)
         self._pictures += 1
-        found = self._network.detect_for_video(picture, MEDIAPIPE_FRAME_MS * self._pictures).pose_landmarks
-        return found[0] if found else None
+        return self._pixels(self._network.detect_for_video(
+            self._picture(image), MEDIAPIPE_FRAME_MS * self._pictures).pose_landmarks, image)
+
+    def _picture(self, image: np.ndarray) -> Any:
+        return self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+
+    @staticmethod
+    def _pixels(people: Any, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        return np.array([[(mark.x * width, mark.y * height, mark.visibility) for mark in person]
+                         for person in people or []]).reshape(-1, len(MEDIAPIPE33), 3)
 
 
 class RtmlibDetector(Detector):
@@ -339,13 +369,8 @@ class RtmlibDetector(Detector):
     def __call__(self, image: np.ndarray) -> np.ndarray | None:
         """(17, 3): px and score, or None if nobody is found. Raises what checked_image raises, and ValueError once
         closed."""
-        picture = np.ascontiguousarray(checked_image(image)[..., ::-1])  # it takes BGR
-        _need_open(self, self._pose)
-        keypoints, scores = (self._pose(picture) if self._person is None
-                             else self._pose(picture, bboxes=self._person(picture)))
-        people = np.concatenate([keypoints, np.clip(scores, 0, 1)[..., None]], -1) if len(keypoints) else []
-        people = [person for person in people if box_around(person, 1.0) is not None]
-        if not people:
+        people = self.people(image)
+        if not len(people):
             self._last = None
         elif self._last is None:
             self._last = max(people, key=lambda person: person[:, 2].mean())
@@ -353,6 +378,17 @@ class RtmlibDetector(Detector):
             last = self._last[:, :2]
             self._last = min(people, key=lambda person: np.linalg.norm(person[:, :2] - last, axis=1).mean())
         return None if self._last is None else self._last.copy()
+
+    def people(self, image: np.ndarray) -> np.ndarray:
+        """(N, 17, 3): px and score of everybody of whom enough is seen. Raises what calling raises."""
+        picture = np.ascontiguousarray(checked_image(image)[..., ::-1])  # it takes BGR
+        _need_open(self, self._pose)
+        keypoints, scores = (self._pose(picture) if self._person is None
+                             else self._pose(picture, bboxes=self._person(picture)))
+        if not len(keypoints):
+            return np.zeros((0, len(COCO17), 3))
+        people = np.concatenate([keypoints, np.clip(scores, 0, 1)[..., None]], -1)
+        return people[[box_around(person, 1.0) is not None for person in people]]
 
 
 def _picture_size(file: str) -> tuple[int, int]:
