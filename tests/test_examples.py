@@ -1,5 +1,6 @@
 """Every program of examples/ runs as its first lines say."""
 
+import json
 import os
 import re
 import runpy
@@ -99,6 +100,20 @@ def test_deadline_shows_every_pose_and_what_was_late():
     assert len(lines) == 101 and re.fullmatch(r"\{'not_lifted': \d+, 'late_push': \d+\}", lines[-1])
     counts = [int(number) for number in re.findall(r"\d+", lines[-1])]
     assert sum("predicted for" in line for line in lines) == counts[0]
+
+
+def test_place_says_where_the_man_on_the_beam_stands():
+    lines = output_of("place.py")
+    found = np.array([[float(number) for number in re.findall(r"(-?\d+\.\d\d)", line)] for line in lines])
+    assert found.shape == (100, 4)
+    ahead, error, _, head = np.median(found, axis=0)
+    assert 3.0 < ahead < 3.6 and 0.1 < error < 0.4 and 1.2 < head < 1.8
+
+
+def test_angles_are_lines_of_json():
+    lines = [json.loads(line) for line in output_of("angles.py")]
+    assert len(lines) == 100 and all(0 <= line["angles_deg"]["left_knee_flexion"] <= 180 for line in lines)
+    assert lines[-1]["velocity_m_s"].keys() == set(H36M17.joints)
 
 
 def test_own_layout_gives_a_pose_for_every_frame():

@@ -50,7 +50,7 @@ MAY_IMPORT = {  # a module or package of edgepose -> the ones it may import, all
     "training": SHARED | {"camera", "machine", "npz", "pictures", "show"},
     # training: for publish; _native: for the losses of a quantisation.
     "build_engines": SHARED | {"onnxfile", "pictures", "training", "_native"},
-    "benchmarks": SHARED | {"build_engines", "serve", "training", "_cuda", "_native"},
+    "benchmarks": SHARED | {"build_engines", "kinematics", "serve", "training", "_cuda", "_native"},
 }
 BUILDERS = ("zoo", "training", "build_engines", "benchmarks")
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "rich", "matplotlib", "tensorrt", "pycuda", "torch_tensorrt",

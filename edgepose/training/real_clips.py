@@ -43,7 +43,8 @@ class RealClip:
     a frame in which one of them is not known. own_m: the same by the detector's own 3D, where the file has it.
     lens, distortion, gravity: the camera; lens and gravity as `Stream` takes them, k1 k2 p1 p2.
     detected_coco17: (F, 17, 3) what the detector found, in px and confidence, in COCO's order. reference_coco17_m: (F,
-    17, 3) the reference of the detector's points in the world, NaN where it is not known.
+    17, 3) the reference of the detector's points in the world, NaN where it is not known. hips_m: (F, 3) the middle of
+    the hips in front of the camera, NaN where it is not known.
     """
 
     name: str
@@ -57,6 +58,7 @@ class RealClip:
     detected_coco17: np.ndarray
     reference_coco17_m: np.ndarray
     own_m: np.ndarray | None = None
+    hips_m: np.ndarray | None = None
 
     def undistorted(self, seen: Clip) -> Clip:
         """`detected` or `perfect` as a camera without distortion would have seen it."""
@@ -240,4 +242,5 @@ def _clip(name: str, stem: str, arrays: dict[str, np.ndarray]) -> RealClip:
                     (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]), arrays["camera_dist"],
                     tuple((arrays["camera_R"] @ DOWN).tolist()),
                     _as_coco17(arrays, *detected).astype(float), world_m,
-                    None if own is None else from_hips(own[:, rows]))
+                    None if own is None else from_hips(own[:, rows]),
+                    in_camera[:, [COCO17.index("left_hip"), COCO17.index("right_hip")]].mean(axis=1))
