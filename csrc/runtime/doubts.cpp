@@ -98,8 +98,8 @@ void Doubts::look_at_proportions(const double* joints, const double* confidence)
     lying_frames_ += -from_ankles(0) > kLying * std::fabs(from_ankles(1));
   }
   for (Bone& bone : bones_) {
-    const double length =
-        std::hypot(joints[2 * bone.a] - joints[2 * bone.b], joints[2 * bone.a + 1] - joints[2 * bone.b + 1]) / size;
+    const double x = joints[2 * bone.a] - joints[2 * bone.b], y = joints[2 * bone.a + 1] - joints[2 * bone.b + 1];
+    const double length = std::sqrt(x * x + y * y) / size;
     if (length > kParts[bone.part].limit) bone.beyond++, bone.longest = std::max(bone.longest, length);
   }
 }

@@ -86,7 +86,7 @@ bool Sides::is_certain(const double* joints, const double* confidence) const {
       double moved[2];
       for (int c = 0; c < 2; c++)
         moved[c] = joints[2 * now + c] - centre[c] - (before[2 * then + c] - centre_before[c]);
-      return std::hypot(moved[0], moved[1]);
+      return std::sqrt(moved[0] * moved[0] + moved[1] * moved[1]);  // std::hypot takes five times as long
     };
     const double stays = distance(left, left) + distance(right, right);
     const double crosses = distance(left, right) + distance(right, left);

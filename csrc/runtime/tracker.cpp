@@ -35,6 +35,7 @@ constexpr double kShare = 0.25;     // share of the joints that lie on another p
 constexpr double kStretch = 1.5;    // times the greatest length of the bone so far
 constexpr int kStretched = 3;       // number of bones
 constexpr double kDiagonal = 1.42;  // of a box, in its longer side
+constexpr double kRounding = 1e-9;  // of a bound
 
 double square(double x) { return x * x; }
 double length(double x, double y) { return std::sqrt(x * x + y * y); }  // std::hypot takes five times as long
@@ -95,7 +96,7 @@ void Tracker::predict(double timestamp_s, const double* jerk_px) {
 
 // Fits a detection by a likelihood with heavy tails, of the position in two dimensions and of each joint around it. The
 // position is a median, because detectors put single joints anywhere.
-Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap_s) {
+Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap_s, double gate_px) {
   Fit best{HUGE_VAL, {0, 0}};
   const double shift_scale = kShift + kShiftPerS * gap_s,
                shape_scale = std::min(kShape + kShapePerS * gap_s, kMostShape);
@@ -109,7 +110,7 @@ Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap
         apart_px_[c][(std::size_t)common] = detection.joints[2 * k + c] - expected.joints[2 * j + c];
       common++;
     }
-    if (!common) break;
+    if (!common || is_beyond(common, gate_px)) break;
     Fit one{0, {median(apart_px_[0], common), median(apart_px_[1], common)}};
     double odds = 1;  // one logarithm of the product; an infinite product means nobody
     for (std::size_t i = 0; i < (std::size_t)common; i++)
@@ -122,6 +123,22 @@ Tracker::Fit Tracker::fit(const Track& track, const Shape& detection, double gap
     if (pose < kLikely || length(one.shift[0], one.shift[1]) > kJerk * expected.size) break;
   }
   return best;
+}
+
+// Whether the medians of the differences cannot lie within a distance. A median is within a standard deviation of the
+// mean, which takes a tenth of the time.
+bool Tracker::is_beyond(int common, double within_px) const {
+  double least[2];
+  for (int c = 0; c < 2; c++) {
+    double sum = 0, squares = 0;
+    for (int i = 0; i < common; i++) {
+      const double px = apart_px_[c][(std::size_t)i];
+      sum += px, squares += px * px;
+    }
+    const double mean = sum / common;
+    least[c] = std::max(0.0, std::fabs(mean) - std::sqrt(std::max(0.0, squares / common - mean * mean)));
+  }
+  return square(least[0]) + square(least[1]) > square(within_px * (1 + kRounding));
 }
 
 // Fills places from everybody's predicted position; returns the cost.
@@ -137,8 +154,8 @@ double Tracker::assign(double timestamp_s, int* places) {
       const double apart_px =
           length(detection.centre[0] - track.expected.centre[0], detection.centre[1] - track.expected.centre[1]);
       if (detection.seen < kLeastJoints || apart_px > gate_px + kHalf * track.expected.size) continue;
-      const Fit found = fit(track, detection, gap_s);
-      if (length(found.shift[0], found.shift[1]) <= gate_px) costs_[row * count + d] = found.cost;
+      const Fit found = fit(track, detection, gap_s, gate_px);
+      if (found.cost < HUGE_VAL && length(found.shift[0], found.shift[1]) <= gate_px) costs_[row * count + d] = found.cost;
     }
   }
   assignment_(costs_.data(), (int)rows_.size(), (int)count, kUnknown, columns_of_.data());
@@ -189,9 +206,11 @@ void Tracker::find_jerk(double timestamp_s, int* places, double cost) {
 
 bool Tracker::is_fresh(const Track& track, double timestamp_s) const { return timestamp_s - track.seen_s <= kFreshS; }
 
-// Whether no joints of two shapes can be within a distance: a joint is no further from the centre than the box is wide.
+// Whether the joints of two shapes cannot be within a distance, root mean square: where all are seen their centres would
+// be too, else no joint is further from the centre than the box is wide.
 bool Tracker::are_apart(const Shape& a, const Shape& b, double within_px) const {
-  const double most_px = kDiagonal * (a.size + b.size) + within_px;
+  const bool are_whole = a.seen == joints_ && b.seen == joints_;
+  const double most_px = within_px * (1 + kRounding) + (are_whole ? 0 : kDiagonal * (a.size + b.size));
   return square(a.centre[0] - b.centre[0]) + square(a.centre[1] - b.centre[1]) > square(most_px);
 }
 
@@ -235,22 +254,27 @@ int Tracker::judge(std::size_t detection, const int* places, double timestamp_s)
 // Whether some joints are where they were predicted and as many where another person's were.
 bool Tracker::is_across(int place, const Shape& detection, double timestamp_s) const {
   const Track& track = tracks_[(std::size_t)place];
-  const double near_px = kSame * track.expected.size;
-  const auto distance_px = [&](const Track& of, std::size_t j) {
-    if (!of.expected.is_seen[j]) return HUGE_VAL;
-    return length(of.expected.joints[2 * j] - detection.joints[2 * j],
-                  of.expected.joints[2 * j + 1] - detection.joints[2 * j + 1]);
+  const double near_px = kSame * track.expected.size, least = kShare * detection.seen;
+  const auto is_within = [&](const Track& of, std::size_t j, double px) {
+    return of.expected.is_seen[j]
+           && square(of.expected.joints[2 * j] - detection.joints[2 * j])
+                      + square(of.expected.joints[2 * j + 1] - detection.joints[2 * j + 1])
+                  <= square(px);
   };
+  int own = 0, away = 0;
+  for (std::size_t j = 0; j < (std::size_t)joints_; j++) {
+    if (!detection.is_seen[j] || !track.expected.is_seen[j]) continue;
+    own += is_within(track, j, near_px), away += !is_within(track, j, 2 * near_px);
+  }
+  if (!(own > least && away > least)) return false;
   for (const int row : rows_) {
     const Track& other = tracks_[(std::size_t)row];
-    if (row == place || !is_fresh(other, timestamp_s) || are_apart(other.expected, detection, near_px)) continue;
-    int own = 0, others = 0;
-    for (std::size_t j = 0; j < (std::size_t)joints_; j++) {
-      if (!detection.is_seen[j] || !track.expected.is_seen[j]) continue;
-      const double own_px = distance_px(track, j);
-      own += own_px <= near_px, others += own_px > 2 * near_px && distance_px(other, j) <= near_px;
-    }
-    if (own > kShare * detection.seen && others > kShare * detection.seen) return true;
+    if (row == place || !is_fresh(other, timestamp_s)) continue;
+    int others = 0;
+    for (std::size_t j = 0; j < (std::size_t)joints_; j++)
+      others += detection.is_seen[j] && track.expected.is_seen[j] && !is_within(track, j, 2 * near_px)
+                && is_within(other, j, near_px);
+    if (others > least) return true;
   }
   return false;
 }
@@ -370,8 +394,13 @@ double Tracker::shift(const Shape& from, const Shape& to, int c) {
 }
 
 double Tracker::median(const std::vector<double>& values, int count) {
-  std::copy_n(values.begin(), count, sorted_.begin());
-  std::nth_element(sorted_.begin(), sorted_.begin() + count / 2, sorted_.begin() + count);
+  // Sorted by insertion: so few values are faster than by std::nth_element.
+  for (int i = 0; i < count; i++) {
+    const double value = values[(std::size_t)i];
+    int at = i;
+    for (; at > 0 && sorted_[(std::size_t)at - 1] > value; at--) sorted_[(std::size_t)at] = sorted_[(std::size_t)at - 1];
+    sorted_[(std::size_t)at] = value;
+  }
   return sorted_[(std::size_t)count / 2];
 }
 

@@ -1,6 +1,7 @@
 // Tracking of people from picture to picture, where the detector gives poses in any order without ids.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -62,7 +63,9 @@ class Tracker {
   bool are_apart(const Shape& a, const Shape& b, double within_px) const;
   double bone_px(const Shape& shape, std::size_t j) const;
   void predict(double timestamp_s, const double* jerk_px);
-  Fit fit(const Track& track, const Shape& detection, double gap_s);
+  // gate_px: the fit has no cost where it is surely further away than this.
+  Fit fit(const Track& track, const Shape& detection, double gap_s, double gate_px = HUGE_VAL);
+  bool is_beyond(int common, double within_px) const;
   double assign(double timestamp_s, int* places);
   void find_jerk(double timestamp_s, int* places, double cost);
   bool is_fresh(const Track& track, double timestamp_s) const;
