@@ -358,3 +358,16 @@ def test_a_broken_recording_does_not_stop_the_others_and_is_listed(recordings, t
         assert re.search(message, line), line
     with np.load(tmp_path / "out/nobody.npz") as result:
         assert result["joints_m"].shape == (0, 17, 3) and result["is_seen"].shape == (0, 17)
+
+
+def test_a_recording_is_lifted_with_its_place_and_constant_bones(tmp_path):
+    keypoints = person_of("coco17", 60)
+    options = ("--intrinsics", "1500", "1500", "960", "540", "--height", "1.8", "--constant-bones")
+    recorded(tmp_path / "in" / "walk.npz", keypoints)
+    assert lift("--input", tmp_path / "in", "--output", tmp_path / "out", "--processes", 1, *options) == 0
+    with np.load(tmp_path / "out" / "walk.npz") as result:
+        assert result["root_m"].shape == result["root_error_m"].shape == (len(result["joints_m"]), 3)
+        forearms = np.linalg.norm(result["joints_m"][:, 13] - result["joints_m"][:, 12], axis=1)
+        assert np.ptp(forearms) < 1e-5 * forearms.mean()
+        made_by = json.loads(str(result["made_by"]))["options"]
+        assert made_by["known"] == {"camera": [1500, 1500, 960, 540], "height_m": 1.8} and made_by["constant_bones"]

@@ -163,3 +163,62 @@ def test_a_pose_depends_on_nobody_else_in_the_call():
         together = edgepose.push_many(streams, [clip.keypoints_px[i] for clip in clips], i / 60)
         for pose, single in zip(together, alone):
             np.testing.assert_array_equal(pose.joints_m, single[i].joints_m)
+
+
+LENS = ["--intrinsics", "1681", "1681", "540", "964"]
+
+
+def test_a_lens_and_a_height_give_the_poses_their_place(tmp_path, capsys):
+    out = tmp_path / "poses.npz"
+    assert main(["stream", *LENS, "--distortion", "-0.05", "0.01", "0", "0", "--height", "1.7", "--constant-bones",
+                 "--out", str(out)]) == 0
+    assert re.search(r"place         \d\.\d\d to \d\.\d\d m in front of the camera, good to 0\.\d\d m",
+                     capsys.readouterr().out)
+    with np.load(out) as poses:
+        assert poses["root_m"].shape == (100, 3) and 2.5 < np.median(poses["root_m"][:, 2]) < 4.5
+        assert (poses["root_error_m"] > 0).all()
+    assert main(["stream", "--distortion", "-0.05", "0.01", "0", "0"]) == 1
+    assert "--distortion is given and --intrinsics are not; wanted both" in capsys.readouterr().err
+    assert main(["stream", "--height", "17"]) == 1
+    assert "--height is 17.0; wanted a number from 0.5 to 2.5" in capsys.readouterr().err
+
+
+class Couple:
+    """A detector that lists two people in an order that changes with every picture."""
+
+    layout = "coco17"
+
+    def __init__(self):
+        clips = [load_clip(name).keypoints_px for name in ("balance_cam2", "balance_cam3")]
+        self._pictures, self._calls = np.stack([clips[0], clips[1] + [1088, 0, 0]], axis=1), 0
+
+    def people(self, image):
+        self._calls += 1
+        return self._pictures[self._calls - 1][::(-1) ** self._calls]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def pictures(*_, **__):
+    """Fifty pictures of 2176 x 1920 px at 60 Hz."""
+    yield from ((i / 60, np.zeros((1920, 2176, 3), np.uint8)) for i in range(50))
+
+
+@pytest.mark.parametrize("source", ["--video", "--camera"])
+def test_everybody_in_a_video_or_before_a_camera_is_followed(tmp_path, monkeypatch, capsys, source):
+    monkeypatch.setattr(stream_command, "open_detector", lambda *_, **__: Couple())
+    monkeypatch.setattr(stream_command, "check_video", lambda *_: None)
+    for name in ("video_frames", "camera_frames"):
+        monkeypatch.setattr(stream_command, name, pictures)
+    out = tmp_path / "poses.npz"
+    assert main(["stream", source, "0", "--detector", "both", "--people", "--engine", "dln-s", "--out", str(out)]) == 0
+    with np.load(out) as poses:
+        assert np.bincount(poses["person"]).tolist() == [50, 50]
+        for person in (0, 1):
+            assert poses["frame"][poses["person"] == person].tolist() == list(range(50))
+    assert main(["stream", "--people"]) == 1
+    assert "--people and --flip-test are for --video and --camera" in capsys.readouterr().err

@@ -30,12 +30,14 @@ from ..engine import Engine, load
 from ..enginefile import EngineError, part_of, write_atomically
 from ..files.writing import SUFFIXES, write_motions
 from ..filters import SMOOTH
+from ..kinematics import with_constant_bones
 from ..machine import cores
 from ..npz import read_npz
 from ..stream import Pose, Stream
 from ..workers import Lost, Processes, RayActors, Workers, hand_out
+from .knowledge import add_knowledge, knowledge_of
 from .layouts import add_layout, layout_name
-from .outputs import OUTPUTS, motions_of
+from .outputs import OUTPUTS, motions_of, places_of
 from .recordings import Job, digest_of, find_recordings, recordings_below, size_of
 
 MOST_LISTED = 20  # failed recordings in a message
@@ -46,7 +48,8 @@ POSES_AT_ONCE = 1024  # so many poses are objects; a recording's others are rows
 @dataclass(frozen=True)
 class Options:
     """The settings for every recording of an archive. layout, image_size, fps: None takes those of its file. trust: see
-    load(). formats: suffixes of the files of poses to write beside each .npz file."""
+    load(). formats: suffixes of the files of poses to write beside each .npz file. known: (name, value) pairs of what
+    is known of camera and person, as Stream takes them."""
 
     engine: str
     delay_frames: int
@@ -56,6 +59,8 @@ class Options:
     fps: float | None = None
     trust: bool = False
     formats: tuple[str, ...] = ()
+    known: tuple[tuple[str, Any], ...] = ()
+    constant_bones: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,35 +80,43 @@ def lift_people(engine: Engine, people: Sequence[Clip], options: Options) -> dic
 
     Arrays: person (N,), the file's id, or the number by which they were first seen; frame (N,), the recording's
     nearest in time; timestamps_s (N,); joints_m (N, J, 3) float32, metres from the root, camera axes; confidence (N,
-    J); is_seen (N, J); was_reset (N,): see Pose.
+    J); is_seen (N, J); was_reset (N,): see Pose. With a camera also root_m and root_error_m, (N, 3), NaN where the
+    place is not known. With constant bones those of all poses of a person.
     Raises ValueError, numbering frame and person, for what a Stream does not take.
     """
     joints = len(engine.skeleton)
     people = by_identity(people)
-    tables = [_table([], 0, people[0], joints)]
+    known = dict(options.known)
+    tables = [_table([], 0, people[0], joints, has_place="camera" in known)]
     for person, clip in enumerate(people):
         stream = Stream(engine, clip.layout, clip.image_size, delay_frames=options.delay_frames,
-                        smoothing=SMOOTH if options.is_smoothed else None)
+                        smoothing=SMOOTH if options.is_smoothed else None, **known)
         for frames in clip.recordings:
             poses = stream.lift((clip.seen_in(i), clip.time_of(i)) for i in frames)
             try:
                 while some := list(islice(poses, POSES_AT_ONCE)):
-                    tables.append(_table(some, person, clip, joints, frames))
+                    tables.append(_table(some, person, clip, joints, frames, "camera" in known))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"person {person}, {error}" if len(people) > 1 else str(error)) from None
-    return {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
+    arrays = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
+    if options.constant_bones:
+        for person in np.unique(arrays["person"]):
+            is_theirs = arrays["person"] == person
+            arrays["joints_m"][is_theirs] = with_constant_bones(arrays["joints_m"][is_theirs], engine.skeleton)
+    return arrays
 
 
-def _table(poses: list[Pose], person: int, clip: Clip, joints: int,
-           frames: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def _table(poses: list[Pose], person: int, clip: Clip, joints: int, frames: np.ndarray | None = None,
+           has_place: bool = False) -> dict[str, np.ndarray]:
     times_s = np.array([pose.timestamp_s for pose in poses], np.float64)
+    places = {name: places_of(poses, name) for name in ("root_m", "root_error_m") if has_place}
     return {"person": np.full(len(poses), person if clip.person_id is None else clip.person_id, np.int64),
             "frame": clip.first_frame + clip.frames_at(times_s, frames),
             "timestamps_s": times_s,
             "joints_m": np.array([pose.joints_m for pose in poses], np.float32).reshape(-1, joints, 3),
             "confidence": np.array([pose.confidence for pose in poses], np.float32).reshape(-1, joints),
             "is_seen": np.array([pose.is_seen for pose in poses], bool).reshape(-1, joints),
-            "was_reset": np.array([pose.was_reset for pose in poses], bool)}
+            "was_reset": np.array([pose.was_reset for pose in poses], bool), **places}
 
 
 def made_with(engine: Engine, options: Options) -> dict[str, Any]:
@@ -117,7 +130,10 @@ def made_with(engine: Engine, options: Options) -> dict[str, Any]:
             "options": {"layout": layout_name(options.layout),
                         "image_size": options.image_size and list(options.image_size), "fps": options.fps,
                         "delay_frames": options.delay_frames, "smoothing": smoothing,
-                        "formats": list(options.formats) or None}}
+                        "formats": list(options.formats) or None,
+                        "known": {name: list(value) if isinstance(value, tuple) else value
+                                  for name, value in options.known} or None,
+                        "constant_bones": options.constant_bones or None}}
 
 
 def _made_by(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
@@ -306,6 +322,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delay", type=int, metavar="FRAMES",
                         help="later frames to look at (default: all that the engine can use)")
     parser.add_argument("--smooth", action="store_true", help="a One Euro filter on the joints")
+    add_knowledge(parser)
     parser.add_argument("--processes", type=int, metavar="N",
                         help="workers (default: the processors of this process; with --ray of the cluster)")
     parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS",
@@ -325,7 +342,8 @@ def main(arguments: argparse.Namespace) -> int:
     delay_frames = arguments.delay if arguments.delay is not None else 0 if engine.is_causal else engine.frames // 2
     Stream(engine, "coco17", (1, 1), delay_frames=delay_frames)  # refuses a delay that the engine does not have
     options = Options(os.path.abspath(engine.path), delay_frames, arguments.smooth, arguments.layout, image_size,
-                      arguments.fps, arguments.trust, tuple(f".{name}" for name in arguments.format))
+                      arguments.fps, arguments.trust, tuple(f".{name}" for name in arguments.format),
+                      tuple(knowledge_of(arguments).items()), arguments.constant_bones)
     for module in {module for suffix in options.formats for module in WRITERS.get(suffix, ())}:
         need_library(module, "--format")
     jobs = find_recordings(arguments.input, arguments.output)

@@ -23,6 +23,12 @@ def motion_of(poses: Sequence[Pose], frames: np.ndarray) -> Motion:
                   np.stack([pose.is_seen for pose in poses]))
 
 
+def places_of(poses: Sequence[Pose], name: str) -> np.ndarray:
+    """(N, 3): root_m or root_error_m of poses, NaN where the place is not known."""
+    values = [getattr(pose, name) for pose in poses]
+    return np.array([np.full(3, np.nan) if value is None else value for value in values], np.float64).reshape(-1, 3)
+
+
 def motions_of(arrays: Mapping[str, np.ndarray], skeleton: Skeleton) -> list[Motion]:
     """The motion of each person in the arrays of `lift_people`, by their numbers."""
     columns = ("frame", "timestamps_s", "joints_m", "confidence", "is_seen")

@@ -29,7 +29,7 @@ from ..show.live import Viewer
 from ..stream import Lifter, Pose, Stream
 from .knowledge import add_knowledge, knowledge_of
 from .layouts import add_layout
-from .outputs import OUTPUTS, motion_of, write_people
+from .outputs import OUTPUTS, motion_of, places_of, write_people
 
 SMALL_PX = 480  # most rows of a film's background
 
@@ -197,9 +197,8 @@ def write_poses(poses: list[Pose], path: Path, frames: np.ndarray) -> None:
         write_motions(path, [motion_of(poses, frames)])
         print(f"  poses         {path}")
         return
-    places = {name: np.array([np.full(3, np.nan) if getattr(pose, name) is None else getattr(pose, name)
-                              for pose in poses]) for name in ("root_m", "root_error_m")
-              if any(pose.root_m is not None for pose in poses)}
+    has_place = any(pose.root_m is not None for pose in poses)
+    places = {name: places_of(poses, name) for name in ("root_m", "root_error_m") if has_place}
     np.savez(path, joints_m=np.stack([pose.joints_m for pose in poses]),
              timestamp_s=[pose.timestamp_s for pose in poses],
              confidence=np.stack([pose.confidence for pose in poses]),
