@@ -104,7 +104,7 @@ def plot_place(path: Path) -> None:
                            alpha=0.15)
     above.set(title="from above: cameras (triangles) and the man", xlabel="m", ylabel="m", aspect="equal")
     above.legend(fontsize=8)
-    depth.set(title="root_m: distance from each camera, and its stated error", xlabel="s", ylabel="m")
+    depth.set(title="root_m: distance, and its stated error", xlabel="s", ylabel="m")
     figure.savefig(path, dpi=PIXELS_AN_INCH)
     plt.close(figure)
 

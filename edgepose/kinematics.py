@@ -139,7 +139,7 @@ def with_constant_bones(joints_m: np.ndarray, skeleton: Skeleton,
                         lengths_m: Mapping[str, float] | None = None) -> np.ndarray:
     """The poses of a whole recording of one person, (N, J, 3) m from the root, with bones of one length each, float32.
 
-    The lengths are robust means over all poses, left and right alike; limbs and hips in lengths_m (as for `Stream`) are
+    The lengths are medians over all poses, left and right alike; limbs and hips in lengths_m (as for `Stream`) are
     taken from there. From the root outwards each joint is put where its bone allows it, near to where it was and to
     where
     the bone pointed; depth counts less, because a lifter knows it worse. A stream does this as poses come: Stream(...,

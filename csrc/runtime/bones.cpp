@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+#include <utility>
 
 namespace edgepose {
 
 namespace {
 
 constexpr double kMostStep = 0.1;       // of a logarithm: a pose whose bone is off by more counts as if by this
+constexpr double kFreePoses = 20;       // poses after which that bound holds; it is wider before
 constexpr double kMostCount = 1000;     // poses; later ones count as much as one of so many
 constexpr double kMostPauseS = 0.1;     // between two poses; a longer pause is no time of learning
 constexpr double kDepthWeight = 0.17;   // of depth beside x and y: on real recordings its error is 2.4 times theirs
@@ -80,7 +83,9 @@ void Bones::learn(const float* joints_m, const unsigned char* is_seen, double ti
     if (!(m > kLeastM && m < HUGE_VAL)) continue;
     const double step = std::log(m) - length.learnt;
     length.count = std::min(length.count + 1, kMostCount);
-    length.learnt += (length.count > 1 ? std::clamp(step, -kMostStep, kMostStep) : step) / length.count;
+    // The first poses may be odd: they are free to correct each other.
+    const double most = kMostStep * std::max(1.0, kFreePoses / length.count);
+    length.learnt += (length.count > 1 ? std::clamp(step, -most, most) : step) / length.count;
     any = true;
   }
   const double most = learnt_s_ < kLearnS ? HUGE_VAL : kMostDriftPerS * passed_s;
@@ -137,9 +142,38 @@ double Bones::height_m() const {
 }
 
 void hold_bones(const Skeleton& skeleton, const Lengths& known_m, float* joints_m, std::size_t frames) {
+  const std::size_t joints = (std::size_t)skeleton.joints, width = 3 * joints;
+  // A pose that is stretched out along x, whose bones have the median lengths of all poses, left and right together.
+  std::vector<float> stretched(width);
+  std::vector<double> lengths;
+  const auto add_lengths = [&](std::size_t j) {
+    for (std::size_t i = 0; i < frames; i++) {
+      const float* a = joints_m + i * width + 3 * j;
+      const float* b = joints_m + i * width + 3 * (std::size_t)skeleton.parents[j];
+      const double m = std::hypot((double)a[0] - b[0], (double)a[1] - b[1], (double)a[2] - b[2]);
+      if (m > kLeastM && m < HUGE_VAL) lengths.push_back(m);
+    }
+  };
+  const auto median_of = [&](std::size_t j) {
+    lengths.clear();
+    add_lengths(j);
+    const std::string& name = skeleton.names[j];
+    for (const auto& [side, other] : {std::pair{"left_", "right_"}, std::pair{"right_", "left_"}})
+      if (name.rfind(side, 0) == 0) {
+        const int twin = skeleton.index(other + name.substr(std::string(side).size()));
+        if (twin >= 0) add_lengths((std::size_t)twin);
+      }
+    if (lengths.empty()) return 0.0;
+    const auto middle = lengths.begin() + (std::ptrdiff_t)(lengths.size() / 2);
+    std::nth_element(lengths.begin(), middle, lengths.end());
+    return *middle;
+  };
+  const auto x_of = [&](auto self, std::size_t j) -> double {
+    return skeleton.parents[j] < 0 ? 0.0 : median_of(j) + self(self, (std::size_t)skeleton.parents[j]);
+  };
+  for (std::size_t j = 0; j < joints; j++) stretched[3 * j] = (float)x_of(x_of, j);
   Bones bones(skeleton, known_m);
-  const std::size_t width = 3 * (std::size_t)skeleton.joints;
-  for (std::size_t i = 0; i < frames; i++) bones.learn(joints_m + i * width, nullptr, (double)i);
+  bones.learn(stretched.data(), nullptr, 0);
   bones.settle();
   for (std::size_t i = 0; i < frames; i++) bones.project(joints_m + i * width, 1);
 }
