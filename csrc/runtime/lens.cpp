@@ -92,9 +92,4 @@ bool Lens::undistort(double* xy_px) const {
   return false;
 }
 
-void Lens::distort(double* xy_px) const {
-  const Shift at = distorted((xy_px[0] - cx_) / fx_, (xy_px[1] - cy_) / fy_);
-  xy_px[0] = at.x * fx_ + cx_, xy_px[1] = at.y * fy_ + cy_;
-}
-
 }  // namespace edgepose

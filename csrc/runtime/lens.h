@@ -26,9 +26,6 @@ class Lens {
   // inverse.
   bool undistort(double* xy_px) const;
 
-  // Moves a pixel of a lens without distortion to where this lens shows it.
-  void distort(double* xy_px) const;
-
  private:
   struct Shift;  // a distorted slope and its derivatives
   Shift distorted(double x, double y) const;
