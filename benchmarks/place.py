@@ -1,6 +1,7 @@
 """Places, bones and angles on real clips: how far off people stand, and what constant bones cost.
 
     python -m edgepose.benchmarks.place --data DIR
+    python -m edgepose.benchmarks.place --windows
     python -m edgepose.benchmarks.place --plot-place place.png --plot-angles angles.png
 
 DIR has real clips with cameras and references, as `edgepose evaluate --data real` takes them. The pictures are of the
@@ -17,6 +18,7 @@ import numpy as np
 
 import edgepose
 from edgepose.clip import CLIPS, Clip, load_clip, stream_clip
+from edgepose.columns import LENGTHS, joints_of, with_all_columns
 from edgepose.kinematics import Kinematics, with_constant_bones
 from edgepose.skeleton import H36M17, Skeleton
 from edgepose.stream import Pose
@@ -25,6 +27,7 @@ from edgepose.training.real_clips import LIMBS, from_hips, read_real_clips
 ENGINES = ("ampose", "posemlp", "dln-s")
 SHIPPED = ("balance_cam1", "balance_cam2", "balance_cam3")
 PIXELS_AN_INCH = 110
+WINDOWS, EVERY = "evaluation351.npz", 5  # frames of a window of 7 s that are lifted
 
 
 def lengths_of(joints_m: np.ndarray, skeleton: Skeleton) -> np.ndarray:
@@ -70,6 +73,27 @@ def rows(folder: str, heights_m: dict[str, float]) -> Iterator[str]:
                    f"{variation(held_m, engine.skeleton):.2%}; error {raw:.1f} mm, held {held:.1f}, as they come "
                    f"{streamed:.1f}")
         yield "{} mean error {:.1f} mm, held {:.1f}, as they come {:.1f}".format(name, *np.mean(errors, axis=0))
+
+
+def window_rows() -> Iterator[str]:
+    """A line for each engine: the windows that ship, of strangers through simulated cameras and detectors, with bones
+    that are held as learnt from each window, and as measured."""
+    with np.load(CLIPS / WINDOWS) as arrays:
+        keypoints_norm, targets_m = arrays["keypoints_norm"][:, ::EVERY].astype(np.float32), arrays["target_m"]
+    middle = keypoints_norm.shape[1] // 2
+    for name in ENGINES:
+        engine = edgepose.load(name)
+        errors = []
+        for window, target_m in zip(keypoints_norm, targets_m):
+            joints_m = joints_of(engine.run(with_all_columns(window[:, None], engine)))
+            true_m = dict(zip((end for _, end in H36M17.bones), lengths_of(target_m[None], H36M17)[0]))
+            known = {part: float(true_m[H36M17.index(joints[0])]) for part, joints in LENGTHS.items()
+                     if part in ("upper_arm", "forearm", "thigh", "shank")}
+            for some in (joints_m, with_constant_bones(joints_m, H36M17),
+                         with_constant_bones(joints_m, H36M17, known)):
+                errors.append(1e3 * np.linalg.norm(some[middle] - target_m, axis=-1).mean())
+        raw, held, told = np.reshape(errors, (-1, 3)).mean(axis=0)
+        yield f"{name:8} {WINDOWS}: error {raw:.1f} mm, held as learnt {held:.1f}, with the limbs measured {told:.1f}"
 
 
 def camera_of(name: str) -> dict[str, np.ndarray]:
@@ -140,11 +164,15 @@ def main() -> None:
     parser.add_argument("--data", metavar="DIR", help="real clips with cameras and references")
     parser.add_argument("--height", nargs=2, action="append", default=[], metavar=("PART_OF_NAME", "METRES"),
                         help="the standing height of the person of a clip")
+    parser.add_argument("--windows", action="store_true", help="the error with constant bones on the shipped windows")
     parser.add_argument("--plot-place", type=Path, metavar="FILE", help="a picture of where a man stands (matplotlib)")
     parser.add_argument("--plot-angles", type=Path, metavar="FILE", help="a picture of his angles and bones")
     arguments = parser.parse_args()
     if arguments.data:
         for row in rows(arguments.data, {part: float(height) for part, height in arguments.height}):
+            print(row, flush=True)
+    if arguments.windows:
+        for row in window_rows():
             print(row, flush=True)
     if arguments.plot_place:
         plot_place(arguments.plot_place)
