@@ -82,8 +82,9 @@ def test_a_stream_learns_the_lengths_in_two_seconds_and_then_hardly_changes_them
     found = streamed(noisy, smoothing=smoothing)
     after = found[round(2.1 * HZ):]
     assert variation(after) < 0.01
-    # Noise lengthens short bones.
-    np.testing.assert_allclose(lengths(after).mean(axis=0), lengths(truth).mean(axis=0), rtol=0.12)
+    wanted = lengths(truth).mean(axis=0)
+    is_long = wanted > 0.2  # noise lengthens short bones
+    np.testing.assert_allclose(lengths(after).mean(axis=0)[is_long], wanted[is_long], rtol=0.08)
 
 
 def test_smoothing_without_constant_bones_shortens_them():

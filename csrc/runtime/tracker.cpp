@@ -155,7 +155,8 @@ double Tracker::assign(double timestamp_s, int* places) {
           length(detection.centre[0] - track.expected.centre[0], detection.centre[1] - track.expected.centre[1]);
       if (detection.seen < kLeastJoints || apart_px > gate_px + kHalf * track.expected.size) continue;
       const Fit found = fit(track, detection, gap_s, gate_px);
-      if (found.cost < HUGE_VAL && length(found.shift[0], found.shift[1]) <= gate_px) costs_[row * count + d] = found.cost;
+      const bool is_near = length(found.shift[0], found.shift[1]) <= gate_px;
+      if (found.cost < HUGE_VAL && is_near) costs_[row * count + d] = found.cost;
     }
   }
   assignment_(costs_.data(), (int)rows_.size(), (int)count, kUnknown, columns_of_.data());
@@ -206,8 +207,8 @@ void Tracker::find_jerk(double timestamp_s, int* places, double cost) {
 
 bool Tracker::is_fresh(const Track& track, double timestamp_s) const { return timestamp_s - track.seen_s <= kFreshS; }
 
-// Whether the joints of two shapes cannot be within a distance, root mean square: where all are seen their centres would
-// be too, else no joint is further from the centre than the box is wide.
+// Whether the joints of two shapes cannot be within a distance, root mean square: where all are seen their centres
+// would be too, else no joint is further from the centre than the box is wide.
 bool Tracker::are_apart(const Shape& a, const Shape& b, double within_px) const {
   const bool are_whole = a.seen == joints_ && b.seen == joints_;
   const double most_px = within_px * (1 + kRounding) + (are_whole ? 0 : kDiagonal * (a.size + b.size));
@@ -398,7 +399,8 @@ double Tracker::median(const std::vector<double>& values, int count) {
   for (int i = 0; i < count; i++) {
     const double value = values[(std::size_t)i];
     int at = i;
-    for (; at > 0 && sorted_[(std::size_t)at - 1] > value; at--) sorted_[(std::size_t)at] = sorted_[(std::size_t)at - 1];
+    for (; at > 0 && sorted_[(std::size_t)at - 1] > value; at--)
+      sorted_[(std::size_t)at] = sorted_[(std::size_t)at - 1];
     sorted_[(std::size_t)at] = value;
   }
   return sorted_[(std::size_t)count / 2];
