@@ -124,7 +124,8 @@ def test_a_result_explains_itself(recordings, tmp_path):
     assert made_by["edgepose"] == edgepose.__version__ and made_by["recording"]["name"] == "balance_cam1.npz"
     assert made_by["options"] == {  # all that the engine can use
         "layout": None, "image_size": None, "fps": 30, "delay_frames": 13,
-        "smoothing": {"min_cutoff_hz": 1.0, "beta": 5.0, "d_cutoff_hz": 1.0}, "formats": None}
+        "smoothing": {"min_cutoff_hz": 1.0, "beta": 5.0, "d_cutoff_hz": 1.0}, "formats": None,
+        "known": None, "constant_bones": None}
     assert made_by["engine"]["weights_sha256"] == engine.header["weights_sha256"]
     assert [made_by["engine"][key] for key in ("model", "precision", "backend")] == ["strided27-s", "fp16", "native"]
 
