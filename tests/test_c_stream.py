@@ -239,13 +239,14 @@ def test_the_defaults_are_those_of_python():
                for several, one in re.findall(r"\{([^}]*)\}|([-\d.]+)", values)]
     assert dict(zip(DEFAULTS, numbers, strict=True)) == DEFAULTS
     python = inspect.signature(edgepose.Stream).parameters
-    others = {"rate_hz", "seen_above", "on_bad_time", "lengths_m", "gravity", "deadline_ms"}
+    others = {"rate_hz", "seen_above", "on_bad_time", "lengths_m", "gravity", "deadline_ms", "distortion", "height_m"}
     assert all(python[name].default == value for name, value in DEFAULTS.items() if name in python.keys() - others)
     assert python["rate_hz"].default == FILE_RATE and DEFAULTS["rate_hz"] == -1  # the engine's rate
     assert DEFAULTS["on_bad_time"] == ON_BAD_TIME.index(python["on_bad_time"].default)
     assert python["seen_above"].default is None and DEFAULTS["seen_above"] == -1  # what suits the model
-    for name in ("lengths_m", "gravity"):
+    for name in ("lengths_m", "gravity", "distortion"):
         assert python[name].default is None and not any(DEFAULTS[name])
-    assert python["deadline_ms"].default is None and DEFAULTS["deadline_ms"] == 0
+    for name in ("deadline_ms", "height_m"):
+        assert python[name].default is None and DEFAULTS[name] == 0
     assert python["camera"].default is None and python["smoothing"].default is None and DEFAULTS["min_cutoff_hz"] == 0
     assert DEFAULTS["d_cutoff_hz"] == inspect.signature(edgepose.OneEuro).parameters["d_cutoff_hz"].default

@@ -61,7 +61,7 @@ def test_a_result_that_cannot_be_written_is_noticed(tmp_path):
 @pytest.mark.parametrize("module", checks.LIBRARIES)
 def test_a_missing_library_is_named_with_its_extra_and_not_imported(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    extras = "plot|video|live|data|peers|ray|gpu|c3d|torch-tensorrt"
+    extras = "plot|video|live|data|peers|ray|gpu|c3d|serve|torch-tensorrt"
     with pytest.raises(
             ImportError, match=rf"that needs [\w-]+, which is not installed: pip install 'edgepose\[({extras})\]'"):
         checks.need_library(module, "that")

@@ -116,16 +116,16 @@ def test_an_earlier_time_ends_a_clip_too():
 
 
 @pytest.mark.parametrize("max_gap_s", [1e5, np.inf])
-@pytest.mark.parametrize("gap_s", [86400.0, 1.76e9, 1.76e18, 1e300])
+@pytest.mark.parametrize("gap_s", [86400.0, 1.76e9, 1e14])
 def test_a_gap_of_any_length_costs_no_more_than_a_window(gap_s, max_gap_s):
     """A grid point each 20 ms would be 4 million a day."""
     stream = Stream(FakeEngine(27), "coco17", SIZE, max_gap_s=max_gap_s)
     stream.push(CLIP[0], 0.0)
     pose = stream.push(CLIP[0], gap_s)
-    is_bridged = gap_s <= max_gap_s and gap_s < 1e12
+    is_bridged = gap_s <= max_gap_s
     assert pose.was_reset != is_bridged and pose.timestamp_s == pytest.approx(gap_s, abs=DT)
     np.testing.assert_allclose(stream.engine.calls[-1][0], stream.engine.calls[0][0], atol=1e-6)
-    assert stream.push(CLIP[1], gap_s + max(DT, gap_s * 1e-12)) is not None or gap_s > 1e15
+    assert stream.push(CLIP[1], gap_s + max(DT, gap_s * 1e-12)) is not None
 
 
 def test_a_bridged_gap_is_what_walking_every_grid_point_made_of_it():

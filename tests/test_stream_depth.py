@@ -7,7 +7,7 @@ from test_stream_lengths import PERSON_PX, Recorder
 
 import edgepose
 from edgepose.camera import H36M_FOCAL
-from edgepose.columns import INPUTS, OUTPUTS
+from edgepose.columns import INPUTS, OUTPUTS, STILL_INPUTS
 from edgepose.skeleton import H36M17
 from edgepose.training.cameras import Cameras
 from edgepose.training.observation import MOST_DEPTH_M, _elevations
@@ -132,7 +132,7 @@ def test_c_answers_as_python_does():
     import c_package as c
 
     engine = edgepose.load("posemlp")
-    assert engine.inputs == INPUTS and engine.outputs == OUTPUTS
+    assert engine.inputs == STILL_INPUTS and engine.outputs == OUTPUTS
     options = {"camera": CAMERA, "gravity": (0.1, 0.9, -0.3)}
     python = edgepose.Stream(engine, "coco17", (640, 480), **options)
     fx, fy, cx, cy = CAMERA

@@ -68,7 +68,7 @@ def test_lengths_that_no_person_has_are_refused(lengths_m, message):
 
 
 def test_an_engine_that_takes_no_lengths_says_so():
-    with pytest.raises(ValueError, match="the model takes no lengths of a person; wanted none, or a model that does"):
+    with pytest.raises(ValueError, match="the model takes no lengths of a person; wanted none, a model that does, or"):
         edgepose.Stream(Recorder(("x", "y")), "coco17", (640, 480), lengths_m={"thigh": 0.4})
 
 
