@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from test_deadline import DEADLINE_MS, SLOW_S
 from test_memory import EQUAL_M, engine_of, lifter
 
 import edgepose
@@ -179,9 +180,9 @@ class Slow:
 def test_a_frame_that_was_not_lifted_in_time_is_a_gap_for_the_next(engine):
     keypoints_px, _ = walk(30)
     slow = Slow(engine)
-    stream, poses = stream_of(slow, deadline_ms=300), []
+    stream, poses = stream_of(slow, deadline_ms=DEADLINE_MS), []
     for i, frame in enumerate(keypoints_px):
-        slow.sleep_s = 1.5 if i == 5 else 0.0
+        slow.sleep_s = SLOW_S if i == 5 else 0.0
         poses.append(stream.push(frame, 0.02 * i))
     lifted_s = [pose.timestamp_s for pose in poses if pose.predicted_s == 0]
     assert len(lifted_s) == len(slow.gaps_s) < 30 and lifted_s[-1] > 0.12
