@@ -180,6 +180,19 @@ inline Difference attention(const Kernels& kernels, const Kernels& generic, int 
   return {apart(y, z), 2 * (d + tokens + 8) * kEps};
 }
 
+inline Difference ring_attention(const Kernels& kernels, const Kernels& generic, int d, int span, int count,
+                                 Random& random) {
+  const int heads = 2, rows = span * (count - 1) + 1, ages = 5;
+  const std::vector<float> q = random.numbers((long)heads * d), kv = random.numbers(2L * heads * d * rows),
+                           age = random.numbers((long)heads * ages);
+  std::vector<float> place((std::size_t)rows), y((std::size_t)heads * d), z(y);
+  for (int i = 0; i < rows; i++) place[(std::size_t)i] = i % 5 == 4 ? -1 : 0.3f * (float)i;
+  const Ring ring = {kv.data(), rows, rows / 2};
+  kernels.ring_attention(q.data(), ring, place.data(), age.data(), y.data(), heads, d, span, count, ages);
+  generic.ring_attention(q.data(), ring, place.data(), age.data(), z.data(), heads, d, span, count, ages);
+  return {apart(y, z), 2 * (d + rows + 8) * kEps};
+}
+
 inline Difference normalize(const Kernels& kernels, const Kernels& generic, int m, int n, Random& random) {
   const std::vector<float> x = random.numbers((long)m * (n + 3));
   std::vector<float> y((std::size_t)m * (n + 5)), z(y);

@@ -17,7 +17,7 @@ using namespace edgepose::differences;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 10) return 0;
   const auto upto = [&](int i, int most) { return data[i] % (most + 1); };
-  const int kernel = upto(0, 6), m = 1 + upto(1, 150), k = 1 + upto(2, 200), n = 1 + upto(3, 80);
+  const int kernel = upto(0, 7), m = 1 + upto(1, 150), k = 1 + upto(2, 200), n = 1 + upto(3, 80);
   const Precision& precision = kPrecisions[upto(4, (int)std::size(kPrecisions) - 1)];
   const auto activation = (Activation)upto(5, 3);
   const Kernels& generic = kernels("generic");
@@ -34,6 +34,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         : kernel == 3 ? normalize(table, generic, m, n, random)
         : kernel == 4 ? multiply(table, generic, m, n, random)
         : kernel == 5 ? add(table, generic, m, n, random)
+        : kernel == 6 ? ring_attention(table, generic, 1 + k % 40, 1 + upto(4, 27), 2 + upto(5, 30), random)
                       : blend(table, generic, m, n, random);
     if (!difference.is_too_large()) continue;
     std::fprintf(stderr, "%s, kernel %d, %s, m %d, k %d, n %d: %g, allowed %g\n", table.isa, kernel, precision.name, m,
