@@ -193,5 +193,6 @@ def test_an_arm_machine_multiplies_in_eight_bits_as_this_one_does(on_arm, clip, 
     poses, _ = stream_clip(edgepose.load(tmp_path / "a.epose"), clip)
     times, joints_m = lifted(on_arm(cpu), clip, tmp_path / "a.epose")
     apart_m = np.linalg.norm(joints_m - np.array([pose.joints_m for pose in poses][:len(times)]), axis=-1).mean(1)
-    # The sums are exact. Where the last bit decides how x is rounded, the rest of that pose is rounded differently.
-    assert np.median(apart_m) < 1e-5 and apart_m.max() < 0.03
+    # The sums are exact. Where the last bit decides how x is rounded, the rest of that pose is rounded differently: by
+    # less than the millimetre that eight bits may cost, and in some frames not at all.
+    assert np.quantile(apart_m, 0.2) < 1e-5 and np.median(apart_m) < 1e-3 and apart_m.max() < 0.03

@@ -17,7 +17,7 @@ from edgepose.build_engines.lower import lower
 from edgepose.build_engines.variants import VARIANTS
 from edgepose.build_engines.tensorrt.graph import RUNGS, float32_steps, tensorrt_graph
 from edgepose.build_engines.windows import calibration_windows, evaluation_windows
-from edgepose.columns import INPUTS, OUTPUTS, with_all_columns
+from edgepose.columns import INPUTS, OUTPUTS, USUAL_RATE_HZ, with_all_columns
 from edgepose.skeleton import H36M17
 from edgepose.training.models import TorchLifter, lift
 from edgepose.training.protocols import run_flipped
@@ -102,7 +102,8 @@ def test_the_windows_that_ship_are_filled_with_what_is_known(windows):
     is_sure = (filled[..., 2] >= 0.3).all(axis=(1, 2))
     np.testing.assert_array_equal(filled[is_sure, ..., :2], published[is_sure])
     assert is_sure.mean() > 0.9
-    assert (filled[..., 3:] == 0).all() and 0 <= filled[..., 2].min() and filled[..., 2].max() == 1
+    np.testing.assert_array_equal(filled[..., -1], np.float32(1 / USUAL_RATE_HZ))  # the gap between frames
+    assert (filled[..., 3:-1] == 0).all() and 0 <= filled[..., 2].min() and filled[..., 2].max() == 1
     # Real detections have a confidence of their own.
     assert windows is calibration_windows or (filled[..., 2] == 1).all()
     assert with_all_columns(published, module) is published
@@ -182,8 +183,8 @@ def test_every_column_there_is_is_taken(tmp_path):
     module = models.ErrorJointLifter()
     module.inputs, module.outputs = INPUTS, OUTPUTS
     plan, tensors = lower(module, "fp32")
-    assert len(plan["inputs"]) == 9 and plan["buffers"][0][:2] == [17, 9]
-    module.embed = type(module.embed)(9, 64)
+    assert len(plan["inputs"]) == 10 and plan["buffers"][0][:2] == [17, 10]
+    module.embed = type(module.embed)(10, 64)
     path = models.write_engine(tmp_path / "a.epose", module.eval())
     assert edgepose.load(path).inputs == INPUTS and c.Engine(path).joints == len(H36M17)
 

@@ -57,7 +57,8 @@ def film_people(path: str | Path, detector: Detector, layout: str | Adapter | No
     rate = fps or (1 / np.median(np.diff(stamps_s)) if len(stamps_s) > 1 else 1.0)
     keypoints_px = np.zeros((len(found), max(1, *map(len, found)) if found else 1, len(wanted), 3))
     for frame, people in enumerate(found):
-        keypoints_px[frame, :len(people)] = people
+        for place, person in enumerate(people):
+            keypoints_px[frame, place] = person
     return [Clip(Path(path).stem, keypoints_px[:, place], layout, (image.shape[1], image.shape[0]), float(rate),
                  timestamps_s=stamps_s) for place in range(keypoints_px.shape[1])], np.array(times_ms)
 
