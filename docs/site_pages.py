@@ -53,7 +53,8 @@ def public_names() -> list[str]:
 
 
 def api_page() -> str:
-    return "# API\n\nThe public names of `edgepose`.\n\n" + "\n\n".join(f"::: edgepose.{name}" for name in public_names())
+    names = "\n\n".join(f"::: edgepose.{name}" for name in public_names())
+    return f"# API\n\nThe public names of `edgepose`.\n\n{names}"
 
 
 def folder_page(path: str) -> str:

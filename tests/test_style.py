@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("edgepose", "build_engines", "benchmarks", "csrc", "examples", "tests")
-FILES = {path.relative_to(ROOT).as_posix(): path for folder in FOLDERS
-         for path in sorted((ROOT / folder).rglob("*.py"))}
+FOLDERS = ("edgepose", "build_engines", "benchmarks", "csrc", "docs", "examples", "tests")
+FILES = {path.relative_to(ROOT).as_posix(): path
+         for path in [ROOT / "setup.py", *sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]}
 C_FILES = [path for folder in ("csrc", "tests") for ending in ("h", "hpp", "cuh", "inl", "c", "cpp", "cu")
            for path in sorted((ROOT / folder).rglob(f"*.{ending}"))]
 RIDDLE = re.compile(r"(How|What|Whether|That)\b")  # a docstring begins with a noun or an imperative
