@@ -126,7 +126,8 @@ def need_compiler(compiler):
     command = getattr(compiler, "compiler_so_cxx", None) or getattr(compiler, "compiler_so", None)
     if command and not shutil.which(command[0]):
         raise SystemExit(f"edgepose is built from C++17 source, and there is no compiler {command[0]!r} here. Install "
-                         "one (Debian, Ubuntu, Jetson: apt-get install g++ python3-dev), or name yours: CXX=clang++ CC=clang")
+                         "one (Debian, Ubuntu, Jetson: apt-get install g++ python3-dev), or name yours: CXX=clang++ "
+                         "CC=clang")
 
 
 def is_gcc(compiler):
@@ -170,4 +171,5 @@ def code_for(chosen):
             f"-gencode=arch=compute_{newest},code=compute_{newest}"]
 
 
-setup(ext_modules=[native, *([cuda] if NVCC else [])], cmdclass={"build_ext": BuildExtensions, "build_py": BuildPackage})
+setup(ext_modules=[native, *([cuda] if NVCC else [])],
+      cmdclass={"build_ext": BuildExtensions, "build_py": BuildPackage})
