@@ -188,8 +188,8 @@ def test_an_arm_machine_multiplies_in_eight_bits_as_this_one_does(on_arm, clip, 
     lifter = compiler.load_lifter(name)
     labels = [label for _, label, _ in quantise.products(lower(lifter.module, "fp32")[0])]
     clip = replace(clip, keypoints_px=clip.keypoints_px[:30])
-    # The sums are exact. Where the last bit decides how x is rounded, the rest of that pose is rounded differently: with
-    # all products in 8 bits at once in most poses, so a third of them at a time; by a 256th of that in 16 bits.
+    # The sums are exact. Where the last bit decides how x is rounded, the rest of that pose is rounded differently.
+    # With all products in 8 bits that is most poses, so a third of them at a time; in 16 bits it is a 256th as much.
     for bits, products in ((16, labels), *((8, labels[first::3]) for first in range(3))):
         steps = {label: {"x_bits": bits} for label in products}
         enginefile.write(tmp_path / "a.epose", *compiler.build(lifter, "native", "int8", {"rows": steps}))
