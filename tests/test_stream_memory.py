@@ -139,7 +139,7 @@ def test_a_memory_of_long_ago_begins_anew(engine):
     np.testing.assert_array_equal(pose.joints_m, answered(engine, keypoints_px[1:2], times_s[1:2])[0].joints_m)
 
 
-def test_a_memory_of_another_size_is_refused_and_loses_nothing(engine):
+def test_a_memory_that_was_never_saved_is_refused_and_loses_nothing(engine):
     keypoints_px, times_s = walk(20)
     alone = answered(engine, keypoints_px, times_s)
     stream = stream_of(engine)
@@ -147,6 +147,8 @@ def test_a_memory_of_another_size_is_refused_and_loses_nothing(engine):
         stream.push(frame, time_s)
     with pytest.raises(ValueError, match="the memory has 3 bytes; this model's has"):
         stream.remember(b"abc")
+    with pytest.raises(ValueError, match="the memory holds a number that is not finite"):
+        stream.remember(stream.memory()[:-4] + np.float32(np.nan).tobytes())
     np.testing.assert_array_equal(stream.push(keypoints_px[10], times_s[10]).joints_m, alone[10].joints_m)
     with pytest.raises(ValueError, match="remembers nothing of a person"):
         edgepose.Stream(edgepose.load("posemlp"), "h36m17", (1000, 1000)).memory()

@@ -70,11 +70,15 @@ edgepose_stream_options options(Bytes& bytes) {
   if (bytes.one_in(4)) options.hold_s = bytes.number(0.3);
   if (bytes.one_in(2)) options.min_cutoff_hz = bytes.number(1), options.beta = bytes.number(1);
   if (bytes.one_in(4)) options.d_cutoff_hz = bytes.number(1);
-  if (bytes.one_in(4)) options.fx = bytes.number(900), options.fy = bytes.number(900), options.cx = bytes.number(320);
+  if (bytes.one_in(4)) options.fx = bytes.number(900), options.fy = bytes.number(900);
+  if (options.fx != 0) options.cx = bytes.number(320), options.cy = bytes.number(240);
   options.on_bad_time = (int)bytes.below(3) - bytes.one_in(32);
   options.mend_sides = (int)bytes.below(2);
   if (bytes.one_in(8)) options.lengths_m[bytes.below(EDGEPOSE_LENGTHS)] = bytes.number(0.3);
   if (bytes.one_in(8)) options.gravity[bytes.below(3)] = bytes.number(1);
+  if (bytes.one_in(8)) options.distortion[bytes.below(EDGEPOSE_DISTORTIONS)] = bytes.number(0.1);
+  if (bytes.one_in(8)) options.height_m = bytes.number(1.7);
+  options.constant_bones = bytes.one_in(4);
   return options;
 }
 
@@ -118,6 +122,11 @@ void must_be_alike(const edgepose_pose& a, const edgepose_pose& b) {
   must(!a.error_m == !b.error_m, "both twins have errors, or neither");
   if (a.error_m) must(std::memcmp(a.error_m, b.error_m, joints * sizeof(float)) == 0, "twins' errors are alike");
   for (std::size_t i = 0; i < 3 * joints; i++) must(std::isfinite(a.joints_m[i]), "a pose is finite");
+  must(!a.root_m == !b.root_m, "both twins have a place, or neither");
+  for (int axis = 0; a.root_m && axis < 3; axis++) {
+    must(a.root_m[axis] == b.root_m[axis] && a.root_error_m[axis] == b.root_error_m[axis], "twins' places are alike");
+    must(std::isfinite(a.root_m[axis]) && std::isfinite(a.root_error_m[axis]), "a place is finite");
+  }
 }
 
 struct Twins {

@@ -246,6 +246,16 @@ void Person::remember(std::string_view memory) {
   if (memory.size() != memory_size())
     throw std::invalid_argument("the memory has " + std::to_string(memory.size()) + " bytes; this model's has "
                                 + std::to_string(memory_size()));
+  double last_s;
+  std::memcpy(&last_s, memory.data(), sizeof last_s);
+  bool is_finite = std::isfinite(last_s);
+  for (std::size_t at = sizeof last_s; at < memory.size(); at += sizeof(float)) {
+    float value;
+    std::memcpy(&value, memory.data() + at, sizeof value);
+    is_finite = is_finite && std::isfinite(value);
+  }
+  if (!is_finite)
+    throw std::invalid_argument("the memory holds a number that is not finite; wanted one that was saved");
   reset();
   std::memcpy(&last_input_s_, memory.data(), sizeof last_input_s_);
   std::memcpy(state_.data(), memory.data() + sizeof last_input_s_, state_.size() * sizeof(float));

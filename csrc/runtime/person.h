@@ -158,7 +158,7 @@ class Person {
   // What the model remembers, to put it into another person with the same model: bytes of this machine. The next frame
   // there goes on from it, if it is not later than max_gap_s after the last one here. What fills in hidden joints and
   // filters begins anew. Throws std::invalid_argument for a model without a state; remember() also for bytes that are
-  // not of this size, and then nothing changes.
+  // not of this size or hold a number that is not finite, and then nothing changes.
   std::string memory() const;
   void remember(std::string_view memory);
   std::size_t memory_size() const { return has_state() ? sizeof last_input_s_ + state_.size() * sizeof(float) : 0; }
