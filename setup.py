@@ -24,7 +24,7 @@ ARCHITECTURES = ("72", "75", "80", "86", "87", "89", "90", "100", "110", "120")
 ASKED_FOR = os.environ.get("EDGEPOSE_CUDA_ARCHITECTURES", "").split()
 NVCC = None if ASKED_FOR == ["none"] else shutil.which("nvcc")
 OLDEST_CUDA = 12  # cudaGraphInstantiate of three arguments, __CUDA_ARCH_LIST__
-COMPILER_MB = 400  # of memory, for one compiler
+COMPILER_MB = 400  # the memory that one compiler takes
 # On a small board gcc collects its garbage early: at most 388 MB a file instead of 538, for up to 70 % more time.
 SMALL_MB = 4096
 LESS_MEMORY = ["--param", "ggc-min-expand=10", "--param", "ggc-min-heapsize=32768"]

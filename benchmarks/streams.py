@@ -30,9 +30,9 @@ from edgepose.zoo.strided_causal import DILATIONS
 
 MODEL = "strided-causal"
 PEER = "strided{}"  # the same reach by windows
-PEOPLE = (1, 100)  # of a call of MODEL; PEER's calls are for one
+PEOPLE = (1, 100)  # people in a call of MODEL; PEER is called for one
 GAP_S = 1 / 50
-ROUND_MS, MOST_CALLS = 40.0, 50  # of one candidate in one round
+ROUND_MS, MOST_CALLS = 40.0, 50  # the limits for one candidate in one round
 
 
 def measure(reaches: list[int], precisions: list[str], threads: int, rounds: int) -> list[dict[str, Any]]:

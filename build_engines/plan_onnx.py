@@ -75,7 +75,7 @@ class _Writer:
         self.constants: dict[str, np.ndarray] = {}
         self._values: dict[int, str] = {}  # a buffer of the plan: its tensor's name
         self._rounded: dict[tuple, str] = {}  # (tensor, what it is multiplied by) -> the same in eight bits
-        self._remembered: list[tuple[str, int, str]] = []  # of each step: its part of the state, floats, the next one
+        self._remembered: list[tuple[str, int, str]] = []  # a step's part of the state, its floats, the next state
 
     def step(self, number: int, step: dict) -> None:
         name, shape = label(number, step), self.plan["buffers"][step["y"]][:2]

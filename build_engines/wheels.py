@@ -27,7 +27,7 @@ from edgepose.shipped import HERE, wheel_of
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-LARGEST_MB = 8.0  # of a runtime's wheel
+LARGEST_MB = 8.0  # the limit for the runtime's wheel
 # The NEON kernels sum in another order than those of x86, for which float32 allows some 1e-6 of a pose's metre.
 TOLERANCE_M = 1e-5
 CLIP, ENGINE = "balance_cam1", "ampose"

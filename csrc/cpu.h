@@ -14,7 +14,7 @@ inline bool cpu_has(const char* name) {
   struct Feature {
     const char* name;
     unsigned leaf;
-    int word;  // of eax, ebx, ecx, edx
+    int word;  // index into eax, ebx, ecx, edx
     unsigned bit, saved;
   };
   constexpr unsigned kWide = 0x06, kWidest = 0xe6;  // bits of XCR0: the registers of AVX, of AVX-512

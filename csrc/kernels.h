@@ -22,7 +22,7 @@ constexpr int kTypes = 3, kMultiplied = 4;
 struct Weights {
   const void* packed;
   long part;           // bytes of a panel; of a graph convolution, of one of its groups
-  const float* scale;  // of int8: (n), padded to whole panels. A column's weight is scale[column] * the number stored
+  const float* scale;  // int8 only: (n), padded to whole panels. A column's weight is scale[column] * the number stored
 };
 
 // Where a product has leftovers, the weights of rows i and i + 1 of w, i even, add up to kMostPair at most, as do their
@@ -97,7 +97,7 @@ struct Product {
 
 struct Kernels {
   const char* isa;
-  Product products[kTypes][kMultiplied];  // of weights stored in this type, multiplied as this
+  Product products[kTypes][kMultiplied];  // for weights stored in a type and multiplied in another
   const Product& product(Type stored, Multiplied as) const { return products[(int)stored][(int)as]; }
 
   // y[m,n] = (x - mean) / sqrt(variance + epsilon), mean and variance of each row. y may be x.

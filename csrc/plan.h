@@ -165,10 +165,10 @@ class Context {
   Team team_;
   int capacity_ = 0, people_ = 0;
   const float* input_ = nullptr;
-  long input_floats_ = 0;            // of a person
-  float* const* states_ = nullptr;   // of each person
+  long input_floats_ = 0;            // floats of one person's input
+  float* const* states_ = nullptr;   // one for each person
   Block arena_, scratch_;
-  std::vector<float> window_states_;  // of run()
+  std::vector<float> window_states_;  // the states that run() uses
   std::vector<float*> window_state_of_;
 };
 

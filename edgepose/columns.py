@@ -24,7 +24,7 @@ PUBLISHED_INPUTS, PUBLISHED_OUTPUTS = ("x", "y"), ("x", "y", "z")
 STILL_INPUTS = (*PUBLISHED_INPUTS, "confidence", "length", "length_known", "depth", "depth_known", "elevation",
                 "elevation_known")  # what a single frame has
 INPUTS = (*STILL_INPUTS, "gap")
-USUAL_RATE_HZ = 50.0  # of a lifter that does not say its own
+USUAL_RATE_HZ = 50.0  # for a lifter that does not say its own
 OUTPUTS = (*PUBLISHED_OUTPUTS, "error")
 # A person's lengths, and the joints whose `length` column has them. Widths are from left to right, the trunk from the
 # middle of the hips to that of the shoulders, the others from joint to joint; left and right alike.

@@ -17,7 +17,7 @@ from .enginefile import BuildNeeded, EngineError
 from .shipped import more, shipped
 from .skeleton import MODEL_SKELETONS, Skeleton
 
-ENGINES = "weights/*.epose"  # of those that ship
+ENGINES = "weights/*.epose"  # the engines that ship
 # For the slowest frame, not the median: with a busy neighbour a second thread waits for time slices.
 DEFAULT_THREADS = 1
 

@@ -49,7 +49,7 @@ def test_a_camera_pose_leads_back_to_the_world():
 
 @pytest.mark.parametrize("pitch, roll", [(0, 0), (25, 0), (-30, 12)])
 def test_gravity_gives_a_level_world(pitch, roll):
-    turn = rotation(roll, FORWARD) @ rotation(pitch, RIGHT)  # of the level camera into this one
+    turn = rotation(roll, FORWARD) @ rotation(pitch, RIGHT)  # turns the level camera into this one
     axes = Axes.of_gravity(9.81 * turn @ DOWN, 1.2)
     np.testing.assert_allclose(axes.turn(turn @ -DOWN), [0, 0, 1], atol=1e-12)
     np.testing.assert_allclose(axes.turn(turn @ FORWARD)[2], 0, atol=1e-12)

@@ -10,7 +10,7 @@ from edgepose.skeleton import H36M16, H36M17
 from test_place import approaching, placed, seen_by
 
 J = {joint: H36M17.index(joint) for joint in H36M17.joints}
-LEFT, UP, FORWARD = np.diag([1.0, -1, -1])  # of somebody who faces the camera
+LEFT, UP, FORWARD = np.diag([1.0, -1, -1])  # the axes of somebody who faces the camera
 SIDES = {"left": LEFT, "right": -LEFT}
 
 

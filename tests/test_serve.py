@@ -189,7 +189,7 @@ async def test_a_watcher_that_comes_late_is_told_of_the_feeds_that_are_open():
         async with connect(f"ws://{address}/ws") as watcher:
             await watcher.send(json.dumps({"type": "watch", "feed": second["feed"]}))
             assert json.loads(await said(watcher)) == second
-            await exchange(one)  # of another feed: not shown
+            await exchange(one)  # another feed's: not shown
             await watcher.send("something")
             assert json.loads(await said(watcher))["text"] == "a watcher sends nothing"
 

@@ -15,7 +15,7 @@ namespace {
 // (0.039 of a standing height) of somebody of 1.75 m.
 constexpr double kAnkleM = 0.07;
 constexpr double kLeastLevel = 0.05;   // part of the camera's direction that must be level
-constexpr double kRotationError = 1e-3;  // of a rotation that was rounded
+constexpr double kRotationError = 1e-3;  // what rounding may cost a rotation
 // The slope of the floor counts as much by how people stand as by ankles this far apart: people lean by some 5 degrees,
 // and an ankle's place is good to a few cm.
 constexpr double kUprightM = 0.5;
@@ -32,7 +32,7 @@ std::array<double, 3> unit(const double* a, const char* name) {
 
 // Level axes below a camera that is height_m above them.
 Axes above_floor(const std::array<double, 3>& up, double height_m) {
-  const double forward = up[2];  // of the camera's direction (0, 0, 1), the part along `up`
+  const double forward = up[2];  // the part of the camera's direction (0, 0, 1) along `up`
   double x[3] = {-forward * up[0], -forward * up[1], 1 - forward * up[2]};
   const double size = std::hypot(x[0], x[1], x[2]);
   if (!(size > kLeastLevel))

@@ -12,7 +12,7 @@ namespace edgepose {
 // Where camera coordinates (x right, y down, z forward, m) lie in other ones: p = rotation * p_camera + origin.
 struct Axes {
   std::array<double, 9> rotation{1, 0, 0, 0, 1, 0, 0, 0, 1};  // (3, 3), row after row
-  std::array<double, 3> origin{};                             // of the camera
+  std::array<double, 3> origin{};                             // the camera's position
 
   // points: (count, 3), replaced. Directions and root-relative joints turn without the origin.
   template <class Real>

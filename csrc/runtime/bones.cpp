@@ -9,11 +9,11 @@ namespace edgepose {
 
 namespace {
 
-constexpr double kMostStep = 0.1;       // of a logarithm: a pose whose bone is off by more counts as if by this
+constexpr double kMostStep = 0.1;       // logarithm: a bone that is off by more counts as if by this
 constexpr double kFreePoses = 20;       // poses after which that bound holds; it is wider before
 constexpr double kMostCount = 1000;     // poses; later ones count as much as one of so many
 constexpr double kMostPauseS = 0.1;     // between two poses; a longer pause is no time of learning
-constexpr double kDepthWeight = 0.17;   // of depth beside x and y: on real recordings its error is 2.4 times theirs
+constexpr double kDepthWeight = 0.17;   // depth beside x and y: on real recordings its error is 2.4 times theirs
 constexpr int kSteps = 4;
 constexpr double kLeastM = 1e-6;
 // Sum of a thigh, a shank and the trunk over the height: HEIGHT_PARTS in edgepose/columns.py.

@@ -10,7 +10,7 @@ namespace edgepose {
 
 namespace {
 
-constexpr double kMostHz = 1e9;        // of the cutoffs, and of beta
+constexpr double kMostHz = 1e9;        // limit for the cutoffs and beta
 constexpr double kLeastSpacingS = 1e-6;  // no camera is faster
 constexpr double kPi = 3.141592653589793;
 // A root hidden for less than this moves with the joints still seen: in this time people seldom bend or turn so far

@@ -81,7 +81,7 @@ class Kinematics {
   std::vector<std::array<double, 9>> bones_;  // (J): rotation matrices from the body's axes to the camera's
   std::vector<int> order_;
   const float* joints_m_ = nullptr;
-  double twist_[2][2] = {}, plane_[2] = {};  // of each side's thigh and upper arm, as last seen
+  double twist_[2][2] = {}, plane_[2] = {};  // each side's thigh and upper arm, as last seen
   std::vector<double> last_m_;
   double last_s_ = 0;
   bool has_last_ = false, had_root_ = false, has_speed_ = false;

@@ -16,7 +16,7 @@ namespace {
 // the intrinsics of another resolution are off by more.
 constexpr double kMostOffCentre = 0.25;
 constexpr int kMostSteps = 30;
-constexpr double kLeastStep = 1e-12;  // of a slope; below it Newton's method has arrived
+constexpr double kLeastStep = 1e-12;  // slope; below it Newton's method has arrived
 
 }  // namespace
 

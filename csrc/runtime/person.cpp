@@ -16,7 +16,7 @@ constexpr double kMostRelativeDepthM = 1.5;  // MOST_DEPTH_M of edgepose/trainin
 constexpr double kMostPredictedS = 0.1;  // a movement goes on for so long
 constexpr double kMostStepS = 0.25;      // between two answers that show a movement
 constexpr double kLeastHeightM = 0.5, kMostHeightM = 2.5;
-constexpr double kSizeError = 0.08, kHeightSizeError = 0.06;  // of poses, relative: people differ by 6 %, lifters too
+constexpr double kSizeError = 0.08, kHeightSizeError = 0.06;  // relative errors: people differ by 6 %, lifters too
 constexpr double kH36mFocal = 2.29;     // 2 f / w of the Human3.6M cameras, f = 1145 px in a picture w = 1000 px wide
 
 Note blank(int joints) {

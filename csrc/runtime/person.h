@@ -64,9 +64,9 @@ struct PersonOptions {
   Lengths lengths_m{};  // the person's own; only for a model that takes them, or with constant_bones
   // The direction of gravity in camera axes; all 0: unknown. Only for a model that takes elevations.
   std::array<double, 3> gravity{};
-  double deadline_ms = 0;  // of a push; 0: none. See Deadline
+  double deadline_ms = 0;  // the most time for a push; 0: no limit. See Deadline
   bool is_one_person = false;                           // the caller tells people apart: a jump is the same person's
-  Distortion distortion{};                              // of the lens
+  Distortion distortion{};                              // the lens's distortion
   double height_m = 0;                                  // standing height, sets the size of poses; 0: the model's size
   bool constant_bones = false;                          // see Bones
 };
@@ -212,7 +212,7 @@ class Person {
   Window window_;
   std::optional<OneEuro<float>> smoothing_;
   const double max_gap_s_;
-  std::vector<float> state_, frame_input_;  // of a model with a state; its input, (J, inputs)
+  std::vector<float> state_, frame_input_;  // a model's state, and its input, (J, inputs)
   double last_input_s_ = 0;  // the time of the last input that was lifted
   bool goes_on_ = false;      // remember() was called: the next input is not the first of its clip
   bool begins_anew_ = true;   // no input of this clip has been lifted yet

@@ -22,10 +22,10 @@ constexpr double kLeastDepthM = 0.1;
 constexpr double kLeastFitError = 0.02;  // share of the depth
 // A depth camera's error: m, and share of the depth. Azure Kinect DK, hardware specification.
 constexpr double kCameraError[2] = {0.011, 0.001};
-constexpr double kPoseDepthErrorM = 0.05;  // of a joint's depth in the pose, where the root's own is not measured
-constexpr double kPixelError = 0.015;      // of a root's slope in the picture
+constexpr double kPoseDepthErrorM = 0.05;  // a joint's depth in the pose, where the root's own is not measured
+constexpr double kPixelError = 0.015;      // the root's slope in the picture
 constexpr int kSizeFrames = 300;           // the learnt size is a mean over about as many frames
-constexpr double kMostSizeStep = 0.1;      // of one frame's logarithm
+constexpr double kMostSizeStep = 0.1;      // the logarithm's most change in a frame
 constexpr double kLearntSizeError = 0.03;  // relative
 
 // One axis of the picture: with slope s and offset r = s z - x of each joint, t - s tz = r.

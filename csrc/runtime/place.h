@@ -59,7 +59,7 @@ class Place {
   std::vector<float> weights_;
   std::vector<double> depths_;
   bool is_started_ = false;
-  double depth_m_, speed_m_s_, variance_[3];  // of the depth, of both together, of the speed
+  double depth_m_, speed_m_s_, variance_[3];  // variances of depth, of both together, of speed
   double timestamp_s_, known_at_s_, slope_[2], offset_[2];
   int measured_ = 0;  // frames that size_ is a mean of
   double size_ = 1;

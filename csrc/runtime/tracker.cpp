@@ -34,8 +34,8 @@ constexpr double kSurely = 6;       // a detection this much cheaper for another
 constexpr double kShare = 0.25;     // share of the joints that lie on another person: the pose is nobody's
 constexpr double kStretch = 1.5;    // times the greatest length of the bone so far
 constexpr int kStretched = 3;       // number of bones
-constexpr double kDiagonal = 1.42;  // of a box, in its longer side
-constexpr double kRounding = 1e-9;  // of a bound
+constexpr double kDiagonal = 1.42;  // a box's diagonal over its longer side, at most
+constexpr double kRounding = 1e-9;  // what rounding may cost a bound
 
 double square(double x) { return x * x; }
 double length(double x, double y) { return std::sqrt(x * x + y * y); }  // std::hypot takes five times as long

@@ -73,9 +73,9 @@ class Service:
     def __init__(self, engine: Engine, limits: Limits, make_detector: Callable[[], Detector] | None = None,
                  on_answer: Callable[[Answer], None] = lambda answer: None) -> None:
         self.engine, self.limits = engine, limits
-        self.past = Counts()  # of the feeds that have ended
+        self.past = Counts()  # counts of feeds that have ended
         self.past_notices: dict[str, int] = {}
-        self.answers_dropped = 0  # of clients that have gone
+        self.answers_dropped = 0  # answers dropped for clients that have gone
         self.outboxes: set[Outbox] = set()
         self.opens: dict[int, Open] = {}
         self._make_detector, self._on_answer = make_detector, on_answer
